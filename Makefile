@@ -1,0 +1,50 @@
+# Rotunda: what a newcomer types. `make help` lists it.
+
+GO      ?= go
+ARGS    ?=
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+TOOL     = $(GO) tool -modfile=tools/go.mod
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: build
+build: ## build bin/rotunda
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/rotunda ./cmd/rotunda
+
+.PHONY: demo
+demo: build ## rotate a real etcd cluster under load; ARGS='--output json' or ARGS=--keep
+	cd demo && $(GO) build -trimpath -o ../bin/demo .
+	./bin/demo run --rotunda bin/rotunda $(ARGS)
+
+.PHONY: deps
+deps: ## install what the tests need (Debian packages)
+	./scripts/deps
+
+.PHONY: test
+test: ## the product's tests, with the race detector where goroutines meet
+	$(GO) test ./...
+	$(GO) test -race ./agent/... ./store/... ./server/... ./reconcile/... ./control/...
+	cd demo && $(GO) vet ./... && $(GO) test ./...
+
+.PHONY: lint
+lint: ## gofmt, vet, staticcheck, buf
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these'; exit 1; }
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	$(TOOL) buf lint
+
+.PHONY: generate
+generate: ## regenerate api/ from its .proto files
+	$(TOOL) buf generate
+
+.PHONY: bench
+bench: build ## CPU per certificate beside its floor, memory at rest, time to ready
+	$(GO) run ./bench --rotunda bin/rotunda $(ARGS)
+
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME each
+	./scripts/fuzz $(FUZZTIME)
