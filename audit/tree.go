@@ -1,0 +1,168 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/rotunda-pki/rotunda/internal/fault"
+)
+
+// Hash is a SHA-256 of the tree.
+type Hash = tlog.Hash
+
+// LeafHash is the hash of an entry as the tree has it (RFC 6962 section 2.1).
+func LeafHash(content []byte) Hash { return tlog.RecordHash(content) }
+
+// Append grows a tree of size entries by leaves. It returns the hashes to
+// store, in the order of tlog's stored hashes and right after those that are
+// stored, and the root of the grown tree. read sees the hashes stored so far.
+func Append(size uint64, leaves []Hash, read tlog.HashReader) (stored []Hash, root Hash, err error) {
+	if size > math.MaxInt64-uint64(len(leaves)) {
+		return nil, Hash{}, fault.New(fault.Invalid, "audit tree of %d entries is too large", size)
+	}
+	first := tlog.StoredHashCount(int64(size))
+	reader := tlog.HashReaderFunc(func(indexes []int64) ([]Hash, error) {
+		return readThrough(indexes, first, stored, read)
+	})
+	for i, leaf := range leaves {
+		hashes, err := tlog.StoredHashesForRecordHash(int64(size)+int64(i), leaf, reader)
+		if err != nil {
+			return nil, Hash{}, fmt.Errorf("grow audit tree to %d: %w", size+uint64(i)+1, err)
+		}
+		stored = append(stored, hashes...)
+	}
+	root, err = tlog.TreeHash(int64(size)+int64(len(leaves)), reader)
+	if err != nil {
+		return nil, Hash{}, fmt.Errorf("hash audit tree: %w", err)
+	}
+	return stored, root, nil
+}
+
+// readThrough reads hashes from first on out of fresh, earlier ones from read.
+func readThrough(indexes []int64, first int64, fresh []Hash, read tlog.HashReader) ([]Hash, error) {
+	var old []int64
+	for _, index := range indexes {
+		if index < first {
+			old = append(old, index)
+		}
+	}
+	var oldHashes []Hash
+	if len(old) > 0 {
+		var err error
+		if oldHashes, err = read.ReadHashes(old); err != nil {
+			return nil, err
+		}
+		if len(oldHashes) != len(old) {
+			return nil, fmt.Errorf("asked for %d stored hashes, got %d", len(old), len(oldHashes))
+		}
+	}
+	hashes := make([]Hash, 0, len(indexes))
+	for _, index := range indexes {
+		switch {
+		case index < first:
+			hashes = append(hashes, oldHashes[0])
+			oldHashes = oldHashes[1:]
+		case index-first < int64(len(fresh)):
+			hashes = append(hashes, fresh[index-first])
+		default:
+			return nil, fmt.Errorf("stored hash %d is beyond the tree", index)
+		}
+	}
+	return hashes, nil
+}
+
+// Root is the root of the tree of size entries whose hashes read sees.
+func Root(size uint64, read tlog.HashReader) (Hash, error) {
+	if size > math.MaxInt64 {
+		return Hash{}, fault.New(fault.Invalid, "audit tree of %d entries is too large", size)
+	}
+	return tlog.TreeHash(int64(size), read)
+}
+
+// ProveConsistency proves that the tree of size to begins with that of size
+// from (RFC 6962 section 2.1.2). Between equal sizes, and from the empty tree,
+// the proof is empty.
+func ProveConsistency(from, to uint64, read tlog.HashReader) ([]Hash, error) {
+	if from > to || to > math.MaxInt64 {
+		return nil, fault.New(fault.Invalid, "consistency proof from %d to %d: the first must not be greater", from, to)
+	}
+	if from == 0 {
+		return nil, nil
+	}
+	return tlog.ProveTree(int64(to), int64(from), read)
+}
+
+var errInconsistent = errors.New("the newer log does not begin with the older one")
+
+// CheckConsistency checks that proof shows that the log at checkpoint now
+// begins with the log at checkpoint old.
+func CheckConsistency(proof []Hash, old, now Checkpoint) error {
+	switch {
+	case old.Origin != now.Origin:
+		return fault.New(fault.Invalid, "checkpoints are of two logs: %q, %q", old.Origin, now.Origin)
+	case old.Size > now.Size:
+		return fault.New(fault.Invalid, "checkpoints are in the wrong order: %d, %d", old.Size, now.Size)
+	case now.Size > math.MaxInt64:
+		return fault.New(fault.Invalid, "audit tree of %d entries is too large", now.Size)
+	case old.Size == 0:
+		if len(proof) != 0 || old.Root != emptyRoot() {
+			return errInconsistent
+		}
+		return nil
+	}
+	if err := tlog.CheckTree(proof, int64(now.Size), now.Root, int64(old.Size), old.Root); err != nil {
+		return errInconsistent
+	}
+	return nil
+}
+
+func emptyRoot() Hash {
+	root, _ := tlog.TreeHash(0, nil) // reads nothing
+	return root
+}
+
+// VerifyLog recomputes the root from all entries' content, in order, and
+// compares it with the checkpoint's. It holds one hash for each level of the
+// tree in memory, whatever the length of the log.
+func VerifyLog(entries iter.Seq2[[]byte, error], cp Checkpoint) error {
+	var peaks []Hash // of the complete subtrees, greatest first
+	var size uint64
+	for content, err := range entries {
+		if err != nil {
+			return fmt.Errorf("read audit entry %d: %w", size, err)
+		}
+		if size == cp.Size {
+			return fault.New(fault.Conflict, "audit log: has more entries than the %d of its checkpoint", cp.Size)
+		}
+		hash := LeafHash(content)
+		for rest := size; rest&1 == 1; rest >>= 1 {
+			hash = tlog.NodeHash(peaks[len(peaks)-1], hash)
+			peaks = peaks[:len(peaks)-1]
+		}
+		peaks = append(peaks, hash)
+		size++
+	}
+	if size != cp.Size {
+		return fault.New(fault.Conflict, "audit log: has %d entries, its checkpoint says %d", size, cp.Size)
+	}
+	if root := join(peaks); root != cp.Root {
+		return fault.New(fault.Conflict, "audit log: the entries hash to %s, the checkpoint of size %d says %s", root, cp.Size, cp.Root).
+			WithRemedy("an entry was changed or exchanged; compare with a copy that a witness confirms")
+	}
+	return nil
+}
+
+func join(peaks []Hash) Hash {
+	if len(peaks) == 0 {
+		return emptyRoot()
+	}
+	root := peaks[len(peaks)-1]
+	for i := len(peaks) - 2; i >= 0; i-- {
+		root = tlog.NodeHash(peaks[i], root)
+	}
+	return root
+}
