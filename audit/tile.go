@@ -92,7 +92,7 @@ func (t Tile) within(size uint64) bool {
 // Range is the span of entries [from, to) of an entry bundle in a log of size
 // entries.
 func (t Tile) Range(size uint64) (from, to uint64, err error) {
-	if !t.Entries || !t.within(size) {
+	if !t.Entries || t.Level != 0 || !t.within(size) {
 		return 0, 0, t.missing(size)
 	}
 	from = t.Index * TileWidth

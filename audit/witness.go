@@ -26,8 +26,10 @@ type Witness struct {
 	origin   string
 	verifier note.Verifier
 
-	mu     sync.Mutex
-	msg    []byte // the newest checkpoint as signed; nil before the first
+	advancing sync.Mutex // held by the one Advance under way, also while it fetches a proof
+
+	mu     sync.Mutex // guards what follows
+	msg    []byte     // the newest checkpoint as signed; nil before the first
 	newest Checkpoint
 	fork   *ForkError
 }
@@ -109,10 +111,10 @@ func (w *Witness) Fork() *ForkError {
 // the one held, or the proof does not hold, the error is a *ForkError, now and
 // ever after.
 func (w *Witness) Advance(msg []byte, prove func(from, to uint64) ([]Hash, error)) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.fork != nil {
-		return w.fork
+	w.advancing.Lock()
+	defer w.advancing.Unlock()
+	if fork := w.Fork(); fork != nil {
+		return fork
 	}
 	cp, err := OpenCheckpoint(msg, w.origin, w.verifier)
 	if err != nil {
@@ -148,6 +150,8 @@ func (w *Witness) keep(msg []byte, cp Checkpoint) error {
 	if err := durable.WriteFile(w.root, w.name, msg, 0o600, nil); err != nil {
 		return fmt.Errorf("keep checkpoint: %w", err)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.msg, w.newest = bytes.Clone(msg), cp
 	return nil
 }
@@ -155,13 +159,16 @@ func (w *Witness) keep(msg []byte, cp Checkpoint) error {
 // forked remembers the fork in memory first: a full disk must not make the
 // witness forget it while it runs.
 func (w *Witness) forked(msg []byte, reason string) error {
-	w.fork = &ForkError{Reason: reason, Seen: w.msg, Conflict: bytes.Clone(msg)}
-	data, err := json.MarshalIndent(w.fork, "", "  ")
+	fork := &ForkError{Reason: reason, Seen: w.msg, Conflict: bytes.Clone(msg)}
+	w.mu.Lock()
+	w.fork = fork
+	w.mu.Unlock()
+	data, err := json.MarshalIndent(fork, "", "  ")
 	if err == nil {
 		err = durable.WriteFile(w.root, w.forkName(), append(data, '\n'), 0o600, nil)
 	}
 	if err != nil {
-		return errors.Join(w.fork, fmt.Errorf("record the fork: %w", err))
+		return errors.Join(fork, fmt.Errorf("record the fork: %w", err))
 	}
-	return w.fork
+	return fork
 }

@@ -99,6 +99,7 @@ func Link(root *os.Root, from, name string) error {
 		return fmt.Errorf("link %q to %q: %w", from, name, err)
 	}
 	if !os.SameFile(info, linked) {
+		p.dir.Remove(p.base)
 		return fault.New(fault.Conflict, "link %q to %q: the file was exchanged meanwhile", from, name)
 	}
 	return p.sync()
