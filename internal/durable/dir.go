@@ -136,7 +136,7 @@ func SyncDir(root *os.Root, name string) error {
 		return fmt.Errorf("sync directory %q: %w", name, err)
 	}
 	defer p.close()
-	dir, err := enter(p.dir, p.base)
+	dir, err := enter(p.dir, p.base, nil)
 	if err != nil {
 		return fmt.Errorf("sync directory %q: %w", name, err)
 	}

@@ -67,7 +67,7 @@ func open(root *os.Root, name string, h hook) (*place, error) {
 	components := strings.Split(name, string(filepath.Separator))
 	p := &place{dir: root, base: components[len(components)-1], hook: h}
 	for _, component := range components[:len(components)-1] {
-		next, err := enter(p.dir, component)
+		next, err := enter(p.dir, component, h)
 		p.close()
 		if err != nil {
 			return nil, fmt.Errorf("open directory of %q: %w", name, err)
@@ -79,13 +79,16 @@ func open(root *os.Root, name string, h hook) (*place, error) {
 
 // enter opens a subdirectory that is no symbolic link. The comparison after
 // opening closes the moment between looking and opening.
-func enter(dir *os.Root, component string) (*os.Root, error) {
+func enter(dir *os.Root, component string, h hook) (*os.Root, error) {
 	seen, err := dir.Lstat(component)
 	if err != nil {
 		return nil, err
 	}
 	if !seen.IsDir() {
 		return nil, notADirectory(dir, component)
+	}
+	if err := h.at("enter"); err != nil {
+		return nil, err
 	}
 	next, err := dir.OpenRoot(component)
 	if err != nil {

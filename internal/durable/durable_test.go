@@ -196,6 +196,24 @@ func TestSwappedDirectoryNeverMisleadsAWrite(t *testing.T) {
 	wantEntries(t, filepath.Join(dir, "precious"))
 }
 
+// The same in slow motion: the exchange falls between looking and opening.
+func TestDirectorySwappedAfterTheLookIsRefused(t *testing.T) {
+	root, dir := openRoot(t)
+	must(t, os.Mkdir(filepath.Join(dir, "precious"), 0o700))
+	must(t, os.Mkdir(filepath.Join(dir, "a"), 0o700))
+	err := writeFile(root, "a/file", []byte("x"), 0o600, nil, func(step string) error {
+		if step == "enter" {
+			must(t, os.Rename(filepath.Join(dir, "a"), filepath.Join(dir, "aside")))
+			must(t, os.Symlink("precious", filepath.Join(dir, "a")))
+		}
+		return nil
+	})
+	if err == nil {
+		t.Error("the write went through")
+	}
+	wantEntries(t, filepath.Join(dir, "precious"))
+}
+
 func TestMkdirKeepsADirectoryThatStands(t *testing.T) {
 	root, dir := openRoot(t)
 	must(t, Mkdir(root, "rev-1", 0o750, nil))
