@@ -12,13 +12,10 @@ package audit
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/gowebpki/jcs"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
@@ -26,10 +23,6 @@ import (
 // MaxEntry is the greatest size of an encoded entry in bytes: an entry bundle
 // has sixteen bits for it.
 const MaxEntry = math.MaxUint16
-
-// maxInteger is the greatest integer that a JSON number holds exactly
-// (RFC 8785 section 3.2.2.3, by way of RFC 7493).
-const maxInteger = 1<<53 - 1
 
 // timeLayout is RFC 3339 in UTC with exactly six digits of a second.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
@@ -61,25 +54,25 @@ type Entry struct {
 	Detail  map[string]any // JSON values; integers within ±(2^53-1)
 }
 
-// wire is the JSON of an entry. Empty fields are left out, so that one entry
-// has one encoding.
+// wire is the JSON of an entry, as Decode reads it. Empty fields are left out,
+// so that one entry has one encoding.
 type wire struct {
 	ID      string         `json:"id"`
 	Time    string         `json:"time"`
 	Actor   wireActor      `json:"actor"`
 	Verb    string         `json:"verb"`
-	Object  string         `json:"object,omitempty"`
+	Object  string         `json:"object"`
 	Outcome string         `json:"outcome"`
-	Reason  string         `json:"reason,omitempty"`
-	Detail  map[string]any `json:"detail,omitempty"`
+	Reason  string         `json:"reason"`
+	Detail  map[string]any `json:"detail"`
 }
 
 type wireActor struct {
 	Kind    string `json:"kind"`
-	ID      string `json:"id,omitempty"`
-	Serial  string `json:"serial,omitempty"`
-	Address string `json:"address,omitempty"`
-	UID     *int   `json:"uid,omitempty"`
+	ID      string `json:"id"`
+	Serial  string `json:"serial"`
+	Address string `json:"address"`
+	UID     *int   `json:"uid"`
 }
 
 // Encode is the entry in the exact bytes of RFC 8785 that are hashed, stored
@@ -89,17 +82,7 @@ func (e Entry) Encode() ([]byte, error) {
 	if err := e.validate(); err != nil {
 		return nil, err
 	}
-	plain, err := json.Marshal(wire{
-		ID: e.ID, Time: e.Time.UTC().Format(timeLayout), Actor: wireActor(e.Actor),
-		Verb: e.Verb, Object: e.Object, Outcome: e.Outcome, Reason: e.Reason, Detail: e.Detail,
-	})
-	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "audit entry %s", e.Verb)
-	}
-	if err := checkNumbers(plain); err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "audit entry %s", e.Verb)
-	}
-	content, err := jcs.Transform(plain)
+	content, err := appendEntry(make([]byte, 0, 512), e)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "audit entry %s", e.Verb)
 	}
@@ -159,24 +142,4 @@ func (e Entry) validate() error {
 		return nil
 	}
 	return fault.New(fault.Invalid, "audit entry %s: unknown kind of actor %q", e.ID, e.Actor.Kind)
-}
-
-// checkNumbers refuses integers that RFC 8785 would round: the log must never
-// say another number than was meant.
-func checkNumbers(plain []byte) error {
-	decoder := json.NewDecoder(bytes.NewReader(plain))
-	decoder.UseNumber()
-	for {
-		token, err := decoder.Token()
-		if token == nil && err != nil {
-			return nil // the end; the text was valid JSON before
-		}
-		number, ok := token.(json.Number)
-		if !ok || strings.ContainsAny(number.String(), ".eE") {
-			continue
-		}
-		if n, err := number.Int64(); err != nil || n > maxInteger || n < -maxInteger {
-			return fmt.Errorf("number %s is beyond what JSON holds exactly; write it as text", number)
-		}
-	}
 }
