@@ -102,6 +102,7 @@ func TestEntryRange(t *testing.T) {
 	for path, want := range map[string][2]uint64{
 		"tile/entries/000":      {0, 256},
 		"tile/entries/002.p/88": {512, 600},
+		"tile/entries/002.p/89": {},
 		"tile/entries/002":      {},
 		"tile/0/000":            {},
 	} {
