@@ -3478,7 +3478,8 @@ type AuditEntry struct {
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Pending       bool                   `protobuf:"varint,2,opt,name=pending,proto3" json:"pending,omitempty"`
 	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
-	Content       []byte                 `protobuf:"bytes,4,opt,name=content,proto3" json:"content,omitempty"` // RFC 8785 JSON, as hashed
+	Content       []byte                 `protobuf:"bytes,4,opt,name=content,proto3" json:"content,omitempty"`                   // RFC 8785 JSON, as hashed
+	LeafHash      []byte                 `protobuf:"bytes,5,opt,name=leaf_hash,json=leafHash,proto3" json:"leaf_hash,omitempty"` // as it stands in the tree: where the root does not come out, it tells which entry is not the one that was hashed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3537,6 +3538,13 @@ func (x *AuditEntry) GetIndex() uint64 {
 func (x *AuditEntry) GetContent() []byte {
 	if x != nil {
 		return x.Content
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetLeafHash() []byte {
+	if x != nil {
+		return x.LeafHash
 	}
 	return nil
 }
@@ -3905,13 +3913,14 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x17ListAuditEntriesRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\x12\x16\n" +
-	"\x06newest\x18\x03 \x01(\bR\x06newest\"f\n" +
+	"\x06newest\x18\x03 \x01(\bR\x06newest\"\x83\x01\n" +
 	"\n" +
 	"AuditEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\apending\x18\x02 \x01(\bR\apending\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x18\n" +
-	"\acontent\x18\x04 \x01(\fR\acontent\"\x85\x01\n" +
+	"\acontent\x18\x04 \x01(\fR\acontent\x12\x1b\n" +
+	"\tleaf_hash\x18\x05 \x01(\fR\bleafHash\"\x85\x01\n" +
 	"\x18ListAuditEntriesResponse\x120\n" +
 	"\aentries\x18\x01 \x03(\v2\x16.rotunda.v1.AuditEntryR\aentries\x12\x1e\n" +
 	"\n" +
