@@ -125,20 +125,30 @@ func (p *place) pointTo(target string) error {
 	return p.rename(temp)
 }
 
-// SyncDir makes the entries of the directory name durable; "." is the root
-// itself.
-func SyncDir(root *os.Root, name string) error {
+// OpenDir opens the directory name for work below it. Unlike root.OpenRoot it
+// follows no symbolic links on the way.
+func OpenDir(root *os.Root, name string) (*os.Root, error) {
 	if filepath.Clean(name) == "." {
-		return syncDir(root)
+		return root.OpenRoot(".")
 	}
 	p, err := open(root, name, nil)
 	if err != nil {
-		return fmt.Errorf("sync directory %q: %w", name, err)
+		return nil, fmt.Errorf("open directory %q: %w", name, err)
 	}
 	defer p.close()
 	dir, err := enter(p.dir, p.base, nil)
 	if err != nil {
-		return fmt.Errorf("sync directory %q: %w", name, err)
+		return nil, fmt.Errorf("open directory %q: %w", name, err)
+	}
+	return dir, nil
+}
+
+// SyncDir makes the entries of the directory name durable; "." is the root
+// itself.
+func SyncDir(root *os.Root, name string) error {
+	dir, err := OpenDir(root, name)
+	if err != nil {
+		return fmt.Errorf("sync: %w", err)
 	}
 	defer dir.Close()
 	return syncDir(dir)

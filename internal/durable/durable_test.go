@@ -147,6 +147,10 @@ func TestLinksInTheWayAreRefused(t *testing.T) {
 		"remove all through a link":      RemoveAll(root, "detour/victim"),
 		"sync a link":                    SyncDir(root, "detour"),
 	}
+	if dir, err := OpenDir(root, "detour"); err == nil {
+		dir.Close()
+		t.Error("opened a link as a directory")
+	}
 	for what, err := range refused {
 		if err == nil {
 			t.Errorf("%s: succeeded", what)

@@ -1,0 +1,358 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/rotunda-pki/rotunda/internal/fault"
+)
+
+// The defaults of agent.yaml.
+const (
+	DefaultState   = "/var/lib/rotunda-agent"
+	DefaultSocket  = "/run/rotunda/agent.sock"
+	defaultTimeout = 30 * time.Second
+	longestTimeout = 30 * time.Minute
+)
+
+// maxConfig bounds agent.yaml.
+const maxConfig = 1 << 20
+
+// Config is agent.yaml: the settings of the agent's process, and what the
+// server may ask of this host. The server can ask for nothing else: it names
+// directories, users, commands and passwords, and only what stands here under
+// that name exists.
+type Config struct {
+	// Servers are the agents' listeners of the control plane, each as
+	// host:port, the preferred one first. The agent stays with the first that
+	// answers and goes on to the next when it fails.
+	Servers []string `yaml:"servers"`
+
+	// State is the directory where the agent keeps its identity, the newest
+	// desired state and its placements' progress. Default:
+	// /var/lib/rotunda-agent. It belongs to one agent alone.
+	State string `yaml:"state"`
+
+	// TrustDomain, CAPin and LogKey say which control plane to believe: the
+	// SPIFFE trust domain, the SHA-256 (hex) of its root certificate, and the
+	// verifier key of its audit log. An enrolment token carries all three;
+	// where they stand here too, both must agree.
+	TrustDomain string `yaml:"trustDomain"`
+	CAPin       string `yaml:"caPin"`
+	LogKey      string `yaml:"logKey"`
+
+	// Allow is what intents may name on this host.
+	Allow Allow `yaml:"allow"`
+
+	// Commands are what reloadCommand and restartCommand of an intent may
+	// name. No command line ever comes from the server.
+	Commands map[string]CommandConfig `yaml:"commands"`
+
+	// Passwords are what an intent may name for keystores and probes. They
+	// stay on this host.
+	Passwords map[string]PasswordConfig `yaml:"passwords"`
+
+	// Metrics is the host:port where Prometheus finds /metrics. Empty: none.
+	Metrics string `yaml:"metrics"`
+
+	// Socket is the unix socket by which rotunda agent wait and rotunda exec
+	// ask this agent. Default: /run/rotunda/agent.sock, or agent.sock in the
+	// state directory where that is not the default one.
+	Socket string `yaml:"socket"`
+}
+
+// Allow is what intents may name on this host.
+type Allow struct {
+	// Directories under which certificates may be placed: absolute paths.
+	// A directory named here stands for all below it.
+	Directories []string `yaml:"directories"`
+
+	// Users and Groups that may own placed files. The agent's own may always.
+	Users  []string `yaml:"users"`
+	Groups []string `yaml:"groups"`
+}
+
+// CommandConfig is one named command.
+type CommandConfig struct {
+	// Argv is the program, by its absolute path, and its arguments. No shell
+	// takes part.
+	Argv []string `yaml:"argv"`
+
+	// User that the program runs as. Default: the agent's own.
+	User string `yaml:"user"`
+
+	// Timeout after which the program and its children are killed. Default:
+	// 30s.
+	Timeout Duration `yaml:"timeout"`
+}
+
+// PasswordConfig is one named password.
+type PasswordConfig struct {
+	// File that holds it, by its absolute path. A final newline is not part
+	// of it. It must not be readable by everybody.
+	File string `yaml:"file"`
+}
+
+// Duration is written as Go writes it: 30s, 1m30s.
+type Duration time.Duration
+
+// UnmarshalYAML reads a duration.
+func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
+	parsed, err := time.ParseDuration(node.Value)
+	if err != nil {
+		return fmt.Errorf("line %d: %q is no duration like 30s", node.Line, node.Value)
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// LoadConfig reads agent.yaml. The error lists all that is wrong, each with
+// file, line, rule and remedy.
+func LoadConfig(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "agent.yaml").WithRemedy("write one; its settings are described in docs/agent.md")
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return ParseConfig(path, content)
+}
+
+// ParseConfig is LoadConfig for a file's content; path is for the messages.
+func ParseConfig(path string, content []byte) (*Config, error) {
+	if len(content) > maxConfig {
+		return nil, fault.New(fault.Invalid, "%s: must not be larger than %d bytes", path, maxConfig)
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	decoder.KnownFields(true)
+	c := new(Config)
+	if err := decoder.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return nil, decodeErrors(path, err)
+	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, fault.New(fault.Invalid, "%s: must be one YAML document", path).WithRemedy("remove what follows ---")
+	}
+	var tree yaml.Node
+	if err := yaml.Unmarshal(content, &tree); err != nil {
+		return nil, decodeErrors(path, err)
+	}
+	c.fillDefaults()
+	v := &configCheck{path: path, tree: &tree}
+	v.check(c)
+	return c, errors.Join(v.errs...)
+}
+
+func (c *Config) fillDefaults() {
+	if c.State == "" {
+		c.State = DefaultState
+	}
+	if c.Socket == "" {
+		c.Socket = DefaultSocket
+		if c.State != DefaultState {
+			c.Socket = filepath.Join(c.State, "agent.sock")
+		}
+	}
+	for name, command := range c.Commands {
+		if command.Timeout == 0 {
+			command.Timeout = Duration(defaultTimeout)
+			c.Commands[name] = command
+		}
+	}
+}
+
+var yamlLine = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
+var yamlUnknown = regexp.MustCompile(`^field (\S+) not found in type \S+$`)
+
+// decodeErrors puts the YAML library's complaints into file:line form.
+func decodeErrors(path string, err error) error {
+	messages := []string{err.Error()}
+	if typed, ok := errors.AsType[*yaml.TypeError](err); ok {
+		messages = typed.Errors
+	}
+	var errs []error
+	for _, message := range messages {
+		place, remedy := path, "mend the YAML"
+		if m := yamlLine.FindStringSubmatch(message); m != nil {
+			place, message = path+":"+m[1], m[2]
+		}
+		if m := yamlUnknown.FindStringSubmatch(message); m != nil {
+			message, remedy = "unknown field "+m[1], "remove it, or look for a typing error"
+		}
+		errs = append(errs, fault.New(fault.Invalid, "%s: %s", place, message).WithRemedy("%s", remedy))
+	}
+	return errors.Join(errs...)
+}
+
+// configCheck gathers what is wrong with a Config that decoded.
+type configCheck struct {
+	path string
+	tree *yaml.Node
+	errs []error
+}
+
+var configName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$`)
+
+func (v *configCheck) check(c *Config) {
+	v.checkServers(c)
+	v.checkPins(c)
+	v.absolute(c.State, "state")
+	v.absolute(c.Socket, "socket")
+	if c.Metrics != "" {
+		v.hostPort(c.Metrics, "metrics")
+	}
+	for i, dir := range c.Allow.Directories {
+		v.absolute(dir, "allow", "directories", i)
+		if filepath.Clean(dir) == "/" {
+			v.fail("name the directories that hold certificates", "the whole file system can't be allowed", "allow", "directories", i)
+		}
+	}
+	for i, user := range c.Allow.Users {
+		v.notEmpty(user, "allow", "users", i)
+	}
+	for i, group := range c.Allow.Groups {
+		v.notEmpty(group, "allow", "groups", i)
+	}
+	v.checkCommands(c)
+	for name, password := range c.Passwords {
+		v.name(name, "passwords", name)
+		v.absolute(password.File, "passwords", name, "file")
+	}
+}
+
+func (v *configCheck) checkServers(c *Config) {
+	if len(c.Servers) == 0 {
+		v.fail("write servers: [host:port]", "there must be at least one server", "servers")
+	}
+	seen := map[string]bool{}
+	for i, server := range c.Servers {
+		v.hostPort(server, "servers", i)
+		if seen[server] {
+			v.fail("remove one", fmt.Sprintf("%s stands here twice", server), "servers", i)
+		}
+		seen[server] = true
+	}
+}
+
+func (v *configCheck) checkPins(c *Config) {
+	if c.TrustDomain != "" {
+		if _, err := spiffeid.TrustDomainFromString(c.TrustDomain); err != nil {
+			v.fail("write it like example.org", fmt.Sprintf("%q is no trust domain: %v", c.TrustDomain, err), "trustDomain")
+		}
+	}
+	if c.CAPin != "" {
+		if pin, err := hex.DecodeString(c.CAPin); err != nil || len(pin) != 32 {
+			v.fail("rotunda token create prints a token that carries it", "must be a SHA-256 in 64 hexadecimal digits", "caPin")
+		}
+	}
+	if c.LogKey != "" {
+		if _, err := note.NewVerifier(c.LogKey); err != nil {
+			v.fail("rotunda token create prints a token that carries it", "must be the verifier key of a log", "logKey")
+		}
+	}
+}
+
+func (v *configCheck) checkCommands(c *Config) {
+	for name, command := range c.Commands {
+		v.name(name, "commands", name)
+		if len(command.Argv) == 0 {
+			v.fail("write argv: [/absolute/path, argument]", "has no program", "commands", name)
+		} else {
+			v.absolute(command.Argv[0], "commands", name, "argv", 0)
+		}
+		if d := time.Duration(command.Timeout); d < 0 || d > longestTimeout {
+			v.fail("write it like 30s", fmt.Sprintf("must be more than 0 and at most %s", longestTimeout), "commands", name, "timeout")
+		}
+	}
+}
+
+func (v *configCheck) name(name string, at ...any) {
+	if !configName.MatchString(name) {
+		v.fail("write it like restart-etcd", fmt.Sprintf("name %q: must be lower-case letters, digits, '-' and '.', at most 63", name), at...)
+	}
+}
+
+func (v *configCheck) notEmpty(value string, at ...any) {
+	if value == "" {
+		v.fail("remove it", "must not be empty", at...)
+	}
+}
+
+func (v *configCheck) absolute(path string, at ...any) {
+	if !filepath.IsAbs(path) {
+		v.fail("write the whole path", fmt.Sprintf("path %q: must be absolute", path), at...)
+	}
+}
+
+func (v *configCheck) hostPort(address string, at ...any) {
+	host, port, err := net.SplitHostPort(address)
+	if n, perr := strconv.Atoi(port); err != nil || perr != nil || n < 1 || n > 65535 || host == "" && at[0] == "servers" {
+		v.fail("write it like control.example.org:8443", fmt.Sprintf("%q: must be host:port", address), at...)
+	}
+}
+
+func (v *configCheck) fail(remedy, message string, at ...any) {
+	field := ""
+	for _, step := range at {
+		switch step := step.(type) {
+		case int:
+			field += fmt.Sprintf("[%d]", step)
+		case string:
+			if field != "" {
+				field += "."
+			}
+			field += step
+		}
+	}
+	place := v.path
+	if line := lineOf(v.tree, at); line > 0 {
+		place = fmt.Sprintf("%s:%d", v.path, line)
+	}
+	v.errs = append(v.errs, fault.New(fault.Invalid, "%s: %s: %s", place, field, message).WithRemedy("%s", remedy))
+}
+
+// lineOf finds the line of a field, or of the nearest thing around it.
+func lineOf(node *yaml.Node, at []any) int {
+	if node.Kind == yaml.DocumentNode && len(node.Content) > 0 {
+		node = node.Content[0]
+	}
+	line := node.Line
+	for _, step := range at {
+		var next *yaml.Node
+		switch step := step.(type) {
+		case int:
+			if node.Kind == yaml.SequenceNode && step < len(node.Content) {
+				next = node.Content[step]
+			}
+		case string:
+			for i := 0; node.Kind == yaml.MappingNode && i+1 < len(node.Content); i += 2 {
+				if node.Content[i].Value == step {
+					next, line = node.Content[i+1], node.Content[i].Line
+				}
+			}
+		}
+		if next == nil {
+			return line
+		}
+		node = next
+		if node.Line > 0 && node.Kind == yaml.ScalarNode {
+			line = node.Line
+		}
+	}
+	return line
+}
