@@ -1,0 +1,156 @@
+package rotation
+
+import (
+	"fmt"
+	"time"
+)
+
+// begin asks for a new generation or stages a new revision where what is in use
+// is not what is wanted. Where a new generation cannot be had now, a changed
+// bundle goes ahead with the one that stands.
+func (v *view) begin() *Step {
+	if v.d.Orphan {
+		return v.decline(time.Time{}, "no intent wants this placement any more")
+	}
+	if !v.d.Identity {
+		return v.stage(v.validStanding(), "the bundle")
+	}
+	newest := v.newest()
+	reason := v.outdated(newest)
+	if reason == "" {
+		if newest.Number != v.baseGeneration() {
+			return v.stage(newest.Number, fmt.Sprintf("generation %d", newest.Number))
+		}
+		if step := v.stage(newest.Number, "the bundle"); step != nil {
+			return step
+		}
+		at := v.d.RenewAt(*newest)
+		return v.decline(at, "generation %d is good; its renewal is at %s", newest.Number, stamp(at))
+	}
+	if step := v.request(newest, reason); step != nil {
+		return step
+	}
+	if standing := v.validStanding(); standing != 0 {
+		return v.stage(standing, "the bundle")
+	}
+	return nil
+}
+
+// validStanding is the generation that stands, or 0 where none does or it is
+// not valid. Where the identity was taken out of an intent it stays in use: a
+// certificate is not withdrawn from under a process by an edit.
+func (v *view) validStanding() uint64 {
+	s := v.Standing()
+	if s == nil || !v.usable(s) {
+		return 0
+	}
+	return s.Generation
+}
+
+// newest is the generation that was asked for last and may still do.
+func (v *view) newest() *Generation {
+	for i := len(v.Generations) - 1; i >= 0; i-- {
+		if v.Generations[i].Refused == "" {
+			return &v.Generations[i]
+		}
+	}
+	return nil
+}
+
+// outdated says why a generation is not the wanted one, or "".
+func (v *view) outdated(g *Generation) string {
+	switch {
+	case g == nil:
+		return "first issuance"
+	case g.Number <= v.d.RenewThrough:
+		return fmt.Sprintf("a renewal of everything through generation %d is asked for", v.d.RenewThrough)
+	case g.Leaf == nil:
+		return fmt.Sprintf("generation %d was asked for and is not issued yet", g.Number)
+	case g.Leaf.Terms != v.d.Terms && g.Wanted != v.d.Terms:
+		return fmt.Sprintf("the terms changed from %q to %q", g.Leaf.Terms, v.d.Terms)
+	case !v.now.Before(g.Leaf.NotAfter):
+		return fmt.Sprintf("generation %d ran out at %s", g.Number, stamp(g.Leaf.NotAfter))
+	case !v.now.Before(v.d.RenewAt(*g)):
+		return fmt.Sprintf("the renewal of generation %d was due at %s", g.Number, stamp(v.d.RenewAt(*g)))
+	}
+	return ""
+}
+
+// request asks for a generation: again for one that was begun, or for a new one.
+func (v *view) request(newest *Generation, reason string) *Step {
+	if v.backingOff(false) {
+		return nil
+	}
+	if newest != nil && newest.Leaf == nil && newest.Number > v.d.RenewThrough && newest.Algorithm == v.d.Algorithm && newest.Number == v.LastGeneration {
+		return &Step{Action: Request, Generation: newest.Number, Reason: reason}
+	}
+	if v.held(reason) {
+		return nil
+	}
+	number := max(v.LastGeneration, v.d.Window.Generation, v.d.RenewThrough) + 1
+	if v.newKey() {
+		return &Step{Action: Request, Generation: number, NewKey: true, Reason: reason}
+	}
+	return &Step{Action: Request, Generation: number, KeyOf: v.leaf.Number, Reason: reason}
+}
+
+// newKey says whether the next generation needs a key of its own.
+func (v *view) newKey() bool {
+	last := v.leaf
+	switch {
+	case last == nil || last.Leaf == nil || last.Refused != "":
+		return true
+	case v.d.KeyAge <= 0 || v.now.Sub(last.KeyBorn) >= v.d.KeyAge:
+		return true
+	case last.Algorithm != v.d.Algorithm:
+		return true
+	}
+	return v.d.NewKey && last.Number <= v.d.RenewThrough
+}
+
+// stage begins a revision of the generation with the wanted bundle, unless that
+// is in use.
+func (v *view) stage(generation uint64, what string) *Step {
+	if r := v.base; r != nil && r.Generation == generation && r.Bundle == v.d.Bundle {
+		return nil
+	}
+	if r := v.staged(); r != nil && r.Generation == generation && r.Bundle == v.d.Bundle {
+		return v.decline(time.Time{}, "revision %d is staged, and generation %d is not valid now", r.Number, generation)
+	}
+	if v.backingOff(true) {
+		return nil
+	}
+	begun := generation != 0 && generation != v.baseGeneration() && v.untried(generation)
+	if !begun && v.held(what) {
+		return nil
+	}
+	return &Step{Action: Stage, Revision: v.nextRevision(), Generation: generation, Bundle: v.d.Bundle,
+		Reason: what + " is new here"}
+}
+
+// untried says whether a generation was issued and not been activated yet: its
+// rotation is under way, and a hold does not stop it.
+func (v *view) untried(generation uint64) bool {
+	for _, r := range v.Revisions {
+		if r.Generation == generation && !r.ActivatedAt.IsZero() {
+			return false
+		}
+	}
+	return v.Setback == nil || v.Setback.Generation != generation
+}
+
+func (v *view) baseGeneration() uint64 {
+	if v.base == nil {
+		return 0
+	}
+	return v.base.Generation
+}
+
+// nextRevision is above all that the record or the directory ever had.
+func (v *view) nextRevision() uint64 {
+	last := max(v.LastRevision, v.Current)
+	for _, stray := range v.Strays {
+		last = max(last, stray)
+	}
+	return last + 1
+}

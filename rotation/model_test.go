@@ -1,0 +1,105 @@
+package rotation
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// TestModel lets anything happen in any order: faults, kills, edits, changed
+// desires, time. The laws that world holds are true after every effect; once
+// the faults end and desires rest, what is desired comes to be in use.
+func TestModel(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		w := newWorld()
+		w.d.Repair = rapid.Bool().Draw(r, "repair")
+		w.d.Grace = rapid.SampledFrom([]time.Duration{0, time.Minute, 3 * time.Hour}).Draw(r, "grace")
+		w.lifetime = rapid.SampledFrom([]time.Duration{time.Minute, 24 * time.Hour, 90 * 24 * time.Hour}).Draw(r, "lifetime")
+		w.d.RideOut = w.lifetime / 6
+		left := 0
+		w.kill = func(string) bool { left--; return left == 0 }
+		fault := rapid.Bool()
+		r.Repeat(map[string]func(*rapid.T){
+			"steps":  func(r *rapid.T) { some(w, rapid.IntRange(1, 12).Draw(r, "n")) },
+			"kill":   func(r *rapid.T) { left = rapid.IntRange(1, 20).Draw(r, "after"); some(w, 12) },
+			"time":   func(r *rapid.T) { w.now = w.now.Add(w.lifetime / time.Duration(rapid.IntRange(1, 100).Draw(r, "part"))) },
+			"clock":  func(r *rapid.T) { w.now = w.now.Add(-time.Duration(rapid.IntRange(1, 120).Draw(r, "back")) * time.Second) },
+			"server": func(r *rapid.T) { w.serverDown, w.badLeaf = fault.Draw(r, "down"), fault.Draw(r, "wrong") },
+			"refusal": func(r *rapid.T) {
+				w.refusal = rapid.SampledFrom([]string{"", "the policy refuses"}).Draw(r, "refusal")
+			},
+			"host": func(r *rapid.T) {
+				w.badReload, w.diskFull, w.badCheck = fault.Draw(r, "reload"), fault.Draw(r, "full"), fault.Draw(r, "peers")
+			},
+			"liar": func(r *rapid.T) {
+				clear(w.liar)
+				w.liar[rapid.Uint64Range(0, w.record.LastGeneration+1).Draw(r, "liar")] = true
+			},
+			"drift": func(*rapid.T) { w.drift = "edited" },
+			"relink": func(r *rapid.T) { // someone moves the link by hand
+				for number := range w.dirs {
+					if v := w.record.Revision(number); v != nil && v.Committed() && fault.Draw(r, "here") {
+						w.current = number
+						break
+					}
+				}
+			},
+			"want": func(r *rapid.T) {
+				w.d.Bundle = bundle(rapid.ByteRange(1, 3).Draw(r, "bundle"))
+				w.d.Terms = Terms(rapid.SampledFrom([]string{"a", "b"}).Draw(r, "terms"))
+				w.d.RenewThrough = max(w.d.RenewThrough, rapid.Uint64Range(0, w.record.LastGeneration).Draw(r, "through"))
+				w.d.KeyAge = rapid.SampledFrom([]time.Duration{0, w.lifetime}).Draw(r, "key age")
+				w.d.NewKey = fault.Draw(r, "new key")
+				w.d.Identity = rapid.IntRange(0, 9).Draw(r, "identity") > 0
+			},
+			"operator": func(r *rapid.T) {
+				w.d.Attempt += uint64(rapid.IntRange(0, 1).Draw(r, "attempt"))
+				w.d.Hold = rapid.SampledFrom([]string{"", "", "frozen"}).Draw(r, "hold")
+				w.d.Orphan = rapid.IntRange(0, 9).Draw(r, "orphan") == 0
+			},
+			"": func(r *rapid.T) {
+				for _, bad := range w.bad {
+					r.Fatalf("%s%s", bad, w.log())
+				}
+			},
+		})
+		heal(r, w)
+	})
+}
+
+// some makes up to n steps. With time at rest there must be an end of them:
+// nothing is asked for, staged or loaded for ever.
+func some(w *world, n int) {
+	for range n {
+		if w.step().Action == Wait {
+			return
+		}
+	}
+}
+
+func heal(r *rapid.T, w *world) {
+	w.serverDown, w.badLeaf, w.badReload, w.badCheck, w.diskFull, w.refusal = false, false, false, false, false, ""
+	w.kill = nil
+	clear(w.liar)
+	w.d.Hold, w.d.Orphan, w.d.Identity, w.d.Repair = "", false, true, true
+	deadline := w.now.Add(3 * time.Hour)
+	for steps := 0; ; steps++ {
+		for i := 0; w.step().Action != Wait; i++ {
+			if i > 60 {
+				r.Fatalf("no end of steps%s", w.log())
+			}
+		}
+		if w.good() == "" {
+			break
+		}
+		s := w.steps[len(w.steps)-1]
+		if s.Until.IsZero() || steps > 300 || w.now.After(deadline) {
+			r.Fatalf("never as desired: %s%s", w.good(), w.log())
+		}
+		w.now = s.Until
+	}
+	for _, bad := range w.bad {
+		r.Fatalf("%s%s", bad, w.log())
+	}
+}

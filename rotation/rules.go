@@ -1,0 +1,114 @@
+package rotation
+
+import "fmt"
+
+// finish brings to an end what the directory was switched to: loaded, proven
+// and committed; or taken back. With nothing to go back to it stays, and the
+// step that failed is repeated.
+func (v *view) finish() *Step {
+	r := v.inUse
+	if r == nil || r.Committed() {
+		return nil
+	}
+	if r.Failed != nil {
+		return v.giveUp(r)
+	}
+	return v.bring(r)
+}
+
+// bring takes the revision in use through its next step.
+func (v *view) bring(r *Revision) *Step {
+	switch {
+	case v.Loaded != r.Number:
+		return &Step{Action: Activate, Revision: r.Number, Reason: "the process has not been told of it yet, or the agent was stopped before it knew"}
+	case v.Proven != r.Number:
+		return &Step{Action: Prove, Revision: r.Number, Reason: "loaded, not yet seen in a handshake"}
+	default:
+		return &Step{Action: Commit, Revision: r.Number, Reason: "proven"}
+	}
+}
+
+// giveUp goes back from a revision that failed to the one that stood.
+func (v *view) giveUp(r *Revision) *Step {
+	back := v.Standing()
+	if v.usable(back) {
+		if back.Failed != nil && v.now.Before(back.Failed.again(v.now)) {
+			v.alarm = true
+			return v.decline(back.Failed.again(v.now), "restore of revision %d failed %s: %s", back.Number, times(back.Failed.Count), back.Failed.Reason)
+		}
+		return &Step{Action: Restore, Revision: back.Number, Generation: back.Generation,
+			Reason: fmt.Sprintf("revision %d failed at %s: %s", r.Number, r.Failed.Step, r.Failed.Reason)}
+	}
+	if again := r.Failed.again(v.now); v.now.Before(again) {
+		v.alarm = true
+		return v.decline(again, "revision %d failed at %s %s: %s; nothing valid to go back to", r.Number, r.Failed.Step, times(r.Failed.Count), r.Failed.Reason)
+	}
+	if v.renewing() {
+		return nil // a fresh certificate does more than another try with this one
+	}
+	return v.bring(r)
+}
+
+// renewing says whether another generation or bundle is wanted in place of
+// what is in use.
+func (v *view) renewing() bool {
+	if v.d.Orphan || v.d.Bundle != v.inUse.Bundle {
+		return !v.d.Orphan && !v.putOff()
+	}
+	g := v.Generation(v.inUse.Generation)
+	return v.d.Identity && v.outdated(g) != "" && !v.putOff()
+}
+
+// advance takes a staged revision to its check and to the switch. It was begun,
+// so no hold counts; but it is left where something else is wanted by now.
+func (v *view) advance() *Step {
+	r := v.staged()
+	if r == nil || v.backingOff(true) {
+		return nil
+	}
+	if !r.Checked {
+		return &Step{Action: Check, Revision: r.Number, Reason: "staged"}
+	}
+	if !v.usable(r) {
+		return nil // its dates passed since the check, or the clock was set
+	}
+	return &Step{Action: Activate, Revision: r.Number, Reason: "checked"}
+}
+
+// staged is the newest revision, where it waits for its turn and is still
+// wanted.
+func (v *view) staged() *Revision {
+	if len(v.Revisions) == 0 {
+		return nil
+	}
+	r := &v.Revisions[len(v.Revisions)-1]
+	if r.Committed() || r.Failed != nil || r.Number == v.Current {
+		return nil
+	}
+	if g := v.Generation(r.Generation); r.Generation != 0 && (g == nil || g.Refused != "") {
+		return nil
+	}
+	if !v.d.Orphan && r.Bundle != v.d.Bundle {
+		return nil
+	}
+	return r
+}
+
+// settle sees to it that what stands is in use by the process: after a restore
+// that was interrupted or that failed, and after a switch that never came.
+func (v *view) settle() *Step {
+	s := v.Standing()
+	if s == nil || v.Current != s.Number || v.settled() || (v.Drift != "" && v.d.Repair) {
+		return nil
+	}
+	if s.Failed != nil {
+		if again := s.Failed.again(v.now); v.now.Before(again) {
+			v.alarm = true
+			return v.decline(again, "revision %d, which stood, failed at %s %s: %s", s.Number, s.Failed.Step, times(s.Failed.Count), s.Failed.Reason)
+		}
+	}
+	if v.Loaded != s.Number {
+		return &Step{Action: Restore, Revision: s.Number, Generation: s.Generation, Reason: "it stood, and the process may have something else"}
+	}
+	return &Step{Action: Prove, Revision: s.Number, Reason: "it stood, and is to be seen again"}
+}

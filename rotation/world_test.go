@@ -1,0 +1,379 @@
+package rotation
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/pki"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// world is a host, a control plane and a process, as far as rotations see them.
+// It carries steps out as an agent does, and may be killed at each point
+// between two effects; what was made durable stays.
+type world struct {
+	now time.Time
+	d   Desired
+
+	// Durable.
+	record  Record
+	current uint64
+	dirs    map[uint64]Revision // revision → what its directory holds
+	keys    map[uint64]int      // generation → key, each key a number of its own
+	drift   string
+
+	// Elsewhere.
+	process  uint64 // the revision that it has loaded
+	lifetime time.Duration
+	issued   map[uint64]issuedLeaf
+	made     int // keys
+
+	// Faults.
+	serverDown bool
+	refusal    string              // of the server
+	badLeaf    bool                // the server signs something else than asked
+	badCheck   bool                // a relying party's bundle does not know the issuer
+	badReload  bool                // the reload command fails
+	liar       map[uint64]bool     // generations that the process does not take, saying it did
+	diskFull   bool                // nothing can be staged
+	kill       func(at string) bool // nil: never
+
+	steps []Step
+	bad   []string // broken invariants
+}
+
+type issuedLeaf struct {
+	key  int
+	leaf Leaf
+}
+
+func newWorld() *world {
+	return &world{
+		now: noon, lifetime: 24 * time.Hour,
+		d: Desired{Placement: "p1", Identity: true, Algorithm: "ecdsa-p256", Terms: "ecdsa-p256 | serverAuth | a.test",
+			Bundle: bundle(1), RideOut: 4 * time.Hour, Grace: time.Hour, Repair: true},
+		dirs: map[uint64]Revision{}, keys: map[uint64]int{}, issued: map[uint64]issuedLeaf{}, liar: map[uint64]bool{},
+	}
+}
+
+func bundle(n byte) pki.BundleDigest { return pki.BundleDigest{n} }
+
+func (w *world) facts() Facts {
+	f := Facts{Record: w.record, Current: w.current, Drift: w.drift}
+	for number := range w.dirs {
+		if w.record.Revision(number) == nil {
+			f.Strays = append(f.Strays, number)
+		}
+	}
+	return f
+}
+
+// killed is thrown through an action and caught by step.
+type killed struct{ at string }
+
+func (w *world) point(at string) {
+	if w.kill != nil && w.kill(at) {
+		panic(killed{at})
+	}
+}
+
+// step asks what comes next and carries it out, if it is not killed before.
+func (w *world) step() (s Step) {
+	// What is recorded must be a copy of its own, as a file is.
+	w.record.Generations = append([]Generation(nil), w.record.Generations...)
+	w.record.Revisions = append([]Revision(nil), w.record.Revisions...)
+	s = Next(w.facts(), w.d, w.now)
+	w.steps = append(w.steps, s)
+	w.guard(s)
+	defer func() {
+		if k, ok := recover().(killed); ok {
+			_ = k
+		}
+		w.look(s)
+	}()
+	w.do(s)
+	return s
+}
+
+func (w *world) do(s Step) {
+	r := &w.record
+	switch s.Action {
+	case Request:
+		w.request(s)
+	case Stage, Repair:
+		if w.diskFull {
+			r.SetBack(Stage, s.Generation, "no space left on device", true, w.d, w.now)
+			return
+		}
+		v := Revision{Number: s.Revision, Generation: s.Generation, Bundle: s.Bundle, StagedAt: w.now}
+		w.dirs[s.Revision] = v
+		w.point("staged")
+		r.Stage(v)
+	case Check:
+		w.check(s)
+	case Activate, Restore:
+		w.load(s)
+	case Prove:
+		if w.process == s.Revision && !w.liar[r.Revision(s.Revision).Generation] {
+			r.Prove(s.Revision)
+			return
+		}
+		r.Fail(s.Revision, Prove, "the process serves something else", w.now)
+		if !r.Revision(s.Revision).Committed() {
+			r.SetBack(Prove, r.Revision(s.Revision).Generation, "the process serves something else", false, w.d, w.now)
+		}
+	case Commit:
+		r.Commit(s.Revision, w.now)
+	case Remove:
+		delete(w.dirs, s.Revision)
+		w.point("removed")
+		r.Remove(s.Revision)
+	case DestroyKey:
+		delete(w.keys, s.Generation)
+		w.point("destroyed")
+		r.Destroy(s.Generation)
+	}
+	w.point("done")
+}
+
+func (w *world) request(s Step) {
+	r := &w.record
+	if r.Generation(s.Generation) == nil {
+		g := Generation{Number: s.Generation, Algorithm: w.d.Algorithm, KeyBorn: w.now, AskedAt: w.now, Wanted: w.d.Terms}
+		if s.NewKey {
+			w.made++
+			w.keys[s.Generation] = w.made
+		} else {
+			w.keys[s.Generation] = w.keys[s.KeyOf]
+			g.KeyBorn = r.Generation(s.KeyOf).KeyBorn
+		}
+		w.point("key saved")
+		r.Ask(g)
+		w.point("asked")
+	}
+	if w.serverDown {
+		r.SetBack(Request, s.Generation, "no server answers", true, w.d, w.now)
+		return
+	}
+	if w.refusal != "" {
+		r.SetBack(Request, s.Generation, w.refusal, false, w.d, w.now)
+		return
+	}
+	known, ok := w.issued[s.Generation]
+	if ok && known.key != w.keys[s.Generation] {
+		w.bad = append(w.bad, fmt.Sprintf("generation %d was asked for with two keys", s.Generation))
+		r.Refuse(s.Generation, "conflict")
+		return
+	}
+	if !ok {
+		terms := w.d.Terms
+		if w.badLeaf {
+			terms = "something else"
+		}
+		known = issuedLeaf{w.keys[s.Generation], Leaf{Serial: fmt.Sprint(s.Generation), Terms: terms,
+			NotBefore: w.now.Add(-time.Minute), NotAfter: w.now.Add(w.lifetime)}}
+		w.issued[s.Generation] = known
+		w.point("issued")
+	}
+	r.Issue(s.Generation, known.leaf)
+}
+
+func (w *world) check(s Step) {
+	r := &w.record
+	v := r.Revision(s.Revision)
+	g := r.Generation(v.Generation)
+	switch {
+	case g != nil && (!g.Valid(w.now) || g.Leaf.Terms != g.Wanted):
+		r.Fail(s.Revision, Check, "not as asked for", w.now)
+		r.SetBack(Check, v.Generation, "not as asked for", false, w.d, w.now)
+		if s := r.Standing(); s == nil || s.Generation != v.Generation {
+			r.Refuse(v.Generation, "not as asked for")
+		}
+	case w.badCheck:
+		r.Fail(s.Revision, Check, "a client does not know the issuer", w.now)
+		r.SetBack(Check, v.Generation, "a client does not know the issuer", false, w.d, w.now)
+	default:
+		r.Check(s.Revision)
+	}
+}
+
+func (w *world) load(s Step) {
+	r := &w.record
+	w.point("before switch")
+	r.Switch(s.Revision, w.now)
+	w.point("noted")
+	if w.current != s.Revision {
+		w.drift = ""
+	}
+	w.current = s.Revision
+	w.point("switched")
+	if w.badReload {
+		r.Fail(s.Revision, s.Action, "reload exits 1", w.now)
+		if s.Action == Activate {
+			r.SetBack(Activate, r.Revision(s.Revision).Generation, "reload exits 1", false, w.d, w.now)
+		}
+		return
+	}
+	if v := r.Revision(s.Revision); !w.liar[v.Generation] {
+		w.process = s.Revision
+	}
+	w.point("reloaded")
+	r.Load(s.Revision)
+}
+
+// guard holds what must be true of a step before it is carried out.
+func (w *world) guard(s Step) {
+	wrong := func(format string, args ...any) { w.bad = append(w.bad, fmt.Sprintf(format, args...)) }
+	r := w.record.Revision(s.Revision)
+	switch s.Action {
+	case Request:
+		if w.record.Generation(s.Generation) == nil && s.Generation <= w.record.LastGeneration {
+			wrong("generation %d is used again", s.Generation)
+		}
+	case Stage, Repair:
+		if _, there := w.dirs[s.Revision]; there || s.Revision <= w.record.LastRevision {
+			wrong("revision %d is used again", s.Revision)
+		}
+	case Activate:
+		if !r.Checked {
+			wrong("revision %d is activated unchecked", s.Revision)
+		}
+	case Restore:
+		if g := w.record.Generation(r.Generation); !r.Committed() || (g != nil && w.current != s.Revision && !g.Valid(w.now)) {
+			wrong("restore to revision %d, which is not valid", s.Revision)
+		}
+	case Commit:
+		if w.record.Proven != s.Revision || w.process != s.Revision {
+			wrong("revision %d is committed unproven", s.Revision)
+		}
+	case Remove:
+		if standing := w.record.Standing(); r != nil && !r.ActivatedAt.IsZero() && (standing == nil || w.record.Proven != standing.Number || w.now.Before(standing.CommittedAt.Add(w.d.Grace))) {
+			wrong("revision %d is removed within its grace", s.Revision)
+		}
+	}
+}
+
+// look holds what must be true whatever happened.
+func (w *world) look(after Step) {
+	wrong := func(format string, args ...any) {
+		w.bad = append(w.bad, fmt.Sprintf("after %s of revision %d, generation %d: ", after.Action, after.Revision, after.Generation)+fmt.Sprintf(format, args...))
+	}
+	if w.current != 0 {
+		if _, ok := w.dirs[w.current]; !ok {
+			wrong("the link leads to revision %d, which is gone", w.current)
+		}
+	}
+	for _, v := range []*Revision{w.record.Standing(), w.record.Revision(w.current)} {
+		if v == nil {
+			continue
+		}
+		if _, ok := w.dirs[v.Number]; !ok {
+			wrong("revision %d stands or is in use and is gone", v.Number)
+		}
+		if v.Generation != 0 && w.keys[v.Generation] == 0 {
+			wrong("the key of generation %d, which stands or is in use, is gone", v.Generation)
+		}
+	}
+	if v, ok := w.dirs[w.process]; w.process != 0 && ok {
+		if rec := w.record.Revision(v.Number); rec != nil && !rec.Checked {
+			wrong("the process loaded unchecked revision %d", v.Number)
+		}
+	}
+}
+
+// run steps until there is something to wait for, and returns that.
+func (w *world) run(t testing.TB) Step {
+	t.Helper()
+	for range 100 {
+		if s := w.step(); s.Action == Wait {
+			return s
+		}
+	}
+	t.Fatalf("no end after 100 steps: %s", w.log())
+	return Step{}
+}
+
+// pass lets time go by, from each moment that is waited for to the next.
+func (w *world) pass(t testing.TB, d time.Duration) Step {
+	t.Helper()
+	end := w.now.Add(d)
+	for range 10_000 {
+		s := w.run(t)
+		if s.Until.IsZero() || s.Until.After(end) {
+			w.now = end
+			return w.run(t)
+		}
+		if !s.Until.After(w.now) {
+			t.Fatalf("waits for %s, which is over at %s: %s", s.Until, w.now, s.Reason)
+		}
+		w.now = s.Until
+	}
+	t.Fatalf("no end of waiting: %s", w.log())
+	return Step{}
+}
+
+func (w *world) log() (text string) {
+	for _, s := range w.steps[max(0, len(w.steps)-30):] {
+		text += fmt.Sprintf("\n  %s", describe(s))
+	}
+	return text
+}
+
+func describe(s Step) string {
+	text := string(s.Action)
+	if s.Revision != 0 {
+		text += fmt.Sprintf(" revision %d", s.Revision)
+	}
+	if s.Generation != 0 {
+		text += fmt.Sprintf(" generation %d", s.Generation)
+	}
+	if s.NewKey {
+		text += " new key"
+	}
+	if s.KeyOf != 0 {
+		text += fmt.Sprintf(" key of %d", s.KeyOf)
+	}
+	if s.Alarm {
+		text += " ALARM"
+	}
+	if !s.Until.IsZero() {
+		text += " until " + s.Until.Format("02 15:04:05")
+	}
+	return text + ": " + s.Reason
+}
+
+// good says whether what is desired is in use, proven and valid; or why not.
+func (w *world) good() string {
+	v := w.record.Revision(w.current)
+	switch {
+	case v == nil:
+		return "nothing is in use"
+	case !v.Committed() || w.record.Proven != w.current || w.process != w.current:
+		return fmt.Sprintf("revision %d is not proven and committed", w.current)
+	case v.Bundle != w.d.Bundle:
+		return "the bundle in use is another"
+	case w.drift != "":
+		return w.drift
+	}
+	g := w.record.Generation(v.Generation)
+	switch {
+	case !w.d.Identity:
+		return ""
+	case g == nil || !g.Valid(w.now):
+		return "no valid certificate is in use"
+	case g.Leaf.Terms != w.d.Terms:
+		return "the certificate in use has other terms"
+	case g.Number <= w.d.RenewThrough:
+		return "the certificate in use was to be renewed"
+	}
+	return ""
+}
+
+func (w *world) sound(t testing.TB) {
+	t.Helper()
+	for _, bad := range w.bad {
+		t.Errorf("%s%s", bad, w.log())
+	}
+}
