@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/rotunda-pki/rotunda/api"
+)
+
+func describePlacement(ctx context.Context, s *server, u *ui, f format, id string) error {
+	response, err := invoke(ctx, s.DescribePlacement, &api.DescribePlacementRequest{Id: id})
+	if err != nil {
+		return err
+	}
+	return u.show(f, response, func() { showPlacement(u, response) })
+}
+
+func showPlacement(u *ui, response *api.DescribePlacementResponse) {
+	if p := response.Status; p != nil {
+		u.sheet(placementSheet(u, p))
+	}
+	if d := response.Desired; d != nil {
+		u.heading("Desired")
+		u.sheet(desiredSheet(u, d))
+	}
+	if len(response.Certificates) > 0 {
+		u.heading("Certificates")
+		certificateTable(u, response.Certificates).write(u, "")
+	}
+	if len(response.Evidence) > 0 {
+		u.heading("Evidence")
+		for _, e := range response.Evidence {
+			u.say("%s  %s  by %s  %s", e.At.AsTime().Local().Format("2006-01-02 15:04:05"), e.Verdict, e.Observer, clip(e.Digest, 16))
+			u.say("%s", indented(e.Statement))
+		}
+	}
+}
+
+func (u *ui) heading(text string) { u.say("\n%s", text) }
+
+func placementSheet(u *ui, p *api.PlacementStatus) []field {
+	fields := []field{
+		{"placement", p.Id},
+		{"service", p.Service},
+		{"intent", p.Intent},
+		{"agent", p.Agent},
+		{"instance", p.Instance},
+		{"target", p.Target},
+		{"state", stateCell(p).text},
+		{"reason", reason(p)},
+		{"shown", levelCell(u, p).text},
+		{"generation", fmt.Sprintf("%d in use, %d the highest so far", p.Generation, p.LastGeneration)},
+		{"revision", number(p.Revision)},
+		{"serial", p.Serial},
+		{"not after", exact(u.now, p.NotAfter)},
+		{"renews after", exact(u.now, p.RenewAfter)},
+		{"bundle", p.BundleDigest},
+		{"rotations", fmt.Sprintf("%d, of which %d restored", p.Rotations, p.Restores)},
+		{"last took", short(p.Took)},
+		{"reported", exact(u.now, p.ReportedAt)},
+	}
+	if failure := p.Failure; failure != nil {
+		restored := "the previous revision was not restored"
+		if failure.Restored {
+			restored = "the previous revision is back and proven"
+		}
+		fields = append(fields, field{"last failure", fmt.Sprintf("generation %d at %s, %s: %s; %s",
+			failure.Generation, failure.Step, exact(u.now, failure.At), failure.Reason, restored)})
+	}
+	return fields
+}
+
+func desiredSheet(u *ui, d *api.DesiredPlacement) []field {
+	fields := []field{{"bundle", d.BundleDigest}}
+	if i := d.Identity; i != nil {
+		fields = append(fields, field{"identity", strings.Join(append(append([]string{i.CommonName, i.SpiffeId}, i.DnsNames...), i.IpAddresses...), " ")})
+	}
+	if p := d.Profile; p != nil {
+		fields = append(fields, field{"profile", fmt.Sprintf("%s: %s for %s, usages %s", p.Name, p.Algorithm,
+			rough(p.Lifetime.AsDuration()), strings.Join(p.Usages, ", "))})
+	}
+	if t := d.Target; t != nil {
+		fields = append(fields, field{"target", strings.TrimSpace(t.Kind + " " + t.Name + " " + t.Address)})
+	}
+	if files := d.Files; files != nil {
+		fields = append(fields, field{"files", fmt.Sprintf("%s, %s, owner %s:%s, mode %s", files.Directory,
+			strings.Join(files.Formats, " "), orAsIs(files.Owner), orAsIs(files.Group), files.Mode)})
+	}
+	if d.RenewAfter != nil {
+		fields = append(fields, field{"window", fmt.Sprintf("of generation %d: %s to %s", d.WindowGeneration,
+			exact(u.now, d.RenewAfter), exact(u.now, d.RenewBefore))})
+	}
+	if d.RenewThrough > 0 {
+		key := ""
+		if d.NewKey {
+			key = " with a new key"
+		}
+		fields = append(fields, field{"renew", fmt.Sprintf("now%s if the generation is at most %d", key, d.RenewThrough)})
+	}
+	if d.Orphan {
+		fields = append(fields, field{"orphan", "files stay, renewal has stopped"})
+	}
+	return append(fields, field{"held", d.Hold})
+}
+
+func orAsIs(name string) string {
+	if name == "" {
+		return "(agent's)"
+	}
+	return name
+}

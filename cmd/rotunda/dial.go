@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	"github.com/rotunda-pki/rotunda/api/apiconnect"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+)
+
+// server is a server to call, and where it is.
+type server struct {
+	apiconnect.OperatorServiceClient
+	endpoint
+	close func()
+}
+
+// with runs a command's work against the server.
+func (c *connection) with(cmd *cobra.Command, work func(ctx context.Context, s *server, u *ui) error) error {
+	u := newUI(cmd)
+	s, err := c.dial(u)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	return work(cmd.Context(), s, u)
+}
+
+// invoke makes one call and unwraps its answer.
+func invoke[Q, R any](
+	ctx context.Context, method func(context.Context, *connect.Request[Q]) (*connect.Response[R], error), request *Q,
+) (*R, error) {
+	response, err := method(ctx, connect.NewRequest(request))
+	if err != nil {
+		return nil, err
+	}
+	return response.Msg, nil
+}
+
+// dial prepares the client; the first call opens the connection.
+func (c *connection) dial(u *ui) (*server, error) {
+	where, err := c.locate()
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second,
+		ForceAttemptHTTP2:   true,
+	}
+	base := where.url
+	if where.socket != "" {
+		base = "http://rotunda"
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", where.socket)
+		}
+	} else if transport.TLSClientConfig, err = clientTLS(where.credentials); err != nil {
+		return nil, err
+	}
+	client := apiconnect.NewOperatorServiceClient(
+		&http.Client{Transport: &explaining{transport, where}}, base,
+		connect.WithInterceptors(patience(u, where, c.timeout)))
+	return &server{client, where, transport.CloseIdleConnections}, nil
+}
+
+// clientTLS presents the operator's certificate and trusts ca.pem alone.
+func clientTLS(dir string) (*tls.Config, error) {
+	pair, err := operatorCertificate(dir)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "ca.pem")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, incomplete(err, dir)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(content) {
+		return nil, fault.New(fault.Invalid, "%s holds no certificate", path).
+			WithRemedy("it is the trust domain's bundle: copy it again from where the credentials were made")
+	}
+	// GetClientCertificate, so that it is sent even where the server's list of
+	// names does not match: the server's reason beats a bare "required".
+	return &tls.Config{
+		RootCAs:    roots,
+		MinVersion: tls.VersionTLS13,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return pair, nil
+		},
+	}, nil
+}
+
+func operatorCertificate(dir string) (*tls.Certificate, error) {
+	certificate, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	pair, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		return nil, incomplete(err, dir)
+	}
+	if now := time.Now(); now.After(pair.Leaf.NotAfter) {
+		return nil, fault.New(fault.Invalid, "the credentials in %s expired %s ago", dir, rough(now.Sub(pair.Leaf.NotAfter))).
+			WithRemedy("on the server's machine: rotunda operator create NAME --socket %s", defaultSocket)
+	}
+	return &pair, nil
+}
+
+func incomplete(err error, dir string) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fault.Wrap(fault.Forbidden, err, "read the credentials in %s", dir).
+			WithRemedy("they belong to another user: use your own, or become that user")
+	}
+	return fault.Wrap(fault.Invalid, err, "the credentials in %s cannot be used", dir).
+		WithRemedy("the directory holds cert.pem, key.pem and ca.pem, as rotunda operator create wrote them")
+}
+
+// patience gives every call that is not a stream its time limit, and shows
+// on a terminal that it goes on.
+func patience(u *ui, where endpoint, limit time.Duration) connect.Interceptor {
+	return connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc {
+		return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
+			if limit > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, limit)
+				defer cancel()
+			}
+			defer u.progress("waiting for " + where.String())()
+			return next(ctx, request)
+		}
+	})
+}
+
+// explaining turns the ways in which a connection fails into what an
+// operator can act on.
+type explaining struct {
+	http.RoundTripper
+	where endpoint
+}
+
+func (e *explaining) RoundTrip(request *http.Request) (*http.Response, error) {
+	request.Header.Set("User-Agent", "rotunda/"+version())
+	response, err := e.RoundTripper.RoundTrip(request)
+	if err != nil && request.Context().Err() == nil {
+		return nil, unreachable(e.where, err)
+	}
+	return response, err
+}
+
+func unreachable(where endpoint, err error) error {
+	switch {
+	case isRefusal(err):
+		return fault.Wrap(fault.Forbidden, err, "%s refused these credentials", where).
+			WithRemedy("their certificate is of another trust domain, expired or revoked: make new ones with rotunda operator create NAME on the server's admin socket")
+	case isDistrust(err):
+		return fault.Wrap(fault.Forbidden, err, "%s is not trusted", where).
+			WithRemedy("it is not the server that ca.pem in %s is for: check the address, or take ca.pem anew from a place that you trust", where.credentials)
+	case errors.Is(err, fs.ErrPermission):
+		return fault.Wrap(fault.Forbidden, err, "%s may not be opened", where).
+			WithRemedy("the admin socket is for root and the server's own user: become one of them, or use --credentials")
+	case where.socket != "":
+		return fault.Wrap(fault.Unavailable, err, "cannot reach the server at %s", where).
+			WithRemedy("no server listens there: start it with rotunda server")
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fault.Wrap(fault.Unavailable, err, "cannot reach %s", where).
+			WithRemedy("nothing listens there: is the server running, and is this its operators' address?")
+	}
+	return fault.Wrap(fault.Unavailable, err, "cannot reach %s", where).
+		WithRemedy("check the address and the way to it")
+}
+
+// isRefusal: the server's TLS sent an alert about our certificate.
+func isRefusal(err error) bool {
+	return strings.Contains(err.Error(), "remote error: tls:")
+}
+
+func isDistrust(err error) bool {
+	var (
+		verification *tls.CertificateVerificationError
+		record       tls.RecordHeaderError
+	)
+	return errors.As(err, &verification) || errors.As(err, &record) ||
+		strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")
+}

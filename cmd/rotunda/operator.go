@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+)
+
+func newOperatorCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "operator",
+		Short:   "Make credentials for operators",
+		Example: "  rotunda operator create ann --out ~/.config/rotunda",
+	}
+	cmd.AddCommand(newOperatorCreateCommand())
+	return cmd
+}
+
+func newOperatorCreateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Make an operator's credentials in a new directory",
+		Long: `Makes a key here, has the server sign a certificate for it, and writes a
+directory with key.pem, cert.pem, ca.pem, log.pub and client.yaml that
+--credentials takes. The key is never sent anywhere. The directory appears as a
+whole or not at all, and an existing one is left alone.`,
+		Example: `  rotunda operator create ann --address https://rotunda.example.com:7443
+  rotunda operator create ci --lifetime 8h --out ./ci-credentials`,
+		Args: cobra.ExactArgs(1),
+	}
+	o := &operatorOrder{conn: connectionFlags(cmd.Flags())}
+	flags := cmd.Flags()
+	flags.StringVar(&o.out, "out", "", "the new `directory` (default: NAME)")
+	flags.StringVar(&o.address, "address", "", "the operators' `URL` to write into client.yaml (default: the one in use now)")
+	flags.Var(&span{&o.lifetime}, "lifetime", "how `long` the certificate is valid (default: as the server says)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		o.name = args[0]
+		if o.out == "" {
+			o.out = o.name
+		}
+		return o.conn.with(cmd, o.create)
+	}
+	return cmd
+}
+
+// operatorOrder is one run of operator create.
+type operatorOrder struct {
+	conn     *connection
+	name     string
+	out      string
+	address  string
+	lifetime fleet.Duration
+}
+
+func (o *operatorOrder) create(ctx context.Context, s *server, u *ui) error {
+	address, err := o.serverAddress(s)
+	if err != nil {
+		return err
+	}
+	if exists(o.out) {
+		return fault.New(fault.Conflict, "%s exists already", o.out).WithRemedy("say another --out, or move it away")
+	}
+	key, err := pki.KeyAlgorithm("ecdsa-p256").Generate()
+	if err != nil {
+		return fmt.Errorf("make a key: %w", err)
+	}
+	request, err := pki.NewCSR(key)
+	if err != nil {
+		return fmt.Errorf("make a request: %w", err)
+	}
+	info, err := invoke(ctx, s.Info, &api.InfoRequest{})
+	if err != nil {
+		return err
+	}
+	issued, err := invoke(ctx, s.IssueOperator, &api.IssueOperatorRequest{
+		Name: o.name, Csr: request, Lifetime: protoDuration(o.lifetime),
+	})
+	if err != nil {
+		return err
+	}
+	files, err := credentialFiles(key, issued, info.LogKey, address)
+	if err != nil {
+		return err
+	}
+	if err := writeCredentials(o.out, files); err != nil {
+		return err
+	}
+	u.say("Credentials of operator %s are in %s. Audit entry %s.", o.name, o.out, issued.AuditId)
+	u.note("use them with --credentials %s, or move them to %s", o.out, ownCredentials())
+	return nil
+}
+
+// serverAddress is what client.yaml will say. Over the admin socket nothing
+// is known of the listener, so the operator has to say it.
+func (o *operatorOrder) serverAddress(s *server) (string, error) {
+	switch {
+	case o.address != "":
+		return serverURL(o.address)
+	case s.url != "":
+		return s.url, nil
+	}
+	return "", usagef("over the admin socket say where the operators' listener is: --address https://HOST:PORT")
+}
+
+func credentialFiles(key crypto.Signer, issued *api.IssueOperatorResponse, logKey, address string) (map[string][]byte, error) {
+	if len(issued.Chain) == 0 || len(issued.Anchors) == 0 {
+		return nil, fault.New(fault.Internal, "the server sent no certificate or no anchors")
+	}
+	leaf, err := x509.ParseCertificate(issued.Chain[0])
+	if err != nil {
+		return nil, fmt.Errorf("the server's certificate: %w", err)
+	}
+	if !pki.KeyMatches(key, leaf) {
+		return nil, fault.New(fault.Conflict, "the server signed another key than ours")
+	}
+	keyPEM, err := pki.EncodeKeyPEM(key)
+	if err != nil {
+		return nil, fmt.Errorf("encode the key: %w", err)
+	}
+	return map[string][]byte{
+		"key.pem":     keyPEM,
+		"cert.pem":    pki.EncodeCertificatesPEM(issued.Chain...),
+		"ca.pem":      pki.EncodeCertificatesPEM(issued.Anchors...),
+		logKeyFile:    []byte(logKey + "\n"),
+		"client.yaml": []byte("server: " + address + "\n"),
+	}, nil
+}
+
+// writeCredentials fills a directory beside dir and renames it into place.
+func writeCredentials(dir string, files map[string][]byte) error {
+	dir = filepath.Clean(dir)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return fmt.Errorf("write credentials: %w", err)
+	}
+	filling, err := os.MkdirTemp(filepath.Dir(dir), ".rotunda-")
+	if err != nil {
+		return fmt.Errorf("write credentials: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(filling) }() // gone already when all went well
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(filling, name), content, 0o600); err != nil {
+			return fmt.Errorf("write credentials: %w", err)
+		}
+	}
+	if err := os.Rename(filling, dir); err != nil {
+		return fmt.Errorf("write credentials: %w", err)
+	}
+	return nil
+}

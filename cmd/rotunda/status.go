@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rotunda-pki/rotunda/api"
+)
+
+func newStatusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what every placement serves, and since when that is proven",
+		Long: `Shows each placement: the generation in use, the certificate that is served,
+the highest level that was shown for it (delivered: the bytes are on the host;
+loaded: the process said that it took them; proven: a handshake with the
+running process showed it) and since when, the expiry, the state, and in words
+what is going on or in the way.`,
+		Example: `  rotunda status
+  rotunda status --service orders
+  rotunda status -o json | jq '.placements[] | select(.level != "proven")'`,
+		Args: cobra.NoArgs,
+	}
+	conn, output := connectionFlags(cmd.Flags()), outputFlag(cmd)
+	filter := placementFlags(cmd, conn)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
+			list, err := invoke(ctx, s.ListPlacements, filter)
+			if err != nil {
+				return err
+			}
+			return u.show(*output, list, func() {
+				statusTable(u, list.Placements).write(u, "There are no placements: no intent selects an agent yet.")
+				if len(list.Placements) > 0 {
+					u.say("\n%s", summary(list.Placements))
+				}
+			})
+		})
+	}
+	return cmd
+}
+
+func statusTable(u *ui, placements []*api.PlacementStatus) *table {
+	t := newTable("SERVICE", "INTENT", "AGENT", "INSTANCE", "GEN", "SERVED", "SHOWN", "EXPIRES", "STATE", "REASON")
+	for _, p := range placements {
+		t.row(p.Service, p.Intent, p.Agent, p.Instance, generation(p), shortSerial(p.Serial), levelCell(u, p),
+			u.expiry(p.NotAfter), stateCell(p), reason(p))
+	}
+	return t
+}
+
+func generation(p *api.PlacementStatus) string {
+	if p.Generation == 0 {
+		return ""
+	}
+	return number(p.Generation)
+}
+
+// shortSerial is the end of a serial: it begins with the time, which
+// neighbours share.
+func shortSerial(serial string) string {
+	if len(serial) > 8 {
+		return "…" + serial[len(serial)-8:]
+	}
+	return serial
+}
+
+func levelCell(u *ui, p *api.PlacementStatus) cell {
+	level := word(p.Level)
+	switch {
+	case p.Level == api.Level_LEVEL_PROVEN:
+		return cell{strings.TrimSpace(level + " " + since(u.now, p.ProvenSince)), good}
+	case level == "":
+		return cell{"nothing", faint}
+	}
+	return cell{level, warn}
+}
+
+func stateCell(p *api.PlacementStatus) cell {
+	text, s := word(p.State), plain
+	switch p.State {
+	case api.State_STATE_STEADY:
+		s = good
+	case api.State_STATE_ROTATING:
+		s = busy
+	case api.State_STATE_FAILED:
+		s = bad
+	case api.State_STATE_ORPHAN:
+		s = warn
+	case api.State_STATE_WAITING:
+		s = faint
+	}
+	if text == "" {
+		text = "unknown"
+	}
+	if p.Drift {
+		text, s = text+", drift", warn
+	}
+	return cell{text, s}
+}
+
+// reason is what the placement says, or what its last failure was.
+func reason(p *api.PlacementStatus) string {
+	if p.Reason != "" || p.Failure == nil {
+		return p.Reason
+	}
+	text := fmt.Sprintf("generation %d failed at %s: %s", p.Failure.Generation, p.Failure.Step, p.Failure.Reason)
+	if p.Failure.Restored {
+		text += "; the previous one is back"
+	}
+	return text
+}
+
+// summary counts what matters first.
+func summary(placements []*api.PlacementStatus) string {
+	proven, failed, rotating, orphans := 0, 0, 0, 0
+	for _, p := range placements {
+		if p.Level == api.Level_LEVEL_PROVEN {
+			proven++
+		}
+		switch p.State {
+		case api.State_STATE_FAILED:
+			failed++
+		case api.State_STATE_ROTATING:
+			rotating++
+		case api.State_STATE_ORPHAN:
+			orphans++
+		}
+	}
+	text := fmt.Sprintf("%s, %d proven", plural(len(placements), "placement"), proven)
+	for _, part := range []struct {
+		count int
+		word  string
+	}{{rotating, "rotating"}, {failed, "failed"}, {orphans, "orphaned"}} {
+		if part.count > 0 {
+			text += fmt.Sprintf(", %d %s", part.count, part.word)
+		}
+	}
+	return text
+}

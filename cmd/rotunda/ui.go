@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/rotunda-pki/rotunda/internal/fault"
+)
+
+// ui is where a command speaks with its operator: results go to out, all
+// that is said about them to errs.
+type ui struct {
+	in        io.Reader
+	out, errs io.Writer
+	width     int  // columns of out when it is a terminal, else 0
+	height    int  // rows of the same
+	colour    bool // out may carry colours
+	loud      bool // errs is a terminal: progress may be shown
+	asks      bool // in and errs are terminals: questions may be asked
+	now       time.Time
+}
+
+func newUI(cmd *cobra.Command) *ui {
+	u := &ui{in: cmd.InOrStdin(), out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr(), now: time.Now()}
+	if fd, ok := terminal(u.out); ok {
+		if width, height, err := term.GetSize(fd); err == nil {
+			u.width, u.height = width, height
+		}
+		u.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	}
+	_, u.loud = terminal(u.errs)
+	_, answers := terminal(u.in)
+	u.asks = u.loud && answers
+	return u
+}
+
+func terminal(stream any) (fd int, ok bool) {
+	file, ok := stream.(*os.File)
+	if !ok {
+		return 0, false
+	}
+	fd = int(file.Fd())
+	return fd, term.IsTerminal(fd)
+}
+
+// fail says what went wrong, and on a line of its own what to do about it.
+func (u *ui) fail(what, remedy string) {
+	fmt.Fprintf(u.errs, "rotunda: %s\n", printable(what))
+	u.hint(remedy)
+}
+
+func (u *ui) hint(remedy string) {
+	if remedy != "" {
+		fmt.Fprintf(u.errs, "hint: %s\n", printable(remedy))
+	}
+}
+
+// note says something on stderr that is worth knowing beside the result.
+func (u *ui) note(format string, args ...any) {
+	fmt.Fprintf(u.errs, "%s\n", printable(fmt.Sprintf(format, args...)))
+}
+
+// say prints one line of the result.
+func (u *ui) say(format string, args ...any) {
+	fmt.Fprintf(u.out, "%s\n", printable(fmt.Sprintf(format, args...)))
+}
+
+// confirm asks before something that is hard to take back. Where nobody can
+// answer it refuses, so that a script has to say --yes.
+func (u *ui) confirm(yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	if !u.asks {
+		return fault.New(fault.Invalid, "not done: %s", question).
+			WithRemedy("there is no terminal to ask on; say --yes to do it")
+	}
+	fmt.Fprintf(u.errs, "%s [y/N] ", printable(question))
+	answer, err := bufio.NewReader(u.in).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return fault.New(fault.Invalid, "not done: it was not confirmed")
+}
+
+// progress shows on a terminal, after a second, that the command still
+// waits, and for how long. The returned function ends it.
+func (u *ui) progress(doing string) (done func()) {
+	if !u.loud {
+		return func() {}
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		start, tick := time.Now(), time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				fmt.Fprintf(u.errs, "\r\x1b[K%s … %s", doing, time.Since(start).Round(time.Second))
+			case <-stop:
+				if time.Since(start) >= time.Second {
+					fmt.Fprint(u.errs, "\r\x1b[K")
+				}
+				return
+			}
+		}
+	}()
+	return func() { close(stop); <-stopped }
+}
+
+// style is a colour by its meaning.
+type style string
+
+const (
+	plain  style = ""
+	good   style = "32"
+	busy   style = "36"
+	warn   style = "33"
+	bad    style = "31"
+	faint  style = "2"
+	strong style = "1"
+)
+
+func (u *ui) paint(s style, text string) string {
+	if !u.colour || s == plain || text == "" {
+		return text
+	}
+	return "\x1b[" + string(s) + "m" + text + "\x1b[0m"
+}
+
+// printable takes out what could steer a terminal: names, reasons and facts
+// come from other machines.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return r
+		case r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0):
+			return '\uFFFD'
+		case r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069: // text that runs backwards
+			return '\uFFFD'
+		}
+		return r
+	}, text)
+}
