@@ -83,7 +83,7 @@ func (p *proof) shake(ctx context.Context, spec Spec, judge func(Observation) Fi
 		return Finding{}, false
 	}
 	seen, err := Handshake(ctx, spec)
-	if err != nil {
+	if err != nil || p.cutShort(ctx, seen) {
 		return Finding{}, false
 	}
 	finding := judge(seen)
@@ -93,6 +93,13 @@ func (p *proof) shake(ctx context.Context, spec Spec, judge func(Observation) Fi
 		p.verdict.Fitting++
 	}
 	return finding, true
+}
+
+// cutShort says whether a handshake had no answer because the proof's own time
+// was over: it says nothing about the server, unless it is all there is.
+func (p *proof) cutShort(ctx context.Context, seen Observation) bool {
+	end, _ := ctx.Deadline()
+	return seen.Outcome == Timeout && p.verdict.Handshakes > 0 && !time.Now().Before(end)
 }
 
 // weigh adds a handshake to the window and says whether it is complete.

@@ -1,0 +1,52 @@
+package target
+
+import (
+	"fmt"
+
+	"github.com/rotunda-pki/rotunda/fleet"
+)
+
+// etcd reads certificate and key at each handshake, so a renewal needs no act
+// at all, and a pair that does not fit breaks every new connection at once.
+// Its CA files it reads at start only.
+func etcd() Adapter {
+	return Adapter{
+		Capabilities: Capabilities{
+			Kind:              fleet.TargetEtcd,
+			Title:             "etcd",
+			Layout:            LayoutSymlink,
+			Reload:            "none: certificate and key are read at each handshake",
+			Leaf:              AtHandshake,
+			KeyType:           AtHandshake,
+			AnchorAdd:         AtRestart,
+			AnchorRemove:      AtRestart,
+			CRL:               AtHandshake,
+			Staple:            Never,
+			ClosesConnections: No,
+			CloseSessionsBy:   "restart, member by member",
+			Validates:         No,
+			BrokenPair:        "every new handshake fails until mended",
+			Formats:           []fleet.Format{fleet.FormatPEM, fleet.FormatCombined},
+			Measured:          "3.4, 3.5, 3.6",
+			Note: "Restart one member at a time, the leader last and after moving it, and wait for health before the next. " +
+				"A peer certificate needs serverAuth and clientAuth; so does a server's where the JSON gateway is used. " +
+				"A CRL file must be DER; it is compared by serial number alone.",
+		},
+		Proof:  ProofDefaults{Immediate: true},
+		plan:   planEtcd,
+		health: "/health",
+	}
+}
+
+func planEtcd(t Target, change Change) []Act {
+	switch {
+	case change.First:
+		return t.nothing("etcd reads these files when it starts")
+	case !change.Bundle():
+		return t.nothing("etcd reads certificate and key at each handshake")
+	case t.RestartCommand == "":
+		return []Act{{Kind: ActPending, Target: t, Reason: fmt.Sprintf(
+			"etcd %s reads its CA files at start only and its intent names no restartCommand: the new bundle takes effect at its next restart", t.Name)}}
+	}
+	return []Act{{Kind: ActRestart, Target: t, Command: t.RestartCommand, Reason: "etcd reads its CA files at start only"}}
+}
