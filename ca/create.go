@@ -1,0 +1,185 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+)
+
+// backdate of authorities: their parties' clocks may be a little behind.
+const authorityBackdate = 5 * time.Minute
+
+// RootOrder says what a new root is to be like.
+type RootOrder struct {
+	TrustDomain spiffeid.TrustDomain
+	Name        string // common name; unique among the roots that are ever trusted together
+	Algorithm   pki.KeyAlgorithm
+	Lifetime    time.Duration
+}
+
+// CreateRoot makes a root and its key. It has no path length: a bridge from
+// another root to this one needs the depth.
+func CreateRoot(now time.Time, order RootOrder) (*x509.Certificate, crypto.Signer, error) {
+	template, err := authorityTemplate(now, order.TrustDomain, order.Name, order.Lifetime)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := generate(order.Algorithm)
+	if err != nil {
+		return nil, nil, err
+	}
+	template.MaxPathLen = -1
+	cert, err := signAuthority(template, template, key.Public(), key)
+	return cert, key, err
+}
+
+// IssuingOrder says what a new issuing authority is to be like. ParentID is the
+// ID of the root in the store; it stands in the addresses that the certificate
+// carries. With an empty ParentID it carries none.
+//
+// Empty lists of permitted DNS names or addresses leave those free. The host of
+// SPIFFE IDs is always held to the trust domain.
+type IssuingOrder struct {
+	ParentID     string
+	TrustDomain  spiffeid.TrustDomain
+	Name         string
+	Algorithm    pki.KeyAlgorithm
+	Lifetime     time.Duration
+	PermittedDNS []string // a domain and all below it; with a leading dot only what is below
+	PermittedIPs []netip.Prefix
+}
+
+// CreateIssuing makes an issuing authority under root, and its key: path length
+// 0, name constraints, never valid longer than the root.
+func CreateIssuing(now time.Time, root *x509.Certificate, rootKey crypto.Signer, order IssuingOrder, publicURL string) (*x509.Certificate, crypto.Signer, error) {
+	if !pki.KeyMatches(rootKey, root) {
+		return nil, nil, fault.New(fault.Invalid, "the key is not that of the root %q", root.Subject)
+	}
+	template, err := authorityTemplate(now, order.TrustDomain, order.Name, order.Lifetime)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := constrain(template, order); err != nil {
+		return nil, nil, err
+	}
+	template.NotBefore, template.NotAfter, err = validity(now, order.Lifetime, authorityBackdate, root)
+	if err != nil {
+		return nil, nil, err
+	}
+	if order.ParentID != "" {
+		if err := addAddresses(template, order.ParentID, publicURL); err != nil {
+			return nil, nil, err
+		}
+	}
+	key, err := generate(order.Algorithm)
+	if err != nil {
+		return nil, nil, err
+	}
+	template.MaxPathLen, template.MaxPathLenZero = 0, true
+	cert, err := signAuthority(template, root, key.Public(), rootKey)
+	return cert, key, err
+}
+
+// generate makes a key; the zero algorithm is the default one.
+func generate(algorithm pki.KeyAlgorithm) (crypto.Signer, error) {
+	algorithm, err := pki.ParseKeyAlgorithm(string(algorithm))
+	if err != nil {
+		return nil, err
+	}
+	return algorithm.Generate()
+}
+
+// authorityTemplate is what all authorities share.
+func authorityTemplate(now time.Time, td spiffeid.TrustDomain, name string, lifetime time.Duration) (*x509.Certificate, error) {
+	if td.IsZero() {
+		return nil, fault.New(fault.Invalid, "authority %q needs a trust domain", name)
+	}
+	if _, err := pki.ParseNames(name, nil, nil, ""); err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "name of the authority")
+	}
+	if lifetime < time.Hour {
+		return nil, fault.New(fault.Invalid, "authority %q: a lifetime of %s is too short, the least is 1h", name, lifetime)
+	}
+	serial, err := pki.NewSerial(now, rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	notBefore := now.Add(-authorityBackdate).UTC().Truncate(time.Second)
+	return &x509.Certificate{
+		SerialNumber:          serial.Big(),
+		Subject:               pkix.Name{Organization: []string{organization(td)}, CommonName: name},
+		NotBefore:             notBefore,
+		NotAfter:              now.Add(lifetime).UTC().Truncate(time.Second),
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+	}, nil
+}
+
+// organization is the trust domain, cut to RFC 5280's upper bound of 64.
+func organization(td spiffeid.TrustDomain) string {
+	name := td.Name()
+	return name[:min(len(name), 64)]
+}
+
+// constrain checks the permitted names and puts them into the template.
+func constrain(template *x509.Certificate, order IssuingOrder) error {
+	for _, domain := range order.PermittedDNS {
+		domain = strings.ToLower(domain)
+		if err := pki.CheckDNSName(strings.TrimPrefix(domain, ".")); err != nil || strings.Contains(domain, "*") {
+			return fault.New(fault.Invalid, "permitted DNS name %q must be a domain, or a dot and a domain", domain)
+		}
+		template.PermittedDNSDomains = append(template.PermittedDNSDomains, domain)
+	}
+	for _, p := range order.PermittedIPs {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			return fault.New(fault.Invalid, "permitted IP range %q must be an IPv4 or IPv6 prefix", p)
+		}
+	}
+	template.PermittedIPRanges = ranges(order.PermittedIPs)
+	template.PermittedURIDomains = []string{order.TrustDomain.Name()}
+	template.PermittedDNSDomainsCritical = true
+	return nil
+}
+
+// addAddresses names where the parent's certificate is published, and the CRL
+// that would list this certificate.
+func addAddresses(template *x509.Certificate, parentID, publicURL string) error {
+	base, err := parsePublicURL(publicURL)
+	if err != nil {
+		return err
+	}
+	if err := checkID(parentID); err != nil {
+		return err
+	}
+	serial, err := pki.SerialOf(template)
+	if err != nil {
+		return err
+	}
+	template.CRLDistributionPoints = []string{crlURL(base, parentID, serial.Shard())}
+	template.IssuingCertificateURL = []string{certificateURL(base, parentID)}
+	return nil
+}
+
+// signAuthority signs template by the parent's key and reads the result back.
+func signAuthority(template, parent *x509.Certificate, public crypto.PublicKey, parentKey crypto.Signer) (*x509.Certificate, error) {
+	_, id, err := identifyKey(public)
+	if err != nil {
+		return nil, err
+	}
+	template.SubjectKeyId = id
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, parentKey)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "sign authority %q", template.Subject.CommonName)
+	}
+	return x509.ParseCertificate(der)
+}

@@ -1,0 +1,186 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"net/url"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+)
+
+// Terms are what a profile says of a certificate, and an authority must know.
+type Terms struct {
+	Lifetime time.Duration // from now on
+	Backdate time.Duration // how long before now the validity begins
+	Usages   []x509.ExtKeyUsage
+}
+
+// Request is what a certificate is asked for. The public key comes from a CSR
+// that was checked; the names come from what is declared.
+type Request struct {
+	PublicKey crypto.PublicKey
+	Names     pki.Names
+	Terms     Terms
+}
+
+// Prepared is a certificate that may be signed, once, by the authority that
+// prepared it. Only Prepare makes one.
+type Prepared struct {
+	authority *Authority
+	template  *x509.Certificate
+	public    crypto.PublicKey
+	serial    pki.Serial
+	spki      pki.SPKIHash
+	used      atomic.Bool
+}
+
+// The bounds of what Prepare takes.
+const (
+	shortestLife    = time.Second
+	longestBackdate = 24 * time.Hour
+)
+
+// Prepare checks the request against everything that binds this authority and
+// lays out the certificate. Nothing is signed yet.
+func (a *Authority) Prepare(now time.Time, r Request) (*Prepared, error) {
+	if err := a.check(r); err != nil {
+		return nil, err
+	}
+	notBefore, notAfter, err := validity(now, r.Terms.Lifetime, r.Terms.Backdate, a.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := pki.NewSerial(now, rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	spki, keyID, err := identifyKey(r.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber:          serial.Big(),
+		Subject:               pkix.Name{CommonName: r.Names.CommonName},
+		NotBefore:             notBefore,
+		NotAfter:              notAfter,
+		KeyUsage:              keyUsage(r.PublicKey),
+		ExtKeyUsage:           slices.Clone(r.Terms.Usages),
+		BasicConstraintsValid: true,
+		SubjectKeyId:          keyID,
+		DNSNames:              slices.Clone(r.Names.DNS),
+		CRLDistributionPoints: []string{a.CRLURL(serial.Shard())},
+		IssuingCertificateURL: []string{a.CertificateURL()},
+	}
+	if err := addNames(template, r.Names); err != nil {
+		return nil, err
+	}
+	return &Prepared{authority: a, template: template, public: r.PublicKey, serial: serial, spki: spki}, nil
+}
+
+func (a *Authority) check(r Request) error {
+	if isRoot(a.Certificate) {
+		return fault.New(fault.Invalid, "authority %s is a root: it signs authorities, not leaves", a.ID)
+	}
+	if _, err := pki.AlgorithmOf(r.PublicKey); err != nil {
+		return err
+	}
+	if pub, ok := a.signer.Public().(interface{ Equal(crypto.PublicKey) bool }); ok && pub.Equal(r.PublicKey) {
+		return fault.New(fault.Invalid, "the key is the authority's own; a leaf needs its own key")
+	}
+	if r.Names.IsEmpty() {
+		return fault.New(fault.Invalid, "a certificate needs at least one name")
+	}
+	if len(r.Terms.Usages) == 0 {
+		return fault.New(fault.Invalid, "a certificate needs a usage: serverAuth, clientAuth or both")
+	}
+	for i, usage := range r.Terms.Usages {
+		if usage != x509.ExtKeyUsageServerAuth && usage != x509.ExtKeyUsageClientAuth {
+			return fault.New(fault.Invalid, "usage %d: only serverAuth and clientAuth are issued", i+1)
+		}
+		if slices.Contains(r.Terms.Usages[:i], usage) {
+			return fault.New(fault.Invalid, "usage %d stands twice", i+1)
+		}
+	}
+	if r.Terms.Lifetime < shortestLife {
+		return fault.New(fault.Invalid, "a lifetime of %s is too short; the least is %s", r.Terms.Lifetime, shortestLife)
+	}
+	if r.Terms.Backdate < 0 || r.Terms.Backdate > longestBackdate {
+		return fault.New(fault.Invalid, "a backdate of %s is outside 0s to %s", r.Terms.Backdate, longestBackdate)
+	}
+	return a.Permits(r.Names)
+}
+
+// validity is from now − backdate to now + lifetime, cut to the issuer's own.
+// When less than a tenth of the lifetime would be left it refuses: such a
+// certificate would be due for renewal at once, again and again.
+func validity(now time.Time, lifetime, backdate time.Duration, issuer *x509.Certificate) (notBefore, notAfter time.Time, err error) {
+	if now.Before(issuer.NotBefore) {
+		return notBefore, notAfter, fault.New(fault.Unavailable, "authority %q is not valid before %s; the clock says %s",
+			issuer.Subject.CommonName, stamp(issuer.NotBefore), stamp(now)).WithRemedy("check this server's clock")
+	}
+	notBefore = now.Add(-backdate).UTC().Truncate(time.Second)
+	if notBefore.Before(issuer.NotBefore) {
+		notBefore = issuer.NotBefore
+	}
+	notAfter = now.Add(lifetime).UTC().Truncate(time.Second)
+	if notAfter.After(issuer.NotAfter) {
+		notAfter = issuer.NotAfter
+		if left := notAfter.Sub(now); left < lifetime/10 {
+			return notBefore, notAfter, fault.New(fault.Unavailable, "authority %q ends at %s; less than a tenth of the lifetime of %s is left",
+				issuer.Subject.CommonName, stamp(issuer.NotAfter), lifetime).WithRemedy("replace the authority, or ask for a shorter lifetime")
+		}
+	}
+	return notBefore, notAfter, nil
+}
+
+func addNames(template *x509.Certificate, names pki.Names) error {
+	for _, addr := range names.IPs {
+		template.IPAddresses = append(template.IPAddresses, addr.AsSlice())
+	}
+	if names.URI != "" {
+		u, err := url.Parse(names.URI)
+		if err != nil {
+			return fault.Wrap(fault.Invalid, err, "URI name %q", names.URI)
+		}
+		template.URIs = []*url.URL{u}
+	}
+	return nil
+}
+
+// keyUsage is what the key can do in a TLS handshake: sign, and for RSA under
+// TLS 1.2 decrypt the premaster secret (RFC 5246, section 7.4.2).
+func keyUsage(public crypto.PublicKey) x509.KeyUsage {
+	if _, ok := public.(*rsa.PublicKey); ok {
+		return x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment
+	}
+	return x509.KeyUsageDigitalSignature
+}
+
+// identifyKey hashes a public key whole, and as the subject key identifier: the
+// leftmost 160 bits of the SHA-256 of the bit string (RFC 7093, method 1).
+func identifyKey(public crypto.PublicKey) (pki.SPKIHash, []byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return pki.SPKIHash{}, nil, fault.Wrap(fault.Invalid, err, "encode public key")
+	}
+	var spki struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &spki); err != nil {
+		return pki.SPKIHash{}, nil, fault.Wrap(fault.Invalid, err, "encode public key")
+	}
+	sum := sha256.Sum256(spki.Key.Bytes)
+	return sha256.Sum256(der), sum[:20], nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
