@@ -1,0 +1,219 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+)
+
+// CertificateKind says what a certificate is for.
+type CertificateKind string
+
+// The kinds of certificate.
+const (
+	KindLeaf      CertificateKind = "leaf"      // of a placement
+	KindAgent     CertificateKind = "agent"     // an agent's own
+	KindServer    CertificateKind = "server"    // a Rotunda server's own
+	KindOperator  CertificateKind = "operator"  // a person's
+	KindCanary    CertificateKind = "canary"    // of a probe
+	KindAuthority CertificateKind = "authority" // a CA's
+)
+
+// Certificate is the record of one that was signed. Nothing leaves the server
+// without it.
+type Certificate struct {
+	Serial      pki.Serial
+	Kind        CertificateKind
+	AuthorityID string // the issuer
+	PlacementID string // of a leaf
+	Generation  uint64 // of a leaf, from 1; (placement, generation) is unique
+	AgentID     string
+	Operator    string // name of an operator
+	Intent      string
+	Names       string // subject and alternative names, joined by spaces
+	PolicyInput []byte // JSON of what the policy saw, to decide again
+	Rule        string // the policy rule that allowed it
+	SPKI        pki.SPKIHash
+	Fingerprint pki.Fingerprint
+	CRLShard    byte
+	NotBefore   time.Time
+	NotAfter    time.Time
+	IssuedAt    time.Time
+	RevokedAt   time.Time // zero: not revoked
+	Reason      string    // of the revocation
+	DER         []byte
+}
+
+const certificateColumns = `serial, kind, authority_id, placement_id, generation, agent_id, operator, intent, names,
+	policy_input, rule, spki, fingerprint, crl_shard, not_before, not_after, issued_at, revoked_at, reason, der`
+
+func (c *Certificate) columns() []any {
+	return []any{
+		fixed(c.Serial[:]), &c.Kind, &c.AuthorityID, optionalText{&c.PlacementID}, optionalUint{&c.Generation},
+		optionalText{&c.AgentID}, &c.Operator, &c.Intent, &c.Names,
+		&c.PolicyInput, &c.Rule, fixed(c.SPKI[:]), fixed(c.Fingerprint[:]), &c.CRLShard,
+		moment{&c.NotBefore}, moment{&c.NotAfter}, moment{&c.IssuedAt}, moment{&c.RevokedAt}, &c.Reason, &c.DER,
+	}
+}
+
+// InsertCertificate records a certificate. A (placement, generation) that has
+// one already is a Conflict.
+func (tx *Tx) InsertCertificate(ctx context.Context, c Certificate) error {
+	what := thing{"certificate", c.Serial}
+	if c.PlacementID != "" {
+		what = thing{"certificate", generation{c.PlacementID, c.Generation}}
+	}
+	return tx.insert(ctx, what, `
+		INSERT INTO certificate (`+certificateColumns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
+		c.Serial[:], string(c.Kind), c.AuthorityID, optional(c.PlacementID), optionalNumber(c.Generation),
+		optional(c.AgentID), c.Operator, c.Intent, c.Names,
+		optional(string(c.PolicyInput)), c.Rule, c.SPKI[:], c.Fingerprint[:], c.CRLShard,
+		micros(c.NotBefore), micros(c.NotAfter), micros(c.IssuedAt), micros(c.RevokedAt), c.Reason, c.DER)
+}
+
+// generation is what a leaf is known by.
+type generation struct {
+	placement string
+	number    uint64
+}
+
+func (g generation) String() string {
+	return fmt.Sprintf("of generation %d at placement %s", g.number, g.placement)
+}
+
+// Certificate returns the certificate of the serial.
+func (tx *Tx) Certificate(ctx context.Context, serial pki.Serial) (Certificate, error) {
+	return one[Certificate](ctx, tx, thing{"certificate", serial}, `
+		SELECT `+certificateColumns+` FROM certificate WHERE serial = $1`, serial[:])
+}
+
+// PlacementCertificate returns the certificate of a generation at a placement.
+func (tx *Tx) PlacementCertificate(ctx context.Context, placementID string, number uint64) (Certificate, error) {
+	return one[Certificate](ctx, tx, thing{"certificate", generation{placementID, number}}, `
+		SELECT `+certificateColumns+` FROM certificate WHERE placement_id = $1 AND generation = $2`, placementID, number)
+}
+
+// NewestPlacementCertificate returns the one of the highest generation at a
+// placement.
+func (tx *Tx) NewestPlacementCertificate(ctx context.Context, placementID string) (Certificate, error) {
+	return one[Certificate](ctx, tx, thing{"certificate of placement", placementID}, `
+		SELECT `+certificateColumns+` FROM certificate WHERE placement_id = $1
+		ORDER BY generation DESC LIMIT 1`, placementID)
+}
+
+// PlacementCertificates returns all that were issued to a placement, the
+// newest first.
+func (tx *Tx) PlacementCertificates(ctx context.Context, placementID string) ([]Certificate, error) {
+	return list[Certificate](ctx, tx, "certificates of a placement", `
+		SELECT `+certificateColumns+` FROM certificate WHERE placement_id = $1
+		ORDER BY generation DESC`, placementID)
+}
+
+// AgentIdentities returns the agent's own certificates, the newest first.
+func (tx *Tx) AgentIdentities(ctx context.Context, agentID string) ([]Certificate, error) {
+	return list[Certificate](ctx, tx, "identities of an agent", `
+		SELECT `+certificateColumns+` FROM certificate WHERE agent_id = $1 AND kind = 'agent'
+		ORDER BY issued_at DESC, serial DESC`, agentID)
+}
+
+// CertificateQuery chooses certificates. A field that is zero does not choose.
+type CertificateQuery struct {
+	Kind          CertificateKind
+	AuthorityID   string
+	AgentID       string
+	Intent        string
+	ValidAfter    time.Time // not_after is later, and it is not revoked
+	ExpiresBefore time.Time // not_after is earlier
+	IssuedAfter   time.Time // issued then or later
+	Limit         int
+}
+
+func (q CertificateQuery) where() (string, []any) {
+	var conditions []string
+	var args []any
+	add := func(condition string, arg any) {
+		args = append(args, arg)
+		conditions = append(conditions, fmt.Sprintf(condition, len(args)))
+	}
+	if q.Kind != "" {
+		add("kind = $%d", string(q.Kind))
+	}
+	if q.AuthorityID != "" {
+		add("authority_id = $%d", q.AuthorityID)
+	}
+	if q.AgentID != "" {
+		add("agent_id = $%d", q.AgentID)
+	}
+	if q.Intent != "" {
+		add("intent = $%d", q.Intent)
+	}
+	if !q.ValidAfter.IsZero() {
+		add("not_after > $%d AND revoked_at IS NULL", micros(q.ValidAfter))
+	}
+	if !q.ExpiresBefore.IsZero() {
+		add("not_after < $%d", micros(q.ExpiresBefore))
+	}
+	if !q.IssuedAfter.IsZero() {
+		add("issued_at >= $%d", micros(q.IssuedAfter))
+	}
+	text := ""
+	if len(conditions) > 0 {
+		text = " WHERE " + strings.Join(conditions, " AND ")
+	}
+	text += " ORDER BY not_after, serial"
+	if q.Limit > 0 {
+		args = append(args, q.Limit)
+		text += fmt.Sprintf(" LIMIT $%d", len(args))
+	}
+	return text, args
+}
+
+// Certificates returns the certificates that the query chooses, those that
+// expire first in front.
+func (tx *Tx) Certificates(ctx context.Context, q CertificateQuery) ([]Certificate, error) {
+	where, args := q.where()
+	return list[Certificate](ctx, tx, "certificates", `SELECT `+certificateColumns+` FROM certificate`+where, args...)
+}
+
+// RevokeCertificate marks a certificate as revoked now. The first revocation
+// stands: another one is a Conflict.
+func (tx *Tx) RevokeCertificate(ctx context.Context, serial pki.Serial, reason string) error {
+	what := thing{"certificate", serial}
+	rows, err := tx.exec(ctx, `
+		UPDATE certificate SET revoked_at = $2, reason = $3
+		WHERE serial = $1 AND revoked_at IS NULL`, serial[:], micros(tx.Now), reason)
+	if err != nil || rows > 0 {
+		return what.wrap(err)
+	}
+	before, err := tx.Certificate(ctx, serial)
+	if err != nil {
+		return err
+	}
+	return fault.New(fault.Conflict, "%s was revoked already, at %s: %s", what, before.RevokedAt.Format(time.RFC3339), before.Reason)
+}
+
+// Revocation is an entry of a CRL.
+type Revocation struct {
+	Serial    pki.Serial
+	RevokedAt time.Time
+	Reason    string
+	NotAfter  time.Time // of the certificate
+}
+
+func (r *Revocation) columns() []any {
+	return []any{fixed(r.Serial[:]), moment{&r.RevokedAt}, &r.Reason, moment{&r.NotAfter}}
+}
+
+// Revocations returns what stands on the CRL of an authority's shard: revoked
+// and not expired at the time given, by serial.
+func (tx *Tx) Revocations(ctx context.Context, authorityID string, shard byte, now time.Time) ([]Revocation, error) {
+	return list[Revocation](ctx, tx, "revocations", `
+		SELECT serial, revoked_at, reason, not_after FROM certificate
+		WHERE authority_id = $1 AND crl_shard = $2 AND revoked_at IS NOT NULL AND not_after >= $3
+		ORDER BY serial`, authorityID, shard, micros(now))
+}
