@@ -33,8 +33,8 @@ func (tx *Tx) AppendAuditEntry(ctx context.Context, id string, content []byte, l
 		INSERT INTO audit_entry (id, idx, content, leaf_hash) VALUES ($1, NULL, $2, $3)`, id, content, leaf[:])
 }
 
-// AuditTreeSize is how many entries have an index.
-func (tx *Tx) AuditTreeSize(ctx context.Context) (uint64, error) {
+// TreeSize is how many entries have an index.
+func (tx *Tx) TreeSize(ctx context.Context) (uint64, error) {
 	return value[uint64](ctx, tx, theMeta, `SELECT tree_size FROM store_meta`)
 }
 
@@ -126,7 +126,7 @@ func (tx *Tx) NewestAuditEntries(ctx context.Context, limit int) ([]AuditEntry, 
 // PutCheckpoint stores a signed checkpoint. One that the log has not come to is
 // refused, and so is another one of a size that has one.
 func (tx *Tx) PutCheckpoint(ctx context.Context, size uint64, note []byte) error {
-	grown, err := tx.AuditTreeSize(ctx)
+	grown, err := tx.TreeSize(ctx)
 	if err != nil {
 		return err
 	}
