@@ -39,7 +39,7 @@ type Certificate struct {
 	Rule        string // the policy rule that allowed it
 	SPKI        pki.SPKIHash
 	Fingerprint pki.Fingerprint
-	CRLShard    byte
+	CRLShard    int
 	NotBefore   time.Time
 	NotAfter    time.Time
 	IssuedAt    time.Time
@@ -211,7 +211,7 @@ func (r *Revocation) columns() []any {
 
 // Revocations returns what stands on the CRL of an authority's shard: revoked
 // and not expired at the time given, by serial.
-func (tx *Tx) Revocations(ctx context.Context, authorityID string, shard byte, now time.Time) ([]Revocation, error) {
+func (tx *Tx) Revocations(ctx context.Context, authorityID string, shard int, now time.Time) ([]Revocation, error) {
 	return list[Revocation](ctx, tx, "revocations", `
 		SELECT serial, revoked_at, reason, not_after FROM certificate
 		WHERE authority_id = $1 AND crl_shard = $2 AND revoked_at IS NOT NULL AND not_after >= $3
