@@ -98,7 +98,7 @@ func (s schemaSet) kind(kind Kind) bool {
 func (s schemaSet) of(t reflect.Type) map[string]any {
 	zero := reflect.New(t)
 	if pattern, ok := patterns()[t]; ok {
-		return map[string]any{"type": "string", "pattern": pattern}
+		return map[string]any{"type": "string", "minLength": 1, "pattern": pattern}
 	}
 	if _, ok := zero.Interface().(encoding.TextUnmarshaler); ok {
 		panic("fleet: the schema has no pattern of " + t.Name())
