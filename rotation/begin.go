@@ -115,7 +115,11 @@ func (v *view) stage(generation uint64, what string) *Step {
 		return nil
 	}
 	if r := v.staged(); r != nil && r.Generation == generation && r.Bundle == v.d.Bundle {
-		return v.decline(time.Time{}, "revision %d is staged, and generation %d is not valid now", r.Number, generation)
+		var from time.Time
+		if g := v.Generation(generation); g != nil && g.Leaf != nil {
+			from = g.Leaf.NotBefore // the clock was set back since the check
+		}
+		return v.decline(from, "revision %d is staged and checked; generation %d is not valid at %s by this host's clock", r.Number, generation, stamp(v.now))
 	}
 	if v.backingOff(true) {
 		return nil
