@@ -2,9 +2,8 @@
 
 GO      ?= go
 ARGS    ?=
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TOOL     = $(GO) tool -modfile=tools/go.mod
-LDFLAGS  = -s -w -X main.version=$(VERSION)
+LDFLAGS  = -s -w
 
 .PHONY: help
 help: ## this list
@@ -12,7 +11,7 @@ help: ## this list
 
 .PHONY: build
 build: ## build bin/rotunda
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/rotunda ./cmd/rotunda
+	$(GO) build -trimpath -buildvcs=auto -ldflags '$(LDFLAGS)' -o bin/rotunda ./cmd/rotunda
 
 .PHONY: demo
 demo: build ## rotate a real etcd cluster under load; ARGS='--output json' or ARGS=--keep

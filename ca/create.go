@@ -22,20 +22,23 @@ const authorityBackdate = 5 * time.Minute
 type RootOrder struct {
 	TrustDomain spiffeid.TrustDomain
 	Name        string // common name; unique among the roots that are ever trusted together
-	Algorithm   pki.KeyAlgorithm
+	Key         crypto.Signer    // nil: a new one is made
+	Algorithm   pki.KeyAlgorithm // of a new key
 	Lifetime    time.Duration
 }
 
-// CreateRoot makes a root and its key. It has no path length: a bridge from
+// CreateRoot makes a root, and its key where there is none yet. It has no path length: a bridge from
 // another root to this one needs the depth.
 func CreateRoot(now time.Time, order RootOrder) (*x509.Certificate, crypto.Signer, error) {
 	template, err := authorityTemplate(now, order.TrustDomain, order.Name, order.Lifetime)
 	if err != nil {
 		return nil, nil, err
 	}
-	key, err := generate(order.Algorithm)
-	if err != nil {
-		return nil, nil, err
+	key := order.Key
+	if key == nil {
+		if key, err = generate(order.Algorithm); err != nil {
+			return nil, nil, err
+		}
 	}
 	template.MaxPathLen = -1
 	cert, err := signAuthority(template, template, key.Public(), key)

@@ -63,16 +63,16 @@ func commandGroups() []commandGroup {
 			newPlanCommand, newApplyCommand, newDeleteCommand, newPolicyCommand, newSchemaCommand,
 		}},
 		{"look", "Look:", []func() *cobra.Command{
-			newStatusCommand, newWatchCommand, newGetCommand, newDescribeCommand, newAuditCommand,
+			newStatusCommand, newWatchCommand, newGetCommand, newDescribeCommand, newAuditCommand, newProbeCommand,
 		}},
 		{"act", "Act:", []func() *cobra.Command{
 			newRotateCommand, newResumeCommand, newTokenCommand, newOperatorCommand,
 		}},
 		{"run", "Run:", []func() *cobra.Command{
-			newAgentCommand,
+			newInitCommand, newServerCommand, newAgentCommand,
 		}},
 		{"tool", "More:", []func() *cobra.Command{
-			newVersionCommand, newCompletionCommand,
+			newTargetsCommand, newVersionCommand, newCompletionCommand,
 		}},
 	}
 }

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process is a child of the bench. It ends with it.
+type process struct {
+	command *exec.Cmd
+	lines   chan string // of stderr
+}
+
+func start(ctx context.Context, binary string, args ...string) (*process, error) {
+	command := exec.CommandContext(ctx, binary, args...)
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stderr, err := command.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{command, make(chan string, 1024)}
+	go func() {
+		defer close(p.lines)
+		for scanner := bufio.NewScanner(stderr); scanner.Scan(); {
+			select {
+			case p.lines <- scanner.Text():
+			default:
+			}
+		}
+	}()
+	return p, nil
+}
+
+func (p *process) stop() error {
+	p.command.Process.Signal(syscall.SIGTERM)
+	return p.command.Wait()
+}
+
+// rssAnon is the process's anonymous resident memory, in bytes.
+func (p *process) rssAnon() (float64, error) {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, line := range strings.Split(string(content), "\n") {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "RssAnon:" {
+			kib, err := strconv.ParseFloat(fields[1], 64)
+			return kib * 1024, err
+		}
+	}
+	return 0, fmt.Errorf("no RssAnon of process %d", p.command.Process.Pid)
+}
+
+// cpu is the CPU time that the process used so far, user and system.
+func (p *process) cpu() (time.Duration, error) {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(content), ") ")
+	fields := strings.Fields(rest)
+	const ticksPerSecond = 100 // USER_HZ, the same on every Linux
+	var ticks int64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
+}
+
+// bench is a trust domain of its own in a temporary directory.
+type bench struct {
+	binary, dir             string
+	agents, operators, http string // addresses
+}
+
+func newBench(ctx context.Context, binary string) (*bench, error) {
+	path, err := filepath.Abs(binary)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "rotunda-bench-")
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{binary: path, dir: dir}
+	for _, address := range []*string{&b.agents, &b.operators, &b.http} {
+		if *address, err = freeAddress(); err != nil {
+			return nil, err
+		}
+	}
+	return b, b.rotunda(ctx, "init", "--state", b.state(), "--trust-domain", "bench.example", "--name", "localhost,127.0.0.1",
+		"--listen-agents", b.agents, "--listen-operators", b.operators, "--listen-public", b.http, "--listen-metrics", "")
+}
+
+func (b *bench) state() string { return filepath.Join(b.dir, "server") }
+
+func (b *bench) close() { os.RemoveAll(b.dir) }
+
+// rotunda runs one command of the binary to its end.
+func (b *bench) rotunda(ctx context.Context, args ...string) error {
+	out, err := exec.CommandContext(ctx, b.binary, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("rotunda %s: %w\n%s", args[0], err, out)
+	}
+	return nil
+}
+
+// token makes an enrolment token.
+func (b *bench) token(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, b.binary, "token", "create", "--state", b.state(), "--label", "host=bench", "-o", "json").Output()
+	return string(out), err
+}
+
+// server starts the control plane and waits until it is ready.
+func (b *bench) server(ctx context.Context) (*process, error) {
+	p, err := start(ctx, b.binary, "server", "--state", b.state())
+	if err != nil {
+		return nil, err
+	}
+	for line := range p.lines {
+		if strings.Contains(line, `"msg":"ready"`) {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("the server ended before it was ready: %w", p.command.Wait())
+}
+
+// timeToReady starts the server many times and takes the median from exec to
+// the first good answer of /readyz.
+func (b *bench) timeToReady(ctx context.Context, starts int) (Result, error) {
+	var times []float64
+	for range starts {
+		began := time.Now()
+		p, err := b.server(ctx)
+		if err != nil {
+			return Result{}, err
+		}
+		response, err := http.Get("http://" + b.http + "/readyz")
+		if err != nil {
+			return Result{}, err
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return Result{}, fmt.Errorf("/readyz says %s", response.Status)
+		}
+		times = append(times, float64(time.Since(began).Microseconds())/1000)
+		if err := p.stop(); err != nil {
+			return Result{}, fmt.Errorf("stop the server: %w", err)
+		}
+	}
+	return Result{Name: "server: start to ready", Value: median(times), Unit: "ms", Target: "≤ 150"}, nil
+}
+
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer listener.Close()
+	return listener.Addr().String(), nil
+}

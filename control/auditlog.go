@@ -1,0 +1,182 @@
+package control
+
+import (
+	"context"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/audit"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+const (
+	defaultAuditPage = 1000
+	sequenceSlice    = 4096
+)
+
+// ListAuditEntries shows entries with the newest checkpoint. With newest it
+// shows the last ones, those too that have no index yet.
+func (c *Control) ListAuditEntries(ctx context.Context, caller Caller, req *api.ListAuditEntriesRequest) (*api.ListAuditEntriesResponse, error) {
+	if err := authorize(caller, "audit.list"); err != nil {
+		return nil, err
+	}
+	limit := int(req.Limit)
+	if limit <= 0 || limit > defaultAuditPage {
+		limit = defaultAuditPage
+	}
+	response := &api.ListAuditEntriesResponse{LogKey: c.logKey}
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		var err error
+		if response.Checkpoint, err = tx.NewestCheckpoint(ctx); err != nil {
+			return err
+		}
+		var entries []store.AuditEntry
+		if req.Newest {
+			entries, err = tx.NewestAuditEntries(ctx, limit)
+		} else {
+			entries, err = tx.AuditEntries(ctx, req.From, limit)
+		}
+		for _, entry := range entries {
+			response.Entries = append(response.Entries, &api.AuditEntry{
+				Id: entry.ID, Pending: entry.Pending, Index: entry.Index, Content: entry.Content, LeafHash: entry.LeafHash[:],
+			})
+		}
+		return err
+	})
+	return response, err
+}
+
+// ProveConsistency returns the hashes that prove that the log of size to
+// begins with the log of size from.
+func (c *Control) ProveConsistency(ctx context.Context, caller Caller, req *api.ProveConsistencyRequest) (*api.ProveConsistencyResponse, error) {
+	if err := authorize(caller, "audit.prove"); err != nil {
+		return nil, err
+	}
+	response := &api.ProveConsistencyResponse{}
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		size, err := tx.TreeSize(ctx)
+		if err != nil {
+			return err
+		}
+		if req.From > req.To || req.To > size {
+			return fault.New(fault.Invalid, "no proof from %d to %d: the log has %d entries", req.From, req.To, size)
+		}
+		proof, err := audit.ProveConsistency(req.From, req.To, tx.AuditHashReader(ctx))
+		for _, hash := range proof {
+			response.Proof = append(response.Proof, hash[:])
+		}
+		return err
+	})
+	return response, err
+}
+
+// SequenceAudit gives pending entries their index, grows the tree and signs a
+// checkpoint, in one transaction. It returns how many it took. Killed at any
+// point it leaves either all of that or none.
+func (c *Control) SequenceAudit(ctx context.Context) (int, error) {
+	taken := 0
+	pending := 0
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		entries, err := tx.PendingAuditEntries(ctx, 1)
+		pending = len(entries)
+		return err
+	})
+	if err != nil || pending == 0 {
+		return 0, err
+	}
+	err = c.db.Write(ctx, func(tx *store.Tx) error {
+		taken = 0
+		entries, err := tx.PendingAuditEntries(ctx, sequenceSlice)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		taken = len(entries)
+		return c.growLog(ctx, tx, entries)
+	})
+	if taken > 0 {
+		c.watchers.wakeAgents()
+	}
+	return taken, err
+}
+
+func (c *Control) growLog(ctx context.Context, tx *store.Tx, entries []store.AuditEntry) error {
+	size, err := tx.TreeSize(ctx)
+	if err != nil {
+		return err
+	}
+	var ids []string
+	var leaves []audit.Hash
+	for _, entry := range entries {
+		ids, leaves = append(ids, entry.ID), append(leaves, entry.LeafHash)
+	}
+	stored, root, err := audit.Append(size, leaves, tx.AuditHashReader(ctx))
+	if err != nil {
+		return err
+	}
+	if err := tx.IndexAuditEntries(ctx, size, ids, stored); err != nil {
+		return err
+	}
+	return c.signCheckpoint(ctx, tx, size+uint64(len(entries)), root)
+}
+
+func (c *Control) signCheckpoint(ctx context.Context, tx *store.Tx, size uint64, root audit.Hash) error {
+	checkpoint := audit.Checkpoint{Origin: c.Origin(), Size: size, Root: root}
+	signed, err := checkpoint.Sign(c.logSigner)
+	if err != nil {
+		return err
+	}
+	return tx.PutCheckpoint(ctx, size, signed)
+}
+
+// Checkpoint is the newest signed checkpoint of the audit log.
+func (c *Control) Checkpoint(ctx context.Context) ([]byte, error) {
+	var checkpoint []byte
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		var err error
+		checkpoint, err = tx.NewestCheckpoint(ctx)
+		return err
+	})
+	return checkpoint, err
+}
+
+// AuditTile returns the bytes of one tile of the log, in the form of C2SP
+// tlog-tiles: hashes, or the entries themselves.
+func (c *Control) AuditTile(ctx context.Context, path string) ([]byte, error) {
+	tile, err := audit.ParseTilePath(path)
+	if err != nil {
+		return nil, fault.Wrap(fault.NotFound, err, "tile")
+	}
+	var content []byte
+	err = c.db.Read(ctx, func(tx *store.Tx) error {
+		size, err := tx.TreeSize(ctx)
+		if err != nil {
+			return err
+		}
+		if tile.Entries {
+			content, err = entryBundle(ctx, tx, tile, size)
+			return err
+		}
+		content, err = audit.ReadTile(tile, size, tx.AuditHashReader(ctx))
+		return err
+	})
+	return content, err
+}
+
+func entryBundle(ctx context.Context, tx *store.Tx, tile audit.Tile, size uint64) ([]byte, error) {
+	from, to, err := tile.Range(size)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := tx.AuditEntries(ctx, from, int(to-from))
+	if err != nil {
+		return nil, err
+	}
+	if uint64(len(entries)) != to-from {
+		return nil, fault.New(fault.Internal, "audit entries %d to %d are not all in the store", from, to)
+	}
+	var contents [][]byte
+	for _, entry := range entries {
+		contents = append(contents, entry.Content)
+	}
+	return audit.EncodeEntries(contents)
+}

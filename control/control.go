@@ -1,0 +1,90 @@
+// Package control holds every change of state that Rotunda knows: one verb,
+// one transaction, one audit entry.
+//
+// A verb takes the caller and a message of the API, decides on what the store
+// shows at one frozen moment, and writes what it decided together with the
+// audit entry that says so. It answers after both are durable. Verbs that
+// refuse for a reason of safety (policy, a used token, a cloned agent) leave
+// an entry too.
+package control
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/rotunda-pki/rotunda/audit"
+	"github.com/rotunda-pki/rotunda/ca"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/keys"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// Options is what a Control stands on.
+type Options struct {
+	DB           *store.DB
+	KEK          *keys.KEK // opens the issuing authority's key and the log's
+	PublicURL    string    // base of the CRL and issuer URLs in certificates, no slash at the end
+	AgentAddress string    // host:port that tokens and operators are told
+	Version      string
+	Now          func() time.Time
+	Log          *slog.Logger
+}
+
+// Control carries out verbs. It is safe for use by many goroutines and keeps
+// nothing that the store does not hold, but for who is connected.
+type Control struct {
+	db           *store.DB
+	domain       spiffeid.TrustDomain
+	root         *x509.Certificate
+	issuer       *ca.Authority
+	logSigner    note.Signer
+	logKey       string
+	agentAddress string
+	version      string
+	now          func() time.Time
+	log          *slog.Logger
+
+	world    atomic.Pointer[world]
+	watchers watchers
+	presence presence
+	refusals refusals
+	crls     sync.Map // shard → keptCRL
+	figures  figures
+}
+
+// Domain is the trust domain that this store belongs to.
+func (c *Control) Domain() spiffeid.TrustDomain { return c.domain }
+
+// Issuer is the authority that signs now.
+func (c *Control) Issuer() *ca.Authority { return c.issuer }
+
+// Root is the trust domain's root certificate.
+func (c *Control) Root() *x509.Certificate { return c.root }
+
+// LogKey is the audit log's verifier key, in the form of a signed note's.
+func (c *Control) LogKey() string { return c.logKey }
+
+// Origin names the audit log in its checkpoints.
+func (c *Control) Origin() string { return audit.Origin(c.domain.Name()) }
+
+// DomainBundle is the current domain-wide bundle.
+func (c *Control) DomainBundle(ctx context.Context) (pki.Bundle, error) {
+	var bundle pki.Bundle
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		var err error
+		bundle, err = c.currentBundle(ctx, tx, fleet.DefaultBundle)
+		return err
+	})
+	return bundle, err
+}
+
+// Changed returns a channel that is closed at the next commit of this process.
+func (c *Control) Changed() (version uint64, next <-chan struct{}) { return c.db.Changed() }

@@ -1,0 +1,233 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// Desired is all that is wanted of the calling agent, as one snapshot of the
+// store shows it. seq is the time of the newest commit in that snapshot, in µs,
+// so it grows with the store and means the same on every server.
+func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState, error) {
+	if err := authorize(caller, "agent.connect"); err != nil {
+		return nil, err
+	}
+	desired := &api.DesiredState{ServerTime: timestamppb.New(c.now())}
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		if err := activeAgent(ctx, tx, caller.ID); err != nil {
+			return err
+		}
+		epoch, err := tx.Epoch(ctx)
+		if err != nil {
+			return err
+		}
+		last, err := tx.LastCommit(ctx)
+		if err != nil {
+			return err
+		}
+		desired.Epoch, desired.Seq = epoch, uint64(last.UnixMicro())
+		if desired.Checkpoint, err = tx.NewestCheckpoint(ctx); err != nil {
+			return err
+		}
+		anchors, err := c.currentBundle(ctx, tx, fleet.DefaultBundle)
+		if err != nil {
+			return err
+		}
+		desired.Anchors = anchors.DER()
+		return c.desirePlacements(ctx, tx, caller.ID, desired)
+	})
+	return desired, err
+}
+
+func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, agentID string, desired *api.DesiredState) error {
+	w, err := c.worldAt(ctx, tx)
+	if err != nil {
+		return err
+	}
+	agent, err := tx.Agent(ctx, agentID)
+	if err != nil {
+		return err
+	}
+	placements, err := tx.AgentPlacements(ctx, agentID)
+	if err != nil {
+		return err
+	}
+	for _, placement := range placements {
+		one, err := c.desirePlacement(ctx, tx, w, agent, placement)
+		if err != nil {
+			return fmt.Errorf("placement %s of intent %s: %w", placement.ID, placement.Intent, err)
+		}
+		desired.Placements = append(desired.Placements, one)
+	}
+	return nil
+}
+
+// desirePlacement says what is wanted at one placement. What stands in the way
+// of one (a label that is missing) becomes its hold and leaves the others
+// alone.
+func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, agent store.Agent, placement store.Placement) (*api.DesiredPlacement, error) {
+	desired := &api.DesiredPlacement{
+		PlacementId: placement.ID, Intent: placement.Intent, Instance: placement.Instance,
+		RenewThrough: placement.RenewThrough, NewKey: placement.NewKey, Attempt: placement.Attempt,
+	}
+	if placement.Orphan {
+		desired.Orphan = true
+		return desired, nil
+	}
+	expanded, err := c.expand(w, agent, keyOf(placement))
+	if err != nil {
+		desired.Hold = err.Error()
+		return desired, nil
+	}
+	desired.Service = string(expanded.Service)
+	desired.Target, desired.Files, desired.Proof = targetSpec(expanded.Target), filesSpec(expanded.Files), proofSpec(expanded.Proof)
+	bundle, err := c.currentBundle(ctx, tx, expanded.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	desired.BundleDigest = bundle.Digest().String()
+	if expanded.Names != nil {
+		if err := c.desireCertificate(ctx, tx, w, placement, expanded, desired); err != nil {
+			return nil, err
+		}
+	}
+	desired.Hold, err = c.breaker(ctx, tx, placement)
+	return desired, err
+}
+
+func (c *Control) desireCertificate(ctx context.Context, tx *store.Tx, w *world, placement store.Placement, expanded fleet.Expanded, desired *api.DesiredPlacement) error {
+	desired.Identity = identity(*expanded.Names)
+	desired.Profile = profileTerms(string(expanded.ProfileName), expanded.Profile)
+	for _, name := range w.peers(expanded.Service, expanded.Profile) {
+		bundle, err := c.currentBundle(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		desired.PeerBundleDigests = append(desired.PeerBundleDigests, bundle.Digest().String())
+	}
+	newest, err := tx.NewestPlacementCertificate(ctx, placement.ID)
+	if fault.CodeOf(err) == fault.NotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	after, before := renewalWindow(expanded.Profile, newest.NotAfter)
+	desired.WindowGeneration = newest.Generation
+	desired.RenewAfter, desired.RenewBefore = timestamppb.New(after), timestamppb.New(before)
+	return nil
+}
+
+// renewalWindow is when a certificate should be renewed, with the meaning that
+// RFC 9773 gives to a suggested window: the client picks a moment in it. It is
+// reckoned from the end, so a leaf that was cut short by its issuer's end
+// keeps the whole of rideOut.
+func renewalWindow(profile *fleet.Profile, notAfter time.Time) (after, before time.Time) {
+	opens, closes := profile.RenewalWindow()
+	issued := notAfter.Add(-profile.Lifetime.Std())
+	return issued.Add(opens).UTC(), issued.Add(closes).UTC()
+}
+
+// breaker says why nothing may begin at a placement: another placement of its
+// intent failed and has not recovered since. The one that failed goes on by
+// itself, with its back-off, so that it can heal and close the breaker.
+func (c *Control) breaker(ctx context.Context, tx *store.Tx, placement store.Placement) (string, error) {
+	siblings, err := tx.IntentPlacements(ctx, placement.Intent)
+	if err != nil {
+		return "", err
+	}
+	for _, sibling := range siblings {
+		if sibling.ID == placement.ID || sibling.Orphan {
+			continue
+		}
+		report, err := storedReport(sibling)
+		if err != nil {
+			return "", err
+		}
+		failure := report.GetFailure()
+		if failure == nil || !failure.At.AsTime().After(sibling.ResumedAt) {
+			continue
+		}
+		return fmt.Sprintf("the breaker of intent %s is open: its placement on agent %s failed at %s since %s; rotunda resume %s",
+			placement.Intent, sibling.AgentID, failure.Step, failure.At.AsTime().Format("15:04"), placement.Intent), nil
+	}
+	return "", nil
+}
+
+// storedReport is what the placement's agent last said of it.
+func storedReport(placement store.Placement) (*api.PlacementReport, error) {
+	report := &api.PlacementReport{}
+	if err := proto.Unmarshal(placement.Report, report); err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "stored report of placement %s", placement.ID)
+	}
+	return report, nil
+}
+
+func identity(names pki.Names) *api.Identity {
+	out := &api.Identity{CommonName: names.CommonName, DnsNames: names.DNS, SpiffeId: names.URI}
+	for _, ip := range names.IPs {
+		out.IpAddresses = append(out.IpAddresses, ip.String())
+	}
+	return out
+}
+
+func profileTerms(name string, profile *fleet.Profile) *api.ProfileTerms {
+	terms := &api.ProfileTerms{
+		Name: name, Algorithm: string(profile.Algorithm),
+		Lifetime: wireDuration(profile.Lifetime), RideOut: wireDuration(profile.RideOut),
+		KeyAge: wireDuration(profile.KeyAge), Grace: wireDuration(profile.Grace),
+		MinVersion: string(profile.TLS.MinVersion), RepairDrift: profile.RepairDrift,
+	}
+	for _, usage := range profile.Usages {
+		terms.Usages = append(terms.Usages, string(usage))
+	}
+	for _, group := range profile.TLS.Groups {
+		terms.Groups = append(terms.Groups, string(group))
+	}
+	return terms
+}
+
+func wireDuration(d fleet.Duration) *durationpb.Duration { return durationpb.New(d.Std()) }
+
+func targetSpec(target fleet.Target) *api.TargetSpec {
+	return &api.TargetSpec{
+		Kind: string(target.Kind), Name: target.Name, Cluster: target.Cluster,
+		Address: target.Address, ServerName: target.ServerName,
+		Preamble: string(target.Preamble), ClientAuth: string(target.ClientAuth),
+		ReloadCommand: target.ReloadCommand, RestartCommand: target.RestartCommand,
+	}
+}
+
+func filesSpec(files fleet.Files) *api.FilesSpec {
+	spec := &api.FilesSpec{
+		Directory: files.Directory, Owner: files.Owner, Group: files.Group,
+		Mode: string(files.Mode), Password: files.Password,
+	}
+	for _, format := range files.Formats {
+		spec.Formats = append(spec.Formats, string(format))
+	}
+	return spec
+}
+
+var levels = map[fleet.Level]api.Level{
+	fleet.Delivered: api.Level_LEVEL_DELIVERED,
+	fleet.Loaded:    api.Level_LEVEL_LOADED,
+	fleet.Proven:    api.Level_LEVEL_PROVEN,
+}
+
+func proofSpec(proof fleet.Proof) *api.ProofSpec {
+	return &api.ProofSpec{
+		Level: levels[proof.Level], Observe: wireDuration(proof.Observe), Timeout: wireDuration(proof.Timeout),
+	}
+}

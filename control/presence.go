@@ -1,0 +1,150 @@
+package control
+
+import (
+	"sync"
+	"time"
+)
+
+// watchers wakes the streams of agents and of operators after something that
+// they show has changed. A wake-up says only "look again": the store is the
+// truth, so a lost or doubled one does no harm.
+type watchers struct {
+	mu     sync.Mutex
+	agents map[string]map[chan struct{}]struct{}
+	all    map[chan struct{}]struct{}
+}
+
+// WatchAgent returns a channel that gets a token after a change that may
+// matter to the agent, and a func to end the watch.
+func (c *Control) WatchAgent(id string) (wake <-chan struct{}, stop func()) {
+	w := &c.watchers
+	channel := make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.agents == nil {
+		w.agents = map[string]map[chan struct{}]struct{}{}
+	}
+	if w.agents[id] == nil {
+		w.agents[id] = map[chan struct{}]struct{}{}
+	}
+	w.agents[id][channel] = struct{}{}
+	return channel, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.agents[id], channel)
+		if len(w.agents[id]) == 0 {
+			delete(w.agents, id)
+		}
+	}
+}
+
+// Watch returns a channel that gets a token after any change of what
+// operators see, and a func to end the watch.
+func (c *Control) Watch() (wake <-chan struct{}, stop func()) {
+	w := &c.watchers
+	channel := make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.all == nil {
+		w.all = map[chan struct{}]struct{}{}
+	}
+	w.all[channel] = struct{}{}
+	return channel, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.all, channel)
+	}
+}
+
+// wakeAgents wakes the streams of the agents named, and every operator's.
+func (w *watchers) wakeAgents(ids ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range ids {
+		signal(w.agents[id])
+	}
+	signal(w.all)
+}
+
+// wakeEverybody is for what may concern any agent: documents, bundles.
+func (w *watchers) wakeEverybody() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, channels := range w.agents {
+		signal(channels)
+	}
+	signal(w.all)
+}
+
+func signal(channels map[chan struct{}]struct{}) {
+	for channel := range channels {
+		select {
+		case channel <- struct{}{}:
+		default: // one is waiting already
+		}
+	}
+}
+
+// presence is what is known of connected agents and need not outlive the
+// process.
+type presence struct {
+	mu     sync.Mutex
+	agents map[string]present
+}
+
+type present struct {
+	boot   uint64        // of the newest stream
+	offset time.Duration // agent's clock minus ours
+	alarm  string
+}
+
+func (p *presence) join(id string, boot uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.agents == nil {
+		p.agents = map[string]present{}
+	}
+	p.agents[id] = present{boot: boot}
+}
+
+// leave ends the stream with this boot counter, unless a newer one has
+// replaced it.
+func (p *presence) leave(id string, boot uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.agents[id].boot == boot {
+		delete(p.agents, id)
+	}
+}
+
+func (p *presence) note(id string, offset time.Duration, alarm string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if entry, connected := p.agents[id]; connected {
+		entry.offset, entry.alarm = offset, alarm
+		p.agents[id] = entry
+	}
+}
+
+func (p *presence) of(id string) (present, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	entry, ok := p.agents[id]
+	return entry, ok
+}
+
+func (p *presence) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.agents)
+}
+
+func (p *presence) offsets() map[string]time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	offsets := make(map[string]time.Duration, len(p.agents))
+	for id, entry := range p.agents {
+		offsets[id] = entry.offset
+	}
+	return offsets
+}

@@ -1,0 +1,157 @@
+package control
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// ListPlacements shows what each placement serves, since when that is proven,
+// and why it does what it does.
+func (c *Control) ListPlacements(ctx context.Context, caller Caller, req *api.ListPlacementsRequest) (*api.ListPlacementsResponse, error) {
+	if err := authorize(caller, "list"); err != nil {
+		return nil, err
+	}
+	response := &api.ListPlacementsResponse{}
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		placements, err := tx.Placements(ctx)
+		if err != nil {
+			return err
+		}
+		for _, placement := range placements {
+			status, err := c.statusOf(ctx, tx, placement)
+			if err != nil {
+				return err
+			}
+			if matches(req, status) {
+				response.Placements = append(response.Placements, status)
+			}
+		}
+		return nil
+	})
+	slices.SortFunc(response.Placements, func(a, b *api.PlacementStatus) int {
+		return strings.Compare(a.Service+"\x00"+a.Intent+"\x00"+a.Agent+"\x00"+a.Instance, b.Service+"\x00"+b.Intent+"\x00"+b.Agent+"\x00"+b.Instance)
+	})
+	return response, err
+}
+
+func matches(req *api.ListPlacementsRequest, status *api.PlacementStatus) bool {
+	return (req.Service == "" || req.Service == status.Service) &&
+		(req.Intent == "" || req.Intent == status.Intent) &&
+		(req.Agent == "" || req.Agent == status.Agent)
+}
+
+// statusOf puts together what the store declares of a placement and what its
+// agent last said of it.
+func (c *Control) statusOf(ctx context.Context, tx *store.Tx, placement store.Placement) (*api.PlacementStatus, error) {
+	report, err := storedReport(placement)
+	if err != nil {
+		return nil, err
+	}
+	status := &api.PlacementStatus{
+		Id: placement.ID, Intent: placement.Intent, Agent: placement.AgentID, Instance: placement.Instance,
+		Generation: report.Generation, Revision: report.Revision, Serial: report.Serial, NotAfter: report.NotAfter,
+		State: report.State, Level: report.Level, Reason: report.Reason, Failure: report.Failure, Took: report.Took,
+		Drift: report.Drift, BundleDigest: report.BundleDigest, Rotations: report.Rotations, Restores: report.Restores,
+		ReportedAt: stamp(placement.ReportedAt), LastGeneration: report.LastGeneration,
+	}
+	if report.Level == api.Level_LEVEL_PROVEN {
+		status.ProvenSince = report.CommittedAt
+	}
+	c.describeState(placement, status)
+	return status, c.fillDeclared(ctx, tx, placement, status)
+}
+
+// describeState says in words what the agent's report can't: that there is
+// none, that nobody is there to send one, that no intent wants the placement.
+func (c *Control) describeState(placement store.Placement, status *api.PlacementStatus) {
+	_, connected := c.presence.of(placement.AgentID)
+	switch {
+	case placement.Orphan:
+		status.State, status.Reason = api.State_STATE_ORPHAN, "no intent wants it any more; its files are left alone"
+	case placement.ReportedAt.IsZero() && !connected:
+		status.State, status.Reason = api.State_STATE_WAITING, "its agent is not connected and has not reported yet"
+	case placement.ReportedAt.IsZero():
+		status.State, status.Reason = api.State_STATE_WAITING, "its agent has not reported yet"
+	case !connected:
+		status.Reason = strings.TrimPrefix(status.Reason+"; its agent is not connected", "; ")
+	}
+}
+
+func (c *Control) fillDeclared(ctx context.Context, tx *store.Tx, placement store.Placement, status *api.PlacementStatus) error {
+	w, err := c.worldAt(ctx, tx)
+	if err != nil {
+		return err
+	}
+	agent, err := tx.Agent(ctx, placement.AgentID)
+	if err != nil {
+		return err
+	}
+	expanded, err := c.expand(w, agent, keyOf(placement))
+	if err != nil {
+		if !placement.Orphan {
+			status.Reason = err.Error()
+		}
+		return nil
+	}
+	status.Service, status.Target = string(expanded.Service), string(expanded.Target.Kind)+"/"+expanded.Target.Name
+	if expanded.Profile != nil && status.NotAfter != nil && !placement.Orphan {
+		after, _ := renewalWindow(expanded.Profile, status.NotAfter.AsTime())
+		status.RenewAfter = timestamppb.New(after)
+	}
+	return nil
+}
+
+// DescribePlacement shows one placement whole: status, what is desired, its
+// certificates and the evidence.
+func (c *Control) DescribePlacement(ctx context.Context, caller Caller, req *api.DescribePlacementRequest) (*api.DescribePlacementResponse, error) {
+	if err := authorize(caller, "list"); err != nil {
+		return nil, err
+	}
+	response := &api.DescribePlacementResponse{}
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		placement, err := tx.Placement(ctx, req.Id)
+		if err != nil {
+			return err
+		}
+		if response.Status, err = c.statusOf(ctx, tx, placement); err != nil {
+			return err
+		}
+		w, err := c.worldAt(ctx, tx)
+		if err != nil {
+			return err
+		}
+		agent, err := tx.Agent(ctx, placement.AgentID)
+		if err != nil {
+			return err
+		}
+		if response.Desired, err = c.desirePlacement(ctx, tx, w, agent, placement); err != nil {
+			return err
+		}
+		return describeHistory(ctx, tx, placement, response)
+	})
+	return response, err
+}
+
+func describeHistory(ctx context.Context, tx *store.Tx, placement store.Placement, response *api.DescribePlacementResponse) error {
+	certificates, err := tx.PlacementCertificates(ctx, placement.ID)
+	if err != nil {
+		return err
+	}
+	for _, certificate := range certificates {
+		response.Certificates = append(response.Certificates, certificateInfo(certificate))
+	}
+	evidence, err := tx.EvidenceOf(ctx, placement.ID)
+	for _, one := range evidence {
+		response.Evidence = append(response.Evidence, &api.EvidenceRecord{
+			Digest: one.Digest, Observer: one.Observer, Kind: one.Kind, At: stamp(one.At),
+			Statement: one.Statement, Signature: one.Signature, Verdict: one.Verdict,
+		})
+	}
+	return err
+}

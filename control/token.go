@@ -1,0 +1,196 @@
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+const (
+	defaultTokenTTL = time.Hour
+	longestTokenTTL = 30 * 24 * time.Hour
+)
+
+// CreateToken makes a single-use enrolment token. Its secret is shown once;
+// the store keeps a digest.
+func (c *Control) CreateToken(ctx context.Context, caller Caller, req *api.CreateTokenRequest) (*api.CreateTokenResponse, error) {
+	if err := authorize(caller, "token.create"); err != nil {
+		return nil, err
+	}
+	ttl, err := tokenTTL(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := fleet.CheckLabels(req.Labels); err != nil {
+		return nil, err
+	}
+	secret := make([]byte, 24)
+	rand.Read(secret)
+	token := store.Token{
+		ID: newTokenID(), SecretHash: sha256.Sum256(secret), Labels: req.Labels,
+		Region: req.Region, Zone: req.Zone, State: fleet.TokenOpen,
+		RejoinAgent: req.RejoinAgentId, CreatedBy: caller.String(),
+	}
+	err = c.db.Write(ctx, func(tx *store.Tx) error {
+		if token.RejoinAgent != "" {
+			if err := fillFromAgent(ctx, tx, &token); err != nil {
+				return err
+			}
+		}
+		token.CreatedAt, token.ExpiresAt = tx.Now, tx.Now.Add(ttl)
+		if err := tx.InsertToken(ctx, token); err != nil {
+			return err
+		}
+		_, err := done(ctx, tx, caller, "token.create", "Token/"+token.ID, map[string]any{
+			"labels": token.Labels, "expiresAt": token.ExpiresAt.Format(time.RFC3339), "rejoinAgent": token.RejoinAgent,
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &api.CreateTokenResponse{
+		Token: c.tokenText(token.ID, secret), Id: token.ID, ExpiresAt: timestamppb.New(token.ExpiresAt),
+	}, nil
+}
+
+func tokenTTL(req *api.CreateTokenRequest) (time.Duration, error) {
+	if req.Ttl == nil {
+		return defaultTokenTTL, nil
+	}
+	ttl := req.Ttl.AsDuration()
+	if ttl <= 0 || ttl > longestTokenTTL {
+		return 0, fault.New(fault.Invalid, "token TTL %s is outside 0 to %s", ttl, longestTokenTTL)
+	}
+	return ttl, nil
+}
+
+// fillFromAgent makes the token one that gives an agent its identity back: it
+// carries the labels that the agent has.
+func fillFromAgent(ctx context.Context, tx *store.Tx, token *store.Token) error {
+	agent, err := tx.Agent(ctx, token.RejoinAgent)
+	if err != nil {
+		return err
+	}
+	token.Labels, token.Region, token.Zone = agent.Labels, agent.Region, agent.Zone
+	return nil
+}
+
+// newTokenID is short, because people read it: 50 random bits.
+func newTokenID() string {
+	return strings.ToLower(rand.Text()[:10])
+}
+
+// tokenText is what the operator carries to the host: the token, and the pins
+// by which the host knows the control plane and its audit log.
+func (c *Control) tokenText(id string, secret []byte) string {
+	return fmt.Sprintf("rt1.%s.%s.%s.%s.%s", id, base64.RawURLEncoding.EncodeToString(secret),
+		pki.FingerprintOf(c.root.Raw), base64.RawURLEncoding.EncodeToString([]byte(c.logKey)), c.domain.Name())
+}
+
+// ListTokens shows all tokens that are open or were used in the last days.
+func (c *Control) ListTokens(ctx context.Context, caller Caller, _ *api.ListTokensRequest) (*api.ListTokensResponse, error) {
+	if err := authorize(caller, "list"); err != nil {
+		return nil, err
+	}
+	response := &api.ListTokensResponse{}
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		tokens, err := tx.Tokens(ctx)
+		for _, token := range tokens {
+			response.Tokens = append(response.Tokens, &api.TokenInfo{
+				Id: token.ID, Labels: token.Labels, ExpiresAt: timestamppb.New(token.ExpiresAt),
+				UsedAt: stamp(token.UsedAt), AgentId: token.AgentID, State: string(tokenState(token, tx.Now)),
+			})
+		}
+		return err
+	})
+	return response, err
+}
+
+// tokenState is the state that the token is in now: expiry is derived.
+func tokenState(token store.Token, now time.Time) fleet.TokenState {
+	if token.State == fleet.TokenOpen && !now.Before(token.ExpiresAt) {
+		return fleet.TokenExpired
+	}
+	return token.State
+}
+
+// RevokeToken makes an open token useless.
+func (c *Control) RevokeToken(ctx context.Context, caller Caller, req *api.RevokeTokenRequest) (*api.RevokeTokenResponse, error) {
+	if err := authorize(caller, "token.revoke"); err != nil {
+		return nil, err
+	}
+	response := &api.RevokeTokenResponse{}
+	err := c.db.Write(ctx, func(tx *store.Tx) error {
+		token, err := tx.Token(ctx, req.Id)
+		if err != nil {
+			return err
+		}
+		if err := tokenState(token, tx.Now).To(fleet.TokenRevoked); err != nil {
+			return fault.Wrap(fault.Conflict, err, "token %s", token.ID)
+		}
+		if err := tx.RevokeToken(ctx, token.ID); err != nil {
+			return err
+		}
+		response.AuditId, err = done(ctx, tx, caller, "token.revoke", "Token/"+token.ID, nil)
+		return err
+	})
+	return response, err
+}
+
+// openToken returns the token that (id, secret) opens, or the reason why not.
+// A token that was used answers to its first user only, so that an enrolment
+// whose answer was lost can be repeated.
+func openToken(ctx context.Context, tx *store.Tx, id, secret string, spki pki.SPKIHash) (store.Token, error) {
+	const unknown = "token %s is unknown or its secret is wrong"
+	raw, err := base64.RawURLEncoding.DecodeString(secret)
+	if err != nil {
+		return store.Token{}, fault.New(fault.Forbidden, unknown, printable(id))
+	}
+	token, err := tx.Token(ctx, id)
+	if fault.CodeOf(err) == fault.NotFound {
+		return store.Token{}, fault.New(fault.Forbidden, unknown, printable(id))
+	}
+	if err != nil {
+		return store.Token{}, err
+	}
+	if hash := sha256.Sum256(raw); subtle.ConstantTimeCompare(hash[:], token.SecretHash[:]) != 1 {
+		return store.Token{}, fault.New(fault.Forbidden, unknown, printable(id))
+	}
+	state := tokenState(token, tx.Now)
+	switch {
+	case state == fleet.TokenOpen, state == fleet.TokenUsed && token.SPKI == spki:
+		return token, nil
+	case state == fleet.TokenUsed:
+		return store.Token{}, fault.New(fault.Forbidden, "token %s was used at %s by agent %s", id, token.UsedAt.Format(time.RFC3339), token.AgentID).
+			WithRemedy("a token is good for one enrolment: rotunda token create")
+	}
+	return store.Token{}, fault.New(fault.Forbidden, "token %s is %s since %s", id, state, token.ExpiresAt.Format(time.RFC3339)).
+		WithRemedy("make a new one: rotunda token create")
+}
+
+// printable cuts what a stranger sent down to what may stand in a log.
+func printable(text string) string {
+	return fmt.Sprintf("%.40q", text)
+}
+
+// stamp is nil for the zero time.
+func stamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}

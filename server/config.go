@@ -1,0 +1,115 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/rotunda-pki/rotunda/internal/fault"
+)
+
+// Config is rotunda.yaml: the settings of the server's process. All else is a
+// document.
+type Config struct {
+	// Where the server listens. An empty address: not at all.
+	Listen Listen `yaml:"listen"`
+	// A unix socket for operators on this machine: uid 0 and the server's own
+	// user may use it. It needs no certificate.
+	AdminSocket string `yaml:"adminSocket"`
+	// The base of the URLs of CRLs and issuers that stand in every
+	// certificate. It must reach the public listener, and stay so.
+	PublicURL string `yaml:"publicURL"`
+	// The host:port that agents are told to connect to.
+	AgentAddress string `yaml:"agentAddress"`
+	// The DNS names and IP addresses of this server's own certificate.
+	Names []string `yaml:"names"`
+	// The database file. Relative paths are in the state directory.
+	Store string `yaml:"store"`
+	// Where the key comes from that opens the keys in the store.
+	KEK KEK `yaml:"kek"`
+	// The least severe log lines written: debug, info, warn or error.
+	LogLevel string `yaml:"logLevel,omitempty"`
+}
+
+// Listen is where the server listens, host:port each.
+type Listen struct {
+	Agents    string `yaml:"agents"`    // gRPC, TLS; a client certificate for all but enrolment
+	Operators string `yaml:"operators"` // Connect, mutual TLS
+	Public    string `yaml:"public"`    // plain HTTP: CRLs, issuers, bundle, audit log, health
+	Metrics   string `yaml:"metrics"`   // plain HTTP: Prometheus; keep it off the network
+}
+
+// KEK is the source of the key encryption key: exactly one of the two.
+type KEK struct {
+	File       string `yaml:"file,omitempty"`       // relative paths are in the state directory
+	Credential string `yaml:"credential,omitempty"` // the name of a systemd credential
+}
+
+// LoadConfig reads STATE/rotunda.yaml and makes its paths absolute.
+func LoadConfig(state string) (Config, error) {
+	path := filepath.Join(state, "rotunda.yaml")
+	content, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return Config{}, fault.New(fault.NotFound, "%s does not exist", path).
+			WithRemedy("make a trust domain with rotunda init, or name its directory with --state")
+	}
+	if err != nil {
+		return Config{}, err
+	}
+	var config Config
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&config); err != nil && !errors.Is(err, io.EOF) {
+		return Config{}, fault.Wrap(fault.Invalid, err, "read %s", path)
+	}
+	if err := config.validate(); err != nil {
+		return Config{}, fault.Wrap(fault.Invalid, err, "%s", path)
+	}
+	config.Store = within(state, config.Store)
+	config.KEK.File = within(state, config.KEK.File)
+	config.AdminSocket = within(state, config.AdminSocket)
+	return config, nil
+}
+
+// within makes a path that is not absolute one in dir. Empty stays empty.
+func within(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+func (c Config) validate() error {
+	for name, address := range map[string]string{
+		"listen.agents": c.Listen.Agents, "listen.operators": c.Listen.Operators,
+		"listen.public": c.Listen.Public, "listen.metrics": c.Listen.Metrics,
+	} {
+		if address == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return fault.New(fault.Invalid, "%s: %q is not host:port", name, address)
+		}
+	}
+	switch {
+	case c.Listen.Agents == "":
+		return fault.New(fault.Invalid, "listen.agents is missing: agents have nowhere to connect to")
+	case c.Listen.Operators == "" && c.AdminSocket == "":
+		return fault.New(fault.Invalid, "neither listen.operators nor adminSocket is set: operators have nowhere to connect to")
+	case !strings.HasPrefix(c.PublicURL, "http://") || strings.HasSuffix(c.PublicURL, "/"):
+		return fault.New(fault.Invalid, "publicURL: %q must begin with http:// and not end with a slash: verifiers fetch CRLs over plain HTTP, since they are signed", c.PublicURL)
+	case len(c.Names) == 0:
+		return fault.New(fault.Invalid, "names is empty: the server's certificate needs at least one DNS name or IP address")
+	case c.Store == "":
+		return fault.New(fault.Invalid, "store is missing")
+	case (c.KEK.File == "") == (c.KEK.Credential == ""):
+		return fault.New(fault.Invalid, "kek wants a file or a credential, and exactly one of them")
+	}
+	return nil
+}

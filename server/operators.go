@@ -1,0 +1,140 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/api/apiconnect"
+	"github.com/rotunda-pki/rotunda/control"
+)
+
+// Limits on what operators send. A document file is at most 1 MiB.
+const (
+	maxOperatorRequest = 32 << 20
+	headerTimeout      = 10 * time.Second
+	idleTimeout        = 2 * time.Minute
+)
+
+// operatorServer serves operators over mutual TLS.
+func (s *Server) operatorServer() *http.Server {
+	return &http.Server{
+		Handler:           s.byCertificate(s.operatorHandler()),
+		TLSConfig:         s.identity.tls(tls.RequireAndVerifyClientCert, "h2", "http/1.1"),
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: quiet(s.log),
+	}
+}
+
+// socketServer serves operators on this machine without TLS.
+func (s *Server) socketServer() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler: s.byUID(s.operatorHandler()), ConnContext: peerContext, Protocols: protocols,
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+	}
+}
+
+func (s *Server) operatorHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(apiconnect.NewOperatorServiceHandler(&operators{s}, connect.WithReadMaxBytes(maxOperatorRequest)))
+	return mux
+}
+
+// operators answers the calls of OperatorService by the verbs of control.
+type operators struct{ *Server }
+
+// answer carries one call to its verb and back.
+func answer[Req, Res any](ctx context.Context, s *Server, r *connect.Request[Req], verb func(context.Context, control.Caller, *Req) (*Res, error)) (*connect.Response[Res], error) {
+	response, err := verb(ctx, callerOf(ctx), r.Msg)
+	if err != nil {
+		return nil, connectError(s.log, r.Spec().Procedure, err)
+	}
+	return connect.NewResponse(response), nil
+}
+
+func (o *operators) Info(ctx context.Context, r *connect.Request[api.InfoRequest]) (*connect.Response[api.InfoResponse], error) {
+	return answer(ctx, o.Server, r, o.control.Info)
+}
+
+func (o *operators) Plan(ctx context.Context, r *connect.Request[api.PlanRequest]) (*connect.Response[api.PlanResponse], error) {
+	return answer(ctx, o.Server, r, o.control.Plan)
+}
+
+func (o *operators) Apply(ctx context.Context, r *connect.Request[api.ApplyRequest]) (*connect.Response[api.ApplyResponse], error) {
+	return answer(ctx, o.Server, r, o.control.Apply)
+}
+
+func (o *operators) ListDocuments(ctx context.Context, r *connect.Request[api.ListDocumentsRequest]) (*connect.Response[api.ListDocumentsResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListDocuments)
+}
+
+func (o *operators) DeleteDocument(ctx context.Context, r *connect.Request[api.DeleteDocumentRequest]) (*connect.Response[api.DeleteDocumentResponse], error) {
+	return answer(ctx, o.Server, r, o.control.DeleteDocument)
+}
+
+func (o *operators) ReplayPolicy(ctx context.Context, r *connect.Request[api.ReplayPolicyRequest]) (*connect.Response[api.ReplayPolicyResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ReplayPolicy)
+}
+
+func (o *operators) CreateToken(ctx context.Context, r *connect.Request[api.CreateTokenRequest]) (*connect.Response[api.CreateTokenResponse], error) {
+	return answer(ctx, o.Server, r, o.control.CreateToken)
+}
+
+func (o *operators) ListTokens(ctx context.Context, r *connect.Request[api.ListTokensRequest]) (*connect.Response[api.ListTokensResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListTokens)
+}
+
+func (o *operators) RevokeToken(ctx context.Context, r *connect.Request[api.RevokeTokenRequest]) (*connect.Response[api.RevokeTokenResponse], error) {
+	return answer(ctx, o.Server, r, o.control.RevokeToken)
+}
+
+func (o *operators) ListAgents(ctx context.Context, r *connect.Request[api.ListAgentsRequest]) (*connect.Response[api.ListAgentsResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListAgents)
+}
+
+func (o *operators) LabelAgent(ctx context.Context, r *connect.Request[api.LabelAgentRequest]) (*connect.Response[api.LabelAgentResponse], error) {
+	return answer(ctx, o.Server, r, o.control.LabelAgent)
+}
+
+func (o *operators) RetireAgent(ctx context.Context, r *connect.Request[api.RetireAgentRequest]) (*connect.Response[api.RetireAgentResponse], error) {
+	return answer(ctx, o.Server, r, o.control.RetireAgent)
+}
+
+func (o *operators) ListPlacements(ctx context.Context, r *connect.Request[api.ListPlacementsRequest]) (*connect.Response[api.ListPlacementsResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListPlacements)
+}
+
+func (o *operators) DescribePlacement(ctx context.Context, r *connect.Request[api.DescribePlacementRequest]) (*connect.Response[api.DescribePlacementResponse], error) {
+	return answer(ctx, o.Server, r, o.control.DescribePlacement)
+}
+
+func (o *operators) ListCertificates(ctx context.Context, r *connect.Request[api.ListCertificatesRequest]) (*connect.Response[api.ListCertificatesResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListCertificates)
+}
+
+func (o *operators) ListAuthorities(ctx context.Context, r *connect.Request[api.ListAuthoritiesRequest]) (*connect.Response[api.ListAuthoritiesResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListAuthorities)
+}
+
+func (o *operators) IssueOperator(ctx context.Context, r *connect.Request[api.IssueOperatorRequest]) (*connect.Response[api.IssueOperatorResponse], error) {
+	return answer(ctx, o.Server, r, o.control.IssueOperator)
+}
+
+func (o *operators) Rotate(ctx context.Context, r *connect.Request[api.RotateRequest]) (*connect.Response[api.RotateResponse], error) {
+	return answer(ctx, o.Server, r, o.control.Rotate)
+}
+
+func (o *operators) Resume(ctx context.Context, r *connect.Request[api.ResumeRequest]) (*connect.Response[api.ResumeResponse], error) {
+	return answer(ctx, o.Server, r, o.control.Resume)
+}
+
+func (o *operators) ListAuditEntries(ctx context.Context, r *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListAuditEntries)
+}

@@ -1,0 +1,132 @@
+package server
+
+import (
+	"context"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/internal/fault"
+)
+
+// publicServer serves over plain HTTP what is public and signed, or public and
+// harmless, so that it can be fetched without trusting anything yet.
+func (s *Server) publicServer() *http.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /crl/{authority}/{shard}", s.getCRL)
+	mux.HandleFunc("GET /ca/{file}", s.getIssuer)
+	mux.HandleFunc("GET /bundle.pem", s.getBundle)
+	mux.HandleFunc("GET /log/checkpoint", s.getCheckpoint)
+	mux.HandleFunc("GET /log/tile/{path...}", s.getTile)
+	s.handleHealth(mux)
+	return plainServer(mux, s.log)
+}
+
+func plainServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout,
+		WriteTimeout: time.Minute, IdleTimeout: idleTimeout, MaxHeaderBytes: 16 << 10, ErrorLog: quiet(log),
+	}
+}
+
+// quiet puts what net/http has to say into the server's log, as what it is:
+// mostly other people's broken handshakes.
+func quiet(logger *slog.Logger) *log.Logger {
+	return slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
+}
+
+// handleHealth adds what load balancers and service managers ask: is the
+// process alive, and should it get traffic.
+func (s *Server) handleHealth(mux *http.ServeMux) {
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("alive\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+		defer cancel()
+		if !s.ready.Load() {
+			http.Error(w, "starting or stopping", http.StatusServiceUnavailable)
+			return
+		}
+		if _, err := s.control.Checkpoint(ctx); err != nil {
+			s.log.Error("not ready", "error", err)
+			http.Error(w, "the store does not answer; the server's log has the reason", http.StatusServiceUnavailable)
+			return
+		}
+		w.Write([]byte("ready\n"))
+	})
+}
+
+func (s *Server) getCRL(w http.ResponseWriter, r *http.Request) {
+	shard, err := strconv.Atoi(strings.TrimSuffix(r.PathValue("shard"), ".crl"))
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	crl, err := s.control.CRL(r.Context(), r.PathValue("authority"), shard)
+	s.reply(w, r, "application/pkix-crl", crl, err)
+}
+
+func (s *Server) getIssuer(w http.ResponseWriter, r *http.Request) {
+	der, err := s.control.AuthorityCertificate(r.Context(), strings.TrimSuffix(r.PathValue("file"), ".crt"))
+	s.reply(w, r, "application/pkix-cert", der, err)
+}
+
+func (s *Server) getBundle(w http.ResponseWriter, r *http.Request) {
+	bundle, err := s.control.DomainBundle(r.Context())
+	var content []byte
+	if err == nil {
+		content = bundle.PEM()
+	}
+	s.reply(w, r, "application/x-pem-file", content, err)
+}
+
+func (s *Server) getCheckpoint(w http.ResponseWriter, r *http.Request) {
+	checkpoint, err := s.control.Checkpoint(r.Context())
+	s.reply(w, r, "text/plain; charset=utf-8", checkpoint, err)
+}
+
+func (s *Server) getTile(w http.ResponseWriter, r *http.Request) {
+	tile, err := s.control.AuditTile(r.Context(), "tile/"+r.PathValue("path"))
+	s.reply(w, r, "application/octet-stream", tile, err)
+}
+
+func (s *Server) reply(w http.ResponseWriter, r *http.Request, kind string, content []byte, err error) {
+	switch {
+	case fault.CodeOf(err) == fault.NotFound, fault.CodeOf(err) == fault.Invalid:
+		http.NotFound(w, r)
+	case err != nil:
+		s.log.Error("public request failed", "path", r.URL.Path, "error", err)
+		http.Error(w, "internal error", http.StatusInternalServerError)
+	default:
+		w.Header().Set("Content-Type", kind)
+		w.Write(content)
+	}
+}
+
+// listen opens a listener. A unix socket that a dead process left behind is
+// removed first; a live one is an error.
+func listen(network, address string) (net.Listener, error) {
+	if network != "unix" {
+		return net.Listen(network, address)
+	}
+	if err := os.MkdirAll(filepath.Dir(address), 0o755); err != nil {
+		return nil, err
+	}
+	if conn, err := net.Dial("unix", address); err == nil {
+		conn.Close()
+		return nil, fault.New(fault.Conflict, "another process serves %s", address)
+	}
+	if err := os.Remove(address); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	listener, err := net.Listen("unix", address)
+	if err != nil {
+		return nil, err
+	}
+	return listener, os.Chmod(address, 0o600)
+}

@@ -1,0 +1,67 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rotunda-pki/rotunda/api"
+)
+
+// lookAgainAfter bounds how old a watch's picture can get when nothing wakes
+// it: words such as "not connected" change without a commit.
+const lookAgainAfter = 10 * time.Second
+
+// WatchPlacements sends the placements at once and after each change.
+func (o *operators) WatchPlacements(ctx context.Context, r *connect.Request[api.ListPlacementsRequest], stream *connect.ServerStream[api.ListPlacementsResponse]) error {
+	var last *api.ListPlacementsResponse
+	return o.watch(ctx, r.Spec().Procedure, func() error {
+		now, err := o.control.ListPlacements(ctx, callerOf(ctx), r.Msg)
+		if err != nil || (last != nil && proto.Equal(now, last)) {
+			return err
+		}
+		last = now
+		return stream.Send(now)
+	})
+}
+
+// WatchAuditEntries sends entries as they get their index, from one on.
+func (o *operators) WatchAuditEntries(ctx context.Context, r *connect.Request[api.ListAuditEntriesRequest], stream *connect.ServerStream[api.ListAuditEntriesResponse]) error {
+	next := &api.ListAuditEntriesRequest{From: r.Msg.From, Limit: r.Msg.Limit}
+	return o.watch(ctx, r.Spec().Procedure, func() error {
+		for {
+			page, err := o.control.ListAuditEntries(ctx, callerOf(ctx), next)
+			if err != nil || len(page.Entries) == 0 {
+				return err
+			}
+			next.From = page.Entries[len(page.Entries)-1].Index + 1
+			if err := stream.Send(page); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// watch calls look at once, after each wake-up and now and then, until the
+// caller or the server goes.
+func (o *operators) watch(ctx context.Context, procedure string, look func() error) error {
+	wake, stop := o.control.Watch()
+	defer stop()
+	ticker := time.NewTicker(lookAgainAfter)
+	defer ticker.Stop()
+	for {
+		if err := look(); err != nil {
+			return connectError(o.log, procedure, err)
+		}
+		select {
+		case <-wake:
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		case <-o.streams.Done():
+			return connect.NewError(connect.CodeUnavailable, errStopping)
+		}
+	}
+}
