@@ -21,7 +21,7 @@ const authorityBackdate = 5 * time.Minute
 // RootOrder says what a new root is to be like.
 type RootOrder struct {
 	TrustDomain spiffeid.TrustDomain
-	Name        string // common name; unique among the roots that are ever trusted together
+	Name        string           // common name; unique among the roots that are ever trusted together
 	Key         crypto.Signer    // nil: a new one is made
 	Algorithm   pki.KeyAlgorithm // of a new key
 	Lifetime    time.Duration

@@ -38,7 +38,7 @@ func (a *Authority) CRL(now time.Time, shard int, number int64, revoked []Revoca
 		return nil, fault.New(fault.Invalid, "CRL shard %d of authority %s: shards are 0 to %d", shard, a.ID, Shards-1)
 	case number <= 0:
 		return nil, fault.New(fault.Invalid, "CRL number %d of authority %s must be positive", number, a.ID)
-	case !next.After(now):
+	case !next.Truncate(time.Second).After(now.Truncate(time.Second)):
 		return nil, fault.New(fault.Invalid, "CRL of authority %s: the next one, %s, must be after this one, %s", a.ID, stamp(next), stamp(now))
 	}
 	entries, err := a.crlEntries(shard, revoked)

@@ -72,7 +72,7 @@ func (a *Authority) Prepare(now time.Time, r Request) (*Prepared, error) {
 		Subject:               pkix.Name{CommonName: r.Names.CommonName},
 		NotBefore:             notBefore,
 		NotAfter:              notAfter,
-		KeyUsage:              keyUsage(r.PublicKey),
+		KeyUsage:              keyUsage(r.PublicKey, r.Terms.Usages),
 		ExtKeyUsage:           slices.Clone(r.Terms.Usages),
 		BasicConstraintsValid: true,
 		SubjectKeyId:          keyID,
@@ -156,10 +156,11 @@ func addNames(template *x509.Certificate, names pki.Names) error {
 	return nil
 }
 
-// keyUsage is what the key can do in a TLS handshake: sign, and for RSA under
-// TLS 1.2 decrypt the premaster secret (RFC 5246, section 7.4.2).
-func keyUsage(public crypto.PublicKey) x509.KeyUsage {
-	if _, ok := public.(*rsa.PublicKey); ok {
+// keyUsage is what the key does in a TLS handshake: sign, and for the RSA key of
+// a server under TLS 1.2 decrypt the premaster secret (RFC 5246, section 7.4.2).
+// It must go with the extended usages (RFC 5280, section 4.2.1.12).
+func keyUsage(public crypto.PublicKey, usages []x509.ExtKeyUsage) x509.KeyUsage {
+	if _, ok := public.(*rsa.PublicKey); ok && slices.Contains(usages, x509.ExtKeyUsageServerAuth) {
 		return x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment
 	}
 	return x509.KeyUsageDigitalSignature
