@@ -59,8 +59,8 @@ type Leaf struct {
 	Serial      string    `json:"serial"`      // hex
 	Fingerprint string    `json:"fingerprint"` // SHA-256 of the DER, hex
 	SPKI        string    `json:"spki"`        // SHA-256 of the public key info, hex
-	NotBefore   time.Time `json:"not_before"`
-	NotAfter    time.Time `json:"not_after"`
+	NotBefore   time.Time `json:"notBefore"`
+	NotAfter    time.Time `json:"notAfter"`
 }
 
 // Observation is what one handshake showed. Times are UTC.
@@ -68,7 +68,7 @@ type Observation struct {
 	Time       time.Time `json:"time"` // when the handshake began, to the microsecond
 	Observer   string    `json:"observer,omitempty"`
 	Address    string    `json:"address"`
-	ServerName string    `json:"server_name,omitempty"`
+	ServerName string    `json:"serverName,omitempty"`
 	Preamble   Preamble  `json:"preamble,omitempty"`
 
 	Outcome Outcome `json:"outcome"`
@@ -89,12 +89,12 @@ type Observation struct {
 
 	// ClientAuth says that the server asked for a client certificate, and
 	// Authorities which issuers it advertised, at most MaxAuthorities.
-	ClientAuth  bool       `json:"client_auth"`
+	ClientAuth  bool       `json:"clientAuth"`
 	Authorities []string   `json:"authorities,omitempty"`
 	Sent        string     `json:"sent,omitempty"` // fingerprint of the client certificate sent
 	Accepted    Acceptance `json:"accepted,omitempty"`
 
-	LatencyMicros int64 `json:"latency_us"` // from dialling to the end of the handshake
+	LatencyMicros int64 `json:"latencyMicros"` // from dialling to the end of the handshake
 
 	// Certificates is the served chain, parsed, at most MaxChain.
 	Certificates []*x509.Certificate `json:"-"`
