@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -46,44 +47,76 @@ object, with the entry in the exact form that is hashed under "content".`,
 			return usagef("audit tail prints lines or json")
 		}
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
-			tail := &tail{ui: u, json: *output == formatJSON, seen: map[string]bool{}}
-			request := &api.ListAuditEntriesRequest{Newest: true, Limit: max(*limit, 1)}
-			if !*on {
-				list, err := invoke(ctx, s.ListAuditEntries, request)
-				if err == nil {
-					tail.show(list)
-				}
+			t := &tail{ui: u, json: *output == formatJSON, pending: map[string]bool{}}
+			list, err := invoke(ctx, s.ListAuditEntries, &api.ListAuditEntriesRequest{Newest: true, Limit: max(*limit, 1)})
+			if err != nil {
 				return err
 			}
-			return follow(ctx, tail.lost, func(ctx context.Context) (bool, error) {
-				stream, err := s.WatchAuditEntries(ctx, connect.NewRequest(request))
-				return drain(stream, err, tail.show)
+			t.next = treeSize(list.Checkpoint)
+			for _, entry := range list.Entries {
+				t.print(entry)
+			}
+			if !*on {
+				return nil
+			}
+			return follow(ctx, true, t.lost, func(ctx context.Context) (bool, error) {
+				stream, err := s.WatchAuditEntries(ctx, connect.NewRequest(&api.ListAuditEntriesRequest{From: t.next}))
+				return drain(stream, err, t.show)
 			})
 		})
 	}
 	return cmd
 }
 
+// treeSize is how many entries a checkpoint covers: its second line. Its
+// signature does not matter to a tail, which only has to know where to go on.
+func treeSize(checkpoint []byte) uint64 {
+	lines := strings.SplitN(string(checkpoint), "\n", 3)
+	if len(lines) < 3 {
+		return 0
+	}
+	size, err := strconv.ParseUint(lines[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return size
+}
+
 // tail prints each entry once, when it is first seen: it is the same entry
 // whether it has its index already or not.
 type tail struct {
 	*ui
-	json bool
-	seen map[string]bool
+	json    bool
+	next    uint64          // the first index that was not seen
+	pending map[string]bool // printed before they had an index
 }
 
+// show takes what the watch sends: entries with their index, in order.
 func (t *tail) show(list *api.ListAuditEntriesResponse) {
 	for _, entry := range list.Entries {
-		if t.seen[entry.Id] {
+		if entry.Index < t.next {
 			continue
 		}
-		t.seen[entry.Id] = true
-		if t.json {
-			_, _ = t.out.Write(append(encodeLine(entry), '\n'))
+		t.next = entry.Index + 1
+		if t.pending[entry.Id] {
+			delete(t.pending, entry.Id)
 			continue
 		}
-		_, _ = fmt.Fprintln(t.out, t.line(entry))
+		t.print(entry)
 	}
+}
+
+func (t *tail) print(entry *api.AuditEntry) {
+	if entry.Pending {
+		t.pending[entry.Id] = true
+	} else {
+		t.next = max(t.next, entry.Index+1)
+	}
+	if t.json {
+		_, _ = t.out.Write(append(encodeLine(entry), '\n'))
+		return
+	}
+	_, _ = fmt.Fprintln(t.out, t.line(entry))
 }
 
 func (t *tail) lost(err error) { t.note("rotunda: %s; connecting again", lostReason(err)) }

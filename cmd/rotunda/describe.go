@@ -54,7 +54,7 @@ func describers(kind string) (describer, bool) {
 	case "agent":
 		return describeAgent, true
 	case "certificate":
-		return describeCertificate, true
+		return describeCertificateRecord, true
 	case "authority":
 		return describeAuthority, true
 	}
@@ -172,7 +172,7 @@ func agentSheet(u *ui, a *api.AgentInfo) []field {
 	}
 }
 
-func describeCertificate(ctx context.Context, s *server, u *ui, f format, serial string) error {
+func describeCertificateRecord(ctx context.Context, s *server, u *ui, f format, serial string) error {
 	list, err := invoke(ctx, s.ListCertificates, &api.ListCertificatesRequest{IncludeExpired: true})
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -71,7 +72,7 @@ func (c *connection) dial(u *ui) (*server, error) {
 		return nil, err
 	}
 	client := apiconnect.NewOperatorServiceClient(
-		&http.Client{Transport: &explaining{transport, where}}, base,
+		&http.Client{Transport: &explaining{transport, where, transport.TLSClientConfig}}, base,
 		connect.WithInterceptors(patience(u, where, c.timeout)))
 	return &server{client, where, transport.CloseIdleConnections}, nil
 }
@@ -145,16 +146,39 @@ func patience(u *ui, where endpoint, limit time.Duration) connect.Interceptor {
 // operator can act on.
 type explaining struct {
 	http.RoundTripper
-	where endpoint
+	where  endpoint
+	config *tls.Config // nil on a socket
 }
 
 func (e *explaining) RoundTrip(request *http.Request) (*http.Response, error) {
 	request.Header.Set("User-Agent", "rotunda/"+version())
 	response, err := e.RoundTripper.RoundTrip(request)
 	if err != nil && request.Context().Err() == nil {
-		return nil, unreachable(e.where, err)
+		return nil, unreachable(e.where, e.alert(request.Context(), err))
 	}
 	return response, err
+}
+
+// alert finds out why the server hung up. In TLS 1.3 it refuses a client
+// certificate after our half of the handshake is done, and its alert is lost
+// when we are just writing. So a second connection only listens.
+func (e *explaining) alert(ctx context.Context, hungUp error) error {
+	if e.config == nil || !errors.Is(hungUp, syscall.EPIPE) && !errors.Is(hungUp, syscall.ECONNRESET) && !errors.Is(hungUp, io.EOF) {
+		return hungUp
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	conn, err := (&tls.Dialer{Config: e.config}).DialContext(ctx, "tcp", strings.TrimPrefix(e.where.url, "https://"))
+	if err != nil {
+		return hungUp
+	}
+	defer func() { _ = conn.Close() }() // nothing was written
+	limit, _ := ctx.Deadline()
+	_ = conn.SetReadDeadline(limit)
+	if _, err := conn.Read(make([]byte, 1)); isRefusal(err) {
+		return err
+	}
+	return hungUp
 }
 
 func unreachable(where endpoint, err error) error {
@@ -181,7 +205,7 @@ func unreachable(where endpoint, err error) error {
 
 // isRefusal: the server's TLS sent an alert about our certificate.
 func isRefusal(err error) bool {
-	return strings.Contains(err.Error(), "remote error: tls:")
+	return err != nil && strings.Contains(err.Error(), "remote error: tls:")
 }
 
 func isDistrust(err error) bool {

@@ -123,13 +123,22 @@ func yamlOf(compact []byte) ([]byte, error) {
 }
 
 func blockStyle(node *yaml.Node) {
-	node.Style = 0
-	if node.Kind == yaml.ScalarNode && strings.Contains(node.Value, "\n") {
+	switch {
+	case node.Kind == yaml.ScalarNode && strings.Contains(node.Value, "\n"):
 		node.Style = yaml.LiteralStyle
+	case node.Tag != "!!str" || !needsQuotes(node.Value):
+		node.Style = 0
 	}
 	for _, child := range node.Content {
 		blockStyle(child)
 	}
+}
+
+// needsQuotes says whether some reader of YAML, an old one too, would take
+// the bare text for something else: yes, 012, 1:30.
+func needsQuotes(text string) bool {
+	quoted, err := yaml.Marshal(text)
+	return err != nil || quoted[0] == '"' || quoted[0] == '\''
 }
 
 func encodeMessage(b *bytes.Buffer, m protoreflect.Message) {

@@ -31,9 +31,19 @@ func report(cmd *cobra.Command, err error) int {
 		ui.fail(usage.Error(), fmt.Sprintf("%s --help shows how it is used", cmd.CommandPath()))
 		return exitUsage
 	}
+	if misused(err) {
+		ui.fail(err.Error(), cmd.CommandPath()+" --help shows how it is used")
+		return exitUsage
+	}
 	what, remedy := explain(err)
 	ui.fail(what, remedy)
 	return exitError
+}
+
+// misused says whether cobra itself refused the flags, after it parsed them.
+func misused(err error) bool {
+	text := err.Error()
+	return strings.HasPrefix(text, "required flag(s)") || strings.HasPrefix(text, "if any flags in the group")
 }
 
 // explain splits an error into what went wrong and what to do about it.
@@ -42,13 +52,22 @@ func explain(err error) (what, remedy string) {
 	remote, isRemote := errors.AsType[*connect.Error](err)
 	switch {
 	case isLocal && isRemote: // the connection failed; Connect only passes it on
-		return withoutRemedy(local.Error(), local.Remedy), local.Remedy
-	case isLocal:
-		return withoutRemedy(err.Error(), local.Remedy), local.Remedy
+		err = local
 	case isRemote:
 		return explainRemote(remote)
 	}
-	return err.Error(), ""
+	remedy = remedyOf(err)
+	return withoutRemedy(err.Error(), remedy), remedy
+}
+
+// remedyOf is the outermost remedy in err's chain.
+func remedyOf(err error) string {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if local, ok := err.(*fault.Error); ok && local.Remedy != "" {
+			return local.Remedy
+		}
+	}
+	return ""
 }
 
 // explainRemote reads an error that the server sent. Its text ends in the

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rotunda-pki/rotunda/api"
-	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
 func newPlanCommand() *cobra.Command {
@@ -160,7 +159,7 @@ func (u *ui) showFindings(findings []*api.Finding) {
 		}
 	}
 	if wrong := countErrors(findings); wrong > 0 {
-		u.fail(fmt.Sprintf("%s in the documents; nothing is applied", plural(wrong, "error")), "")
+		u.fail(plural(wrong, "error")+" in the documents", "")
 	}
 }
 
@@ -204,8 +203,5 @@ func confirmRemovals(u *ui, yes bool, differences []*api.Difference) error {
 	if len(gone) == 0 {
 		return nil
 	}
-	if err := u.confirm(yes, fmt.Sprintf("delete %s?", strings.Join(gone, ", "))); err != nil {
-		return fault.Wrap(fault.CodeOf(err), err, "apply --prune")
-	}
-	return nil
+	return u.confirm(yes, fmt.Sprintf("delete %s?", strings.Join(gone, ", ")))
 }

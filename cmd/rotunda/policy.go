@@ -19,7 +19,7 @@ func newPolicyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
 		Short: "Test policies before they count, and replay them over what was issued",
-		Example: `  rotunda policy test policies/cases.yaml
+		Example: `  rotunda policy test cases.yaml
   rotunda policy replay --since 30d -f policies/`,
 	}
 	cmd.AddCommand(newPolicyTestCommand(), newPolicyReplayCommand())
@@ -31,7 +31,8 @@ func newPolicyTestCommand() *cobra.Command {
 		Use:   "test FILE…",
 		Short: "Run allow and deny cases against policies; no server is asked",
 		Long: `Runs the cases of a file against the policies that it names under policies
-(paths beside the file), or those of -f. Exits 1 when a case fails.
+(paths seen from the file), or those of -f. Exits 1 when a case fails. Keep the
+file out of the directories that are applied: it holds no document.
 
   policies: [policies/]
   cases:
@@ -45,7 +46,7 @@ func newPolicyTestCommand() *cobra.Command {
         usages: [serverAuth]
         algorithm: ecdsa-p256
         lifetime: 24h`,
-		Example: `  rotunda policy test policies/cases.yaml
+		Example: `  rotunda policy test cases.yaml
   rotunda policy test cases.yaml -f fleet/ -o json`,
 		Args: cobra.MinimumNArgs(1),
 	}

@@ -14,7 +14,7 @@ func relative(now time.Time, t *timestamppb.Timestamp) string {
 	if t == nil {
 		return ""
 	}
-	left := t.AsTime().Sub(now)
+	left := rounded(t.AsTime().Sub(now))
 	switch {
 	case left >= time.Second:
 		return "in " + rough(left)
@@ -22,6 +22,14 @@ func relative(now time.Time, t *timestamppb.Timestamp) string {
 		return rough(-left) + " ago"
 	}
 	return "now"
+}
+
+// rounded keeps "in 24h" from reading "in 23h" a moment later.
+func rounded(d time.Duration) time.Duration {
+	if d.Abs() < 2*time.Minute {
+		return d.Round(time.Second)
+	}
+	return d.Round(time.Minute)
 }
 
 // since says from when on something holds: "since 14:02", with the day when

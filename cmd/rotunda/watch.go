@@ -35,7 +35,7 @@ the server goes away, until it is interrupted.`,
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
 			view := newView(u, *output)
 			defer view.close()
-			return follow(ctx, view.lost, func(ctx context.Context) (bool, error) {
+			return follow(ctx, false, view.lost, func(ctx context.Context) (bool, error) {
 				stream, err := s.WatchPlacements(ctx, connect.NewRequest(filter))
 				return drain(stream, err, func(list *api.ListPlacementsResponse) { view.show(list.Placements) })
 			})
@@ -72,10 +72,11 @@ func drain[M any](stream *connect.ServerStreamForClient[M], err error, take func
 
 // follow runs a stream and opens it again when it breaks, with full jitter
 // between 0.2 and 10 seconds, until ctx ends. What will not mend by trying
-// again ends it at once, and so does a server that cannot be reached at all.
-func follow(ctx context.Context, lost func(error), once func(context.Context) (bool, error)) error {
+// again ends it at once, and so does a server that was never reached (opened
+// says that it was).
+func follow(ctx context.Context, opened bool, lost func(error), once func(context.Context) (bool, error)) error {
 	const first, last = 200 * time.Millisecond, 10 * time.Second
-	pause, opened := first, false
+	pause := first
 	for {
 		any, err := once(ctx)
 		if ctx.Err() != nil {

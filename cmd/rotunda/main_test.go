@@ -1,0 +1,32 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"rotunda": main})
+}
+
+// TestScripts runs testdata/*.txt: each is a session at a shell, with the
+// real binary. serve starts a server that speaks the operators' API over mutual TLS
+// and answers from answers/METHOD.json.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("TZ", "UTC")
+			env.Setenv("NO_COLOR", "1")
+			for _, variable := range []string{"ROTUNDA_SERVER", "ROTUNDA_CREDENTIALS", "ROTUNDA_SOCKET", "XDG_CONFIG_HOME"} {
+				env.Setenv(variable, "")
+			}
+			return os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o700)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve},
+	})
+}
