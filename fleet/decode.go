@@ -105,6 +105,9 @@ func kindNames() []string {
 
 // value reads a node into a field, and says whether it could.
 func (d *decoder) value(node *yaml.Node, path string, into reflect.Value, depth int) bool {
+	if len(d.findings) > maxFindings {
+		return false
+	}
 	line := node.Line
 	for node.Kind == yaml.AliasNode {
 		node = node.Alias

@@ -101,6 +101,8 @@ func readFile(file File, read nodeReader) ([]*yaml.Node, []Finding) {
 	roots, line, err := read(file.Content)
 	switch {
 	case err != nil:
+		// YAML's reader puts what is missing at the end on the line after it.
+		line = min(line, lineCount(file.Content))
 		return roots, fail(line, "syntax", err.Error(), "")
 	case len(roots) == 0:
 		return nil, fail(0, "empty", "the file holds no document", "write one, or leave the file out")
@@ -118,6 +120,18 @@ func parseFile(file File, read nodeReader) ([]Document, []Finding) {
 		}
 	}
 	return documents, append(decoder.findings, unread...)
+}
+
+// lineCount is how many lines YAML counts at most.
+func lineCount(content []byte) int {
+	lines := 1
+	for _, r := range string(content) {
+		switch r {
+		case '\n', '\r', '\u0085', '\u2028', '\u2029':
+			lines++
+		}
+	}
+	return lines
 }
 
 func invalidUTF8(content []byte) int {
@@ -148,7 +162,10 @@ func parseYAMLNodes(content []byte) (roots []*yaml.Node, line int, err error) {
 		if err != nil {
 			message := err.Error()
 			if m := yamlLine.FindStringSubmatch(message); m != nil {
-				line, _ = strconv.Atoi(m[1]) // stays 0 where the message has no line
+				line = 1 // what a message without a line is about
+				if n, err := strconv.Atoi(m[1]); err == nil {
+					line = n
+				}
 				message = message[len(m[0]):]
 			}
 			return roots, line, fmt.Errorf("not YAML: %s", message)

@@ -72,6 +72,7 @@ func TestBadFiles(t *testing.T) {
 		{"nothing", "", 0, "empty", "no document"},
 		{"comments only", "# a\n---\n# b\n", 0, "empty", "no document"},
 		{"not YAML", head + "spec: [", 4, "syntax", "not YAML"},
+		{"an open quote", "a: \"b", 1, "syntax", "not YAML"},
 		{"tabs", head + "spec:\n\tzone: a\n", 5, "syntax", "not YAML"},
 		{"not UTF-8", head + "spec: {zone: \"\xff\"}", 4, "encoding", "UTF-8"},
 		{"too large", strings.Repeat("#", MaxFile+1), 0, "too-large", "split it"},
@@ -164,7 +165,7 @@ func checkBomb(t *testing.T, file string) {
 	if !HasErrors(findings) || len(findings) > maxFindings+2 {
 		t.Errorf("%d findings", len(findings))
 	}
-	if took := time.Since(start); took > 20*time.Second {
+	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("took %s", took)
 	}
 }
@@ -252,7 +253,7 @@ func FuzzParseFiles(f *testing.F) {
 			t.Fatal("neither a document nor a finding")
 		}
 		all := append(findings, Validate(NewSet(documents...))...)
-		lines := 1 + strings.Count(string(content), "\n")
+		lines := lineCount(content)
 		for _, finding := range all {
 			if finding.Message == "" || finding.Rule == "" || finding.Position.Line < 0 || finding.Position.Line > lines {
 				t.Fatalf("finding %+v", finding)
