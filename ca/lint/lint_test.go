@@ -22,9 +22,9 @@ var (
 	client = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 )
 
-// What the authority issues is clean, for every algorithm and usage.
+// What the authority issues is clean, for every kind of key and usage.
 func TestOwnLeavesAreClean(t *testing.T) {
-	for _, algorithm := range pki.KeyAlgorithms() {
+	for _, algorithm := range []pki.KeyAlgorithm{pki.ECDSAP256, pki.ECDSAP384, pki.Ed25519, pki.RSA2048} {
 		for _, usages := range [][]x509.ExtKeyUsage{server, client, slices.Concat(server, client)} {
 			terms := ca.Terms{Lifetime: 24 * time.Hour, Backdate: time.Minute, Usages: usages}
 			findings, err := lint.Leaf(algorithm, terms, now)
