@@ -78,13 +78,13 @@ func readHealth(status int, body io.Reader) error {
 	}
 	decodeErr := json.NewDecoder(body).Decode(&page)
 	if status != http.StatusOK {
-		return fmt.Errorf("its health page answers %d %s", status, page.Reason)
+		return fmt.Errorf("its health page answers %d %.300s", status, page.Reason)
 	}
 	if decodeErr != nil {
 		return fmt.Errorf("its health page is not JSON: %w", decodeErr)
 	}
 	if page.Health != "true" && page.Health != true {
-		return fmt.Errorf("its health page says %v: %s", page.Health, page.Reason)
+		return fmt.Errorf("its health page says %v: %.300s", page.Health, page.Reason)
 	}
 	return nil
 }
