@@ -84,7 +84,7 @@ func (l *Load) dialEtcd(member string, dialled func()) (*clientv3.Client, error)
 		Logger:          zap.NewNop(),
 		TLS: &tls.Config{
 			RootCAs:              roots,
-			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return l.identity() },
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return Certificate(l.settings.Identity) },
 		},
 		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			dialled()

@@ -100,16 +100,16 @@ func (l *Load) roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// identity is the clients' certificate as it is now, with the key of the same
-// revision.
-func (l *Load) identity() (*tls.Certificate, error) {
-	revision, err := filepath.EvalSymlinks(filepath.Join(l.settings.Identity, "current"))
+// Certificate loads what a placement's directory holds now: a certificate and
+// the key of the same revision.
+func Certificate(directory string) (*tls.Certificate, error) {
+	revision, err := filepath.EvalSymlinks(filepath.Join(directory, "current"))
 	if err != nil {
-		return nil, fmt.Errorf("find the clients' certificate: %w", err)
+		return nil, fmt.Errorf("find the current revision: %w", err)
 	}
 	pair, err := tls.LoadX509KeyPair(filepath.Join(revision, "chain.pem"), filepath.Join(revision, "key.pem"))
 	if err != nil {
-		return nil, fmt.Errorf("load the clients' certificate: %w", err)
+		return nil, fmt.Errorf("load the certificate: %w", err)
 	}
 	return &pair, nil
 }

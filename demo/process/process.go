@@ -177,3 +177,6 @@ func tail(path string, lines int) string {
 	all := strings.Split(strings.TrimSpace(string(content)), "\n")
 	return "  " + strings.Join(all[max(0, len(all)-lines):], "\n  ")
 }
+
+// Bound is how a helper of the demo is started that must not outlive it.
+func Bound() *syscall.SysProcAttr { return attributes(true) }

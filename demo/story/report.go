@@ -1,0 +1,99 @@
+package story
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/demo/operator"
+)
+
+// Report is what a run came to.
+type Report struct {
+	OK       bool  `json:"ok"` // every step ended as it should, and no request failed
+	Requests int64 `json:"requests"`
+	Failed   int64 `json:"failed_requests"`
+	Opened   int64 `json:"connections"`
+	// Reconnects counts the times that a kept connection was lost.
+	Reconnects int64 `json:"reconnects"`
+	// Rotations that were proven, or delivered where nothing listens.
+	Rotations  uint64 `json:"rotations"`
+	Caught     int    `json:"caught"`   // certificates and reloads that were no good, and noticed
+	Restored   int    `json:"restored"` // of those, the ones that had been activated and were put back
+	Placements int    `json:"placements"`
+	// Generations by placement: "intent host".
+	Generations map[string]uint64 `json:"generations"`
+	Proof       Times             `json:"request_to_proof"`
+	Seconds     float64           `json:"seconds"`
+
+	failures []string
+	start    time.Time
+}
+
+// Times is how long the rotations took, from request to proof.
+type Times struct {
+	Measured int     `json:"measured"`
+	P50      float64 `json:"p50_ms"`
+	Worst    float64 `json:"worst_ms"`
+}
+
+// sumUp ends the clients' work and gathers the report. A failed request is an
+// error here, though every step went well.
+func (d *demo) sumUp(ctx context.Context) error {
+	d.load.Stop()
+	placements, err := d.rotunda.Status(ctx)
+	if err != nil {
+		return err
+	}
+	d.fleet.Update(placements)
+	r := &d.report
+	r.count(d, placements)
+	r.OK = r.Failed == 0
+	r.Seconds = time.Since(r.start).Seconds()
+	if !r.OK {
+		return fmt.Errorf("%d of %d requests failed; the first of them:\n  %s", r.Failed, r.Requests, strings.Join(r.failures, "\n  "))
+	}
+	return nil
+}
+
+func (r *Report) count(d *demo, placements []operator.Placement) {
+	tally := d.load.Tally()
+	r.Requests, r.Failed, r.Opened, r.Reconnects = tally.Requests, tally.Failed, tally.Opened, tally.Reconnects
+	r.failures = d.load.Failures()
+	r.Placements, r.Generations = len(placements), make(map[string]uint64)
+	for _, p := range placements {
+		r.Rotations += p.Rotations
+		r.Generations[p.Intent+" "+d.hostOf[p.Agent]] = p.Generation
+	}
+	if took := d.fleet.Took(); len(took) > 0 {
+		slices.Sort(took)
+		r.Proof = Times{len(took), milliseconds(took[len(took)/2]), milliseconds(took[len(took)-1])}
+	}
+}
+
+func milliseconds(d time.Duration) float64 {
+	return float64(d.Round(10*time.Microsecond)) / float64(time.Millisecond)
+}
+
+// Print writes the report for people.
+func (r *Report) Print(out io.Writer) {
+	var lowest, highest uint64
+	for _, generation := range r.Generations {
+		if lowest == 0 || generation < lowest {
+			lowest = generation
+		}
+		highest = max(highest, generation)
+	}
+	fmt.Fprintf(out, `
+requests      %d, of which %d failed
+connections   %d opened; %d reconnects of those that were kept
+rotations     %d at %d placements, now at generations %d to %d
+from request to proof   p50 %.0f ms, worst %.0f ms (%d rotations)
+caught        %d, of which %d had been activated and were restored
+took          %.1f s
+`, r.Requests, r.Failed, r.Opened, r.Reconnects, r.Rotations, r.Placements, lowest, highest,
+		r.Proof.P50, r.Proof.Worst, r.Proof.Measured, r.Caught, r.Restored, r.Seconds)
+}

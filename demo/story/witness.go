@@ -1,0 +1,87 @@
+package story
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/demo/load"
+)
+
+// sight is what the demo saw for itself, without asking Rotunda.
+type sight struct {
+	serial string // hex
+	key    [sha256.Size]byte
+}
+
+func sightOf(leaf *x509.Certificate) sight {
+	return sight{fmt.Sprintf("%032x", leaf.SerialNumber), sha256.Sum256(leaf.RawSubjectPublicKeyInfo)}
+}
+
+// look sees what every placement shows now: what is served where something
+// listens, and else what lies in the directory. The keys are the intent and
+// the host.
+func (d *demo) look(ctx context.Context) (map[string]sight, error) {
+	seen := make(map[string]sight)
+	for i, h := range d.hosts {
+		served := map[string]string{"etcd-clients": h.clients, "etcd-peers": h.peers}
+		if i == greeterHost {
+			served["greeter"] = d.greeter
+		}
+		for intent, address := range served {
+			leaf, err := d.shakeHands(ctx, address)
+			if err != nil {
+				return nil, fmt.Errorf("look at %s on %s: %w", intent, h.name, err)
+			}
+			seen[intent+" "+h.name] = sightOf(leaf)
+		}
+	}
+	orders, err := onDisk(d.hosts[ordersHost].placement("orders"))
+	if err != nil {
+		return nil, err
+	}
+	seen["orders "+d.hosts[ordersHost].name] = sightOf(orders)
+	return seen, nil
+}
+
+// shakeHands returns the leaf that is served at the address. It verifies
+// nothing: who trusts it is for the clients at work to say.
+func (d *demo) shakeHands(ctx context.Context, address string) (*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer connection.Close()
+	client := tls.Client(connection, &tls.Config{
+		InsecureSkipVerify: true,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return load.Certificate(d.hosts[ordersHost].placement("orders"))
+		},
+	})
+	if err := client.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return client.ConnectionState().PeerCertificates[0], nil
+}
+
+func onDisk(directory string) (*x509.Certificate, error) {
+	content, err := os.ReadFile(filepath.Join(directory, "current", "chain.pem"))
+	if err != nil {
+		return nil, fmt.Errorf("look at the certificate: %w", err)
+	}
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return nil, errors.New("look at the certificate: it is not PEM")
+	}
+	return x509.ParseCertificate(block.Bytes)
+}
