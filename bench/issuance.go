@@ -51,7 +51,7 @@ spec:
   selector: {host: bench}
   profile: bench
   identity: {dnsNames: ["{{ labels.host }}.bench.example"]}
-  files: {directory: /srv/bench/tls}
+  files: {directory: DIRECTORY}
 `
 
 // client is an agent as far as issuance goes: it enrols and asks.
@@ -70,7 +70,7 @@ func (b *bench) issuance(ctx context.Context, count int) ([]Result, error) {
 	}
 	defer server.stop()
 	path := filepath.Join(b.dir, "bench.yaml")
-	if err := os.WriteFile(path, []byte(documents), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(documents, "DIRECTORY", filepath.Join(b.delivery(), "bench"))), 0o600); err != nil {
 		return nil, err
 	}
 	if err := b.rotunda(ctx, "apply", "--state", b.state(), "-f", path); err != nil {

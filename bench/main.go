@@ -34,11 +34,15 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	results, err := run(ctx, *binary, *count, *starts)
+	show(results, *output)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-	if *output == "json" {
+}
+
+func show(results []Result, output string) {
+	if output == "json" {
 		json.NewEncoder(os.Stdout).Encode(results)
 		return
 	}
@@ -57,18 +61,19 @@ func run(ctx context.Context, binary string, count, starts int) ([]Result, error
 		return nil, err
 	}
 	defer bench.close()
-	ready, err := bench.timeToReady(ctx, starts)
-	if err != nil {
-		return nil, err
+	var results []Result
+	for _, measure := range []func(context.Context) ([]Result, error){
+		func(ctx context.Context) ([]Result, error) { return bench.timeToReady(ctx, starts) },
+		func(ctx context.Context) ([]Result, error) { return bench.issuance(ctx, count) },
+		bench.idleMemory,
+	} {
+		measured, err := measure(ctx)
+		if err != nil {
+			return results, err
+		}
+		results = append(results, measured...)
 	}
-	results := []Result{ready}
-	memory, err := bench.idleMemory(ctx)
-	if err != nil {
-		return nil, err
-	}
-	results = append(results, memory...)
-	issuance, err := bench.issuance(ctx, count)
-	return append(results, issuance...), err
+	return results, nil
 }
 
 func median[T cmp.Ordered](values []T) T {

@@ -101,22 +101,20 @@ func (c *Control) Identify(ctx context.Context, cert *x509.Certificate, address 
 			return nil
 		case store.KindAgent:
 			caller.Kind, caller.ID = Agent, record.AgentID
-			return activeAgent(ctx, tx, record.AgentID)
+			_, err := activeAgent(ctx, tx, record.AgentID)
+			return err
 		}
 		return fault.New(fault.Forbidden, "client certificate %s is a %s certificate, which opens nothing here", serial, record.Kind)
 	})
 	return caller, err
 }
 
-// activeAgent refuses agents that were retired.
-func activeAgent(ctx context.Context, tx *store.Tx, id string) error {
+// activeAgent is the agent's record; agents that were retired are refused.
+func activeAgent(ctx context.Context, tx *store.Tx, id string) (store.Agent, error) {
 	agent, err := tx.Agent(ctx, id)
-	if err != nil {
-		return err
-	}
-	if agent.State != fleet.AgentActive {
-		return fault.New(fault.Forbidden, "agent %s is %s", id, agent.State).
+	if err == nil && agent.State != fleet.AgentActive {
+		err = fault.New(fault.Forbidden, "agent %s is %s", id, agent.State).
 			WithRemedy("an operator gives it its identity back with: rotunda agent rejoin %s", id)
 	}
-	return nil
+	return agent, err
 }

@@ -25,7 +25,8 @@ func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState
 	}
 	desired := &api.DesiredState{ServerTime: timestamppb.New(c.now())}
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		if err := activeAgent(ctx, tx, caller.ID); err != nil {
+		agent, err := activeAgent(ctx, tx, caller.ID)
+		if err != nil {
 			return err
 		}
 		epoch, err := tx.Epoch(ctx)
@@ -45,21 +46,17 @@ func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState
 			return err
 		}
 		desired.Anchors = anchors.DER()
-		return c.desirePlacements(ctx, tx, caller.ID, desired)
+		return c.desirePlacements(ctx, tx, agent, desired)
 	})
 	return desired, err
 }
 
-func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, agentID string, desired *api.DesiredState) error {
+func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, agent store.Agent, desired *api.DesiredState) error {
 	w, err := c.worldAt(ctx, tx)
 	if err != nil {
 		return err
 	}
-	agent, err := tx.Agent(ctx, agentID)
-	if err != nil {
-		return err
-	}
-	placements, err := tx.AgentPlacements(ctx, agentID)
+	placements, err := tx.AgentPlacements(ctx, agent.ID)
 	if err != nil {
 		return err
 	}

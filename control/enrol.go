@@ -189,7 +189,7 @@ func (c *Control) RenewIdentity(ctx context.Context, caller Caller, req *api.Ren
 	}
 	response := &api.RenewIdentityResponse{}
 	err = c.db.Write(ctx, func(tx *store.Tx) error {
-		if err := activeAgent(ctx, tx, caller.ID); err != nil {
+		if _, err := activeAgent(ctx, tx, caller.ID); err != nil {
 			return err
 		}
 		leaf, err := c.renewedIdentity(ctx, tx, caller, csr, spki)

@@ -90,10 +90,7 @@ func (o *order) readCSR() {
 // the store.
 func (c *Control) decide(ctx context.Context, caller Caller, orders []*order) error {
 	return c.db.Read(ctx, func(tx *store.Tx) error {
-		if err := activeAgent(ctx, tx, caller.ID); err != nil {
-			return err
-		}
-		agent, err := tx.Agent(ctx, caller.ID)
+		agent, err := activeAgent(ctx, tx, caller.ID)
 		if err != nil {
 			return err
 		}
@@ -225,7 +222,7 @@ func (c *Control) recordOrders(ctx context.Context, caller Caller, orders []*ord
 		return nil
 	}
 	return c.db.Write(ctx, func(tx *store.Tx) error {
-		if err := activeAgent(ctx, tx, caller.ID); err != nil {
+		if _, err := activeAgent(ctx, tx, caller.ID); err != nil {
 			return err
 		}
 		for _, o := range signed {

@@ -31,10 +31,7 @@ func (c *Control) Connect(ctx context.Context, caller Caller, hello *api.Hello) 
 		return nil, err
 	}
 	err = c.db.Write(ctx, func(tx *store.Tx) error {
-		if err := activeAgent(ctx, tx, caller.ID); err != nil {
-			return err
-		}
-		agent, err := tx.Agent(ctx, caller.ID)
+		agent, err := activeAgent(ctx, tx, caller.ID)
 		if err != nil {
 			return err
 		}
