@@ -130,6 +130,8 @@ func opensslVerify(t testing.TB, root *x509.Certificate, chain [][]byte, more ..
 		"leaf.pem":  pki.EncodeCertificatesPEM(chain[0]),
 		"chain.pem": pki.EncodeCertificatesPEM(chain[1:]...),
 	}
-	args := []string{"verify", "-x509_strict", "-attime", strconv.FormatInt(now.Unix(), 10), "-no-CApath", "-CAfile", "root.pem", "-untrusted", "chain.pem"}
+	args := []string{"verify", "-x509_strict", "-attime", attime(now), "-no-CApath", "-CAfile", "root.pem", "-untrusted", "chain.pem"}
 	return openssl(t, files, append(append(args, more...), "leaf.pem")...)
 }
+
+func attime(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }

@@ -1,0 +1,130 @@
+package ca
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/pki"
+)
+
+func crlPEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+}
+
+func TestCRLSaysWhatWasRevoked(t *testing.T) {
+	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
+	issued, _ := issue(t, h.issuing, Request{newKey(t, pki.ECDSAP256).Public(), names(t, "db", nil, nil, ""), dayTerms})
+	at := now.Add(-time.Minute)
+	der, err := h.issuing.CRL(now, issued.Shard, 7, []Revocation{{issued.Serial, at, "keyCompromise"}}, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := list.CheckSignatureFrom(h.issuing.Certificate); err != nil {
+		t.Error(err)
+	}
+	if list.Number.Int64() != 7 || !list.ThisUpdate.Equal(now.Truncate(time.Second)) || !list.NextUpdate.Equal(now.Add(time.Hour).Truncate(time.Second)) {
+		t.Errorf("number %s, from %s to %s", list.Number, list.ThisUpdate, list.NextUpdate)
+	}
+	entry := list.RevokedCertificateEntries[0]
+	if len(list.RevokedCertificateEntries) != 1 || entry.SerialNumber.Cmp(issued.Serial.Big()) != 0 ||
+		!entry.RevocationTime.Equal(at.Truncate(time.Second)) || entry.ReasonCode != 1 {
+		t.Errorf("entries %+v", list.RevokedCertificateEntries)
+	}
+	if !bytes.Equal(list.AuthorityKeyId, h.issuing.Certificate.SubjectKeyId) {
+		t.Errorf("authority key identifier %x", list.AuthorityKeyId)
+	}
+}
+
+// The critical extension binds a list to its address, and OpenSSL shows it.
+func TestCRLNamesItsShard(t *testing.T) {
+	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
+	der, err := h.issuing.CRL(now, 5, 1, nil, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{"crl.pem": crlPEM(der), "ca.pem": pki.EncodeCertificatesPEM(h.issuing.Certificate.Raw)}
+	out, err := openssl(t, files, "crl", "-in", "crl.pem", "-noout", "-text", "-CAfile", "ca.pem", "-verify")
+	if err != nil {
+		t.Fatal(out)
+	}
+	for _, want := range []string{"verify OK", "X509v3 Issuing Distribution Point: critical", "URI:" + publicURL + "/crl/issuing-1/5.crl", "CRL Number"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("openssl does not show %q:\n%s", want, out)
+		}
+	}
+}
+
+// OpenSSL, told to check revocation, takes the list of the certificate's own
+// shard and no other.
+func TestOpenSSLObeysTheCRL(t *testing.T) {
+	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
+	issued, _ := issue(t, h.issuing, Request{newKey(t, pki.ECDSAP256).Public(), names(t, "db", nil, nil, ""), dayTerms})
+	other := (issued.Shard + 1) % Shards
+	cases := []struct {
+		name    string
+		shard   int
+		revoked []Revocation
+		want    string // of OpenSSL's answer
+		ok      bool
+	}{
+		{"not revoked", issued.Shard, nil, "OK", true},
+		{"revoked", issued.Shard, []Revocation{{issued.Serial, now, "superseded"}}, "certificate revoked", false},
+		{"another shard's list", other, nil, "different CRL scope", false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			der, err := h.issuing.CRL(now, c.shard, 1, c.revoked, now.Add(time.Hour))
+			if err != nil {
+				t.Fatal(err)
+			}
+			files := map[string][]byte{
+				"root.pem": pki.EncodeCertificatesPEM(h.root.Raw), "leaf.pem": pki.EncodeCertificatesPEM(issued.DER),
+				"ca.pem": pki.EncodeCertificatesPEM(h.issuing.Certificate.Raw), "crl.pem": crlPEM(der),
+			}
+			out, err := openssl(t, files, "verify", "-attime", attime(now), "-no-CApath", "-crl_check",
+				"-CAfile", "root.pem", "-untrusted", "ca.pem", "-CRLfile", "crl.pem", "leaf.pem")
+			if (err == nil) != c.ok || !strings.Contains(out, c.want) {
+				t.Errorf("openssl says %s", out)
+			}
+		})
+	}
+}
+
+func TestBadCRLsAreRefused(t *testing.T) {
+	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
+	var serial pki.Serial
+	serial[0], serial[15] = 1, 3+Shards // wraps to shard 3
+	next := now.Add(time.Hour)
+	cases := map[string]struct {
+		shard   int
+		number  int64
+		next    time.Time
+		revoked []Revocation
+		rule    string
+	}{
+		"shard below":             {-1, 1, next, nil, "shards are 0 to 127"},
+		"shard above":             {Shards, 1, next, nil, "shards are 0 to 127"},
+		"no number":               {3, 0, next, nil, "must be positive"},
+		"next is now":             {3, 1, now, nil, "must be after"},
+		"next in the same second": {3, 1, now.Truncate(time.Second).Add(999 * time.Millisecond), nil, "must be after"},
+		"serial of another shard": {4, 1, next, []Revocation{{serial, now, ""}}, "belongs to CRL shard 3"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			if _, err := h.issuing.CRL(now, c.shard, c.number, c.revoked, c.next); err == nil || !strings.Contains(err.Error(), c.rule) {
+				t.Errorf("got %v, want a refusal with %q", err, c.rule)
+			}
+		})
+	}
+	if _, err := h.issuing.CRL(now, 3, 1, []Revocation{{serial, now, "no reason of ours"}}, next); err != nil {
+		t.Errorf("the good one is refused: %v", err)
+	}
+}
