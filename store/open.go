@@ -92,6 +92,10 @@ func open(ctx context.Context, o Options) (*DB, error) {
 	if db.reading, err = sql.Open("sqlite", source(o.Path, "ro", readerPragmas)); err != nil {
 		return nil, errors.Join(err, db.writing.Close())
 	}
+	// A connection that is given back may have failed in a transaction: none is
+	// used again.
+	db.writing.SetMaxIdleConns(-1)
+	db.reading.SetMaxIdleConns(-1)
 	if err := prepare(ctx, db.writing, o.Path); err != nil {
 		return nil, errors.Join(translate(err), closeAll(db.reading, db.writing))
 	}

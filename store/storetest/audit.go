@@ -1,0 +1,167 @@
+package storetest
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/rotunda-pki/rotunda/audit"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+func entryID(n int) string { return fmt.Sprintf("entry-%04d", n) }
+
+func (b *bench) append(from, to int) {
+	b.t.Helper()
+	b.write(func(tx *store.Tx) error {
+		for n := to - 1; n >= from; n-- { // the order of ids counts, not that of writing
+			content := []byte(entryID(n))
+			if err := tx.AppendAuditEntry(b.ctx, entryID(n), content, audit.LeafHash(content)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// sequence indexes at most limit pending entries, as the sequencer does.
+func (b *bench) sequence(tx *store.Tx, limit int) (audit.Hash, error) {
+	size, err := tx.TreeSize(b.ctx)
+	if err != nil {
+		return audit.Hash{}, err
+	}
+	entries, err := tx.PendingAuditEntries(b.ctx, limit)
+	if err != nil {
+		return audit.Hash{}, err
+	}
+	var ids []string
+	var leaves []audit.Hash
+	for _, e := range entries {
+		ids, leaves = append(ids, e.ID), append(leaves, e.LeafHash)
+	}
+	hashes, root, err := audit.Append(size, leaves, tx.AuditHashReader(b.ctx))
+	if err != nil {
+		return root, err
+	}
+	return root, tx.IndexAuditEntries(b.ctx, size, ids, hashes)
+}
+
+// testAuditLog: entries get their indexes in the order of their ids, slice by
+// slice, and the stored hashes are those of the tree over them.
+func testAuditLog(t *testing.T, b *bench) {
+	var root audit.Hash
+	total := 0
+	for _, grow := range []int{1, 2, 5, 64, 3} {
+		b.append(total, total+grow)
+		total += grow
+		newest := find(b, func(tx *store.Tx) ([]store.AuditEntry, error) { return tx.NewestAuditEntries(b.ctx, 2) })
+		if last := newest[len(newest)-1]; last.ID != entryID(total-1) || !last.Pending {
+			t.Fatalf("the newest entry is %+v", last)
+		}
+		b.write(func(tx *store.Tx) error {
+			var err error
+			root, err = b.sequence(tx, grow)
+			return err
+		})
+	}
+	b.read(func(tx *store.Tx) error {
+		size, err := tx.TreeSize(b.ctx)
+		if err != nil || size != uint64(total) {
+			t.Fatalf("tree size %d, %v", size, err)
+		}
+		entries, err := tx.AuditEntries(b.ctx, 0, total+1)
+		if err != nil {
+			return err
+		}
+		for i, e := range entries {
+			want := store.AuditEntry{ID: entryID(i), Index: uint64(i), Content: []byte(entryID(i)), LeafHash: audit.LeafHash([]byte(entryID(i)))}
+			same(b, e, want)
+		}
+		stored, err := tlog.TreeHash(int64(total), tx.AuditHashReader(b.ctx))
+		if err != nil || len(entries) != total || stored != root {
+			t.Fatalf("%d entries, root %v, %v; want %d, %v", len(entries), stored, err, total, root)
+		}
+		middle, err := tx.AuditEntries(b.ctx, 10, 2)
+		if len(middle) != 2 || middle[0].Index != 10 || middle[1].Index != 11 {
+			t.Fatalf("entries from 10: %+v", middle)
+		}
+		return err
+	})
+	absent(b, func(tx *store.Tx) ([]audit.Hash, error) { return tx.AuditHashes(b.ctx, []int64{100000}) })
+	b.refuse(fault.Conflict, func(tx *store.Tx) error {
+		return tx.AppendAuditEntry(b.ctx, entryID(0), []byte("another"), audit.LeafHash([]byte("another")))
+	})
+}
+
+// testTwoSequencers: of two that saw one size, one grows the tree.
+func testTwoSequencers(t *testing.T, b *bench) {
+	b.append(0, 3)
+	leaf := func(n int) []audit.Hash { return []audit.Hash{audit.LeafHash([]byte(entryID(n)))} }
+	answers := make([]error, 3)
+	var group sync.WaitGroup
+	for i := range answers {
+		group.Go(func() {
+			answers[i] = b.Write(b.ctx, func(tx *store.Tx) error {
+				return tx.IndexAuditEntries(b.ctx, 0, []string{entryID(i)}, leaf(i))
+			})
+		})
+	}
+	group.Wait()
+	grown := 0
+	for _, err := range answers {
+		if err == nil {
+			grown++
+		} else if fault.CodeOf(err) != fault.Conflict {
+			t.Error(err)
+		}
+	}
+	if size := find(b, func(tx *store.Tx) (uint64, error) { return tx.TreeSize(b.ctx) }); grown != 1 || size != 1 {
+		t.Fatalf("%d sequencers grew the tree to %d", grown, size)
+	}
+	indexed := find(b, func(tx *store.Tx) ([]store.AuditEntry, error) { return tx.AuditEntries(b.ctx, 0, 9) })
+	b.refuse(fault.Conflict, func(tx *store.Tx) error { // the entry has its index already
+		return tx.IndexAuditEntries(b.ctx, 1, []string{indexed[0].ID}, make([]audit.Hash, 2))
+	})
+	b.refuse(fault.Internal, func(tx *store.Tx) error { // hashes that can't be the tree's
+		return tx.IndexAuditEntries(b.ctx, 1, []string{entryID(2)}, make([]audit.Hash, 1))
+	})
+}
+
+func testCheckpoint(t *testing.T, b *bench) {
+	none := find(b, func(tx *store.Tx) ([]byte, error) { return tx.NewestCheckpoint(b.ctx) })
+	if none != nil {
+		t.Fatalf("a checkpoint before there is one: %q", none)
+	}
+	b.append(0, 12)
+	putCheckpoint := func(size uint64) func(*store.Tx) error {
+		return func(tx *store.Tx) error { return tx.PutCheckpoint(b.ctx, size, fmt.Appendf(nil, "note of %d", size)) }
+	}
+	b.write(putCheckpoint(0))
+	b.refuse(fault.Conflict, putCheckpoint(1))
+	for size := range uint64(12) {
+		b.write(func(tx *store.Tx) error {
+			_, err := b.sequence(tx, 1)
+			return err
+		})
+		b.write(putCheckpoint(size + 1))
+	}
+	b.refuse(fault.Conflict, putCheckpoint(12))
+	newest := find(b, func(tx *store.Tx) ([]byte, error) { return tx.NewestCheckpoint(b.ctx) })
+	if !bytes.Equal(newest, []byte("note of 12")) {
+		t.Fatalf("the newest checkpoint is %q", newest)
+	}
+	b.pass(time.Hour)
+	b.write(func(tx *store.Tx) error {
+		pruned, err := tx.PruneCheckpoints(b.ctx, tx.Now)
+		if pruned != 12 {
+			t.Errorf("%d checkpoints pruned", pruned)
+		}
+		return err
+	})
+	same(b, find(b, func(tx *store.Tx) ([]byte, error) { return tx.NewestCheckpoint(b.ctx) }), newest)
+}
