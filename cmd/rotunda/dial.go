@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -161,9 +160,11 @@ func (e *explaining) RoundTrip(request *http.Request) (*http.Response, error) {
 
 // alert finds out why the server hung up. In TLS 1.3 it refuses a client
 // certificate after our half of the handshake is done, and its alert is lost
-// when we are just writing. So a second connection only listens.
+// when we are just writing, in one of many ways. So a second connection only
+// listens.
 func (e *explaining) alert(ctx context.Context, hungUp error) error {
-	if e.config == nil || !errors.Is(hungUp, syscall.EPIPE) && !errors.Is(hungUp, syscall.ECONNRESET) && !errors.Is(hungUp, io.EOF) {
+	op, ok := errors.AsType[*net.OpError](hungUp)
+	if never := ok && op.Op == "dial"; e.config == nil || never || isRefusal(hungUp) || isDistrust(hungUp) {
 		return hungUp
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -193,15 +195,23 @@ func encodeField(b *bytes.Buffer, field protoreflect.FieldDescriptor, m protoref
 }
 
 func encodeMap(b *bytes.Buffer, field protoreflect.FieldDescriptor, entries protoreflect.Map) {
-	values := make(map[string]json.RawMessage, entries.Len())
+	values := make(map[string][]byte, entries.Len())
 	entries.Range(func(key protoreflect.MapKey, value protoreflect.Value) bool {
 		var one bytes.Buffer
 		encodeScalar(&one, field.MapValue(), value)
 		values[key.String()] = one.Bytes()
 		return true
 	})
-	sorted, _ := json.Marshal(values) // keys sorted; the values are valid JSON
-	b.Write(sorted)
+	b.WriteByte('{')
+	for i, key := range slices.Sorted(maps.Keys(values)) {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		encodeString(b, key)
+		b.WriteByte(':')
+		b.Write(values[key])
+	}
+	b.WriteByte('}')
 }
 
 func encodeScalar(b *bytes.Buffer, field protoreflect.FieldDescriptor, value protoreflect.Value) {
@@ -237,11 +247,21 @@ func encodeBytes(b *bytes.Buffer, field protoreflect.FieldDescriptor, data []byt
 	encodeString(b, base64.StdEncoding.EncodeToString(data))
 }
 
+// encodeString escapes, beyond what JSON asks for, what YAML takes in no other
+// form: DEL, C1 controls and non-characters.
 func encodeString(b *bytes.Buffer, text string) {
-	encoder := json.NewEncoder(b)
+	var quoted bytes.Buffer
+	encoder := json.NewEncoder(&quoted)
 	encoder.SetEscapeHTML(false)
 	_ = encoder.Encode(text) // a string always encodes
-	b.Truncate(b.Len() - 1)  // the newline that Encode adds
+	for _, r := range strings.TrimSuffix(quoted.String(), "\n") {
+		switch {
+		case r >= 0x7f && r < 0xa0, r == 0xfeff, r == 0xfffe, r == 0xffff:
+			fmt.Fprintf(b, "\\u%04x", r)
+		default:
+			b.WriteRune(r)
+		}
+	}
 }
 
 // enumWord is "steady" for STATE_STEADY; empty for the unspecified value.
