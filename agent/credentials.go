@@ -1,0 +1,135 @@
+package agent
+
+import (
+	"crypto"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/rotunda-pki/rotunda/internal/durable"
+	"github.com/rotunda-pki/rotunda/pki"
+)
+
+// The agent keeps its own copy of each live generation's key and chain, and of
+// each bundle that a revision holds. From them a revision can be written anew
+// when someone edited its files, with no server to ask.
+
+func keyName(generation uint64) string   { return fmt.Sprintf("gen-%06d.key.pem", generation) }
+func chainName(generation uint64) string { return fmt.Sprintf("gen-%06d.chain.pem", generation) }
+func bundleName(d pki.BundleDigest) string {
+	return "bundle-" + d.String() + ".pem"
+}
+
+func (d drawer) saveKey(generation uint64, key crypto.Signer) error {
+	content, err := pki.EncodeKeyPEM(key)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(d.root, d.path(keyName(generation)), content, 0o600, nil)
+}
+
+func (d drawer) key(generation uint64) (crypto.Signer, error) {
+	content, err := d.root.ReadFile(d.path(keyName(generation)))
+	if err != nil {
+		return nil, fmt.Errorf("read key of generation %d: %w", generation, err)
+	}
+	return pki.ParseKeyPEM(content)
+}
+
+func (d drawer) saveChain(generation uint64, chain pki.Chain) error {
+	return durable.WriteFile(d.root, d.path(chainName(generation)), chain.PEM(), 0o600, nil)
+}
+
+func (d drawer) chain(generation uint64) (pki.Chain, error) {
+	content, err := d.root.ReadFile(d.path(chainName(generation)))
+	if err != nil {
+		return pki.Chain{}, fmt.Errorf("read chain of generation %d: %w", generation, err)
+	}
+	certificates, err := pki.ParseCertificatesPEM(content)
+	if err != nil {
+		return pki.Chain{}, err
+	}
+	return pki.Chain{Leaf: certificates[0], Intermediates: certificates[1:]}, nil
+}
+
+func (d drawer) saveBundle(b pki.Bundle) error {
+	if _, err := d.bundle(b.Digest()); err == nil {
+		return nil
+	}
+	return durable.WriteFile(d.root, d.path(bundleName(b.Digest())), b.PEM(), 0o600, nil)
+}
+
+func (d drawer) bundle(digest pki.BundleDigest) (pki.Bundle, error) {
+	content, err := d.root.ReadFile(d.path(bundleName(digest)))
+	if err != nil {
+		return pki.Bundle{}, fmt.Errorf("read bundle %s: %w", digest, err)
+	}
+	b, err := pki.ParseBundlePEM(content)
+	if err == nil && b.Digest() != digest {
+		err = fmt.Errorf("bundle %s: its file holds another one", digest)
+	}
+	return b, err
+}
+
+// destroy deletes key and chain of a generation. The key's bytes are not
+// overwritten: on the file systems of today that reaches other blocks.
+func (d drawer) destroy(generation uint64) error {
+	if err := durable.Remove(d.root, d.path(keyName(generation))); err != nil {
+		return err
+	}
+	return durable.Remove(d.root, d.path(chainName(generation)))
+}
+
+// sweep deletes keys, chains and bundles that the record does not name: what a
+// crash left between a file and its record.
+func (d drawer) sweep(r *record) error {
+	keep := map[string]bool{}
+	for _, g := range r.Generations {
+		keep[keyName(g.Number)], keep[chainName(g.Number)] = true, true
+	}
+	for _, v := range r.Revisions {
+		keep[bundleName(v.Bundle)] = true
+	}
+	names, err := d.list()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, name := range names {
+		if (strings.HasPrefix(name, "gen-") || strings.HasPrefix(name, "bundle-")) && !keep[name] {
+			err = errors.Join(err, durable.Remove(d.root, d.path(name)))
+		}
+	}
+	return err
+}
+
+func (d drawer) list() ([]string, error) {
+	f, err := d.root.Open(d.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
+// credential is a generation with all that is needed to use it.
+type credential struct {
+	key   crypto.Signer
+	chain pki.Chain
+}
+
+// credential reads a generation; nil for number 0, a bundle alone.
+func (d drawer) credential(generation uint64) (*credential, error) {
+	if generation == 0 {
+		return nil, nil
+	}
+	key, err := d.key(generation)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := d.chain(generation)
+	if err != nil {
+		return nil, err
+	}
+	return &credential{key, chain}, nil
+}

@@ -1,0 +1,359 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/rotation"
+)
+
+// placement is one place on this host where a certificate lives.
+type placement struct {
+	e  *Executor
+	id string
+
+	wished  atomic.Pointer[wished] // the newest desire
+	shown   atomic.Pointer[api.PlacementReport]
+	ready   atomic.Pointer[Readiness]
+	targets []string // that it was ever of; held by e.mu
+
+	mu      sync.Mutex // held while it is worked on
+	drawer  drawer
+	opened  bool
+	record  record
+	last    *wished // that was acted on last
+	looked  time.Time
+	drift   string // found then
+	blocked *blockage
+}
+
+// wished is a desire, or why it can't be one.
+type wished struct {
+	*wish
+	err    error
+	target string // whose worker it is for
+}
+
+// blockage is trouble on this host that leaves nothing to derive a step from.
+type blockage struct {
+	err   error
+	count int
+	until time.Time
+}
+
+func newPlacement(e *Executor, id string) *placement {
+	return &placement{e: e, id: id, drawer: drawer{root: e.State, dir: path.Join(placementsDir, id)}}
+}
+
+// want takes a desire; e.mu is held.
+func (p *placement) want(d *api.DesiredPlacement) {
+	w, err := parseWish(d)
+	t := d.GetTarget()
+	next := &wished{wish: w, err: err, target: t.GetKind() + "/" + t.GetName()}
+	if err != nil {
+		next.wish = nil
+		if before := p.wished.Load(); before != nil {
+			next.wish = before.wish // what was begun goes on
+		}
+	}
+	p.settle(next)
+}
+
+// orphan takes it that nothing wants the placement any more; e.mu is held.
+func (p *placement) orphan() {
+	before := p.wished.Load()
+	if before == nil || before.wish == nil || before.desired.Orphan {
+		return
+	}
+	w := *before.wish
+	w.desired.Orphan = true
+	p.settle(&wished{wish: &w, target: before.target})
+}
+
+func (p *placement) settle(next *wished) {
+	if !slices.Contains(p.targets, next.target) {
+		p.targets = append(p.targets, next.target)
+	}
+	p.wished.Store(next)
+}
+
+func (p *placement) target() string { return p.wished.Load().target }
+
+// maxSteps is far above what one rotation, a restore and a clean-up take. More
+// at once would be a defect, and must not become a loop.
+const maxSteps = 64
+
+// How often files are read again to see whether someone edited them: often
+// where they are put back, else as a report.
+const (
+	repairInterval = time.Minute
+	driftInterval  = 5 * time.Minute
+)
+
+// advance takes the placement as far as it can go now, and says when to look
+// again.
+func (p *placement) advance(ctx context.Context) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.e.Now()
+	w := p.wished.Load()
+	if p.blocked != nil && now.Before(p.blocked.until) && w == p.last {
+		return p.blocked.until
+	}
+	until, err := p.proceed(ctx, w)
+	if ctx.Err() != nil {
+		return time.Time{}
+	}
+	if err != nil {
+		until = p.block(err)
+	} else {
+		p.blocked = nil
+	}
+	p.last = w
+	return until
+}
+
+// proceed steps until there is something to wait for.
+func (p *placement) proceed(ctx context.Context, w *wished) (time.Time, error) {
+	if !idForm.MatchString(p.id) {
+		return time.Time{}, w.err
+	}
+	if err := p.open(); err != nil {
+		return time.Time{}, err
+	}
+	if w.wish == nil {
+		return time.Time{}, w.err
+	}
+	if err := p.move(w.wish); err != nil {
+		return time.Time{}, err
+	}
+	for range maxSteps {
+		facts, err := p.facts(w)
+		if err != nil {
+			return time.Time{}, err
+		}
+		step := rotation.Next(facts, p.desired(w.wish), p.e.Now())
+		p.publish(w, facts, step)
+		if step.Action == rotation.Wait {
+			return earlier(step.Until, p.looked.Add(lookInterval(w.wish))), w.err
+		}
+		if err := p.carryOut(ctx, w.wish, step); err != nil {
+			return time.Time{}, err
+		}
+		if ctx.Err() != nil {
+			return time.Time{}, nil
+		}
+		if newest := p.wished.Load(); newest != w {
+			w = newest
+			if w.wish == nil {
+				return time.Time{}, w.err
+			}
+		}
+	}
+	return time.Time{}, fault.New(fault.Internal, "placement %s: no end after %d steps; this is a defect", p.id, maxSteps)
+}
+
+func lookInterval(w *wish) time.Duration {
+	if w.desired.Repair {
+		return repairInterval
+	}
+	return driftInterval
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}
+
+// block reports trouble of the host's and puts the next try off.
+func (p *placement) block(err error) time.Time {
+	count := 1
+	if p.blocked != nil {
+		count += p.blocked.count
+	}
+	pause := min(time.Second<<min(count, 6), time.Minute)
+	p.blocked = &blockage{err: err, count: count, until: p.e.Now().Add(pause)}
+	p.e.Log.Error("placement is blocked", "placement", p.id, "error", err.Error(), "again", p.blocked.until)
+	p.publishBlocked(err)
+	return p.blocked.until
+}
+
+// open reads the record, once.
+func (p *placement) open() error {
+	if p.opened {
+		return nil
+	}
+	r, aside, err := p.drawer.open()
+	if err != nil {
+		return err
+	}
+	if aside != "" {
+		p.e.Log.Error("record could not be read and was set aside; the placement begins anew", "placement", p.id, "file", p.drawer.path(aside))
+	}
+	p.record, p.opened = r, true
+	return p.drawer.sweep(&p.record)
+}
+
+// change changes the record durably, or not at all.
+func (p *placement) change(do func(r *record)) error {
+	next, err := p.record.clone()
+	if err != nil {
+		return err
+	}
+	do(&next)
+	if err := p.drawer.save(&next); err != nil {
+		return err
+	}
+	p.record = next
+	return nil
+}
+
+// move begins anew in another directory where the intent names one. What is in
+// the old one stays: a process may still read it.
+func (p *placement) move(w *wish) error {
+	if p.record.Directory == w.files.directory || w.desired.Orphan {
+		return nil
+	}
+	if p.record.Directory != "" {
+		p.e.Log.Warn("files move to another directory; the old ones stay", "placement", p.id, "from", p.record.Directory, "to", w.files.directory)
+	}
+	p.looked = time.Time{}
+	return p.change(func(r *record) {
+		r.Directory, r.Revisions, r.Files = w.files.directory, nil, nil
+		r.Loaded, r.Proven, r.Level, r.Pending = 0, 0, api.Level_LEVEL_UNSPECIFIED, ""
+	})
+}
+
+func (p *placement) owner() marker { return marker{Agent: p.e.AgentID, Placement: p.id} }
+
+// facts gathers what the record and the directory show now.
+func (p *placement) facts(w *wished) (rotation.Facts, error) {
+	f := rotation.Facts{Record: p.record.Record}
+	l, err := openLayout(p.e.Host, p.record.Directory, p.owner(), false)
+	if err != nil {
+		return f, err
+	}
+	if l == nil {
+		return f, nil
+	}
+	defer l.close()
+	if f.Current, f.Drift, err = l.current(); err != nil {
+		return f, err
+	}
+	staged, err := l.revisions()
+	if err != nil {
+		return f, err
+	}
+	for _, number := range staged {
+		if p.record.Revision(number) == nil {
+			f.Strays = append(f.Strays, number)
+		}
+	}
+	if f.Current != 0 && p.record.Revision(f.Current) != nil {
+		now := p.e.Now()
+		if w != p.last || p.looked.IsZero() || now.Sub(p.looked) >= lookInterval(w.wish) || now.Before(p.looked) {
+			p.looked, p.drift = now, l.differs(f.Current, p.record.Files[f.Current])
+			p.last = w
+		}
+		f.Drift = p.drift
+		if f.Drift == "" && p.reshaped(w.wish, f.Current) {
+			f.Drift = "the intent wants other files, owners or modes"
+		}
+	}
+	return f, nil
+}
+
+// reshaped says whether the intent wants the same credential in other files.
+func (p *placement) reshaped(w *wish, revision uint64) bool {
+	v := p.record.Revision(revision)
+	if v == nil || w.desired.Orphan {
+		return false
+	}
+	owner, err := ownerOf(p.e.Host, w.files)
+	if err != nil {
+		return false // said when something is to be staged
+	}
+	want := wantedNames(w.files.formats, v.Generation != 0)
+	have := p.record.Files[revision]
+	if len(want) != len(have) {
+		return true
+	}
+	for _, was := range have {
+		mode := publicMode
+		if secretFile(was.Name) {
+			mode = w.files.mode
+		}
+		if !slices.Contains(want, was.Name) || was.Mode != mode || !owned(was, owner) {
+			return true
+		}
+	}
+	return false
+}
+
+// desired is what rotations go by: the wish, the host's own hold, and that
+// other files are wanted, which is not for the profile to decline.
+func (p *placement) desired(w *wish) rotation.Desired {
+	d := w.desired
+	if hold := p.e.held(); hold != "" {
+		d.Hold = hold
+	}
+	if p.drift == "" && p.record.Loaded != 0 && p.reshaped(w, p.record.Loaded) {
+		d.Repair = true
+	}
+	return d
+}
+
+// carryOut does what a step says and makes its fact durable. An error means
+// that the fact could not be recorded, or that this host is in trouble; that a
+// step failed is a fact itself.
+func (p *placement) carryOut(ctx context.Context, w *wish, s rotation.Step) error {
+	p.e.Log.Info("step", "placement", p.id, "intent", w.intent, "action", string(s.Action), "generation", s.Generation, "revision", s.Revision, "reason", s.Reason)
+	act := map[rotation.Action]func(context.Context, *wish, rotation.Step) error{
+		rotation.Request:    p.request,
+		rotation.Stage:      p.stage,
+		rotation.Repair:     p.stage,
+		rotation.Check:      p.check,
+		rotation.Activate:   p.activate,
+		rotation.Restore:    p.activate,
+		rotation.Prove:      p.prove,
+		rotation.Commit:     p.commit,
+		rotation.Remove:     p.remove,
+		rotation.DestroyKey: p.destroyKey,
+	}[s.Action]
+	if act == nil {
+		return fault.New(fault.Internal, "placement %s: action %q is unknown", p.id, s.Action)
+	}
+	if err := act(ctx, w, s); err != nil {
+		return fmt.Errorf("%s: %w", s.Action, err)
+	}
+	p.e.reached(string(s.Action) + ": recorded")
+	return nil
+}
+
+// setBack records that an attempt failed, so that the next one is put off.
+func (p *placement) setBack(w *wish, s rotation.Action, generation uint64, err error, transient bool) error {
+	p.e.Log.Warn("step failed", "placement", p.id, "intent", w.intent, "action", string(s), "generation", generation, "error", err.Error())
+	now := p.e.Now()
+	return p.change(func(r *record) {
+		r.SetBack(s, generation, err.Error(), transient, w.desired, now)
+		if !transient || s != rotation.Request {
+			r.Failure = &failure{Step: s, Reason: err.Error(), Generation: generation, At: now}
+		}
+	})
+}
+
+// passing says whether an error may be over soon by itself.
+func passing(err error) bool {
+	code := fault.CodeOf(err)
+	return code == fault.Unavailable || code == fault.Internal || errors.Is(err, context.DeadlineExceeded)
+}

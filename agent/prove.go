@@ -1,0 +1,195 @@
+package agent
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/internal/durable"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/probe"
+	"github.com/rotunda-pki/rotunda/rotation"
+)
+
+// prove sees to it that the process has the revision, at the level that the
+// intent asks for.
+func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
+	v := *p.record.Revision(s.Revision)
+	level, problem := p.record.Level, error(nil)
+	var seen *evidence
+	switch {
+	case w.proof.level == api.Level_LEVEL_PROVEN && v.Generation != 0:
+		seen, problem = p.observe(ctx, w, v)
+		level = api.Level_LEVEL_PROVEN
+	case w.proof.level == api.Level_LEVEL_LOADED && level < api.Level_LEVEL_LOADED:
+		problem = fault.New(fault.Conflict, "the intent asks for level loaded, and no command of target %s said that it loaded", w.target.Name).
+			WithRemedy("name a reloadCommand in intent %s, or ask for level delivered", w.intent)
+	}
+	if ctx.Err() != nil {
+		return nil // stopped in the middle: nothing was shown either way
+	}
+	if seen != nil {
+		if err := p.change(func(r *record) { r.Observed = seen }); err != nil {
+			return err
+		}
+		p.e.reached("prove: evidence saved")
+	}
+	if problem != nil {
+		return p.failed(w, rotation.Prove, v, problem)
+	}
+	if p.record.Pending != "" {
+		level = min(level, api.Level_LEVEL_DELIVERED)
+	}
+	return p.change(func(r *record) {
+		r.Prove(v.Number)
+		r.Level = level
+		if v.Committed() && r.Failure != nil && !r.Failure.Restored {
+			r.Failure.Restored = true
+			r.Restores++
+		}
+	})
+}
+
+// observe shakes hands with the process until it is proven to serve the
+// revision, or is not.
+func (p *placement) observe(ctx context.Context, w *wish, v rotation.Revision) (*evidence, error) {
+	c, err := p.drawer.credential(v.Generation)
+	if err != nil {
+		return nil, err
+	}
+	b, err := p.drawer.bundle(v.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	verdict, observations := probe.Prove(ctx, p.expectation(w, c, b))
+	var seen *evidence
+	if len(observations) > 0 {
+		if seen, err = p.e.testify(observations[len(observations)-1]); err != nil {
+			return nil, err
+		}
+	}
+	if !verdict.Proven {
+		return seen, errors.New(verdict.Reason)
+	}
+	return seen, nil
+}
+
+func (p *placement) expectation(w *wish, c *credential, b pki.Bundle) probe.Expectation {
+	spec := probe.Spec{
+		Address: w.target.Address, ServerName: w.target.ServerName, Preamble: w.target.Preamble,
+		Roots: b, Observer: p.e.AgentID, Now: p.e.Now,
+	}
+	if slices.Contains(w.usages, x509.ExtKeyUsageClientAuth) {
+		spec.Certificate = &tls.Certificate{Certificate: c.chain.DER(), PrivateKey: c.key, Leaf: c.chain.Leaf}
+	}
+	expected := probe.Expectation{
+		Spec: spec, Known: map[pki.Fingerprint]string{},
+		MinProtocol: w.proof.minVersion, Groups: w.proof.groups, ClientAuth: w.proof.clientAuth,
+		Observe: w.proof.observe, Timeout: w.proof.timeout, Immediate: w.adapter.Proof.Immediate,
+	}
+	for _, der := range c.chain.DER() {
+		expected.Chain = append(expected.Chain, pki.FingerprintOf(der))
+	}
+	for _, g := range p.record.Generations {
+		if chain, err := p.drawer.chain(g.Number); err == nil {
+			expected.Known[pki.FingerprintOf(chain.Leaf.Raw)] = fmt.Sprintf("generation %d", g.Number)
+		}
+	}
+	return expected
+}
+
+// testify makes evidence of an observation.
+func (e *Executor) testify(seen probe.Observation) (*evidence, error) {
+	if e.Sign == nil {
+		return nil, nil
+	}
+	statement, err := seen.Statement()
+	if err != nil {
+		return nil, err
+	}
+	signed, err := e.Sign(statement)
+	if err != nil {
+		return nil, fmt.Errorf("sign evidence: %w", err)
+	}
+	return &evidence{signed.GetStatement(), signed.GetSignature(), signed.GetObserver()}, nil
+}
+
+func (v *evidence) message() *api.Evidence {
+	if v == nil {
+		return nil
+	}
+	return &api.Evidence{Statement: v.Statement, Signature: v.Signature, Observer: v.Observer}
+}
+
+func (v *evidence) digest() []byte {
+	if v == nil {
+		return nil
+	}
+	sum := sha256.Sum256(v.Statement)
+	return sum[:]
+}
+
+// commit records that the revision stands.
+func (p *placement) commit(_ context.Context, w *wish, s rotation.Step) error {
+	v := *p.record.Revision(s.Revision)
+	now := p.e.Now()
+	began := v.StagedAt
+	if g := p.record.Generation(v.Generation); g != nil && p.untried(g.Number, v.Number) {
+		began = g.AskedAt
+	}
+	err := p.change(func(r *record) {
+		r.Commit(s.Revision, now)
+		r.Failure, r.Committed, r.Took = nil, now, max(now.Sub(began), 0)
+		r.Rotations++
+	})
+	if err == nil {
+		p.e.Log.Info("rotation committed", "placement", p.id, "intent", w.intent, "generation", v.Generation, "revision", v.Number, "took", p.record.Took)
+	}
+	return err
+}
+
+// untried says whether no other revision held the generation.
+func (p *placement) untried(generation, except uint64) bool {
+	return !slices.ContainsFunc(p.record.Revisions, func(r rotation.Revision) bool {
+		return r.Generation == generation && r.Number != except
+	})
+}
+
+// remove deletes the directory of a revision that nothing needs.
+func (p *placement) remove(_ context.Context, _ *wish, s rotation.Step) error {
+	l, err := openLayout(p.e.Host, p.record.Directory, p.owner(), false)
+	if err != nil {
+		return err
+	}
+	if l != nil {
+		defer l.close()
+		if err := durable.RemoveAll(l.root, revName(s.Revision)); err != nil {
+			return err
+		}
+	}
+	p.e.reached("remove: deleted")
+	err = p.change(func(r *record) {
+		r.Remove(s.Revision)
+		delete(r.Files, s.Revision)
+	})
+	if err != nil {
+		return err
+	}
+	return p.drawer.sweep(&p.record)
+}
+
+// destroyKey deletes the key of a generation that no revision holds.
+func (p *placement) destroyKey(_ context.Context, w *wish, s rotation.Step) error {
+	if err := p.drawer.destroy(s.Generation); err != nil {
+		return err
+	}
+	p.e.reached("destroy-key: deleted")
+	p.e.Log.Info("key destroyed", "placement", p.id, "intent", w.intent, "generation", s.Generation)
+	return p.change(func(r *record) { r.Destroy(s.Generation) })
+}
