@@ -230,7 +230,7 @@ func TestTextOfServersIsTamed(t *testing.T) {
 		"plain text":         "plain text",
 		"\x1b[2Jgone\r\n":    "?[2Jgone??",
 		"bad \xff\xfe utf-8": "bad ? utf-8",
-		"‮backwards":         "?backwards",
+		"\u202ebackwards":    "?backwards",
 	} {
 		if got := clip(in); got != want {
 			t.Errorf("clip(%q) = %q, want %q", in, got, want)

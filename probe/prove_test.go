@@ -351,3 +351,20 @@ func TestProveRefusesExpectationsWithoutSense(t *testing.T) {
 		}
 	}
 }
+
+// TestSlowServersAreSeenMoreThanOnce: one handshake that outlasts the window
+// is no window.
+func TestSlowServersAreSeenMoreThanOnce(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "A")
+	new := ca.leaf(t)
+	server := newLiar(t, func(int64, time.Duration) tls.Certificate {
+		time.Sleep(150 * time.Millisecond) // the fault that is being tested
+		return new
+	})
+	expected := expect(ca, server.address, new, new)
+	expected.Observe, expected.Timeout, expected.MinProtocol = 100*time.Millisecond, 10*time.Second, tls.VersionTLS13
+	if verdict, _ := Prove(context.Background(), expected); !verdict.Proven || verdict.Handshakes < minHandshakes {
+		t.Errorf("%+v", verdict)
+	}
+}
