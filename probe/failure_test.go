@@ -82,24 +82,35 @@ func TestOutcomesAreToldApart(t *testing.T) {
 // it would have to sign, then asks for a client certificate and hangs up.
 func TestCertificateWithoutProofOfItsKeyIsNotServed(t *testing.T) {
 	leaf := newAuthority(t, "A").leaf(t)
-	address := serve(t, func(conn net.Conn) {
-		_, _ = conn.Read(make([]byte, 4096)) // ClientHello
-		hello := slices.Concat([]byte{3, 3}, make([]byte, 32), []byte{0}, []byte{0xc0, 0x2b, 0}, []byte{0, 0})
-		der := leaf.Certificate[0]
-		entry := append(uint24(len(der)), der...)
-		_, _ = conn.Write(record(
-			message(2, hello),
-			message(11, append(uint24(len(entry)), entry...)),
-			message(13, []byte{1, 64, 0, 2, 4, 3, 0, 0}),
-			message(14, nil),
-		))
-	})
-	seen := shake(t, Spec{Address: address, MaxVersion: tls.VersionTLS12, Timeout: 2 * time.Second})
-	if !seen.ClientAuth || seen.Leaf == nil {
-		t.Fatalf("the handshake did not come as far as it should: %s %s", seen.Outcome, seen.Error)
+	hello := slices.Concat([]byte{3, 3}, make([]byte, 32), []byte{0}, []byte{0xc0, 0x2b, 0}, []byte{0, 0})
+	der := leaf.Certificate[0]
+	entry := append(uint24(len(der)), der...)
+	flight := [][]byte{
+		message(2, hello),
+		message(11, append(uint24(len(entry)), entry...)),
+		message(13, []byte{1, 64, 0, 2, 4, 3, 0, 0}),
 	}
-	if seen.Outcome != TLSFailed || seen.Accepted != NotKnown {
-		t.Errorf("outcome %s, accepted %q: it holds no key", seen.Outcome, seen.Accepted)
+	for name, flight := range map[string][][]byte{
+		"it says that it is done": append(slices.Clone(flight), message(14, nil)),
+		"it hangs up":             flight,
+		"it sends an alert":       flight,
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := serve(t, func(conn net.Conn) {
+				_, _ = conn.Read(make([]byte, 4096)) // ClientHello
+				_, _ = conn.Write(record(flight...))
+				if name == "it sends an alert" {
+					_, _ = conn.Write([]byte{21, 3, 3, 0, 2, 2, 42})
+				}
+			})
+			seen := shake(t, Spec{Address: address, MaxVersion: tls.VersionTLS12, Timeout: 2 * time.Second})
+			if !seen.ClientAuth || seen.Leaf == nil {
+				t.Fatalf("the handshake did not come as far as it should: %s %s", seen.Outcome, seen.Error)
+			}
+			if seen.Outcome != TLSFailed || seen.Accepted != NotKnown {
+				t.Errorf("outcome %s, accepted %q: it holds no key", seen.Outcome, seen.Accepted)
+			}
+		})
 	}
 }
 

@@ -133,8 +133,7 @@ func TestFrozenServerIsATimeout(t *testing.T) {
 	if err := process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	expected.Timeout = 10 * time.Second
-	if verdict, _ := Prove(context.Background(), expected); !verdict.Proven {
+	if verdict, _ := Prove(context.Background(), patient(expected)); !verdict.Proven {
 		t.Errorf("thawed: %+v", verdict)
 	}
 }
