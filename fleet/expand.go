@@ -193,7 +193,7 @@ func (f *filler) files(s Files) Files {
 	const at = "spec.files.directory"
 	s.Directory = f.fillWith(at, s.Directory, func(field string) (string, error) {
 		value, err := f.value(field)
-		if err == nil && (strings.Contains(value, "/") || strings.Trim(value, ".") == "") {
+		if err == nil && strings.Contains(value, "/") {
 			err = fault.New(fault.Invalid, "{{ %s }} is %s, which would lead out of the directory", field, quote(value))
 		}
 		return value, err

@@ -127,6 +127,21 @@ func TestNoPolicyAllowsNothing(t *testing.T) {
 	}
 }
 
+// TestOnlyKnownEffectsCount holds that a rule which says neither allow nor
+// deny, as no parsed document does, is no rule.
+func TestOnlyKnownEffectsCount(t *testing.T) {
+	for _, effect := range []fleet.Effect{"", "Allow", "permit"} {
+		e, findings := Compile([]fleet.Document{{Kind: fleet.KindPolicy, Name: "p", Spec: &fleet.Policy{
+			Rules: []fleet.Rule{{Name: "r", Effect: effect, When: "true"}}}}})
+		if len(findings) > 0 {
+			t.Fatal(findings)
+		}
+		if d := e.Decide(request()); d.Allowed || d.Rule != DefaultDeny {
+			t.Errorf("effect %q: %+v", effect, d)
+		}
+	}
+}
+
 func TestInputOfTakesAllThatRulesSee(t *testing.T) {
 	e := engine(t, `
 apiVersion: rotunda/v1
