@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,11 +23,13 @@ import (
 //	identity/      current, previous, and the keys of what is being asked for
 //	blobs/         bundles by digest
 //	witness        the newest checkpoint of the audit log; witness.fork
+//	refused        why the server refused this copy of the state
 //	placements/    the progress of each placement
 const (
 	lockFile      = "lock"
 	bootFile      = "boot"
 	desiredFile   = "desired"
+	refusedFile   = "refused"
 	witnessFile   = "witness"
 	identityDir   = "identity"
 	blobsDir      = "blobs"
@@ -114,25 +117,47 @@ func (s *stateDir) close() error {
 	return errors.Join(err, s.root.Close())
 }
 
+// startBoot begins the boot counter at the time of an enrolment, in seconds. An
+// agent opens fewer streams than seconds pass, so a host that comes back with
+// an empty directory is not taken for an old copy of itself, while a copy made
+// before is.
+func (s *stateDir) startBoot(now time.Time) error {
+	if boot, err := s.boot(); err == nil && boot >= uint64(now.Unix()) {
+		return nil
+	}
+	return s.writeBoot(uint64(now.Unix()))
+}
+
 // raiseBoot adds one to the boot counter, durably, and returns it. Each stream
 // shows a higher one than all before it, so two copies of this directory, or an
 // old copy of it, can't both be served.
 func (s *stateDir) raiseBoot() (uint64, error) {
-	var boot uint64
-	content, err := s.root.ReadFile(bootFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return 0, fmt.Errorf("boot counter: %w", err)
-	default:
-		if boot, err = strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64); err != nil {
-			return 0, fault.New(fault.Conflict, "boot counter: %s holds no number", bootFile).
-				WithRemedy("remove it and let the agent come back with rotunda agent rejoin")
-		}
+	boot, err := s.boot()
+	if err != nil {
+		return 0, err
 	}
-	boot++
-	if err := durable.WriteFile(s.root, bootFile, fmt.Appendf(nil, "%d\n", boot), 0o600, nil); err != nil {
+	return boot + 1, s.writeBoot(boot + 1)
+}
+
+func (s *stateDir) boot() (uint64, error) {
+	content, err := s.root.ReadFile(bootFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
 		return 0, fmt.Errorf("boot counter: %w", err)
+	}
+	boot, err := strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64)
+	if err != nil {
+		return 0, fault.New(fault.Conflict, "boot counter: %s holds no number", bootFile).
+			WithRemedy("let the agent come back with rotunda agent rejoin")
 	}
 	return boot, nil
+}
+
+func (s *stateDir) writeBoot(boot uint64) error {
+	if err := durable.WriteFile(s.root, bootFile, fmt.Appendf(nil, "%d\n", boot), 0o600, nil); err != nil {
+		return fmt.Errorf("boot counter: %w", err)
+	}
+	return nil
 }
