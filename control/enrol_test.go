@@ -1,0 +1,230 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+)
+
+func TestEnrolmentIsRepeatableByItsFirstUserOnly(t *testing.T) {
+	d := found(t)
+	id, secret := d.token(map[string]string{"host": "a"})
+	_, mine := csr(t)
+	_, theirs := csr(t)
+
+	first, err := d.enrolWith(id, secret, mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.restart() // the answer was lost, the server restarted: it is asked again
+	again, err := d.enrolWith(id, secret, mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.AgentId != again.AgentId || !bytes.Equal(first.Chain[0], again.Chain[0]) {
+		t.Error("the repeated enrolment made something new")
+	}
+	_, err = d.enrolWith(id, secret, theirs)
+	wantCode(t, err, fault.Forbidden)
+	if !strings.Contains(err.Error(), "was used") {
+		t.Errorf("the refusal does not say why: %v", err)
+	}
+}
+
+// Of many who race for one token one wins.
+func TestTokenIsGoodForOne(t *testing.T) {
+	d := found(t)
+	id, secret := d.token(nil)
+	const n = 16
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	agents := map[string]bool{}
+	for range n {
+		_, request := csr(t)
+		group.Go(func() {
+			if response, err := d.enrolWith(id, secret, request); err == nil {
+				mu.Lock()
+				agents[response.AgentId] = true
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	if len(agents) != 1 {
+		t.Errorf("%d agents enrolled with one token", len(agents))
+	}
+}
+
+func TestEnrolmentRefusals(t *testing.T) {
+	d := found(t)
+	expired, expiredSecret := d.token(nil)
+	d.clock.turn(2 * time.Hour)
+	open, secret := d.token(nil)
+	revoked, revokedSecret := d.token(nil)
+	if _, err := d.RevokeToken(t.Context(), operator, &api.RevokeTokenRequest{Id: revoked}); err != nil {
+		t.Fatal(err)
+	}
+	guess := base64.RawURLEncoding.EncodeToString(make([]byte, 24))
+	_, request := csr(t)
+	for _, c := range []struct{ name, id, secret, domain, says string }{
+		{"guessed secret", open, guess, "test.example", "unknown or its secret is wrong"},
+		{"guessed id", "nosuchtokn", secret, "test.example", "unknown or its secret is wrong"},
+		{"garbage", "\x00\n", "%%%", "test.example", "unknown or its secret is wrong"},
+		{"expired", expired, expiredSecret, "test.example", "is expired"},
+		{"revoked", revoked, revokedSecret, "test.example", "is revoked"},
+		{"another trust domain's", open, secret, "other.example", "trust domain test.example"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := d.Enrol(context.Background(), Caller{Kind: Anonymous}, &api.EnrolRequest{
+				TokenId: c.id, TokenSecret: c.secret, TrustDomain: c.domain, Csr: request,
+			})
+			wantCode(t, err, fault.Forbidden)
+			if !strings.Contains(err.Error(), c.says) {
+				t.Errorf("refusal %q does not say %q", err, c.says)
+			}
+			last := lastOf(d.entries())
+			if !strings.Contains(last, `"refused"`) || !strings.Contains(last, "agent.enrol") {
+				t.Errorf("no audit entry of the refusal; the last is %s", last)
+			}
+			if strings.Contains(last, c.secret) {
+				t.Error("the audit entry holds the secret")
+			}
+		})
+	}
+	if _, err := d.enrolWith(open, secret, request); err != nil {
+		t.Errorf("the refusals spoilt an open token: %v", err)
+	}
+}
+
+// Strangers can't fill the audit log.
+func TestRefusalsOfStrangersAreBounded(t *testing.T) {
+	d := found(t)
+	before := len(d.entries())
+	_, request := csr(t)
+	for range 3 * refusalBurst {
+		if _, err := d.enrolWith("nosuchtokn", "AAAA", request); err == nil {
+			t.Fatal("enrolled with no token")
+		}
+	}
+	if grown := len(d.entries()) - before; grown > refusalBurst+1 || grown == 0 {
+		t.Errorf("%d audit entries of %d refusals, want at most %d and some", grown, 3*refusalBurst, refusalBurst)
+	}
+}
+
+func TestCloneIsRefused(t *testing.T) {
+	d := found(t)
+	h := d.enrolHost(nil)
+	connect := func(boot uint64) error {
+		leave, err := d.Connect(t.Context(), h.caller, &api.Hello{Boot: boot})
+		if err == nil {
+			defer leave()
+		}
+		return err
+	}
+	if err := connect(7); err != nil {
+		t.Fatal(err)
+	}
+	for _, boot := range []uint64{7, 6, 0} {
+		err := connect(boot)
+		wantCode(t, err, fault.Conflict)
+		if last := lastOf(d.entries()); !strings.Contains(last, "agent.connect") || !strings.Contains(last, `"refused"`) {
+			t.Errorf("boot %d: the refusal has no audit entry; the last is %s", boot, last)
+		}
+	}
+	if err := connect(8); err != nil {
+		t.Errorf("a higher boot counter is refused: %v", err)
+	}
+}
+
+// Who holds a certificate is decided by its record: revoked, retired, or of a
+// kind that opens nothing, a valid chain does not help.
+func TestIdentifyByRecord(t *testing.T) {
+	d := found(t)
+	id, secret := d.token(nil)
+	_, request := csr(t)
+	enrolled, err := d.enrolWith(id, secret, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(enrolled.Chain[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller, err := d.Identify(t.Context(), cert, "192.0.2.1:1")
+	if err != nil || caller.Kind != Agent || caller.ID != enrolled.AgentId {
+		t.Fatalf("identified as %v, %v", caller, err)
+	}
+
+	other := found(t) // a chain of another domain, or a serial nobody issued
+	_, err = other.Identify(t.Context(), cert, "")
+	wantCode(t, err, fault.Forbidden)
+
+	key, _ := csr(t)
+	server, err := d.ServerIdentity(t.Context(), "s", key.Public(), []string{"localhost"}, nil, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serverCert, err := x509.ParseCertificate(server[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Identify(t.Context(), serverCert, "")
+	wantCode(t, err, fault.Forbidden)
+
+	if _, err := d.RetireAgent(t.Context(), operator, &api.RetireAgentRequest{AgentId: enrolled.AgentId}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Identify(t.Context(), cert, "")
+	wantCode(t, err, fault.Forbidden)
+}
+
+// A retired agent comes back by a rejoin token, under its own id, and what it
+// held before stays revoked.
+func TestRejoin(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	h := d.enrolHost(map[string]string{"role": "orders", "host": "a"})
+	placement := h.placement()
+	if _, err := d.RetireAgent(t.Context(), operator, &api.RetireAgentRequest{AgentId: h.id}); err != nil {
+		t.Fatal(err)
+	}
+	created, err := d.CreateToken(t.Context(), operator, &api.CreateTokenRequest{RejoinAgentId: h.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.SplitN(created.Token, ".", 6)
+	_, request := csr(t)
+	back, err := d.enrolWith(fields[1], fields[2], request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back.AgentId != h.id {
+		t.Errorf("came back as %s, was %s", back.AgentId, h.id)
+	}
+	if got := h.placement(); got != placement {
+		t.Errorf("placement %s, was %s: generations would begin anew", got, placement)
+	}
+	crl := 0
+	for shard := range 128 {
+		der, err := d.CRL(t.Context(), d.Issuer().ID, shard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := x509.ParseRevocationList(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		crl += len(list.RevokedCertificateEntries)
+	}
+	if crl != 1 {
+		t.Errorf("%d revoked certificates in all CRLs, want the old identity", crl)
+	}
+}
