@@ -76,6 +76,9 @@ func checkAnchor(cert *x509.Certificate) error {
 		return fault.New(fault.Invalid, "anchor %q is not self-signed: it was issued by %q", cert.Subject, cert.Issuer).
 			WithRemedy("put the root into the bundle; intermediates and bridges belong into chains")
 	}
+	if checkKeyIdentifier(cert, cert) != nil {
+		return refuse("is self-signed but its authority key identifier names another key, so OpenSSL does not take it for a root")
+	}
 	// The signature of an anchor proves nothing, so an old hash is no reason
 	// to refuse it; one by another key is: then this is a link, no root.
 	err := cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)

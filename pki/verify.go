@@ -29,15 +29,23 @@ func (c Chain) Verify(b Bundle, usage x509.ExtKeyUsage, now time.Time) error {
 	if err := checkPath(path, usage, now); err != nil {
 		return err
 	}
-	pool := x509.NewCertPool()
-	for _, cert := range c.Intermediates {
-		pool.AddCert(cert)
+	return checkByGo(path, usage, now)
+}
+
+// checkByGo asks crypto/x509, on this path alone: given more it would look for
+// another way round a constraint that stops OpenSSL.
+func checkByGo(path []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) error {
+	last := len(path) - 1
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	roots.AddCert(path[last])
+	for _, cert := range path[1:last] {
+		between.AddCert(cert)
 	}
-	_, err = c.Leaf.Verify(x509.VerifyOptions{
-		Roots: b.Pool(), Intermediates: pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage},
+	_, err := path[0].Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage},
 	})
 	if err != nil {
-		return fault.Wrap(fault.Invalid, err, "chain of %s refused", describe(c.Leaf))
+		return fault.Wrap(fault.Invalid, err, "chain of %s refused", describe(path[0]))
 	}
 	return nil
 }
@@ -91,21 +99,29 @@ func checkLink(cert, issuer *x509.Certificate) error {
 // not look for another way when that one leads nowhere.
 func (c Chain) pathTo(b Bundle) ([]*x509.Certificate, error) {
 	certs := c.Certificates()
+	var near error // why an anchor of the right name is not the issuer
 	for i, cert := range certs {
-		anchors := slices.DeleteFunc(b.Anchors(), func(a *x509.Certificate) bool {
-			return !bytes.Equal(a.RawSubject, cert.RawIssuer) || checkKeyIdentifier(cert, a) != nil
-		})
-		switch len(anchors) {
-		case 0:
-			continue
-		case 1:
-			if err := checkLink(cert, anchors[0]); err != nil {
-				return nil, err
+		var issuers []*x509.Certificate
+		for _, anchor := range b.anchors {
+			if !bytes.Equal(anchor.RawSubject, cert.RawIssuer) {
+				continue
 			}
-			return append(slices.Clone(certs[:i+1]), anchors[0]), nil
+			if err := checkKeyIdentifier(cert, anchor); err != nil {
+				near = err
+				continue
+			}
+			issuers = append(issuers, anchor)
 		}
-		return nil, refuseChain("%d anchors are named %q and have the key identifier that %s asks for; OpenSSL would take either",
-			len(anchors), anchors[0].Subject, describe(cert))
+		if len(issuers) > 1 {
+			return nil, refuseChain("%d anchors are named %q and have the key identifier that %s asks for; OpenSSL would take either",
+				len(issuers), issuers[0].Subject, describe(cert))
+		}
+		if len(issuers) == 1 {
+			return append(slices.Clone(certs[:i+1]), issuers[0]), checkLink(cert, issuers[0])
+		}
+	}
+	if near != nil {
+		return nil, near
 	}
 	last := certs[len(certs)-1]
 	return nil, refuseChain("no anchor of the bundle %s is the issuer of %s, %q", short(b.Digest()), describe(last), last.Issuer)
