@@ -172,6 +172,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.syncer.run(ctx) })
 	group.Go(func() error { return renewer{a.syncer}.run(ctx) })
 	group.Go(func() error { return a.syncer.witness.run(ctx) })
+	group.Go(func() error { return a.serveSocket(ctx) })
 	if a.config.Metrics != "" {
 		group.Go(func() error { return a.serveMetrics(ctx) })
 	}

@@ -69,7 +69,7 @@ func commandGroups() []commandGroup {
 			newRotateCommand, newResumeCommand, newTokenCommand, newOperatorCommand,
 		}},
 		{"run", "Run:", []func() *cobra.Command{
-			newInitCommand, newServerCommand, newAgentCommand,
+			newInitCommand, newServerCommand, newAgentCommand, newExecCommand,
 		}},
 		{"tool", "More:", []func() *cobra.Command{
 			newTargetsCommand, newVersionCommand, newCompletionCommand,
