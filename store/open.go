@@ -43,12 +43,12 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := open(ctx, o)
+	db, first, err := open(ctx, o)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	db.lock = lock
-	go db.write()
+	go db.write(first)
 	return db, nil
 }
 
@@ -70,10 +70,12 @@ func checkPath(o Options) error {
 	return nil
 }
 
-func open(ctx context.Context, o Options) (*DB, error) {
+// open returns the store and the connection that it was checked on, for the
+// writer to begin with.
+func open(ctx context.Context, o Options) (*DB, *session, error) {
 	if o.Create {
 		if err := create(ctx, o); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	db := &DB{
@@ -87,19 +89,27 @@ func open(ctx context.Context, o Options) (*DB, error) {
 	}
 	var err error
 	if db.writing, err = sql.Open("sqlite", source(o.Path, "rw", writerPragmas)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if db.reading, err = sql.Open("sqlite", source(o.Path, "ro", readerPragmas)); err != nil {
-		return nil, errors.Join(err, db.writing.Close())
+		return nil, nil, errors.Join(err, db.writing.Close())
 	}
 	// A connection that is given back may have failed in a transaction: none is
 	// used again.
 	db.writing.SetMaxIdleConns(-1)
 	db.reading.SetMaxIdleConns(-1)
-	if err := prepare(ctx, db.writing, o.Path); err != nil {
-		return nil, errors.Join(translate(err), closeAll(db.reading, db.writing))
+	first, err := newSession(ctx, db.writing)
+	if err != nil {
+		return nil, nil, errors.Join(translate(err), closeAll(db.reading, db.writing))
 	}
-	return db, nil
+	err = prepare(ctx, db.writing, first.conn, o.Path)
+	if err == nil {
+		db.file, err = os.Stat(o.Path)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(translate(err), closeAll(first, db.reading, db.writing))
+	}
+	return db, first, nil
 }
 
 // create makes the whole file under another name and renames it, so that a
@@ -167,12 +177,12 @@ func source(path, mode string, pragmas []string) string {
 
 // prepare checks that the file is a sound store that this version may serve,
 // and brings an older one up to date.
-func prepare(ctx context.Context, db *sql.DB, path string) error {
-	if err := quickCheck(ctx, db, path); err != nil {
+func prepare(ctx context.Context, db *sql.DB, conn *sql.Conn, path string) error {
+	if err := quickCheck(ctx, conn, path); err != nil {
 		return err
 	}
 	var tables int
-	err := db.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_master WHERE name = 'store_meta'`).Scan(&tables)
+	err := conn.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_master WHERE name = 'store_meta'`).Scan(&tables)
 	if err != nil {
 		return err
 	}
@@ -180,7 +190,7 @@ func prepare(ctx context.Context, db *sql.DB, path string) error {
 		return fault.New(fault.Invalid, "%s is not a Rotunda store", path).WithRemedy("check the path; make a store with: rotunda init")
 	}
 	var schema, minimum int64
-	err = db.QueryRowContext(ctx, `SELECT schema_version, min_server_schema FROM store_meta`).Scan(&schema, &minimum)
+	err = conn.QueryRowContext(ctx, `SELECT schema_version, min_server_schema FROM store_meta`).Scan(&schema, &minimum)
 	if err != nil {
 		return err
 	}
@@ -194,13 +204,13 @@ func prepare(ctx context.Context, db *sql.DB, path string) error {
 	return migrate(ctx, db)
 }
 
-func quickCheck(ctx context.Context, db *sql.DB, path string) error {
+func quickCheck(ctx context.Context, conn *sql.Conn, path string) error {
 	info, err := os.Stat(path)
 	if err != nil || info.Size() > quickCheckUpTo {
 		return err
 	}
 	var verdict string
-	if err := db.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&verdict); err != nil {
+	if err := conn.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&verdict); err != nil {
 		return err
 	}
 	if verdict != "ok" {

@@ -57,7 +57,7 @@ func (db *DB) takeReader(ctx context.Context) (*session, error) {
 // dropReader gives up a connection that failed, and leaves its place to a
 // new one.
 func (db *DB) dropReader(reader *session) {
-	reader.close() // it failed before, with the error that counts
+	reader.Close() // it failed before, with the error that counts
 	db.readers <- nil
 }
 
@@ -65,7 +65,7 @@ func (db *DB) dropReader(reader *session) {
 func (db *DB) closeReaders() {
 	for range mostReaders {
 		if reader := <-db.readers; reader != nil {
-			reader.close() // nothing can be lost by it
+			reader.Close() // nothing can be lost by it
 		}
 	}
 }

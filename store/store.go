@@ -37,6 +37,7 @@ type DB struct {
 	path string
 	now  func() time.Time
 	lock *os.File
+	file os.FileInfo // what stood at path when it was opened
 
 	writing *sql.DB // opens the writer's connection
 	queue   chan *call

@@ -66,7 +66,8 @@ func (s *session) exec(text string, args ...any) (int64, error) {
 	return result.RowsAffected()
 }
 
-func (s *session) close() error {
+// Close gives up the connection, and the transaction that it may be in.
+func (s *session) Close() error {
 	var errs []error
 	for _, prepared := range s.prepared {
 		errs = append(errs, prepared.Close())

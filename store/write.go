@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -90,8 +91,8 @@ type writer struct {
 
 // write takes groups of calls from the queue until the store is closed, and
 // then those that wait still.
-func (db *DB) write() {
-	w := &writer{db: db}
+func (db *DB) write(first *session) {
+	w := &writer{db: db, session: first}
 	orderly := false
 	defer func() {
 		w.drop()
@@ -99,7 +100,7 @@ func (db *DB) write() {
 			close(db.stopped)
 			return
 		}
-		go db.write() // fn ended the goroutine (runtime.Goexit): another one goes on
+		go db.write(nil) // fn ended the goroutine (runtime.Goexit): another one goes on
 	}()
 	for {
 		select {
@@ -156,6 +157,9 @@ func (w *writer) commit(group []*call) {
 // transact runs the group's calls, each in a savepoint. The error it returns is
 // the transaction's; the calls' own are with them.
 func (w *writer) transact(group []*call) error {
+	if err := w.db.checkInPlace(); err != nil {
+		return err
+	}
 	if err := w.open(); err != nil {
 		return err
 	}
@@ -227,19 +231,21 @@ func guarded(fn func(*Tx) error, tx *Tx) (err error) {
 	return fn(tx)
 }
 
-// open connects the writer, first and after a failure, and reads when the last
-// commit was.
+// open connects the writer again after a failure, and reads when the last
+// commit was where that is not known.
 func (w *writer) open() error {
-	if w.session != nil {
+	if w.session == nil {
+		session, err := newSession(context.Background(), w.db.writing)
+		if err != nil {
+			return err
+		}
+		w.session = session
+	}
+	if !w.last.IsZero() {
 		return nil
 	}
-	session, err := newSession(context.Background(), w.db.writing)
-	if err != nil {
-		return err
-	}
-	w.session = session
 	var last int64
-	row := session.conn.QueryRowContext(context.Background(), "SELECT last_commit FROM store_meta")
+	row := w.conn.QueryRowContext(context.Background(), "SELECT last_commit FROM store_meta")
 	if err := row.Scan(&last); err != nil {
 		return err
 	}
@@ -247,10 +253,21 @@ func (w *writer) open() error {
 	return nil
 }
 
+// checkInPlace refuses to write into a file that was moved away, removed or
+// replaced under the server: what is written there is lost at the next start.
+func (db *DB) checkInPlace() error {
+	now, err := os.Stat(db.path)
+	if err == nil && os.SameFile(now, db.file) {
+		return nil
+	}
+	return fault.New(fault.Unavailable, "the store's file is no longer at %s: it was moved, removed or replaced", db.path).
+		WithRemedy("put it back, or stop the server before another is put in its place")
+}
+
 // drop gives up the connection, and with it the transaction that it may be in.
 func (w *writer) drop() {
 	if w.session != nil {
-		w.session.close() // what matters has failed already
+		w.session.Close() // what matters has failed already
 		w.session = nil
 	}
 }

@@ -178,7 +178,7 @@ func TestMovedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := db.Write(t.Context(), func(tx *Tx) error { return document(t.Context(), tx, "lost", 10) })
-	if fault.CodeOf(err) != fault.Unavailable {
+	if fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "moved") {
 		t.Fatalf("a moved file came out as: %v", err)
 	}
 	if err := os.Rename(db.Path()+".moved", db.Path()); err != nil {
