@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -30,17 +31,15 @@ func run(ctx context.Context, arguments []string) error {
 	if report == nil {
 		report = new(story.Report)
 	}
-	if *output == "json" {
+	switch {
+	case *output == "json":
 		encoder := json.NewEncoder(os.Stdout)
 		encoder.SetIndent("", "  ")
-		if encodeErr := encoder.Encode(report); encodeErr != nil && err == nil {
-			err = fmt.Errorf("write the report: %w", encodeErr)
-		}
-		return err
-	}
-	if err == nil {
+		err = errors.Join(err, encoder.Encode(report))
+	case err == nil:
 		report.Print(os.Stdout)
 	}
+	fmt.Fprint(os.Stderr, report.Next)
 	return err
 }
 

@@ -3,10 +3,12 @@ package process
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -25,19 +27,16 @@ func (f *Family) StartReady(ctx context.Context, name string, environment []stri
 	if err != nil {
 		return nil, fmt.Errorf("open the socket where %s says that it is ready: %w", name, err)
 	}
-	defer os.Remove(path)
-	defer socket.Close()
 	p, err := f.Start(name, append(environment, NotifyVariable+"="+path), argv...)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, socket.Close())
 	}
 	ready := make(chan struct{})
-	heard := make(chan struct{})
-	go func() {
-		defer close(heard)
-		hear(socket, ready)
+	go hear(socket, ready)
+	go func() { // what it says later, such as that it stops, is heard too
+		<-p.Done()
+		_ = socket.Close()
 	}()
-	defer func() { _ = socket.Close(); <-heard }()
 	timer := time.NewTimer(readyWithin)
 	defer timer.Stop()
 	select {
@@ -52,17 +51,17 @@ func (f *Family) StartReady(ctx context.Context, name string, environment []stri
 	}
 }
 
+// hear reads what the process says until it has ended.
 func hear(socket *net.UnixConn, ready chan<- struct{}) {
 	message := make([]byte, 4096)
-	for {
+	for once := sync.OnceFunc(func() { close(ready) }); ; {
 		n, err := socket.Read(message)
 		if err != nil {
 			return
 		}
 		for line := range bytes.Lines(message[:n]) {
 			if string(bytes.TrimSpace(line)) == "READY=1" {
-				close(ready)
-				return
+				once()
 			}
 		}
 	}

@@ -14,7 +14,8 @@ import (
 // runFile notes, in a kept run's directory, which processes are its own.
 const runFile = "processes.json"
 
-// keep leaves the run as it is, and says what can be done with it.
+// keep notes down how to end the run later, and says in the report what can
+// be done with it until then.
 func (d *demo) keep() error {
 	content, err := json.Marshal(d.family.IDs())
 	if err != nil {
@@ -23,24 +24,26 @@ func (d *demo) keep() error {
 	if err := os.WriteFile(filepath.Join(d.directory, runFile), content, 0o600); err != nil {
 		return fmt.Errorf("note the processes that are left running: %w", err)
 	}
-	rotunda := d.settings.Rotunda
-	d.screen.Say(`
+	d.report.Next = fmt.Sprintf(`
 The control plane, three agents, the cluster and the greeter are left running;
 the clients have ended. What to type next:
 
-  export %s
-  %s status
-  %s watch
-  %s rotate etcd-peers --new-key --reason "I want to see it"
-  %s probe %s
-  %s tell %s lie     # then rotate greeter, and watch
-  %s audit tail
+  export %[1]s
+  %[2]s status
+  %[2]s rotate etcd-peers --new-key --reason "to see it happen"
+  %[2]s watch
+  %[2]s probe %[3]s
+  %[2]s audit tail
 
-To end it all and remove %s:
+Make the greeter lie (be-honest ends that), and see what comes of a rotation:
 
-  %s stop %s
-`, d.rotunda.Environment()[0], rotunda, rotunda, rotunda, rotunda, d.greeter,
-		d.self, d.hosts[greeterHost].socket("greeter"), rotunda, d.directory, d.self, d.directory)
+  %[4]s tell %[5]s lie
+  %[2]s rotate greeter
+
+End it all, and remove %[6]s:
+
+  %[4]s stop %[6]s
+`, d.rotunda.Environment()[0], d.settings.Rotunda, d.greeter, d.self, d.hosts[greeterHost].socket("greeter"), d.directory)
 	return nil
 }
 

@@ -29,6 +29,9 @@ type Report struct {
 	Proof       Times             `json:"request_to_proof"`
 	Seconds     float64           `json:"seconds"`
 
+	// Next says what to type next, where the run was kept.
+	Next string `json:"-"`
+
 	failures []string
 	start    time.Time
 }

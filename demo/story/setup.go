@@ -172,7 +172,7 @@ func (d *demo) startProcesses(ctx context.Context) error {
 func (d *demo) startWith(ctx context.Context, h host, name string, intents []string, argv ...string) error {
 	var command []string
 	for _, intent := range intents {
-		command = append(command, d.rotunda.Binary, "exec", "--config", h.config(), intent, "--")
+		command = append(command, d.rotunda.Binary, "exec", "--socket", filepath.Join(h.agent, "agent.sock"), intent, "--")
 	}
 	_, err := d.family.StartReady(ctx, name, nil, append(append(command, d.self), argv...)...)
 	return err
