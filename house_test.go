@@ -16,7 +16,7 @@ var floors = [][]string{
 	{"store", "store/migrations", "store/storetest", "policy", "rotation", "api", "api/apiconnect", "target"},
 	{"control"},
 	{"server", "reconcile", "agent"},
-	{"cmd/rotunda", "bench"},
+	{"cmd/rotunda", "bench", "fleettest"},
 }
 
 func floorOf(path string) (int, bool) {
