@@ -58,7 +58,9 @@ func (c *connection) offer(cmd *cobra.Command, names lister, prefix string) []st
 	}
 	ctx, cancel := context.WithTimeout(parent, 2*time.Second)
 	defer cancel()
-	s, err := c.dial(newUI(cmd))
+	u := newUI(cmd)
+	u.asks, u.loud = false, false // the shell owns the terminal now
+	s, err := c.dial(u)
 	if err != nil {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api/apiconnect"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/keys"
+	"github.com/rotunda-pki/rotunda/pki"
 )
 
 // server is a server to call, and where it is.
@@ -67,7 +70,7 @@ func (c *connection) dial(u *ui) (*server, error) {
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", where.socket)
 		}
-	} else if transport.TLSClientConfig, err = clientTLS(where.credentials); err != nil {
+	} else if transport.TLSClientConfig, err = clientTLS(u, where.credentials); err != nil {
 		return nil, err
 	}
 	client := apiconnect.NewOperatorServiceClient(
@@ -77,8 +80,8 @@ func (c *connection) dial(u *ui) (*server, error) {
 }
 
 // clientTLS presents the operator's certificate and trusts ca.pem alone.
-func clientTLS(dir string) (*tls.Config, error) {
-	pair, err := operatorCertificate(dir)
+func clientTLS(u *ui, dir string) (*tls.Config, error) {
+	pair, err := operatorCertificate(u, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -103,23 +106,41 @@ func clientTLS(dir string) (*tls.Config, error) {
 	}, nil
 }
 
-func operatorCertificate(dir string) (*tls.Certificate, error) {
-	certificate, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	pair, err := tls.LoadX509KeyPair(certificate, key)
+func operatorCertificate(u *ui, dir string) (*tls.Certificate, error) {
+	content, err := os.ReadFile(filepath.Join(dir, "cert.pem"))
 	if err != nil {
 		return nil, incomplete(err, dir)
 	}
-	if now := time.Now(); now.After(pair.Leaf.NotAfter) {
-		return nil, fault.New(fault.Invalid, "the credentials in %s expired %s ago", dir, rough(now.Sub(pair.Leaf.NotAfter))).
+	chain, err := pki.ParseCertificatesPEM(content)
+	if err != nil {
+		return nil, incomplete(err, dir)
+	}
+	leaf := chain[0]
+	if now := time.Now(); now.After(leaf.NotAfter) {
+		return nil, fault.New(fault.Invalid, "the credentials in %s expired %s ago", dir, rough(now.Sub(leaf.NotAfter))).
 			WithRemedy("on the server's machine: rotunda operator create NAME --socket %s", defaultSocket)
 	}
-	return &pair, nil
+	key, err := keys.OpenFile(filepath.Join(dir, "key.pem"), u.passphrase("Passphrase of the key in "+dir+": "))
+	if err != nil {
+		return nil, incomplete(err, dir)
+	}
+	if !pki.KeyMatches(key, leaf) {
+		return nil, incomplete(errors.New("cert.pem is of another key than key.pem"), dir)
+	}
+	pair := &tls.Certificate{PrivateKey: key, Leaf: leaf}
+	for _, certificate := range chain {
+		pair.Certificate = append(pair.Certificate, certificate.Raw)
+	}
+	return pair, nil
 }
 
 func incomplete(err error, dir string) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fault.Wrap(fault.Forbidden, err, "read the credentials in %s", dir).
 			WithRemedy("they belong to another user: use your own, or become that user")
+	}
+	if remedyOf(err) != "" {
+		return fmt.Errorf("the credentials in %s cannot be used: %w", dir, err)
 	}
 	return fault.Wrap(fault.Invalid, err, "the credentials in %s cannot be used", dir).
 		WithRemedy("the directory holds cert.pem, key.pem and ca.pem, as rotunda operator create wrote them")

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"crypto"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -18,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"golang.org/x/term"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/ca"
@@ -115,7 +111,7 @@ func (f *founding) run(cmd *cobra.Command) error {
 	}
 	var passphrase []byte
 	if f.askPassphrase {
-		if passphrase, err = newPassphrase(newUI(cmd)); err != nil {
+		if passphrase, err = newUI(cmd).newPassphrase("the root's key"); err != nil {
 			return err
 		}
 	}
@@ -349,37 +345,6 @@ func adminSocket(state string) string {
 		return "/run/rotunda/admin.sock"
 	}
 	return "admin.sock"
-}
-
-func newPassphrase(u *ui) ([]byte, error) {
-	if !u.asks {
-		line, err := bufio.NewReader(u.in).ReadString('\n')
-		if line = strings.TrimRight(line, "\r\n"); line == "" {
-			return nil, usagef("--root-passphrase: stdin holds no passphrase")
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
-		}
-		return []byte(line), nil
-	}
-	read := func(prompt string) ([]byte, error) {
-		fmt.Fprint(u.errs, prompt)
-		defer fmt.Fprintln(u.errs)
-		fd, _ := terminal(u.in)
-		return term.ReadPassword(fd)
-	}
-	first, err := read("Passphrase for the root's key: ")
-	if err != nil {
-		return nil, err
-	}
-	second, err := read("The same again: ")
-	if err != nil {
-		return nil, err
-	}
-	if len(first) == 0 || string(first) != string(second) {
-		return nil, fault.New(fault.Invalid, "the two passphrases differ, or are empty")
-	}
-	return first, nil
 }
 
 func (f *founding) tell(u *ui, state string) {

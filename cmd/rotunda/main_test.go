@@ -13,8 +13,9 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs testdata/*.txt: each is a session at a shell, with the
-// real binary. serve starts a server that speaks the operators' API over mutual TLS
-// and answers from answers/METHOD.json.
+// real binary. Some speak with a real server (control), others with one that
+// speaks the operators' API over mutual TLS and answers from
+// answers/METHOD.json (serve).
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -27,6 +28,8 @@ func TestScripts(t *testing.T) {
 			}
 			return os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o700)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve": serve, "ports": ports, "control": controlPlane(), "tamper": tamper, "eventually": eventually,
+		},
 	})
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto"
-	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/keys"
 	"github.com/rotunda-pki/rotunda/pki"
 )
 
@@ -42,6 +42,7 @@ whole or not at all, and an existing one is left alone.`,
 	flags := cmd.Flags()
 	flags.StringVar(&o.out, "out", "", "the new `directory` (default: NAME)")
 	flags.StringVar(&o.address, "address", "", "the operators' `URL` to write into client.yaml (default: the one in use now)")
+	flags.BoolVar(&o.secret, "passphrase", false, "encrypt the key; the passphrase is asked for, or read as one line from stdin")
 	flags.Var(&span{&o.lifetime}, "lifetime", "how `long` the certificate is valid (default: as the server says)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.name = args[0]
@@ -60,6 +61,7 @@ type operatorOrder struct {
 	out      string
 	address  string
 	lifetime fleet.Duration
+	secret   bool // the key gets a passphrase
 }
 
 func (o *operatorOrder) create(ctx context.Context, s *server, u *ui) error {
@@ -70,9 +72,14 @@ func (o *operatorOrder) create(ctx context.Context, s *server, u *ui) error {
 	if exists(o.out) {
 		return fault.New(fault.Conflict, "%s exists already", o.out).WithRemedy("say another --out, or move it away")
 	}
-	key, err := pki.KeyAlgorithm("ecdsa-p256").Generate()
+	filling, err := beginDirectory(o.out)
 	if err != nil {
-		return fmt.Errorf("make a key: %w", err)
+		return err
+	}
+	defer func() { _ = os.RemoveAll(filling) }() // gone already when all went well
+	key, err := o.createKey(u, filling)
+	if err != nil {
+		return err
 	}
 	request, err := pki.NewCSR(key)
 	if err != nil {
@@ -88,16 +95,32 @@ func (o *operatorOrder) create(ctx context.Context, s *server, u *ui) error {
 	if err != nil {
 		return err
 	}
-	files, err := credentialFiles(key, issued, info.LogKey, address)
-	if err != nil {
+	if err := signs(issued, key); err != nil {
 		return err
 	}
-	if err := writeCredentials(o.out, files); err != nil {
+	err = finishDirectory(filling, o.out, map[string][]byte{
+		"cert.pem":    pki.EncodeCertificatesPEM(issued.Chain...),
+		"ca.pem":      pki.EncodeCertificatesPEM(issued.Anchors...),
+		logKeyFile:    []byte(info.LogKey + "\n"),
+		"client.yaml": []byte("server: " + address + "\n"),
+	})
+	if err != nil {
 		return err
 	}
 	u.say("Credentials of operator %s are in %s. Audit entry %s.", o.name, o.out, issued.AuditId)
 	u.note("use them with --credentials %s, or move them to %s", o.out, ownCredentials())
 	return nil
+}
+
+func (o *operatorOrder) createKey(u *ui, dir string) (crypto.Signer, error) {
+	var passphrase []byte
+	if o.secret {
+		var err error
+		if passphrase, err = u.newPassphrase("the key"); err != nil {
+			return nil, err
+		}
+	}
+	return keys.CreateFile(filepath.Join(dir, "key.pem"), pki.ECDSAP256, passphrase)
 }
 
 // serverAddress is what client.yaml will say. Over the admin socket nothing
@@ -112,47 +135,35 @@ func (o *operatorOrder) serverAddress(s *server) (string, error) {
 	return "", usagef("over the admin socket say where the operators' listener is: --address https://HOST:PORT")
 }
 
-func credentialFiles(key crypto.Signer, issued *api.IssueOperatorResponse, logKey, address string) (map[string][]byte, error) {
-	if len(issued.Chain) == 0 || len(issued.Anchors) == 0 {
-		return nil, fault.New(fault.Internal, "the server sent no certificate or no anchors")
-	}
-	leaf, err := x509.ParseCertificate(issued.Chain[0])
+// signs checks that the server's answer is of our key.
+func signs(issued *api.IssueOperatorResponse, key crypto.Signer) error {
+	chain, err := pki.ParseChainDER(issued.Chain)
 	if err != nil {
-		return nil, fmt.Errorf("the server's certificate: %w", err)
+		return fmt.Errorf("the server's answer: %w", err)
 	}
-	if !pki.KeyMatches(key, leaf) {
-		return nil, fault.New(fault.Conflict, "the server signed another key than ours")
+	if len(issued.Anchors) == 0 || !pki.KeyMatches(key, chain.Leaf) {
+		return fault.New(fault.Internal, "the server sent no anchors, or a certificate of another key than ours")
 	}
-	keyPEM, err := pki.EncodeKeyPEM(key)
-	if err != nil {
-		return nil, fmt.Errorf("encode the key: %w", err)
-	}
-	return map[string][]byte{
-		"key.pem":     keyPEM,
-		"cert.pem":    pki.EncodeCertificatesPEM(issued.Chain...),
-		"ca.pem":      pki.EncodeCertificatesPEM(issued.Anchors...),
-		logKeyFile:    []byte(logKey + "\n"),
-		"client.yaml": []byte("server: " + address + "\n"),
-	}, nil
+	return nil
 }
 
-// writeCredentials fills a directory beside dir and renames it into place.
-func writeCredentials(dir string, files map[string][]byte) error {
-	dir = filepath.Clean(dir)
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return fmt.Errorf("write credentials: %w", err)
+// beginDirectory makes a hidden directory beside dir, to be filled.
+func beginDirectory(dir string) (filling string, err error) {
+	above := filepath.Dir(filepath.Clean(dir))
+	if err := os.MkdirAll(above, 0o700); err != nil {
+		return "", fmt.Errorf("write credentials: %w", err)
 	}
-	filling, err := os.MkdirTemp(filepath.Dir(dir), ".rotunda-")
-	if err != nil {
-		return fmt.Errorf("write credentials: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(filling) }() // gone already when all went well
+	return os.MkdirTemp(above, ".rotunda-")
+}
+
+// finishDirectory writes the rest and renames the directory into its place.
+func finishDirectory(filling, dir string, files map[string][]byte) error {
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(filling, name), content, 0o600); err != nil {
 			return fmt.Errorf("write credentials: %w", err)
 		}
 	}
-	if err := os.Rename(filling, dir); err != nil {
+	if err := os.Rename(filling, filepath.Clean(dir)); err != nil {
 		return fmt.Errorf("write credentials: %w", err)
 	}
 	return nil

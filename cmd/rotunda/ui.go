@@ -94,6 +94,48 @@ func (u *ui) confirm(yes bool, question string) error {
 	return fault.New(fault.Invalid, "not done: it was not confirmed")
 }
 
+// passphrase asks for one without showing it. It is nil where nobody can
+// answer.
+func (u *ui) passphrase(prompt string) func() ([]byte, error) {
+	fd, ok := terminal(u.in)
+	if !u.asks || !ok {
+		return nil
+	}
+	return func() ([]byte, error) {
+		fmt.Fprint(u.errs, printable(prompt))
+		defer fmt.Fprintln(u.errs)
+		return term.ReadPassword(fd)
+	}
+}
+
+// newPassphrase asks twice for the passphrase of a new secret. Where there is
+// no terminal it is one line of stdin.
+func (u *ui) newPassphrase(of string) ([]byte, error) {
+	ask := u.passphrase("Passphrase for " + of + ": ")
+	if ask == nil {
+		line, err := bufio.NewReader(u.in).ReadString('\n')
+		if err != nil && err != io.EOF {
+			return nil, fmt.Errorf("read the passphrase: %w", err)
+		}
+		if line = strings.TrimRight(line, "\r\n"); line == "" {
+			return nil, usagef("a passphrase was asked for, and stdin holds none")
+		}
+		return []byte(line), nil
+	}
+	first, err := ask()
+	if err != nil {
+		return nil, err
+	}
+	second, err := u.passphrase("The same again: ")()
+	if err != nil {
+		return nil, err
+	}
+	if len(first) == 0 || string(first) != string(second) {
+		return nil, fault.New(fault.Invalid, "the two passphrases differ, or are empty")
+	}
+	return first, nil
+}
+
 // progress shows on a terminal, after a second, that the command still
 // waits, and for how long. The returned function ends it.
 func (u *ui) progress(doing string) (done func()) {
