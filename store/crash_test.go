@@ -224,7 +224,7 @@ func TestTornLog(t *testing.T) {
 		t.Fatal("there is no write-ahead log to tear")
 	}
 	seen := map[int]bool{}
-	for i := range 60 {
+	for i := range 30 {
 		torn := bytes.Clone(log[:rand.IntN(len(log)+1)])
 		if i%2 == 0 && len(torn) > 64 { // garbage where the last pages were
 			for at := len(torn) - 1 - rand.IntN(64); at < len(torn); at++ {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -214,5 +215,39 @@ func TestPragmas(t *testing.T) {
 	err = db.Read(t.Context(), func(tx *Tx) error { return expect(tx, map[string]string{"query_only": "1"}) })
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestWithdrawnFromQueue: a call that gave up while it stood in the queue is
+// not carried out behind its caller's back.
+func TestWithdrawnFromQueue(t *testing.T) {
+	db := made(t)
+	held, goOn := make(chan struct{}), make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		if err := db.Write(t.Context(), func(*Tx) error { close(held); <-goOn; return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	<-held
+	ctx, cancel := context.WithCancel(t.Context())
+	withdrawn := make(chan error, 1)
+	go func() {
+		withdrawn <- db.Write(ctx, func(tx *Tx) error { return document(t.Context(), tx, "withdrawn", 10) })
+	}()
+	for len(db.queue) == 0 {
+		runtime.Gosched()
+	}
+	cancel()
+	if err := <-withdrawn; !errors.Is(err, context.Canceled) {
+		t.Errorf("answer: %v", err)
+	}
+	close(goOn)
+	group.Wait()
+	if err := db.Write(t.Context(), func(tx *Tx) error { return document(t.Context(), tx, "next", 10) }); err != nil {
+		t.Fatal(err)
+	}
+	if found := names(t, db); found["withdrawn"] || !found["next"] {
+		t.Errorf("the store has %v", found)
 	}
 }
