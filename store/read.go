@@ -6,7 +6,9 @@ import (
 )
 
 // Read calls fn with one snapshot of the store: what every Write that returned
-// before has written, and nothing that is committed later.
+// before has written, and nothing that is committed later. tx.Now is what the
+// clock shows. Connections are few: fn does not call Read again, and does not
+// wait for a peer.
 func (db *DB) Read(ctx context.Context, fn func(*Tx) error) error {
 	reader, err := db.takeReader(ctx)
 	if err != nil {

@@ -51,8 +51,8 @@ type DB struct {
 	changes changes
 }
 
-// Close waits for the writes that were begun, refuses later ones, and closes
-// the file. Reads under way fail.
+// Close refuses new calls, waits for the writes and reads that were begun, and
+// closes the file.
 func (db *DB) Close() error {
 	var err error
 	db.closer.Do(func() {
