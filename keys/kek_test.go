@@ -218,7 +218,8 @@ func FuzzUnwrap(f *testing.F) {
 	f.Add([]byte{sealVersion}, []byte{})
 	f.Fuzz(func(t *testing.T, data, aad []byte) {
 		plain, err := kek.Unwrap(kek.ID(), data, aad)
-		if err == nil && (!bytes.Equal(plain, []byte("plain")) || !bytes.Equal(data, sealed)) {
+		// Other processes of the fuzzer have seals of their own of the same.
+		if err == nil && (string(plain) != "plain" || string(aad) != "aad" || len(data) != len(sealed)) {
 			t.Fatalf("opened %x, which nobody sealed", data)
 		}
 	})
