@@ -3,8 +3,10 @@ package probe
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -159,7 +161,7 @@ func TestHostileServersAreBounded(t *testing.T) {
 	for range 200 {
 		many.Certificate = append(many.Certificate[:len(many.Certificate):len(many.Certificate)], leaf.Certificate[1])
 	}
-	endless := func(conn net.Conn) { // warnings, one record after the other
+	warnings := func(conn net.Conn) { // warnings, one record after the other
 		flood([]byte{21, 3, 3, 0, 2, 1, 0})(conn)
 	}
 	huge := func(conn net.Conn) { // a certificate message that claims 16 MiB
@@ -186,7 +188,7 @@ func TestHostileServersAreBounded(t *testing.T) {
 		"a greeting of 16 MiB":    {flood(bytes.Repeat([]byte{0xff}, 4096)), MySQL, NotTLS},
 		"drop by drop":            {drip(record(message(2, make([]byte, 60)))), NoPreamble, Timeout},
 		"a preamble drop by drop": {drip([]byte("INFO " + strings.Repeat(" ", 4096))), NATS, Timeout},
-		"endless warnings":        {endless, NoPreamble, TLSFailed},
+		"endless warnings":        {warnings, NoPreamble, TLSFailed},
 		"a message of 16 MiB":     {huge, NoPreamble, TLSFailed},
 		"a chain of a megabyte": {func(conn net.Conn) {
 			_ = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{long}}).Handshake()
@@ -222,6 +224,39 @@ func TestHostileServersAreBounded(t *testing.T) {
 				t.Errorf("statement of %d bytes, %v", len(statement), err)
 			}
 		})
+	}
+}
+
+// endless is a connection that never runs dry.
+type endless struct{ net.Conn }
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestConnectionHasABudget(t *testing.T) {
+	n, err := io.Copy(io.Discard, &boundedConn{Conn: endless{}, left: maxBytes})
+	if n != maxBytes || !errors.Is(err, errTooMuch) {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+}
+
+// brokenSigner is a client key that cannot sign.
+type brokenSigner struct{ crypto.Signer }
+
+func (brokenSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("the token was pulled out")
+}
+
+// TestOwnTroubleIsNoRejection: a handshake that ends on this side says nothing
+// of what the server accepts.
+func TestOwnTroubleIsNoRejection(t *testing.T) {
+	leaf := newAuthority(t, "A").leaf(t)
+	client := tls.Certificate{Certificate: leaf.Certificate, PrivateKey: brokenSigner{leaf.PrivateKey.(crypto.Signer)}}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		address := serveTLS(t, &tls.Config{Certificates: []tls.Certificate{leaf}, ClientAuth: tls.RequireAnyClientCert, MaxVersion: version})
+		seen := shake(t, Spec{Address: address, Certificate: &client, ReadAcceptance: true})
+		if seen.Outcome != TLSFailed || seen.Accepted != NotKnown || !strings.Contains(seen.Error, "pulled out") && version == tls.VersionTLS12 {
+			t.Errorf("%s: outcome %s, accepted %q: %s", tls.VersionName(version), seen.Outcome, seen.Accepted, seen.Error)
+		}
 	}
 }
 

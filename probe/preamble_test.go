@@ -316,7 +316,7 @@ func FuzzMySQLPreamble(f *testing.F) {
 // FuzzMySQLFarewell: a hostile server cannot keep the probe at its table.
 func FuzzMySQLFarewell(f *testing.F) {
 	f.Add([]byte{3, 0, 0, 3, 0xff, 0x15, 0x04})
-	f.Add(bytes.Repeat([]byte{1, 0, 0, 3, 0xfe}, 50))
+	f.Add(bytes.Repeat([]byte{1, 0, 0, 3, 0xfe}, 500))
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		w := &wire{in: bytes.NewReader(sent)}
 		_ = leaveMySQL(w, mysqlGreeting{plugin: "p", sequence: 1})
