@@ -454,7 +454,9 @@ type running struct {
 }
 
 func configFor(dir string, servers ...string) *Config {
-	return &Config{Servers: servers, State: filepath.Join(dir, "state")}
+	c := &Config{Servers: servers, State: filepath.Join(dir, "state")}
+	c.fillDefaults()
+	return c
 }
 
 func start(t testing.TB, config *Config, token string, change ...func(*Options)) *running {

@@ -78,7 +78,9 @@ func (r renewer) due() time.Time {
 // the one before it stays until that has worked.
 func (r renewer) renewOnce(ctx context.Context) error {
 	old := r.ids.current.Load()
-	key, err := r.ids.pendingKey(renewalFile, old.AgentID)
+	// The label leaves a key behind that an interrupted renewal has put to
+	// use already: it names the certificate that is to be replaced.
+	key, err := r.ids.pendingKey(renewalFile, pki.FingerprintOf(old.Chain.Leaf.Raw).String())
 	if err != nil {
 		return err
 	}
@@ -95,8 +97,8 @@ func (r renewer) renewOnce(ctx context.Context) error {
 	if err := r.fill(&next, response); err != nil {
 		return fmt.Errorf("check the renewed identity: %w", err)
 	}
-	if !next.NotAfter().After(old.NotAfter()) {
-		return fault.New(fault.Conflict, "the renewed identity ends at %s, no later than the old one", next.NotAfter().Format(time.RFC3339))
+	if next.NotAfter().Before(old.NotAfter()) {
+		return fault.New(fault.Conflict, "the renewed identity ends at %s, before the old one", next.NotAfter().Format(time.RFC3339))
 	}
 	if err := r.ids.replace(&next); err != nil {
 		return err

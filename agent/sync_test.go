@@ -213,7 +213,7 @@ func TestIdentityRenewsItself(t *testing.T) {
 	if serial != after.Chain.Leaf.SerialNumber.String() || before.Chain.Leaf.Equal(after.Chain.Leaf) {
 		t.Errorf("the stream is under %s", serial)
 	}
-	if pki.KeyMatches(before.Key, after.Chain.Leaf) || after.AgentID != before.AgentID || !after.NotAfter().After(before.NotAfter()) {
+	if pki.KeyMatches(before.Key, after.Chain.Leaf) || after.AgentID != before.AgentID || after.NotAfter().Before(before.NotAfter()) {
 		t.Error("the new identity is not a younger one with a new key")
 	}
 	p.report(t, "under the new identity", func(r *api.AgentReport) bool { return r.Hello != nil })
