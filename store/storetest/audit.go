@@ -127,6 +127,13 @@ func testTwoSequencers(t *testing.T, b *bench) {
 	b.refuse(fault.Conflict, func(tx *store.Tx) error { // the entry has its index already
 		return tx.IndexAuditEntries(b.ctx, 1, []string{indexed[0].ID}, make([]audit.Hash, 2))
 	})
+	b.refuse(fault.Conflict, func(tx *store.Tx) error { // a gap in the log
+		pending, err := tx.PendingAuditEntries(b.ctx, 1)
+		if err != nil {
+			return err
+		}
+		return tx.IndexAuditEntries(b.ctx, 2, []string{pending[0].ID}, []audit.Hash{pending[0].LeafHash})
+	})
 	b.refuse(fault.Internal, func(tx *store.Tx) error { // hashes that can't be the tree's
 		return tx.IndexAuditEntries(b.ctx, 1, []string{entryID(2)}, make([]audit.Hash, 1))
 	})
