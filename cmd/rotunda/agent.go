@@ -37,7 +37,8 @@ starts need none.
 
 Its settings are in agent.yaml, in the state directory unless --config names
 another. Where there is none, the first start writes one from --server and
---allow. What is not allowed there no server can ask for.`
+--allow, and makes the directories. What is not allowed there no server can ask
+for.`
 
 func newAgentCommand() *cobra.Command {
 	var a agentStart
@@ -143,6 +144,9 @@ func (a *agentStart) writeConfig(path, state string) error {
 	for _, directory := range a.allow {
 		absolute, err := filepath.Abs(directory)
 		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(absolute, 0o755); err != nil {
 			return err
 		}
 		allow = append(allow, absolute)

@@ -219,6 +219,7 @@ func newGetPlacementsCommand() *cobra.Command {
 	filter := placementFlags(cmd, conn)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
+			u.meetHosts(ctx, s, *output, filter)
 			list, err := invoke(ctx, s.ListPlacements, filter)
 			if err != nil {
 				return err

@@ -42,6 +42,7 @@ as ever, so that no cluster loses two members at a time.`,
 			if err != nil {
 				return err
 			}
+			u.meetHosts(ctx, s, *output, &api.ListPlacementsRequest{})
 			return u.show(*output, done, func() { u.showRotate(done, request.DryRun) })
 		})
 	}

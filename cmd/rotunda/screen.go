@@ -60,8 +60,9 @@ func (v *screen) run() {
 	}
 }
 
-func (v *screen) show(placements []*api.PlacementStatus) {
+func (v *screen) show(placements []*api.PlacementStatus, known hosts) {
 	v.mu.Lock()
+	v.ui.hosts = known
 	v.placements, v.trouble, v.heard = placements, "", true
 	v.mu.Unlock()
 	v.draw()

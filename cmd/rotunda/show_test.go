@@ -152,3 +152,14 @@ func TestEncodeLaw(t *testing.T) {
 		}
 	})
 }
+
+func TestExpiredCredentialsAreNamed(t *testing.T) {
+	domain, dir := newDomain(t), t.TempDir()
+	if err := domain.credentials(dir, "https://127.0.0.1:1", time.Now().Add(-3*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	code, _, errs := rotunda("status", "--credentials", dir)
+	if code != exitError || !strings.Contains(errs, "expired 3h ago") || !strings.Contains(errs, "hint: on the server's machine: rotunda operator create") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+}

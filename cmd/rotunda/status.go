@@ -21,6 +21,7 @@ running process showed it) and since when, the expiry, the state, and in words
 what is going on or in the way.`,
 		Example: `  rotunda status
   rotunda status --service orders
+  rotunda status --agent db-7             # an agent by its id, or by its host's name
   rotunda status -o json | jq '.placements[] | select(.level != "proven")'`,
 		Args: cobra.NoArgs,
 	}
@@ -28,6 +29,7 @@ what is going on or in the way.`,
 	filter := placementFlags(cmd, conn)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
+			u.meetHosts(ctx, s, *output, filter)
 			list, err := invoke(ctx, s.ListPlacements, filter)
 			if err != nil {
 				return err
@@ -46,7 +48,7 @@ what is going on or in the way.`,
 func statusTable(u *ui, placements []*api.PlacementStatus) *table {
 	t := newTable("SERVICE", "INTENT", "AGENT", "INSTANCE", "GEN", "SERVED", "SHOWN", "EXPIRES", "STATE", "REASON")
 	for _, p := range placements {
-		t.row(p.Service, p.Intent, p.Agent, p.Instance, generation(p), shortSerial(p.Serial), levelCell(u, p),
+		t.row(p.Service, p.Intent, u.hosts.name(p.Agent), p.Instance, generation(p), shortSerial(p.Serial), levelCell(u, p),
 			u.expiry(p.NotAfter), stateCell(p), reason(p))
 	}
 	return t

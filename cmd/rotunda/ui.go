@@ -23,8 +23,9 @@ type ui struct {
 	height    int  // rows of the same
 	colour    bool // out may carry colours
 	loud      bool // errs is a terminal: progress may be shown
-	asks      bool // in and errs are terminals: questions may be asked
+	asks      bool // somebody sits at a terminal: questions may be asked
 	now       time.Time
+	hosts     hosts // by which agents are shown, where they are known
 }
 
 func newUI(cmd *cobra.Command) *ui {
@@ -36,9 +37,22 @@ func newUI(cmd *cobra.Command) *ui {
 		u.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	}
 	_, u.loud = terminal(u.errs)
-	_, answers := terminal(u.in)
-	u.asks = u.loud && answers
+	_, typed := terminal(u.in)
+	u.asks = u.loud || typed
 	return u
+}
+
+// tty opens the controlling terminal, to ask on: stdin may be a pipe with
+// documents. It is nil where nobody can answer.
+func (u *ui) tty() *os.File {
+	if !u.asks {
+		return nil
+	}
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return nil // there is none, as in a container
+	}
+	return tty
 }
 
 func terminal(stream any) (fd int, ok bool) {
@@ -78,12 +92,14 @@ func (u *ui) confirm(yes bool, question string) error {
 	if yes {
 		return nil
 	}
-	if !u.asks {
+	tty := u.tty()
+	if tty == nil {
 		return fault.New(fault.Invalid, "not done: %s", question).
 			WithRemedy("there is no terminal to ask on; say --yes to do it")
 	}
-	fmt.Fprintf(u.errs, "%s [y/N] ", printable(question))
-	answer, err := bufio.NewReader(u.in).ReadString('\n')
+	defer func() { _ = tty.Close() }() // nothing is lost
+	fmt.Fprintf(tty, "%s [y/N] ", printable(question))
+	answer, err := bufio.NewReader(tty).ReadString('\n')
 	if err != nil && err != io.EOF {
 		return fmt.Errorf("read the answer: %w", err)
 	}
@@ -97,22 +113,25 @@ func (u *ui) confirm(yes bool, question string) error {
 // passphrase asks for one without showing it. It is nil where nobody can
 // answer.
 func (u *ui) passphrase(prompt string) func() ([]byte, error) {
-	fd, ok := terminal(u.in)
-	if !u.asks || !ok {
+	if !u.asks {
 		return nil
 	}
 	return func() ([]byte, error) {
-		fmt.Fprint(u.errs, printable(prompt))
-		defer fmt.Fprintln(u.errs)
-		return term.ReadPassword(fd)
+		tty := u.tty()
+		if tty == nil {
+			return nil, fault.New(fault.Invalid, "there is no terminal to ask for the passphrase on")
+		}
+		defer func() { _ = tty.Close() }() // nothing is lost
+		fmt.Fprint(tty, printable(prompt))
+		defer fmt.Fprintln(tty)
+		return term.ReadPassword(int(tty.Fd()))
 	}
 }
 
 // newPassphrase asks twice for the passphrase of a new secret. Where there is
 // no terminal it is one line of stdin.
 func (u *ui) newPassphrase(of string) ([]byte, error) {
-	ask := u.passphrase("Passphrase for " + of + ": ")
-	if ask == nil {
+	if !u.asks {
 		line, err := bufio.NewReader(u.in).ReadString('\n')
 		if err != nil && err != io.EOF {
 			return nil, fmt.Errorf("read the passphrase: %w", err)
@@ -122,7 +141,7 @@ func (u *ui) newPassphrase(of string) ([]byte, error) {
 		}
 		return []byte(line), nil
 	}
-	first, err := ask()
+	first, err := u.passphrase("Passphrase for " + of + ": ")()
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ func placementFlags(cmd *cobra.Command, conn *connection) *api.ListPlacementsReq
 	filter := &api.ListPlacementsRequest{}
 	cmd.Flags().StringVar(&filter.Service, "service", "", "only of this `service`")
 	cmd.Flags().StringVar(&filter.Intent, "intent", "", "only of this `intent`")
-	cmd.Flags().StringVar(&filter.Agent, "agent", "", "only on this `agent`")
+	cmd.Flags().StringVar(&filter.Agent, "agent", "", "only on this `agent`: its id, or the name of its host")
 	completeFlag(cmd, conn, "service", documentNames("Service"))
 	completeFlag(cmd, conn, "intent", intentNames)
 	completeFlag(cmd, conn, "agent", agentIDs)

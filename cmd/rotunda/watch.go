@@ -33,11 +33,14 @@ the server goes away, until it is interrupted.`,
 			return usagef("watch prints a table, lines or json")
 		}
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
+			u.meetHosts(ctx, s, *output, filter)
 			view := newView(u, *output)
 			defer view.close()
 			return follow(ctx, false, view.lost, func(ctx context.Context) (bool, error) {
 				stream, err := s.WatchPlacements(ctx, connect.NewRequest(filter))
-				return drain(stream, err, func(list *api.ListPlacementsResponse) { view.show(list.Placements) })
+				return drain(stream, err, func(list *api.ListPlacementsResponse) {
+					view.show(list.Placements, u.hosts.renewed(ctx, s, list.Placements))
+				})
 			})
 		})
 	}
@@ -46,7 +49,7 @@ the server goes away, until it is interrupted.`,
 
 // view shows successive states of the placements.
 type view interface {
-	show(placements []*api.PlacementStatus)
+	show(placements []*api.PlacementStatus, known hosts)
 	lost(err error) // the stream ended and will be opened again
 	close()
 }
@@ -118,7 +121,8 @@ type lines struct {
 	seen map[string]string // placement id → what was printed last
 }
 
-func (v *lines) show(placements []*api.PlacementStatus) {
+func (v *lines) show(placements []*api.PlacementStatus, known hosts) {
+	v.hosts = known
 	present := map[string]bool{}
 	for _, p := range placements {
 		present[p.Id] = true
@@ -141,7 +145,7 @@ func (v *lines) show(placements []*api.PlacementStatus) {
 }
 
 func (v *lines) text(p *api.PlacementStatus) string {
-	text := fmt.Sprintf("%s %s %s: generation %d, %s, %s", p.Intent, p.Agent, p.Instance,
+	text := fmt.Sprintf("%s %s %s: generation %d, %s, %s", p.Intent, v.hosts.name(p.Agent), p.Instance,
 		p.Generation, levelCell(v.ui, p).text, stateCell(p).text)
 	if r := reason(p); r != "" {
 		text += ": " + r
