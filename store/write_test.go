@@ -251,3 +251,35 @@ func TestWithdrawnFromQueue(t *testing.T) {
 		t.Errorf("the store has %v", found)
 	}
 }
+
+// TestCloseDrains: calls that stood in the queue when the store was closed are
+// carried out; they came in time.
+func TestCloseDrains(t *testing.T) {
+	db := made(t)
+	held, goOn := make(chan struct{}), make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		if err := db.Write(t.Context(), func(*Tx) error { close(held); <-goOn; return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	<-held
+	for i := range 3 * mostInGroup {
+		group.Go(func() {
+			if err := db.Write(t.Context(), func(tx *Tx) error { return document(t.Context(), tx, fmt.Sprint(i), 10) }); err != nil {
+				t.Errorf("call %d: %v", i, err)
+			}
+		})
+	}
+	for len(db.queue) < 3*mostInGroup {
+		runtime.Gosched()
+	}
+	group.Go(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	<-db.closing
+	close(goOn)
+	group.Wait()
+}
