@@ -69,8 +69,8 @@ func (p *placement) examine(ctx context.Context, w *wish, v rotation.Revision) e
 	if err := p.readBack(w, v, c, b); err != nil {
 		return err
 	}
-	if c == nil {
-		return nil
+	if err := p.commandsExist(w); err != nil || c == nil {
+		return err
 	}
 	now := p.e.Now()
 	if err := asWished(w, c, now); err != nil {
@@ -88,6 +88,20 @@ func (p *placement) examine(ctx context.Context, w *wish, v rotation.Revision) e
 		}
 	}
 	return handshakes(w, c, b, now)
+}
+
+// commandsExist says whether this host knows the commands that the target
+// needs: to find out after the switch is too late.
+func (p *placement) commandsExist(w *wish) error {
+	for _, name := range []string{w.target.ReloadCommand, w.target.RestartCommand} {
+		if name == "" {
+			continue
+		}
+		if _, err := p.e.Host.Command(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readBack reads every file of the revision from the disk and parses it.

@@ -60,24 +60,37 @@ type marker struct {
 // that another could change under our hands, or that are another's, are
 // refused.
 func openLayout(host *HostRules, path string, owner marker, create bool) (*layout, error) {
-	if !create {
-		if err := host.AllowDirectory(path); err != nil {
-			return nil, err
-		}
-		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
+	if err := host.AllowDirectory(path); err != nil {
+		return nil, err
+	}
+	there := existing(path)
+	if err := checkGuarded(there); err != nil {
+		return nil, err
+	}
+	if there != path && !create {
+		return nil, nil
 	}
 	root, err := host.OpenDirectory(path)
 	if err != nil {
 		return nil, err
 	}
 	l := &layout{root: root, path: path}
-	if err := errors.Join(checkGuarded(path), l.claim(owner, create)); err != nil {
+	if err := l.claim(owner, create); err != nil {
 		l.close()
 		return nil, err
 	}
 	return l, nil
+}
+
+// existing is the part of a path that is there already: what is made below it
+// is the agent's own.
+func existing(path string) string {
+	for {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
 }
 
 // claim takes the directory for this placement, or says whose it is.

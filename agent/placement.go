@@ -100,7 +100,20 @@ const (
 
 // advance takes the placement as far as it can go now, and says when to look
 // again.
-func (p *placement) advance(ctx context.Context) time.Time {
+func (p *placement) advance(ctx context.Context) time.Time { return p.advanceTo(ctx, nil) }
+
+// place is advance, but that it leaves the first proof of all for later.
+func (p *placement) place(ctx context.Context) {
+	p.advanceTo(ctx, func(f rotation.Facts, s rotation.Step) bool {
+		return s.Action == rotation.Prove && f.Standing() == nil
+	})
+}
+
+// halt says whether to go no further than this step for now.
+type halt func(rotation.Facts, rotation.Step) bool
+
+// advanceTo is advance up to where halt says yes; nil never does.
+func (p *placement) advanceTo(ctx context.Context, halt halt) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.e.Now()
@@ -108,7 +121,7 @@ func (p *placement) advance(ctx context.Context) time.Time {
 	if p.blocked != nil && now.Before(p.blocked.until) && w == p.last {
 		return p.blocked.until
 	}
-	until, err := p.proceed(ctx, w)
+	until, err := p.proceed(ctx, w, halt)
 	if ctx.Err() != nil {
 		return time.Time{}
 	}
@@ -122,7 +135,7 @@ func (p *placement) advance(ctx context.Context) time.Time {
 }
 
 // proceed steps until there is something to wait for.
-func (p *placement) proceed(ctx context.Context, w *wished) (time.Time, error) {
+func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Time, error) {
 	if !idForm.MatchString(p.id) {
 		return time.Time{}, w.err
 	}
@@ -142,6 +155,9 @@ func (p *placement) proceed(ctx context.Context, w *wished) (time.Time, error) {
 		}
 		step := rotation.Next(facts, p.desired(w.wish), p.e.Now())
 		p.publish(w, facts, step)
+		if halt != nil && halt(facts, step) {
+			return time.Time{}, nil
+		}
 		if step.Action == rotation.Wait {
 			return earlier(step.Until, p.looked.Add(lookInterval(w.wish))), w.err
 		}

@@ -49,9 +49,19 @@ func (w *worker) run(ctx context.Context) {
 
 // once takes each placement as far as it can go now, and says how long there
 // is nothing to do.
+//
+// A process may start only once it has the files of all its placements: an
+// etcd member those for its clients and for its peers. So all are put in place
+// before any of them waits for its first proof.
 func (w *worker) once(ctx context.Context) time.Duration {
+	placements := w.assigned()
+	if len(placements) > 1 {
+		for _, p := range placements {
+			p.place(ctx)
+		}
+	}
 	sleep := longestSleep
-	for _, p := range w.assigned() {
+	for _, p := range placements {
 		if ctx.Err() != nil {
 			return 0
 		}

@@ -1,0 +1,86 @@
+package agent
+
+import (
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/internal/fault"
+)
+
+func commandRules(commands map[string]CommandConfig) *HostRules {
+	return (&Config{Commands: commands}).HostRules()
+}
+
+func TestCommandIsKilledWithItsChildren(t *testing.T) {
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	h := commandRules(map[string]CommandConfig{"hang": {
+		Argv: []string{"/bin/sh", "-c", "sleep 60 & echo $! >" + pidFile + "; echo begun; wait"}, Timeout: Duration(300 * time.Millisecond)}})
+	began := time.Now()
+	output, err := h.runCommand(t.Context(), "hang")
+	if err == nil || !strings.Contains(err.Error(), "its time limit") || !strings.Contains(output, "begun") {
+		t.Fatalf("%q, %v", output, err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("killing took %s", took)
+	}
+	text, err := os.ReadFile(pidFile)
+	check(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	check(t, err)
+	waitFor(t, "the command's child to be killed", func() bool {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		return err != nil || strings.Contains(string(stat), ") Z ") || syscall.Kill(pid, 0) != nil
+	})
+}
+
+func TestCommandEnds(t *testing.T) {
+	h := commandRules(map[string]CommandConfig{
+		"good":   {Argv: []string{"/bin/sh", "-c", "echo fine; env"}, Timeout: Duration(10 * time.Second)},
+		"bad":    {Argv: []string{"/bin/sh", "-c", "echo why >&2; exit 7"}, Timeout: Duration(10 * time.Second)},
+		"none":   {Argv: []string{"/no/such/program"}, Timeout: Duration(10 * time.Second)},
+		"nobody": {Argv: []string{"/bin/true"}, User: "no-such-user", Timeout: Duration(10 * time.Second)},
+		"long":   {Argv: []string{"/bin/sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"}, Timeout: Duration(30 * time.Second)},
+		"leaves": {Argv: []string{"/bin/sh", "-c", "setsid sleep 30 & echo left"}, Timeout: Duration(20 * time.Second)},
+	})
+	t.Setenv("SECRET_OF_THE_AGENT", "token")
+	output, err := h.runCommand(t.Context(), "good")
+	if err != nil || !strings.Contains(output, "fine") || strings.Contains(output, "SECRET_OF_THE_AGENT") {
+		t.Errorf("good: %q, %v", output, err)
+	}
+	if output, err := h.runCommand(t.Context(), "bad"); err == nil || !strings.Contains(err.Error(), "status 7") || !strings.Contains(output, "why") {
+		t.Errorf("bad: %q, %v", output, err)
+	}
+	if _, err := h.runCommand(t.Context(), "none"); fault.CodeOf(err) != fault.Invalid {
+		t.Errorf("none: %v", err)
+	}
+	if _, err := h.runCommand(t.Context(), "nobody"); fault.CodeOf(err) != fault.Invalid {
+		t.Errorf("nobody: %v", err)
+	}
+	if _, err := h.runCommand(t.Context(), "undeclared"); fault.CodeOf(err) != fault.Forbidden {
+		t.Errorf("undeclared: %v", err)
+	}
+	if output, err := h.runCommand(t.Context(), "long"); err != nil || len(output) > maxTail || !strings.HasSuffix(output, "line 19999\n") {
+		t.Errorf("long: %d bytes, %v", len(output), err)
+	}
+	began := time.Now()
+	if output, err := h.runCommand(t.Context(), "leaves"); err != nil || !strings.Contains(output, "left") || time.Since(began) > 15*time.Second {
+		t.Errorf("leaves: %q, %v after %s", output, err, time.Since(began))
+	}
+}
+
+func TestCommandRunsAsItsUser(t *testing.T) {
+	needRoot(t, "running as another user")
+	account, err := user.Lookup("daemon")
+	check(t, err)
+	h := commandRules(map[string]CommandConfig{"who": {Argv: []string{"/usr/bin/id"}, User: "daemon", Timeout: Duration(10 * time.Second)}})
+	output, err := h.runCommand(t.Context(), "who")
+	if err != nil || !strings.Contains(output, "uid="+account.Uid+"(daemon)") || strings.Contains(output, "groups=0") || strings.Contains(output, "root") {
+		t.Errorf("%q, %v", output, err)
+	}
+}
