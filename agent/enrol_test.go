@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rotunda-pki/rotunda/api"
@@ -105,16 +106,13 @@ func TestShownRootMustVouch(t *testing.T) {
 func TestServerMustBeAServerOfTheDomain(t *testing.T) {
 	p := newPlane(t)
 	address, _ := p.serve(t, "127.0.0.1:0")
-	token := p.token("")
 	t.Run("another domain under the same root", func(t *testing.T) {
-		forged := strings.TrimSuffix(token, "example.org")
-		a, err := tryStart(t, configFor(t.TempDir(), address), forged+"example.com")
-		if err == nil {
-			err = a.ended(t)
-		}
-		if err == nil {
-			t.Error("believed a server of another trust domain")
-		}
+		other := spiffeid.RequireTrustDomainFromString("example.com")
+		link, err := dial(address, trust{other, anchored(p.trusted), time.Now}, nil, "test")
+		check(t, err)
+		defer link.close()
+		_, err = link.Enrol(t.Context(), &api.EnrolRequest{})
+		wantFault(t, link.explain(err), fault.Forbidden, "not a server of trust domain example.com")
 	})
 	t.Run("an agent's certificate", func(t *testing.T) {
 		tr := trust{p.domain, anchored(p.trusted), time.Now}

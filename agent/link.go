@@ -136,7 +136,7 @@ func dial(server string, t trust, identity *Identity, version string) (*link, er
 	conn, err := grpc.NewClient("passthrough:///"+server,
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
 		grpc.WithContextDialer(dialTCP),
-		grpc.WithReadBufferSize(linkBuffer), grpc.WithWriteBufferSize(linkBuffer), grpc.WithSharedWriteBuffer(true),
+		grpc.WithReadBufferSize(linkBuffer), grpc.WithWriteBufferSize(linkBuffer),
 		grpc.WithInitialWindowSize(linkWindow), grpc.WithInitialConnWindowSize(linkWindow),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
