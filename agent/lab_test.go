@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -513,8 +512,3 @@ func (l *lab) crashAt(n int) *int {
 	return &count
 }
 
-func mustSigner(t testing.TB) crypto.Signer {
-	key, err := pki.ECDSAP256.Generate()
-	check(t, err)
-	return key
-}
