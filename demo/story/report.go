@@ -85,6 +85,9 @@ func milliseconds(d time.Duration) float64 {
 func (r *Report) Print(out io.Writer) {
 	var lowest, highest uint64
 	for _, generation := range r.Generations {
+		if generation == 0 {
+			continue // a bundle alone has none
+		}
 		if lowest == 0 || generation < lowest {
 			lowest = generation
 		}
