@@ -171,6 +171,7 @@ func TestAllowDirectory(t *testing.T) {
 		t.Error("a relative path is allowed")
 	}
 	wantFault(t, h.AllowDirectory("/etc"), fault.Forbidden, "allow.directories")
+	wantFault(t, h.AllowDirectory(dir+"/allowed-not"), fault.Forbidden, "allow.directories")
 	if _, err := os.Stat("/etc/rotunda/deep"); err == nil {
 		t.Error("a directory was made through a link")
 	}
