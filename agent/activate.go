@@ -205,11 +205,10 @@ func (p *placement) failed(w *wish, action rotation.Action, v rotation.Revision,
 	p.e.Log.Warn("step failed", "placement", p.id, "intent", w.intent, "action", string(action), "revision", v.Number, "error", problem.Error())
 	now := p.e.Now()
 	return p.change(func(r *record) {
-		r.Fail(v.Number, action, problem.Error(), now)
+		r.Fail(v.Number, action, problem.Error(), false, w.desired, now)
 		if v.Committed() {
 			return // a restore; the failure that it is for is noted
 		}
-		r.SetBack(action, v.Generation, problem.Error(), false, w.desired, now)
 		r.Failure = &failure{Step: action, Reason: problem.Error(), Generation: v.Generation, At: now, Evidence: r.Observed.digest()}
 	})
 }

@@ -36,18 +36,15 @@ func (p *placement) check(ctx context.Context, w *wish, s rotation.Step) error {
 	if spoiled {
 		problem = own.error
 	}
-	stands := p.record.Standing()
-	err := p.change(func(r *record) {
-		r.Fail(s.Revision, rotation.Check, problem.Error(), p.e.Now())
+	p.e.Log.Warn("step failed", "placement", p.id, "intent", w.intent, "action", string(rotation.Check), "revision", v.Number, "error", problem.Error())
+	stands, now := p.record.Standing(), p.e.Now()
+	return p.change(func(r *record) {
+		r.Fail(s.Revision, rotation.Check, problem.Error(), fault.CodeOf(problem) == fault.Unavailable, w.desired, now)
+		r.Failure = &failure{Step: rotation.Check, Reason: problem.Error(), Generation: v.Generation, At: now}
 		if spoiled && (stands == nil || stands.Generation != v.Generation) {
 			r.Refuse(v.Generation, problem.Error())
 		}
 	})
-	if err != nil {
-		return err
-	}
-	p.e.reached("check: failed")
-	return p.setBack(w, rotation.Check, v.Generation, problem, fault.CodeOf(problem) == fault.Unavailable)
 }
 
 // spoiledError is a fault of the certificate itself.

@@ -64,6 +64,8 @@ func (v *view) outdated(g *Generation) string {
 		return "first issuance"
 	case g.Number <= v.d.RenewThrough:
 		return fmt.Sprintf("a renewal of everything through generation %d is asked for", v.d.RenewThrough)
+	case g.Refused != "":
+		return fmt.Sprintf("generation %d is unusable: %s", g.Number, g.Refused)
 	case g.Leaf == nil:
 		return fmt.Sprintf("generation %d was asked for and is not issued yet", g.Number)
 	case g.Leaf.Terms != v.d.Terms && g.Wanted != v.d.Terms:
@@ -152,7 +154,7 @@ func (v *view) baseGeneration() uint64 {
 
 // nextRevision is above all that the record or the directory ever had.
 func (v *view) nextRevision() uint64 {
-	last := max(v.LastRevision, v.Current)
+	last := v.LastRevision
 	for _, stray := range v.Strays {
 		last = max(last, stray)
 	}

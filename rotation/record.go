@@ -75,8 +75,10 @@ func (r *Record) Commit(revision uint64, now time.Time) {
 const doubtAfter = 4
 
 // Fail notes that a step did not succeed with a revision that is in use or was
-// about to be. What comes of it, Next decides.
-func (r *Record) Fail(revision uint64, step Action, reason string, now time.Time) {
+// about to be. What comes of it, Next decides. The first failure of a revision
+// that never stood puts the next attempt off; its repetitions do not, or no
+// attempt would ever come while one revision is tried again and again.
+func (r *Record) Fail(revision uint64, step Action, reason string, transient bool, d Desired, now time.Time) {
 	v := r.Revision(revision)
 	if v == nil {
 		return
@@ -84,6 +86,8 @@ func (r *Record) Fail(revision uint64, step Action, reason string, now time.Time
 	count := 1
 	if v.Failed != nil {
 		count += v.Failed.Count
+	} else if !v.Committed() {
+		r.SetBack(step, v.Generation, reason, transient, d, now)
 	}
 	v.Failed = &Failure{Step: step, Reason: reason, At: now, Count: count}
 	if step == Prove && count%doubtAfter == 0 && r.Loaded == revision {

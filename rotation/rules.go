@@ -19,6 +19,8 @@ func (v *view) finish() *Step {
 // bring takes the revision in use through its next step.
 func (v *view) bring(r *Revision) *Step {
 	switch {
+	case !r.Checked:
+		return &Step{Action: Check, Revision: r.Number, Reason: "someone linked to it before it was checked"}
 	case v.Loaded != r.Number:
 		return &Step{Action: Activate, Revision: r.Number, Reason: "the process has not been told of it yet, or the agent was stopped before it knew"}
 	case v.Proven != r.Number:

@@ -32,12 +32,12 @@ type world struct {
 
 	// Faults.
 	serverDown bool
-	refusal    string              // of the server
-	badLeaf    bool                // the server signs something else than asked
-	badCheck   bool                // a relying party's bundle does not know the issuer
-	badReload  bool                // the reload command fails
-	liar       map[uint64]bool     // generations that the process does not take, saying it did
-	diskFull   bool                // nothing can be staged
+	refusal    string               // of the server
+	badLeaf    bool                 // the server signs something else than asked
+	badCheck   bool                 // a relying party's bundle does not know the issuer
+	badReload  bool                 // the reload command fails
+	liar       map[uint64]bool      // generations that the process does not take, saying it did
+	diskFull   bool                 // nothing can be staged
 	kill       func(at string) bool // nil: never
 
 	steps []Step
@@ -120,10 +120,7 @@ func (w *world) do(s Step) {
 			r.Prove(s.Revision)
 			return
 		}
-		r.Fail(s.Revision, Prove, "the process serves something else", w.now)
-		if !r.Revision(s.Revision).Committed() {
-			r.SetBack(Prove, r.Revision(s.Revision).Generation, "the process serves something else", false, w.d, w.now)
-		}
+		r.Fail(s.Revision, Prove, "the process serves something else", false, w.d, w.now)
 	case Commit:
 		r.Commit(s.Revision, w.now)
 	case Remove:
@@ -186,14 +183,12 @@ func (w *world) check(s Step) {
 	g := r.Generation(v.Generation)
 	switch {
 	case g != nil && (!g.Valid(w.now) || g.Leaf.Terms != g.Wanted):
-		r.Fail(s.Revision, Check, "not as asked for", w.now)
-		r.SetBack(Check, v.Generation, "not as asked for", false, w.d, w.now)
+		r.Fail(s.Revision, Check, "not as asked for", false, w.d, w.now)
 		if s := r.Standing(); s == nil || s.Generation != v.Generation {
 			r.Refuse(v.Generation, "not as asked for")
 		}
 	case w.badCheck:
-		r.Fail(s.Revision, Check, "a client does not know the issuer", w.now)
-		r.SetBack(Check, v.Generation, "a client does not know the issuer", false, w.d, w.now)
+		r.Fail(s.Revision, Check, "a client does not know the issuer", false, w.d, w.now)
 	default:
 		r.Check(s.Revision)
 	}
@@ -210,10 +205,7 @@ func (w *world) load(s Step) {
 	w.current = s.Revision
 	w.point("switched")
 	if w.badReload {
-		r.Fail(s.Revision, s.Action, "reload exits 1", w.now)
-		if s.Action == Activate {
-			r.SetBack(Activate, r.Revision(s.Revision).Generation, "reload exits 1", false, w.d, w.now)
-		}
+		r.Fail(s.Revision, s.Action, "reload exits 1", false, w.d, w.now)
 		return
 	}
 	if v := r.Revision(s.Revision); !w.liar[v.Generation] {
@@ -239,6 +231,9 @@ func (w *world) guard(s Step) {
 	case Activate:
 		if !r.Checked {
 			wrong("revision %d is activated unchecked", s.Revision)
+		}
+		if g := w.record.Generation(r.Generation); g != nil && w.current != s.Revision && !g.Valid(w.now) {
+			wrong("revision %d is activated, and its certificate is not valid", s.Revision)
 		}
 	case Restore:
 		if g := w.record.Generation(r.Generation); !r.Committed() || (g != nil && w.current != s.Revision && !g.Valid(w.now)) {
