@@ -124,7 +124,7 @@ func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 func LoadConfig(path string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "agent.yaml").WithRemedy("write one; its settings are described in docs/agent.md")
+		return nil, fault.Wrap(fault.Invalid, err, "agent.yaml").WithRemedy("rotunda agent --server HOST:PORT --allow DIRECTORY writes one")
 	}
 	defer f.Close()
 	content, err := io.ReadAll(io.LimitReader(f, maxConfig+1))

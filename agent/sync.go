@@ -151,15 +151,16 @@ func (s *syncer) session(ctx context.Context, server string, identity *Identity)
 			link.close()
 		}
 	}()
-	boot, err := s.state.raiseBoot()
-	s.alarms.set(alarmDisk, textOf(err))
-	if err != nil {
-		return false, err
-	}
 	group, ctx := errgroup.WithContext(ctx) // ends with the first half that ends
 	stream, err := link.Sync(ctx)
 	if err != nil {
 		return false, link.explain(err)
+	}
+	// Only now, when the connection stands: no write for each attempt.
+	boot, err := s.state.raiseBoot()
+	s.alarms.set(alarmDisk, textOf(err))
+	if err != nil {
+		return false, err
 	}
 	reporter := &reporter{sync: s, link: link}
 	if err := stream.Send(reporter.first(boot)); err != nil {
