@@ -25,13 +25,12 @@ type Gaps struct {
 }
 
 // Brisk and Calm are the two paces of the profiles. A brisk certificate has
-// two minutes to live, and its renewal falls between BriskOpens and
-// BriskCloses after its issuance.
+// two minutes to live, and is renewed about two seconds after its issuance.
 const (
 	Brisk = `
   lifetime: 2m
-  renewAt: 0.012 # of the lifetime: the window opens after 1.44s
-  rideOut: 118s  # the window closes so long before the end, after 2s
+  renewAt: 0.015 # of the lifetime: the window opens after 1.8s
+  rideOut: 1m57s600ms # it closes so long before the end: after 2.4s
   keyAge: 1h
   grace: 10s`
 	Calm = `
