@@ -278,6 +278,15 @@ func TestRestoreToAnEditedRevision(t *testing.T) {
 
 // The files of a revision are edited between stage and check.
 func TestEditBeforeCheck(t *testing.T) {
+	for name, edit := range map[string]func(path string) error{
+		"content": func(path string) error { return os.WriteFile(path, []byte("edited"), 0o640) },
+		"mode":    func(path string) error { return os.Chmod(path, 0o644) },
+	} {
+		t.Run(name, func(t *testing.T) { testEditBeforeCheck(t, edit) })
+	}
+}
+
+func testEditBeforeCheck(t *testing.T, edit func(path string) error) {
 	l := newLab(t)
 	l.want("p1")
 	l.run()
@@ -286,7 +295,7 @@ func TestEditBeforeCheck(t *testing.T) {
 	l.executor.crash = func(point string) {
 		if point == "stage: recorded" && !edited {
 			edited = true
-			check(t, os.WriteFile(filepath.Join(l.path("p1"), "rev-000002", "key.pem"), []byte("edited"), 0o640))
+			check(t, edit(filepath.Join(l.path("p1"), "rev-000002", "key.pem")))
 		}
 	}
 	l.want("p1", renewThrough(1))

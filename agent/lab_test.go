@@ -511,4 +511,3 @@ func (l *lab) crashAt(n int) *int {
 	}
 	return &count
 }
-

@@ -134,15 +134,16 @@ func (v *view) stage(generation uint64, what string) *Step {
 		Reason: what + " is new here"}
 }
 
-// untried says whether a generation was issued and not been activated yet: its
-// rotation is under way, and a hold does not stop it.
+// untried says whether a generation was issued, and neither activated nor
+// caught at its check: its rotation is under way, and a hold does not stop it.
 func (v *view) untried(generation uint64) bool {
 	for _, r := range v.Revisions {
 		if r.Generation == generation && !r.ActivatedAt.IsZero() {
 			return false
 		}
 	}
-	return v.Setback == nil || v.Setback.Generation != generation
+	s := v.Setback
+	return s == nil || s.Generation != generation || s.Step == Request || s.Step == Stage
 }
 
 func (v *view) baseGeneration() uint64 {
