@@ -6,6 +6,8 @@ import (
 	"maps"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -104,7 +106,7 @@ func (c *Control) RetireAgent(ctx context.Context, caller Caller, req *api.Retir
 	}
 	response := &api.RetireAgentResponse{}
 	body := func(tx *store.Tx) error {
-		*response = api.RetireAgentResponse{}
+		proto.Reset(response)
 		agent, err := tx.Agent(ctx, req.AgentId)
 		if err != nil {
 			return err
@@ -136,6 +138,7 @@ func (c *Control) RetireAgent(ctx context.Context, caller Caller, req *api.Retir
 	if err := c.db.Write(ctx, body); err != nil {
 		return nil, err
 	}
+	c.identities.forget()
 	c.watchers.wakeEverybody()
 	return response, nil
 }

@@ -74,8 +74,7 @@ func (c *Control) ProveConsistency(ctx context.Context, caller Caller, req *api.
 // checkpoint, in one transaction. It returns how many it took. Killed at any
 // point it leaves either all of that or none.
 func (c *Control) SequenceAudit(ctx context.Context) (int, error) {
-	taken := 0
-	pending := 0
+	taken, pending := 0, 0
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		entries, err := tx.PendingAuditEntries(ctx, 1)
 		pending = len(entries)
@@ -93,10 +92,13 @@ func (c *Control) SequenceAudit(ctx context.Context) (int, error) {
 		taken = len(entries)
 		return c.growLog(ctx, tx, entries)
 	})
+	if err != nil {
+		return 0, err // none was taken, whatever the last run of the func says
+	}
 	if taken > 0 {
 		c.watchers.wakeAgents()
 	}
-	return taken, err
+	return taken, nil
 }
 
 func (c *Control) growLog(ctx context.Context, tx *store.Tx, entries []store.AuditEntry) error {

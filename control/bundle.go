@@ -61,10 +61,16 @@ func (c *Control) resolveAnchor(ctx context.Context, tx *store.Tx, anchor fleet.
 	return []*x509.Certificate{certificate}, err
 }
 
+// maxFetch bounds what one call asks for.
+const maxFetch = 64
+
 // FetchBlobs returns bundles by digest to agents.
 func (c *Control) FetchBlobs(ctx context.Context, caller Caller, req *api.FetchBlobsRequest) (*api.FetchBlobsResponse, error) {
 	if err := authorize(caller, "bundle.fetch"); err != nil {
 		return nil, err
+	}
+	if len(req.Digests) > maxFetch {
+		return nil, fault.New(fault.Invalid, "%d digests in one call, at most %d may be", len(req.Digests), maxFetch)
 	}
 	response := &api.FetchBlobsResponse{}
 	err := c.db.Read(ctx, func(tx *store.Tx) error {

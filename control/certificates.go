@@ -218,8 +218,11 @@ func (c *Control) ReplayPolicy(ctx context.Context, caller Caller, req *api.Repl
 
 func (c *Control) replayEngine(ctx context.Context, tx *store.Tx, sources []*api.SourceFile) (*policy.Engine, error) {
 	w, err := c.worldAt(ctx, tx)
-	if err != nil || len(sources) == 0 {
-		return w.engine, err
+	if err != nil {
+		return nil, err
+	}
+	if len(sources) == 0 {
+		return w.engine, nil
 	}
 	var files []fleet.File
 	for _, source := range sources {

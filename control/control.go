@@ -33,13 +33,14 @@ type Options struct {
 	KEK          *keys.KEK // opens the issuing authority's key and the log's
 	PublicURL    string    // base of the CRL and issuer URLs in certificates, no slash at the end
 	AgentAddress string    // host:port that tokens and operators are told
+	TrustDomain  string    // that the store must be of; empty: whichever it is
 	Version      string
 	Now          func() time.Time
 	Log          *slog.Logger
 }
 
-// Control carries out verbs. It is safe for use by many goroutines and keeps
-// nothing that the store does not hold, but for who is connected.
+// Control carries out verbs. It is safe for use by many goroutines. What it
+// keeps beside the store is who is connected, and what it can find out again.
 type Control struct {
 	db           *store.DB
 	domain       spiffeid.TrustDomain
@@ -52,12 +53,14 @@ type Control struct {
 	now          func() time.Time
 	log          *slog.Logger
 
-	world    atomic.Pointer[world]
-	watchers watchers
-	presence presence
-	refusals refusals
-	crls     sync.Map // shard → keptCRL
-	figures  figures
+	world      atomic.Pointer[world]
+	identities identities
+	grants     sync.Map // placement id → *grant
+	watchers   watchers
+	presence   presence
+	refusals   refusals
+	crls       sync.Map // shard → keptCRL
+	figures    figures
 }
 
 // Domain is the trust domain that this store belongs to.

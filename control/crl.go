@@ -2,7 +2,7 @@ package control
 
 import (
 	"context"
-	"strconv"
+	"slices"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/ca"
@@ -20,7 +20,6 @@ func (c *Control) CRL(ctx context.Context, authorityID string, shard int) ([]byt
 	if authorityID != c.issuer.ID || shard < 0 || shard >= ca.Shards {
 		return nil, fault.New(fault.NotFound, "authority %s has no CRL shard %d", printable(authorityID), shard)
 	}
-	key := strconv.Itoa(shard)
 	now := c.now()
 	var revoked []store.Revocation
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
@@ -31,27 +30,31 @@ func (c *Control) CRL(ctx context.Context, authorityID string, shard int) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	if kept, ok := c.crls.Load(key); ok {
-		if crl := kept.(keptCRL); crl.revoked == len(revoked) && now.Sub(crl.at) < crlLife/2 {
+	// The number grows with the time of signing, so that it grows across
+	// restarts and servers alike.
+	number := now.UnixMilli()
+	if kept, ok := c.crls.Load(shard); ok {
+		crl := kept.(keptCRL)
+		if age := now.Sub(crl.at); slices.Equal(crl.revoked, revoked) && age >= 0 && age < crlLife/2 {
 			return crl.der, nil
 		}
+		number = max(number, crl.number+1)
 	}
 	var list []ca.Revocation
 	for _, one := range revoked {
 		list = append(list, ca.Revocation{Serial: one.Serial, At: one.RevokedAt, Reason: one.Reason})
 	}
-	// The number grows with the time of signing, so that it grows across
-	// restarts and servers alike.
-	der, err := c.issuer.CRL(now, shard, now.UnixMilli(), list, now.Add(crlLife))
+	der, err := c.issuer.CRL(now, shard, number, list, now.Add(crlLife))
 	if err != nil {
 		return nil, err
 	}
-	c.crls.Store(key, keptCRL{der, len(revoked), now})
+	c.crls.Store(shard, keptCRL{der, revoked, number, now})
 	return der, nil
 }
 
 type keptCRL struct {
 	der     []byte
-	revoked int
+	revoked []store.Revocation // what stands on it
+	number  int64
 	at      time.Time
 }

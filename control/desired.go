@@ -25,7 +25,7 @@ func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState
 	}
 	desired := &api.DesiredState{ServerTime: timestamppb.New(c.now())}
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		agent, err := activeAgent(ctx, tx, caller.ID)
+		agent, err := activeAgent(ctx, tx, caller)
 		if err != nil {
 			return err
 		}

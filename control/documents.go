@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/rotunda-pki/rotunda/api"
@@ -205,8 +206,31 @@ func (c *Control) reviewDeletion(ctx context.Context, tx *store.Tx, key fleet.Ke
 		}
 	}
 	r := &review{before: before, changes: []change{{op: api.Difference_DELETE, key: key, document: old}}}
-	r.after, _ = compileWorld(before.state, set)
-	return r, c.reviewFleet(ctx, tx, r)
+	r.after, r.findings = compileWorld(before.state, set)
+	if err := c.reviewFleet(ctx, tx, r); err != nil {
+		return nil, err
+	}
+	return r, c.checkDeletion(ctx, tx, r)
+}
+
+// checkDeletion refuses a removal that would leave placements without what
+// they have now, such as the policy that allows their names. What is wrong
+// already stands in nobody's way.
+func (c *Control) checkDeletion(ctx context.Context, tx *store.Tx, r *review) error {
+	now := &review{before: r.before, after: r.before}
+	if err := c.reviewFleet(ctx, tx, now); err != nil {
+		return err
+	}
+	for _, finding := range r.findings {
+		same := func(other fleet.Finding) bool {
+			return other.Rule == finding.Rule && other.Document == finding.Document
+		}
+		if finding.Severity == fleet.Error && !slices.ContainsFunc(now.findings, same) {
+			return fault.New(fault.Conflict, "%s can't be removed: %s: %s", r.changes[0].key, finding.Document, finding.Message).
+				WithRemedy("remove or change what depends on it first")
+		}
+	}
+	return nil
 }
 
 func digestFiles(files []*api.SourceFile) string {

@@ -31,7 +31,7 @@ func (c *Control) Enrol(ctx context.Context, caller Caller, req *api.EnrolReques
 		return nil, err
 	}
 	response, err := c.enrol(ctx, caller, req)
-	if fault.CodeOf(err) == fault.Forbidden || fault.CodeOf(err) == fault.Conflict {
+	if code := fault.CodeOf(err); err != nil && (code == fault.Forbidden || code == fault.Conflict) {
 		return nil, c.refused(ctx, caller, "agent.enrol", "Token/"+printable(req.TokenId), err)
 	}
 	return response, err
@@ -64,6 +64,7 @@ func (c *Control) enrol(ctx context.Context, caller Caller, req *api.EnrolReques
 	if err != nil {
 		return nil, err
 	}
+	c.identities.forget() // a rejoin revokes
 	c.watchers.wakeEverybody()
 	return response, nil
 }
@@ -96,8 +97,9 @@ func (c *Control) firstEnrolment(ctx context.Context, tx *store.Tx, caller Calle
 	if err := c.placeAgent(ctx, tx, agent.ID); err != nil {
 		return err
 	}
-	_, err = done(ctx, tx, caller, verb, "Agent/"+agent.ID, map[string]any{
-		"token": token.ID, "labels": agent.Labels, "serial": issued.Serial.String(),
+	spender := Caller{Kind: Token, ID: token.ID, Address: caller.Address}
+	_, err = done(ctx, tx, spender, verb, "Agent/"+agent.ID, map[string]any{
+		"labels": agent.Labels, "serial": issued.Serial.String(),
 	})
 	if err != nil {
 		return err
@@ -189,7 +191,7 @@ func (c *Control) RenewIdentity(ctx context.Context, caller Caller, req *api.Ren
 	}
 	response := &api.RenewIdentityResponse{}
 	err = c.db.Write(ctx, func(tx *store.Tx) error {
-		if _, err := activeAgent(ctx, tx, caller.ID); err != nil {
+		if _, err := activeAgent(ctx, tx, caller); err != nil {
 			return err
 		}
 		leaf, err := c.renewedIdentity(ctx, tx, caller, csr, spki)

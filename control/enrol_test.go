@@ -123,9 +123,9 @@ func TestCloneIsRefused(t *testing.T) {
 	d := found(t)
 	h := d.enrolHost(nil)
 	connect := func(boot uint64) error {
-		leave, err := d.Connect(t.Context(), h.caller, &api.Hello{Boot: boot})
+		connection, err := d.Connect(t.Context(), h.caller, &api.Hello{Boot: boot})
 		if err == nil {
-			defer leave()
+			defer connection.Leave()
 		}
 		return err
 	}

@@ -2,7 +2,7 @@ package control
 
 import (
 	"context"
-	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,7 +19,7 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 // done appends the audit entry of a verb that is carried out in tx.
 func done(ctx context.Context, tx *store.Tx, caller Caller, verb, object string, detail map[string]any) (string, error) {
 	return appendEntry(ctx, tx, audit.Entry{
-		ID: newID(), Time: tx.Now, Actor: caller.actor(), Verb: verb, Object: object, Outcome: "done", Detail: detail,
+		ID: newID(), Time: tx.Now, Actor: caller.actor(), Verb: verb, Object: object, Outcome: audit.Done, Detail: detail,
 	})
 }
 
@@ -31,46 +31,93 @@ func appendEntry(ctx context.Context, tx *store.Tx, entry audit.Entry) (string, 
 	return entry.ID, tx.AppendAuditEntry(ctx, entry.ID, content, audit.LeafHash(content))
 }
 
-// refused records that a verb was refused and returns the refusal, with the
-// failure to record it where that failed too.
-func (c *Control) refused(ctx context.Context, caller Caller, verb, object string, refusal error) error {
-	if caller.Kind == Anonymous && !c.refusals.admit(c.now()) {
-		c.log.Warn("refused", "verb", verb, "object", object, "address", caller.Address, "reason", refusal.Error())
-		return refusal
-	}
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
-		_, err := appendEntry(ctx, tx, audit.Entry{
-			ID: newID(), Time: tx.Now, Actor: caller.actor(), Verb: verb, Object: object,
-			Outcome: "refused", Reason: refusal.Error(),
-		})
-		return err
-	})
-	return errors.Join(refusal, err)
+// refusal is what was refused, and why.
+type refusal struct {
+	verb, object string
+	reason       error
 }
 
-// refusals bounds what strangers can make the audit log grow by: one entry a
-// second on average, in bursts of sixty. What is over goes to the server's
-// own log.
+// refused records that a verb was refused and returns the refusal.
+func (c *Control) refused(ctx context.Context, caller Caller, verb, object string, reason error) error {
+	c.recordRefused(ctx, caller, refusal{verb, object, reason})
+	return reason
+}
+
+// recordRefused enters refusals into the audit log. They stand whether or not
+// that succeeds, so a failure goes to the server's own log, and so do those
+// that are over the bound.
+func (c *Control) recordRefused(ctx context.Context, caller Caller, refusals ...refusal) {
+	admitted := refusals[:0:0]
+	for _, one := range refusals {
+		if c.refusals.admit(caller, c.now()) {
+			admitted = append(admitted, one)
+		} else {
+			c.log.Warn("refused", "verb", one.verb, "object", one.object, "caller", caller.String(), "address", caller.Address, "reason", one.reason)
+		}
+	}
+	if len(admitted) == 0 {
+		return
+	}
+	ctx = context.WithoutCancel(ctx) // hanging up does not hide it
+	err := c.db.Write(ctx, func(tx *store.Tx) error {
+		for _, one := range admitted {
+			_, err := appendEntry(ctx, tx, audit.Entry{
+				ID: newID(), Time: tx.Now, Actor: caller.actor(), Verb: one.verb, Object: one.object,
+				Outcome: audit.Refused, Reason: short(one.reason.Error()),
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		c.log.Error("a refusal could not be recorded", "verb", admitted[0].verb, "caller", caller.String(), "reason", admitted[0].reason, "error", err)
+	}
+}
+
+// short cuts a text that came from outside down to what may stand in an entry.
+func short(text string) string {
+	const most = 1000
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// refusals bounds what a caller can make the audit log grow by with what he may
+// not do: an entry a second on average, in bursts of sixty. Each agent has a
+// bound of its own; strangers share one.
 type refusals struct {
-	mu     sync.Mutex
-	tokens float64
-	at     time.Time
+	mu      sync.Mutex
+	buckets map[string]bucket // by caller
+}
+
+type bucket struct {
+	left float64
+	at   time.Time
 }
 
 const refusalBurst = 60
 
-func (r *refusals) admit(now time.Time) bool {
+func (r *refusals) admit(caller Caller, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.at.IsZero() {
-		r.tokens = refusalBurst
-	} else if passed := now.Sub(r.at).Seconds(); passed > 0 {
-		r.tokens = min(refusalBurst, r.tokens+passed)
+	if r.buckets == nil {
+		r.buckets = map[string]bucket{}
 	}
-	r.at = now
-	if r.tokens < 1 {
-		return false
+	name := caller.String()
+	b, known := r.buckets[name]
+	if !known {
+		b = bucket{refusalBurst, now}
 	}
-	r.tokens--
-	return true
+	if passed := now.Sub(b.at).Seconds(); passed > 0 {
+		b = bucket{min(refusalBurst, b.left+passed), now}
+	}
+	admitted := b.left >= 1
+	if admitted {
+		b.left--
+	}
+	r.buckets[name] = b
+	return admitted
 }

@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,43 +14,111 @@ import (
 // figures count since the process began.
 type figures struct {
 	issued, refused atomic.Uint64
-	rotated, failed atomic.Uint64
+
+	mu              sync.Mutex
+	rotated, failed uint64
+	took            Histogram
+}
+
+// Histogram counts durations by the bounds that they stay within.
+type Histogram struct {
+	Count   uint64
+	Sum     time.Duration
+	Buckets map[time.Duration]uint64 // upper bound → how many within it
+}
+
+// tookBounds span a file switch on an idle host to a database that restarts.
+var tookBounds = []time.Duration{
+	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2500 * time.Millisecond,
+	5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute,
+}
+
+func (h *Histogram) add(d time.Duration) {
+	h.Count, h.Sum = h.Count+1, h.Sum+d
+	if h.Buckets == nil {
+		h.Buckets = map[time.Duration]uint64{}
+	}
+	for _, bound := range tookBounds {
+		if d <= bound {
+			h.Buckets[bound]++
+		} else {
+			h.Buckets[bound] += 0 // a bound with none in it is shown too
+		}
+	}
+}
+
+// count takes in one report after it was stored.
+func (f *figures) count(n news) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case n.failed:
+		f.failed++
+	case n.rotated:
+		f.rotated++
+		if took := n.after.GetTook().AsDuration(); took > 0 && n.after.Level == api.Level_LEVEL_PROVEN {
+			f.took.add(took)
+		}
+	}
 }
 
 // Figures are what the metrics endpoint shows.
 type Figures struct {
-	Issued, Refused uint64 // certificates, since the process began
-	Rotated, Failed uint64 // rotations reported, since the process began
-	Streams         int    // agents connected
-	ByState         map[api.State]int
-	NextExpiry      time.Time                // of a certificate in use; zero when there is none
+	Issued, Refused uint64                   // certificates, since the process began
+	Rotated, Failed uint64                   // rotations reported, since the process began
+	Took            Histogram                // from request to proof, of rotations that were proven
+	Streams         int                      // agents connected
 	ClockOffsets    map[string]time.Duration // by agent connected: its clock minus ours
+	Fleet           Fleet
 }
 
-// Figures counts what there is now.
+// Fleet is what the store knows of all placements.
+type Fleet struct {
+	ByState    map[api.State]int
+	ByLevel    map[api.Level]int // what is shown of what is in use
+	NextExpiry time.Time         // of a certificate in use; zero when there is none
+}
+
+// Figures counts what there is now. What this process counts itself is there
+// even when the store does not answer.
 func (c *Control) Figures(ctx context.Context) (Figures, error) {
 	out := Figures{
 		Issued: c.figures.issued.Load(), Refused: c.figures.refused.Load(),
-		Rotated: c.figures.rotated.Load(), Failed: c.figures.failed.Load(),
-		Streams: c.presence.count(), ByState: map[api.State]int{}, ClockOffsets: c.presence.offsets(),
+		Streams: c.presence.count(), ClockOffsets: c.presence.offsets(),
 	}
+	c.figures.mu.Lock()
+	out.Rotated, out.Failed, out.Took = c.figures.rotated, c.figures.failed, c.figures.took
+	out.Took.Buckets = maps.Clone(out.Took.Buckets)
+	c.figures.mu.Unlock()
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		placements, err := tx.Placements(ctx)
-		for _, placement := range placements {
-			report, err := storedReport(placement)
-			if err != nil {
-				return err
-			}
-			out.ByState[report.State]++
-			if expiry := report.NotAfter; expiry != nil && !placement.Orphan {
-				if at := expiry.AsTime(); out.NextExpiry.IsZero() || at.Before(out.NextExpiry) {
-					out.NextExpiry = at
-				}
-			}
+		if err != nil {
+			return err
 		}
+		out.Fleet, err = countFleet(placements)
 		return err
 	})
 	return out, err
+}
+
+func countFleet(placements []store.Placement) (Fleet, error) {
+	fleet := Fleet{ByState: map[api.State]int{}, ByLevel: map[api.Level]int{}}
+	for _, placement := range placements {
+		if placement.Orphan {
+			fleet.ByState[api.State_STATE_ORPHAN]++
+			continue
+		}
+		report, err := storedReport(placement)
+		if err != nil {
+			return fleet, err
+		}
+		fleet.ByState[report.State]++
+		fleet.ByLevel[report.Level]++
+		if at := placement.NotAfter; !at.IsZero() && (fleet.NextExpiry.IsZero() || at.Before(fleet.NextExpiry)) {
+			fleet.NextExpiry = at
+		}
+	}
+	return fleet, nil
 }
 
 // Info says what this server is.

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"strings"
 	"time"
 
@@ -12,27 +11,30 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
-	"github.com/rotunda-pki/rotunda/policy"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
-// maxIssueSlice bounds what one call asks for.
-const maxIssueSlice = 256
+const (
+	// maxIssueSlice bounds what one call asks for.
+	maxIssueSlice = 256
+
+	// issueRounds bounds how often a decision is made again because what it
+	// rested on had changed when it was to be recorded.
+	issueRounds = 4
+)
 
 // order is one request on its way through Issue: each step fills a part, and
 // the first one that refuses it sets err, after which the others leave it
 // alone.
 type order struct {
-	request   *api.PlacementRequest
-	csr       *x509.CertificateRequest
-	spki      pki.SPKIHash
-	placement store.Placement
-	expanded  fleet.Expanded
-	input     policy.Input
-	rule      string
-	issued    ca.Issued
-	known     []byte // DER of the certificate that this (placement, generation, key) has already
-	err       error
+	request *api.PlacementRequest
+	csr     *x509.CertificateRequest
+	spki    pki.SPKIHash
+	grant   *grant
+	issued  ca.Issued
+	known   []byte // DER of the certificate that this (placement, generation, key) has already
+	moved   bool   // what the grant rests on has changed: decide again
+	err     error
 }
 
 func (o *order) open() bool { return o.err == nil && o.known == nil }
@@ -52,25 +54,19 @@ func (c *Control) Issue(ctx context.Context, caller Caller, req *api.IssueReques
 		orders[i] = &order{request: request}
 		orders[i].readCSR()
 	}
-	if err := c.decide(ctx, caller, orders); err != nil {
+	if err := c.carryOutOrders(ctx, caller, orders); err != nil {
 		return nil, err
 	}
-	for _, o := range orders {
-		if o.open() {
-			c.signOrder(o)
-		}
+	c.recordRefusals(ctx, caller, orders)
+	response := &api.IssueResponse{Results: make([]*api.IssueResult, len(orders))}
+	issued := false
+	for i, o := range orders {
+		response.Results[i] = c.result(o)
+		issued = issued || o.open()
 	}
-	if err := c.recordOrders(ctx, caller, orders); err != nil {
-		return nil, err
+	if issued {
+		c.watchers.wakeAgents(caller.ID)
 	}
-	response := &api.IssueResponse{}
-	for _, o := range orders {
-		if fault.CodeOf(o.err) == fault.Forbidden || fault.CodeOf(o.err) == fault.Conflict {
-			o.err = c.refused(ctx, caller, "issue", "Placement/"+printable(o.request.PlacementId), o.err)
-		}
-		response.Results = append(response.Results, c.result(o))
-	}
-	c.watchers.wakeAgents(caller.ID)
 	return response, nil
 }
 
@@ -86,103 +82,59 @@ func (o *order) readCSR() {
 	}
 }
 
-// decide settles for each order whether it may be issued, on one snapshot of
-// the store.
-func (c *Control) decide(ctx context.Context, caller Caller, orders []*order) error {
-	return c.db.Read(ctx, func(tx *store.Tx) error {
-		agent, err := activeAgent(ctx, tx, caller.ID)
-		if err != nil {
+// carryOutOrders decides, signs and records, and begins again with those that
+// were decided on what is no longer so.
+func (c *Control) carryOutOrders(ctx context.Context, caller Caller, orders []*order) error {
+	for range issueRounds {
+		if err := c.decide(ctx, caller, orders); err != nil {
 			return err
 		}
-		w, err := c.worldAt(ctx, tx)
-		if err != nil {
-			return err
-		}
+		var signed []*order
 		for _, o := range orders {
 			if o.open() {
-				o.err = c.decideOne(ctx, tx, w, agent, o)
+				c.signOrder(o)
+			}
+			if o.open() {
+				signed = append(signed, o)
 			}
 		}
-		return nil
-	})
-}
-
-func (c *Control) decideOne(ctx context.Context, tx *store.Tx, w *world, agent store.Agent, o *order) error {
-	var err error
-	if o.placement, err = tx.Placement(ctx, o.request.PlacementId); err != nil {
-		return err
+		if err := c.recordOrders(ctx, caller, signed); err != nil {
+			return err
+		}
+		if orders = c.moved(signed); len(orders) == 0 {
+			return nil
+		}
 	}
-	if o.placement.AgentID != agent.ID {
-		return fault.New(fault.Forbidden, "placement %s is not of agent %s", o.placement.ID, agent.ID)
+	for _, o := range orders {
+		o.err = fault.New(fault.Unavailable, "placement %s: what the decision rests on changes all the time", printable(o.request.PlacementId)).
+			WithRemedy("ask again")
 	}
-	if err := o.findKnown(ctx, tx); err != nil || o.known != nil {
-		return err
-	}
-	if o.placement.Orphan {
-		return fault.New(fault.Forbidden, "placement %s: no intent wants it any more", o.placement.ID)
-	}
-	if o.expanded, err = c.expand(w, agent, keyOf(o.placement)); err != nil {
-		return err
-	}
-	if o.expanded.Names == nil {
-		return fault.New(fault.Forbidden, "intent %s delivers a bundle only", o.placement.Intent)
-	}
-	algorithm, err := pki.AlgorithmOf(o.csr.PublicKey)
-	if err != nil {
-		return err
-	}
-	if algorithm != o.expanded.Profile.Algorithm.Key() {
-		return fault.New(fault.Invalid, "the key is %s, profile %s wants %s", algorithm, o.expanded.ProfileName, o.expanded.Profile.Algorithm)
-	}
-	o.input = policy.InputOf(o.expanded, fleetAgent(agent))
-	decision := w.engine.Decide(o.input)
-	if !decision.Allowed {
-		return refusedByPolicy(decision, o.input)
-	}
-	o.rule = decision.Rule
 	return nil
 }
 
-// findKnown looks whether this generation was issued before: the same key gets
-// the same certificate, another key is a conflict.
-func (o *order) findKnown(ctx context.Context, tx *store.Tx) error {
-	record, err := tx.PlacementCertificate(ctx, o.placement.ID, o.request.Generation)
-	switch {
-	case fault.CodeOf(err) == fault.NotFound:
-		return nil
-	case err != nil:
-		return err
-	case record.SPKI != o.spki:
-		return fault.New(fault.Conflict, "generation %d of placement %s was issued to another key", o.request.Generation, o.placement.ID).
-			WithRemedy("take the next generation; if no second agent was ever started here, look for one")
-	case !record.RevokedAt.IsZero():
-		return fault.New(fault.Conflict, "generation %d of placement %s was revoked", o.request.Generation, o.placement.ID)
+func (c *Control) moved(orders []*order) []*order {
+	var again []*order
+	for _, o := range orders {
+		if o.moved {
+			c.grants.CompareAndDelete(o.request.PlacementId, o.grant)
+			again = append(again, o)
+		}
 	}
-	o.known = record.DER
-	return nil
-}
-
-func refusedByPolicy(decision policy.Decision, input policy.Input) error {
-	return fault.New(fault.Forbidden, "policy refuses intent %s the names %s: %s (%s)",
-		input.Intent, strings.Join(namesOf(input), ", "), decision.Rule, decision.Reason).
-		WithRemedy("change the intent's names or the policy; try it with: rotunda plan")
-}
-
-func namesOf(input policy.Input) []string {
-	names := append([]string{}, input.DNSNames...)
-	names = append(names, input.IPAddresses...)
-	if input.URI != "" {
-		names = append(names, input.URI)
-	}
-	if input.CommonName != "" {
-		names = append(names, "CN="+input.CommonName)
-	}
-	return names
+	return again
 }
 
 func (c *Control) signOrder(o *order) {
+	algorithm, err := pki.AlgorithmOf(o.csr.PublicKey)
+	if err != nil {
+		o.err = err
+		return
+	}
+	if profile := o.grant.expanded.Profile; algorithm != profile.Algorithm.Key() {
+		o.err = fault.New(fault.Invalid, "the key is %s, profile %s wants %s", algorithm, o.grant.expanded.ProfileName, profile.Algorithm)
+		return
+	}
 	o.issued, o.err = c.sign(c.now(), ca.Request{
-		PublicKey: o.csr.PublicKey, Names: *o.expanded.Names, Terms: termsOf(o.expanded.Profile),
+		PublicKey: o.csr.PublicKey, Names: *o.grant.expanded.Names, Terms: o.grant.terms,
 	})
 }
 
@@ -210,24 +162,20 @@ func (c *Control) sign(now time.Time, request ca.Request) (ca.Issued, error) {
 
 // recordOrders makes the records and audit entries of all that was signed
 // durable, in one transaction. Only after it returns may a certificate leave
-// the server. It looks again at what may have changed since the decision.
-func (c *Control) recordOrders(ctx context.Context, caller Caller, orders []*order) error {
-	var signed []*order
-	for _, o := range orders {
-		if o.open() {
-			signed = append(signed, o)
-		}
-	}
+// the server. An order whose decision does not stand any more is marked as
+// moved.
+func (c *Control) recordOrders(ctx context.Context, caller Caller, signed []*order) error {
 	if len(signed) == 0 {
 		return nil
 	}
 	return c.db.Write(ctx, func(tx *store.Tx) error {
-		if _, err := activeAgent(ctx, tx, caller.ID); err != nil {
-			return err
-		}
 		for _, o := range signed {
-			o.known, o.err = nil, nil
-			if o.err = o.findKnown(ctx, tx); !o.open() {
+			o.known, o.err, o.moved = nil, nil, false
+			var standing store.Standing
+			if standing, o.err = c.look(ctx, tx, caller, o); !o.open() {
+				continue
+			}
+			if o.moved = standing != o.grant.basis; o.moved {
 				continue
 			}
 			if err := c.recordOrder(ctx, tx, caller, o); err != nil {
@@ -239,19 +187,16 @@ func (c *Control) recordOrders(ctx context.Context, caller Caller, orders []*ord
 }
 
 func (c *Control) recordOrder(ctx context.Context, tx *store.Tx, caller Caller, o *order) error {
-	input, err := json.Marshal(o.input)
-	if err != nil {
-		return err
-	}
-	record := c.certificateRecord(store.KindLeaf, o.issued, *o.expanded.Names, tx.Now)
-	record.PlacementID, record.Generation, record.AgentID = o.placement.ID, o.request.Generation, caller.ID
-	record.Intent, record.Rule, record.PolicyInput = o.placement.Intent, o.rule, input
+	g := o.grant
+	record := c.certificateRecord(store.KindLeaf, o.issued, *g.expanded.Names, tx.Now)
+	record.PlacementID, record.Generation, record.AgentID = o.request.PlacementId, o.request.Generation, caller.ID
+	record.Intent, record.Rule, record.PolicyInput = g.basis.Intent, g.rule, g.input
 	if err := tx.InsertCertificate(ctx, record); err != nil {
 		return err
 	}
-	_, err = done(ctx, tx, caller, "issue", "Placement/"+o.placement.ID, map[string]any{
-		"intent": o.placement.Intent, "generation": o.request.Generation, "serial": o.issued.Serial.String(),
-		"fingerprint": o.issued.Fingerprint.String(), "names": o.expanded.Names.Strings(), "rule": o.rule,
+	_, err := done(ctx, tx, caller, "issue", "Placement/"+o.request.PlacementId, map[string]any{
+		"intent": g.basis.Intent, "generation": o.request.Generation, "serial": o.issued.Serial.String(),
+		"fingerprint": o.issued.Fingerprint.String(), "names": g.expanded.Names.Strings(), "rule": g.rule,
 		"notAfter": o.issued.NotAfter.UTC().Format(time.RFC3339), "authority": c.issuer.ID,
 	})
 	return err
@@ -265,14 +210,25 @@ func (c *Control) certificateRecord(kind store.CertificateKind, issued ca.Issued
 	}
 }
 
+// recordRefusals enters what was refused for a reason of safety.
+func (c *Control) recordRefusals(ctx context.Context, caller Caller, orders []*order) {
+	var refusals []refusal
+	for _, o := range orders {
+		if code := fault.CodeOf(o.err); o.err != nil && (code == fault.Forbidden || code == fault.Conflict) {
+			refusals = append(refusals, refusal{"issue", "Placement/" + printable(o.request.PlacementId), o.err})
+		}
+	}
+	c.recordRefused(ctx, caller, refusals...)
+}
+
 func (c *Control) result(o *order) *api.IssueResult {
 	if o.err != nil {
 		if fault.CodeOf(o.err) == fault.Internal {
 			c.log.Error("issue failed", "placement", o.request.PlacementId, "error", o.err)
-			return &api.IssueResult{ErrorCode: string(fault.Internal), Error: "internal error; the server's log has it"}
+		} else {
+			c.figures.refused.Add(1)
 		}
-		c.figures.refused.Add(1)
-		return &api.IssueResult{ErrorCode: string(fault.CodeOf(o.err)), Error: o.err.Error()}
+		return &api.IssueResult{ErrorCode: string(fault.CodeOf(o.err)), Error: fault.Public(o.err)}
 	}
 	leaf := o.known
 	if leaf == nil {

@@ -20,10 +20,14 @@ import (
 // authority's key and the audit log's with the KEK.
 func Open(ctx context.Context, o Options) (*Control, error) {
 	c := &Control{db: o.DB, agentAddress: o.AgentAddress, version: o.Version, now: o.Now, log: o.Log}
-	return c, o.DB.Read(ctx, func(tx *store.Tx) error {
+	err := o.DB.Read(ctx, func(tx *store.Tx) error {
 		meta, err := tx.Meta(ctx)
 		if err != nil {
 			return err
+		}
+		if o.TrustDomain != "" && o.TrustDomain != meta.TrustDomain {
+			return fault.New(fault.Conflict, "the store is of trust domain %q, this server is set up for %q", meta.TrustDomain, o.TrustDomain).
+				WithRemedy("put the right store in its place, or correct trustDomain in rotunda.yaml")
 		}
 		if c.domain, err = spiffeid.TrustDomainFromString(meta.TrustDomain); err != nil {
 			return fault.Wrap(fault.Internal, err, "trust domain of the store")
@@ -33,6 +37,10 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 		}
 		return c.openLog(ctx, tx, o.KEK)
 	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 func (c *Control) openAuthorities(ctx context.Context, tx *store.Tx, o Options) error {
@@ -77,7 +85,11 @@ func openIssuer(ctx context.Context, tx *store.Tx, o Options, id string, certifi
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "key of authority %s", id)
 	}
-	return ca.NewAuthority(id, certificate, []*x509.Certificate{certificate}, key.(crypto.Signer), o.PublicURL)
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fault.New(fault.Internal, "key of authority %s can't sign", id)
+	}
+	return ca.NewAuthority(id, certificate, []*x509.Certificate{certificate}, signer, o.PublicURL)
 }
 
 func (c *Control) openLog(ctx context.Context, tx *store.Tx, kek *keys.KEK) error {

@@ -93,18 +93,31 @@ type presence struct {
 }
 
 type present struct {
-	boot   uint64        // of the newest stream
-	offset time.Duration // agent's clock minus ours
-	alarm  string
+	boot     uint64        // of the newest stream
+	replaced chan struct{} // closed when a newer one takes its place
+	offset   time.Duration // agent's clock minus ours
+	alarm    string
 }
 
-func (p *presence) join(id string, boot uint64) {
+// join makes the stream with this boot counter the agent's, and ends an older
+// one. Of two that join at once the higher stays.
+func (p *presence) join(id string, boot uint64) (replaced <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.agents == nil {
 		p.agents = map[string]present{}
 	}
-	p.agents[id] = present{boot: boot}
+	joined := present{boot: boot, replaced: make(chan struct{})}
+	before, connected := p.agents[id]
+	switch {
+	case connected && before.boot > boot:
+		close(joined.replaced)
+		return joined.replaced
+	case connected:
+		close(before.replaced)
+	}
+	p.agents[id] = joined
+	return joined.replaced
 }
 
 // leave ends the stream with this boot counter, unless a newer one has
@@ -117,13 +130,17 @@ func (p *presence) leave(id string, boot uint64) {
 	}
 }
 
-func (p *presence) note(id string, offset time.Duration, alarm string) {
+// note keeps what an agent says of itself, and returns what it said before.
+func (p *presence) note(id string, offset time.Duration, alarm string) (before string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if entry, connected := p.agents[id]; connected {
+	entry, connected := p.agents[id]
+	if connected {
+		before = entry.alarm
 		entry.offset, entry.alarm = offset, alarm
 		p.agents[id] = entry
 	}
+	return before
 }
 
 func (p *presence) of(id string) (present, bool) {

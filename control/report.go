@@ -2,59 +2,20 @@ package control
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/json"
-	"fmt"
-	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/probe"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
-// presenceWriteEvery bounds how often a quiet agent's presence is written.
-const presenceWriteEvery = 10 * time.Minute
-
-// Connect admits an agent's stream. Its boot counter must be higher than that
-// of every stream before: an equal or lower one is a clone of the agent's
-// state on another host, or an old copy of it.
-//
-// leave must be called when the stream ends.
-func (c *Control) Connect(ctx context.Context, caller Caller, hello *api.Hello) (leave func(), err error) {
-	if err := authorize(caller, "agent.connect"); err != nil {
-		return nil, err
-	}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
-		agent, err := activeAgent(ctx, tx, caller.ID)
-		if err != nil {
-			return err
-		}
-		if hello.Boot <= agent.Boot {
-			return fault.New(fault.Conflict, "agent %s connects with boot counter %d, it had %d already: its state runs twice, or an old copy of it was restored",
-				caller.ID, hello.Boot, agent.Boot).
-				WithRemedy("stop the copy; then rotunda agent rejoin %s", caller.ID)
-		}
-		return tx.SetAgentBoot(ctx, caller.ID, agent.Boot, hello.Boot, facts(hello.Facts))
-	})
-	if fault.CodeOf(err) == fault.Conflict {
-		return nil, c.refused(ctx, caller, "agent.connect", "Agent/"+caller.ID, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	c.presence.join(caller.ID, hello.Boot)
-	c.watchers.wakeAgents(caller.ID)
-	return func() {
-		c.presence.leave(caller.ID, hello.Boot)
-		c.watchers.wakeAgents()
-	}, nil
-}
+// maxPlacementReport bounds what an agent may say of one placement, evidence
+// included.
+const maxPlacementReport = 128 << 10
 
 // Report takes what an agent observes. Facts of placements are stored with
 // their evidence; what only says "still here" stays in memory.
@@ -62,110 +23,228 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 	if err := authorize(caller, "agent.report"); err != nil {
 		return err
 	}
+	if err := checkReport(report); err != nil {
+		return err
+	}
 	c.notePresence(caller, report)
 	if len(report.Placements) == 0 {
 		return c.writePresence(ctx, caller)
 	}
-	failed := false
+	var news []news
 	err := c.db.Write(ctx, func(tx *store.Tx) error {
-		failed = false
+		news = nil
+		if _, err := activeAgent(ctx, tx, caller); err != nil {
+			return err
+		}
 		for _, placement := range report.Placements {
-			news, err := c.storeReport(ctx, tx, caller, placement)
+			one, err := c.storeReport(ctx, tx, caller, placement)
 			if err != nil {
 				return err
 			}
-			failed = failed || news
+			news = append(news, one)
 		}
 		return tx.SetAgentSeen(ctx, caller.ID)
 	})
-	if failed { // or healed: the breaker of other agents' placements moves
+	if code := fault.CodeOf(err); err != nil && code != fault.Internal && code != fault.Unavailable {
+		return c.refused(ctx, caller, "agent.report", "Agent/"+caller.ID, err)
+	}
+	if err != nil {
+		return err
+	}
+	c.spread(news)
+	return nil
+}
+
+// checkReport refuses what is out of proportion before anything is written.
+func checkReport(report *api.AgentReport) error {
+	seen := make(map[string]bool, len(report.Placements))
+	for _, placement := range report.Placements {
+		switch {
+		case placement == nil || placement.PlacementId == "":
+			return fault.New(fault.Invalid, "the report of a placement does not say which one")
+		case seen[placement.PlacementId]:
+			return fault.New(fault.Invalid, "placement %s is reported twice in one message", printable(placement.PlacementId))
+		case proto.Size(placement) > maxPlacementReport:
+			return fault.New(fault.Invalid, "the report of placement %s has %d bytes, at most %d may be", printable(placement.PlacementId), proto.Size(placement), maxPlacementReport)
+		}
+		seen[placement.PlacementId] = true
+	}
+	return nil
+}
+
+// news is what one placement's report changed.
+type news struct {
+	placement       store.Placement
+	before, after   *api.PlacementReport
+	failed, rotated bool
+}
+
+// breakerMoved says whether the placements of other agents may be held now, or
+// may go on.
+func (n news) breakerMoved() bool {
+	return n.failed || (n.before.GetFailure() == nil) != (n.after.GetFailure() == nil)
+}
+
+// spread counts what was stored and wakes those whom it concerns.
+func (c *Control) spread(all []news) {
+	everybody := false
+	for _, n := range all {
+		c.figures.count(n)
+		everybody = everybody || n.breakerMoved()
+	}
+	if everybody {
 		c.watchers.wakeEverybody()
 	} else {
 		c.watchers.wakeAgents()
 	}
-	return err
 }
 
-func (c *Control) notePresence(caller Caller, report *api.AgentReport) {
-	var offset time.Duration
-	if report.AgentTime != nil {
-		offset = report.AgentTime.AsTime().Sub(c.now())
+// storeReport stores one placement's facts, as far as the store and the
+// evidence bear them out.
+func (c *Control) storeReport(ctx context.Context, tx *store.Tx, caller Caller, claimed *api.PlacementReport) (news, error) {
+	n := news{}
+	var err error
+	if n.placement, err = tx.Placement(ctx, claimed.PlacementId); err != nil {
+		return n, err
 	}
-	before, _ := c.presence.of(caller.ID)
-	c.presence.note(caller.ID, offset, report.Alarm)
-	if report.Alarm != "" && report.Alarm != before.alarm {
-		c.log.Warn("agent raises an alarm", "agent", caller.ID, "alarm", report.Alarm)
+	if n.placement.AgentID != caller.ID {
+		return n, fault.New(fault.Forbidden, "placement %s is not of agent %s", n.placement.ID, caller.ID)
 	}
-}
-
-func (c *Control) writePresence(ctx context.Context, caller Caller) error {
-	var seen time.Time
-	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		agent, err := tx.Agent(ctx, caller.ID)
-		seen = agent.SeenAt
-		return err
-	})
-	if err != nil || c.now().Sub(seen) < presenceWriteEvery {
-		return err
+	if n.before, err = storedReport(n.placement); err != nil {
+		return n, err
 	}
-	return c.db.Write(ctx, func(tx *store.Tx) error { return tx.SetAgentSeen(ctx, caller.ID) })
-}
-
-// storeReport stores one placement's facts. It returns whether the breaker of
-// the intent may have moved.
-func (c *Control) storeReport(ctx context.Context, tx *store.Tx, caller Caller, report *api.PlacementReport) (bool, error) {
-	placement, err := tx.Placement(ctx, report.PlacementId)
+	digest := evidenceDigest(claimed.Evidence)
+	if n.after, err = c.believe(ctx, tx, caller, n.placement, claimed); err != nil {
+		return n, fault.Wrap(fault.CodeOf(err), err, "report of placement %s", n.placement.ID)
+	}
+	if err := storeAdoption(ctx, tx, n.before, n.after, digest); err != nil {
+		return n, err
+	}
+	raw, err := proto.Marshal(n.after)
 	if err != nil {
-		return false, err
+		return n, err
 	}
-	if placement.AgentID != caller.ID {
-		return false, fault.New(fault.Forbidden, "placement %s is not of agent %s", placement.ID, caller.ID)
+	if err := tx.SetPlacementReport(ctx, n.placement.ID, raw, n.after.Generation, n.after.LastGeneration, n.after.NotAfter.AsTime()); err != nil {
+		return n, err
 	}
-	before, err := storedReport(placement)
-	if err != nil {
-		return false, err
+	failure := n.after.GetFailure()
+	n.failed = failure != nil && !proto.Equal(failure, n.before.GetFailure())
+	n.rotated = !n.failed && n.after.Revision != n.before.GetRevision() && n.after.Level > api.Level_LEVEL_UNSPECIFIED
+	return n, auditReport(ctx, tx, caller, n, digest)
+}
+
+// believe is the part of a claim that the store and the evidence bear out: a
+// generation in use was issued here, and is what its record says; "proven"
+// needs evidence of a handshake that showed this very certificate. The
+// evidence goes to its own table.
+func (c *Control) believe(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, claimed *api.PlacementReport) (*api.PlacementReport, error) {
+	believed := proto.CloneOf(claimed)
+	believed.Evidence, believed.Reason = nil, short(claimed.Reason)
+	if believed.Failure != nil {
+		believed.Failure.Step, believed.Failure.Reason = short(believed.Failure.Step), short(believed.Failure.Reason)
 	}
-	digest := ""
-	if report.Evidence != nil {
-		if digest, err = c.storeEvidence(ctx, tx, caller, report); err != nil {
-			return false, err
+	var seen *probe.Observation
+	if claimed.Evidence != nil {
+		observation, err := readEvidence(ctx, tx, caller, claimed.Evidence)
+		if err != nil {
+			return nil, fault.Wrap(fault.CodeOf(err), err, "evidence")
 		}
+		if err := storeEvidence(ctx, tx, caller, placement.ID, claimed.Evidence, observation); err != nil {
+			return nil, err
+		}
+		seen = &observation
 	}
-	if err := c.storeAdoption(ctx, tx, report, digest); err != nil {
-		return false, err
+	if err := checkGenerations(ctx, tx, placement, believed); err != nil {
+		return nil, err
 	}
-	raw, err := proto.Marshal(report)
+	believed.Serial, believed.NotAfter = "", nil
+	proven := seen != nil && seen.Outcome == probe.Served
+	if believed.Generation > 0 {
+		leaf, err := issuedLeaf(ctx, tx, placement.ID, claimed)
+		if err != nil {
+			return nil, err
+		}
+		believed.Serial, believed.NotAfter = leaf.Serial.String(), timestamppb.New(leaf.NotAfter)
+		proven = shows(seen, leaf)
+	}
+	if !proven {
+		believed.Level = min(believed.Level, api.Level_LEVEL_LOADED)
+	}
+	return believed, nil
+}
+
+// issuedLeaf is the record of the generation that is said to be in use.
+func issuedLeaf(ctx context.Context, tx *store.Tx, placementID string, claimed *api.PlacementReport) (store.Certificate, error) {
+	leaf, err := tx.PlacementCertificate(ctx, placementID, claimed.Generation)
+	switch {
+	case err != nil && fault.CodeOf(err) == fault.NotFound:
+		return leaf, fault.New(fault.Conflict, "generation %d is said to be in use, and was never issued here", claimed.Generation)
+	case err == nil && claimed.Serial != "" && claimed.Serial != leaf.Serial.String():
+		return leaf, fault.New(fault.Conflict, "generation %d is said to have serial %s, it was issued with %s", claimed.Generation, printable(claimed.Serial), leaf.Serial)
+	}
+	return leaf, err
+}
+
+// checkGenerations keeps an agent from using up the numbers of a placement:
+// the highest one used is what the next rotation has to pass.
+func checkGenerations(ctx context.Context, tx *store.Tx, placement store.Placement, claimed *api.PlacementReport) error {
+	newest, err := newestGeneration(ctx, tx, placement)
 	if err != nil {
-		return false, err
-	}
-	if err := tx.SetPlacementReport(ctx, placement.ID, raw, report.Generation, report.LastGeneration, report.NotAfter.AsTime()); err != nil {
-		return false, err
-	}
-	return moved(before, report), c.auditReport(ctx, tx, caller, placement, before, report, digest)
-}
-
-func moved(before, after *api.PlacementReport) bool {
-	return (before.GetFailure() == nil) != (after.GetFailure() == nil)
-}
-
-// auditReport enters what changed for good: a rotation that was committed, one
-// that failed, a placement restored.
-func (c *Control) auditReport(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, before, after *api.PlacementReport, evidence string) error {
-	detail := map[string]any{
-		"intent": placement.Intent, "generation": after.Generation, "revision": after.Revision, "evidence": evidence,
-	}
-	if failure := after.GetFailure(); failure != nil && !proto.Equal(failure, before.GetFailure()) {
-		detail["step"], detail["reason"], detail["restored"] = failure.Step, failure.Reason, failure.Restored
-		detail["failedGeneration"] = failure.Generation
-		_, err := done(ctx, tx, caller, "placement.failed", "Placement/"+placement.ID, detail)
 		return err
 	}
-	if after.Revision != before.GetRevision() && after.Level > api.Level_LEVEL_UNSPECIFIED {
-		detail["level"], detail["serial"] = levelName(after.Level), after.Serial
-		_, err := done(ctx, tx, caller, "placement.rotated", "Placement/"+placement.ID, detail)
-		return err
+	if most := newest + mostSkipped; claimed.LastGeneration > most || claimed.Generation > most {
+		return fault.New(fault.Conflict, "generation %d is too far ahead: the newest is %d", max(claimed.Generation, claimed.LastGeneration), newest)
 	}
 	return nil
+}
+
+func newestGeneration(ctx context.Context, tx *store.Tx, placement store.Placement) (uint64, error) {
+	newest, err := tx.NewestPlacementCertificate(ctx, placement.ID)
+	if err != nil && fault.CodeOf(err) != fault.NotFound {
+		return 0, err
+	}
+	return max(placement.LastGeneration, newest.Generation), nil
+}
+
+// storeAdoption records how far the placement has taken its bundle, when that
+// changed.
+func storeAdoption(ctx context.Context, tx *store.Tx, before, after *api.PlacementReport, evidence string) error {
+	if after.BundleDigest == "" || (after.BundleDigest == before.BundleDigest && after.Level == before.Level) {
+		return nil
+	}
+	digest, err := pki.ParseBundleDigest(after.BundleDigest)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.BundleByDigest(ctx, digest); err != nil {
+		return err
+	}
+	return tx.PutAdoption(ctx, store.Adoption{
+		PlacementID: after.PlacementId, BundleDigest: after.BundleDigest,
+		Level: levelName(after.Level), Evidence: evidence, At: tx.Now,
+	})
+}
+
+// auditReport enters what changed for good: a rotation that was committed, or
+// one that failed.
+func auditReport(ctx context.Context, tx *store.Tx, caller Caller, n news, evidence string) error {
+	detail := map[string]any{
+		"intent": n.placement.Intent, "generation": n.after.Generation, "revision": n.after.Revision, "evidence": evidence,
+	}
+	verb := "placement.rotated"
+	switch {
+	case n.failed:
+		failure := n.after.Failure
+		verb = "placement.failed"
+		detail["step"], detail["reason"], detail["restored"] = failure.Step, failure.Reason, failure.Restored
+		detail["failedGeneration"] = failure.Generation
+	case n.rotated:
+		detail["level"], detail["serial"] = levelName(n.after.Level), n.after.Serial
+	default:
+		return nil
+	}
+	_, err := done(ctx, tx, caller, verb, "Placement/"+n.placement.ID, detail)
+	return err
 }
 
 func levelName(level api.Level) string {
@@ -175,66 +254,4 @@ func levelName(level api.Level) string {
 		}
 	}
 	return ""
-}
-
-// storeEvidence keeps one observation, exact bytes, if the agent's certificate
-// vouches for it.
-func (c *Control) storeEvidence(ctx context.Context, tx *store.Tx, caller Caller, report *api.PlacementReport) (string, error) {
-	evidence := report.Evidence
-	digest := fmt.Sprintf("%x", sha256.Sum256(evidence.Statement))
-	if err := vouched(ctx, tx, caller.ID, evidence); err != nil {
-		return "", fault.Wrap(fault.Invalid, err, "evidence of placement %s", report.PlacementId)
-	}
-	var statement struct {
-		Kind    string    `json:"kind"`
-		Verdict string    `json:"verdict"`
-		Time    time.Time `json:"time"`
-	}
-	if err := json.Unmarshal(evidence.Statement, &statement); err != nil {
-		return "", fault.Wrap(fault.Invalid, err, "evidence of placement %s is not JSON", report.PlacementId)
-	}
-	return digest, tx.PutEvidence(ctx, store.Evidence{
-		Digest: digest, PlacementID: report.PlacementId, Observer: caller.ID, Kind: statement.Kind,
-		Verdict: statement.Verdict, Statement: evidence.Statement, Signature: evidence.Signature, At: statement.Time,
-	})
-}
-
-// vouched checks that one of the agent's own keys signed the evidence: the
-// newest, or one before it where a renewal overtook the report.
-func vouched(ctx context.Context, tx *store.Tx, agentID string, evidence *api.Evidence) error {
-	identities, err := tx.AgentIdentities(ctx, agentID)
-	if err != nil {
-		return err
-	}
-	for _, identity := range identities {
-		certificate, err := x509.ParseCertificate(identity.DER)
-		if err != nil {
-			return err
-		}
-		if identity.RevokedAt.IsZero() && signedBy(certificate.PublicKey, evidence) {
-			return nil
-		}
-	}
-	return fault.New(fault.Invalid, "the signature is by none of the agent's keys")
-}
-
-func signedBy(public crypto.PublicKey, evidence *api.Evidence) bool {
-	digest := sha256.Sum256(evidence.Statement)
-	switch key := public.(type) {
-	case *ecdsa.PublicKey:
-		return ecdsa.VerifyASN1(key, digest[:], evidence.Signature)
-	case ed25519.PublicKey:
-		return ed25519.Verify(key, evidence.Statement, evidence.Signature)
-	}
-	return false
-}
-
-func (c *Control) storeAdoption(ctx context.Context, tx *store.Tx, report *api.PlacementReport, evidence string) error {
-	if report.BundleDigest == "" {
-		return nil
-	}
-	return tx.PutAdoption(ctx, store.Adoption{
-		PlacementID: report.PlacementId, BundleDigest: report.BundleDigest,
-		Level: levelName(report.Level), Evidence: evidence, At: tx.Now,
-	})
 }

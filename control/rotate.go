@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/store"
@@ -20,7 +22,7 @@ func (c *Control) Rotate(ctx context.Context, caller Caller, req *api.RotateRequ
 	}
 	response := &api.RotateResponse{}
 	body := func(tx *store.Tx) error {
-		*response = api.RotateResponse{}
+		proto.Reset(response)
 		placements, err := rotated(ctx, tx, req)
 		if err != nil {
 			return err
@@ -77,11 +79,13 @@ func rotateObject(req *api.RotateRequest) string {
 	return "Intents"
 }
 
-// rotated lists the placements that a request means: live ones that hold
-// certificates.
+// rotated lists the live placements that a request means.
 func rotated(ctx context.Context, tx *store.Tx, req *api.RotateRequest) ([]store.Placement, error) {
 	if req.Placement != "" {
 		placement, err := tx.Placement(ctx, req.Placement)
+		if err == nil && placement.Orphan {
+			err = fault.New(fault.Conflict, "placement %s: no intent wants it any more", placement.ID)
+		}
 		return []store.Placement{placement}, err
 	}
 	all, err := tx.Placements(ctx)
@@ -102,12 +106,8 @@ func rotated(ctx context.Context, tx *store.Tx, req *api.RotateRequest) ([]store
 }
 
 func (c *Control) rotateOne(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, req *api.RotateRequest) error {
-	through := placement.LastGeneration
-	newest, err := tx.NewestPlacementCertificate(ctx, placement.ID)
-	switch {
-	case err == nil:
-		through = max(through, newest.Generation)
-	case fault.CodeOf(err) != fault.NotFound:
+	through, err := newestGeneration(ctx, tx, placement)
+	if err != nil {
 		return err
 	}
 	if err := tx.SetPlacementRotation(ctx, placement.ID, through, req.NewKey); err != nil {

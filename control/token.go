@@ -37,6 +37,10 @@ func (c *Control) CreateToken(ctx context.Context, caller Caller, req *api.Creat
 	if err := fleet.CheckLabels(req.Labels); err != nil {
 		return nil, err
 	}
+	if req.RejoinAgentId != "" && len(req.Labels) > 0 {
+		return nil, fault.New(fault.Invalid, "a token that gives agent %s its identity back carries the labels that it has, and no others", printable(req.RejoinAgentId)).
+			WithRemedy("change them with: rotunda agent label")
+	}
 	secret := make([]byte, 24)
 	rand.Read(secret)
 	token := store.Token{
@@ -101,7 +105,11 @@ func (c *Control) tokenText(id string, secret []byte) string {
 		pki.FingerprintOf(c.root.Raw), base64.RawURLEncoding.EncodeToString([]byte(c.logKey)), c.domain.Name())
 }
 
-// ListTokens shows all tokens that are open or were used in the last days.
+// tokenShownFor is how long a token is listed after its time is over.
+const tokenShownFor = 7 * 24 * time.Hour
+
+// ListTokens shows the tokens that are open, and what became of the others for
+// some days.
 func (c *Control) ListTokens(ctx context.Context, caller Caller, _ *api.ListTokensRequest) (*api.ListTokensResponse, error) {
 	if err := authorize(caller, "list"); err != nil {
 		return nil, err
@@ -110,6 +118,9 @@ func (c *Control) ListTokens(ctx context.Context, caller Caller, _ *api.ListToke
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		tokens, err := tx.Tokens(ctx)
 		for _, token := range tokens {
+			if tx.Now.Sub(token.ExpiresAt) > tokenShownFor {
+				continue
+			}
 			response.Tokens = append(response.Tokens, &api.TokenInfo{
 				Id: token.ID, Labels: token.Labels, ExpiresAt: timestamppb.New(token.ExpiresAt),
 				UsedAt: stamp(token.UsedAt), AgentId: token.AgentID, State: string(tokenState(token, tx.Now)),

@@ -20,7 +20,8 @@ type world struct {
 }
 
 // worldAt returns the world as tx sees it. It is compiled once for each state
-// of the documents.
+// of the documents. What a Write sees is not kept: a neighbour's documents may
+// be rolled back yet, and others take the number of their state.
 func (c *Control) worldAt(ctx context.Context, tx *store.Tx) (*world, error) {
 	state, err := tx.DocumentState(ctx)
 	if err != nil {
@@ -37,8 +38,20 @@ func (c *Control) worldAt(ctx context.Context, tx *store.Tx) (*world, error) {
 	if fleet.HasErrors(findings) {
 		return nil, fault.New(fault.Internal, "stored documents do not compile: %s", findings[0].Message)
 	}
-	c.world.Store(w)
+	if tx.Committed() {
+		c.keepWorld(w)
+	}
 	return w, nil
+}
+
+// keepWorld puts a world in the place of an older one.
+func (c *Control) keepWorld(w *world) {
+	for {
+		kept := c.world.Load()
+		if (kept != nil && kept.state >= w.state) || c.world.CompareAndSwap(kept, w) {
+			return
+		}
+	}
 }
 
 func storedSet(ctx context.Context, tx *store.Tx) (fleet.Set, error) {

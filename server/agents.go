@@ -20,19 +20,24 @@ import (
 // Limits on what agents send, and how soon a dead one is noticed.
 const (
 	maxAgentMessage = 8 << 20
+	maxAgentCalls   = 256 // under way on one connection
+	handshakeWithin = 10 * time.Second
 	pingAfter       = 30 * time.Second
 	pingTimeout     = 10 * time.Second
 	shortestPing    = 5 * time.Second
 )
 
-var errStopping = errors.New("the server is stopping")
+var (
+	errStopping = fault.New(fault.Unavailable, "the server is stopping").WithRemedy("connect again, or to another server")
+	errReplaced = fault.New(fault.Unavailable, "a newer stream of this agent took the place of this one")
+)
 
 // agentServer serves agents over gRPC. A client certificate is asked for and
 // verified when given; all calls but Enrol refuse a caller without one.
 func (s *Server) agentServer() *grpc.Server {
 	server := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(s.identity.tls(tls.VerifyClientCertIfGiven, "h2"))),
-		grpc.MaxRecvMsgSize(maxAgentMessage),
+		grpc.MaxRecvMsgSize(maxAgentMessage), grpc.MaxConcurrentStreams(maxAgentCalls), grpc.ConnectionTimeout(handshakeWithin),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: shortestPing, PermitWithoutStream: true}),
 		grpc.WriteBufferSize(8<<10), grpc.ReadBufferSize(8<<10), grpc.SharedWriteBuffer(true),
@@ -48,7 +53,11 @@ func (s *Server) unary(ctx context.Context, request any, info *grpc.UnaryServerI
 	if err != nil {
 		return nil, grpcError(s.log, info.FullMethod, err)
 	}
-	response, err := handle(withCaller(ctx, caller), request)
+	var response any
+	err = guarded(func() (err error) {
+		response, err = handle(withCaller(ctx, caller), request)
+		return err
+	})
 	return response, grpcError(s.log, info.FullMethod, err)
 }
 
@@ -57,7 +66,9 @@ func (s *Server) stream(service any, stream grpc.ServerStream, info *grpc.Stream
 	if err != nil {
 		return grpcError(s.log, info.FullMethod, err)
 	}
-	err = handle(service, &calledStream{stream, withCaller(stream.Context(), caller)})
+	err = guarded(func() error {
+		return handle(service, &calledStream{stream, withCaller(stream.Context(), caller)})
+	})
 	return grpcError(s.log, info.FullMethod, err)
 }
 
@@ -106,17 +117,21 @@ func (a *agents) Sync(stream grpc.BidiStreamingServer[api.AgentReport, api.Desir
 	if first.Hello == nil {
 		return fault.New(fault.Invalid, "the first report of a stream must carry a hello")
 	}
-	leave, err := a.control.Connect(stream.Context(), caller, first.Hello)
+	connection, err := a.control.Connect(stream.Context(), caller, first.Hello)
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer connection.Leave()
 	wake, stop := a.control.WatchAgent(caller.ID)
 	defer stop()
 
-	reports := make(chan error, 1)
-	go func() { reports <- a.receive(stream, caller, first) }()
-	return a.send(stream, caller, wake, reports)
+	// gRPC ends Recv only when this handler has returned, so nobody waits for
+	// this goroutine: it outlives the handler by an instant.
+	received := make(chan error, 1)
+	go func() {
+		received <- guarded(func() error { return a.receive(stream, caller, first) })
+	}()
+	return a.send(stream, caller, wake, received, connection.Replaced)
 }
 
 // receive takes reports until the agent ends its half, which is no error.
@@ -135,8 +150,9 @@ func (a *agents) receive(stream grpc.BidiStreamingServer[api.AgentReport, api.De
 }
 
 // send sends the desired state at once and whenever it has changed, until the
-// receiving half ends, the agent is retired or the server stops.
-func (a *agents) send(stream grpc.BidiStreamingServer[api.AgentReport, api.DesiredState], caller control.Caller, wake <-chan struct{}, received <-chan error) error {
+// receiving half ends, a newer stream replaces this one, the agent is retired or
+// the server stops.
+func (a *agents) send(stream grpc.BidiStreamingServer[api.AgentReport, api.DesiredState], caller control.Caller, wake <-chan struct{}, received <-chan error, replaced <-chan struct{}) error {
 	ticker := time.NewTicker(lookAgainAfter)
 	defer ticker.Stop()
 	var last *api.DesiredState
@@ -158,8 +174,10 @@ func (a *agents) send(stream grpc.BidiStreamingServer[api.AgentReport, api.Desir
 			return err
 		case <-stream.Context().Done():
 			return stream.Context().Err()
+		case <-replaced:
+			return errReplaced
 		case <-a.streams.Done():
-			return fault.Wrap(fault.Unavailable, errStopping, "sync")
+			return errStopping
 		}
 	}
 }

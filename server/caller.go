@@ -32,9 +32,8 @@ func callerOf(ctx context.Context) control.Caller {
 	return caller
 }
 
-// grpcCaller is the agent behind a gRPC call, by the record of its
-// certificate, and that certificate. Without one it is anonymous, which opens
-// enrolment only.
+// grpcCaller is who is behind a gRPC call, by the record of its certificate.
+// Without one it is anonymous, which opens enrolment only.
 func (s *Server) grpcCaller(ctx context.Context) (control.Caller, error) {
 	from, ok := peer.FromContext(ctx)
 	if !ok {
@@ -56,12 +55,12 @@ func (s *Server) byCertificate(next http.Handler) http.Handler {
 			cert = r.TLS.PeerCertificates[0]
 		}
 		if cert == nil {
-			refuse(w, r, fault.New(fault.Forbidden, "no client certificate"))
+			s.refuse(w, r, fault.New(fault.Forbidden, "no client certificate"))
 			return
 		}
 		caller, err := s.control.Identify(r.Context(), cert, r.RemoteAddr)
 		if err != nil {
-			refuse(w, r, err)
+			s.refuse(w, r, err)
 			return
 		}
 		next.ServeHTTP(w, r.WithContext(withCaller(r.Context(), caller)))
@@ -74,7 +73,11 @@ type peerKey struct{}
 
 // peerContext notes the uid behind a connection of the admin socket.
 func peerContext(ctx context.Context, conn net.Conn) context.Context {
-	raw, err := conn.(*net.UnixConn).SyscallConn()
+	local, ok := conn.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := local.SyscallConn()
 	if err != nil {
 		return ctx
 	}
@@ -93,11 +96,17 @@ func peerContext(ctx context.Context, conn net.Conn) context.Context {
 func (s *Server) byUID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		uid, known := r.Context().Value(peerKey{}).(int)
-		if !known || (uid != 0 && uid != os.Getuid()) {
-			refuse(w, r, fault.New(fault.Forbidden, "uid %d may not use the admin socket: only root and the server's own user may", uid))
+		if !known {
+			s.refuse(w, r, fault.New(fault.Forbidden, "the admin socket can't tell which user calls"))
+			return
+		}
+		if !mayUseSocket(uid) {
+			s.refuse(w, r, fault.New(fault.Forbidden, "uid %d may not use the admin socket: only root and the server's own user may", uid))
 			return
 		}
 		caller := control.Caller{Kind: control.Socket, UID: &uid, Address: s.config.AdminSocket}
 		next.ServeHTTP(w, r.WithContext(withCaller(r.Context(), caller)))
 	})
 }
+
+func mayUseSocket(uid int) bool { return uid == 0 || uid == os.Geteuid() }

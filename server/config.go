@@ -17,6 +17,8 @@ import (
 // Config is rotunda.yaml: the settings of the server's process. All else is a
 // document.
 type Config struct {
+	// The trust domain that the store must be of. Empty: whichever it is of.
+	TrustDomain string `yaml:"trustDomain"`
 	// Where the server listens. An empty address: not at all.
 	Listen Listen `yaml:"listen"`
 	// A unix socket for operators on this machine: uid 0 and the server's own

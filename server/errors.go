@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 
 	"connectrpc.com/connect"
 	"google.golang.org/grpc/codes"
@@ -24,8 +25,7 @@ var wire = map[fault.Code]connect.Code{
 	fault.Internal:    connect.CodeInternal,
 }
 
-// public is what a caller may know of an error: the code, and the text but for
-// internal ones.
+// public is what a caller may know of an error.
 func public(err error) (connect.Code, string) {
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -33,11 +33,7 @@ func public(err error) (connect.Code, string) {
 	case errors.Is(err, context.DeadlineExceeded):
 		return connect.CodeDeadlineExceeded, "deadline exceeded"
 	}
-	code := fault.CodeOf(err)
-	if code == fault.Internal {
-		return wire[code], "internal error; the server's log has it"
-	}
-	return wire[code], err.Error()
+	return wire[fault.CodeOf(err)], fault.Public(err)
 }
 
 // connectError puts err on the operators' wire and internal ones in the log.
@@ -60,19 +56,49 @@ func grpcError(log *slog.Logger, procedure string, err error) error {
 	return status.Error(codes.Code(code), text)
 }
 
+// note puts into the log what the caller is not told, or can't mend.
 func note(log *slog.Logger, procedure string, err error) {
-	if fault.CodeOf(err) == fault.Internal && !errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, errStopping) || errors.Is(err, errReplaced) {
+		return
+	}
+	switch fault.CodeOf(err) {
+	case fault.Internal:
 		log.Error("call failed", "procedure", procedure, "error", err)
+	case fault.Unavailable:
+		log.Warn("call failed", "procedure", procedure, "error", err)
 	}
 }
 
+// guarded makes a panic an internal error: one call's defect does not end the
+// calls of all others.
+func guarded(call func() error) (err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = panicked(reason)
+		}
+	}()
+	return call()
+}
+
+func panicked(reason any) error {
+	return fault.New(fault.Internal, "panic: %v\n%s", reason, debug.Stack())
+}
+
 // refuse answers a request that no verb may see.
-func refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	note(s.log, r.URL.Path, err)
 	code, text := public(err)
 	writer := connect.NewErrorWriter()
 	if writer.IsSupported(r) {
 		_ = writer.Write(w, r, connect.NewError(code, errors.New(text)))
 		return
 	}
-	http.Error(w, text, http.StatusForbidden)
+	status := http.StatusInternalServerError
+	switch code {
+	case connect.CodePermissionDenied:
+		status = http.StatusForbidden
+	case connect.CodeUnavailable:
+		status = http.StatusServiceUnavailable
+	}
+	http.Error(w, text, status)
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -19,24 +20,30 @@ func (s *Server) metricsServer() *http.Server {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		fleetCollector{s.control},
+		fleetCollector{s.control, s.log},
 	)
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	// What the store can't tell now does not hide what the process knows.
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 	s.handleHealth(mux)
 	return plainServer(mux, s.log)
 }
 
 // fleetCollector reads the figures of the fleet when they are asked for.
-type fleetCollector struct{ control *control.Control }
+type fleetCollector struct {
+	control *control.Control
+	log     *slog.Logger
+}
 
 var (
 	issuedDesc  = describe("certificates_issued_total", "Certificates issued for placements since the process began.")
 	refusedDesc = describe("certificates_refused_total", "Requests for certificates that were refused since the process began.")
 	rotatedDesc = describe("rotations_total", "Rotations that agents reported as committed since the process began.")
 	failedDesc  = describe("rotations_failed_total", "Rotations that agents reported as failed since the process began.")
+	tookDesc    = describe("rotation_seconds", "From request to proof, of rotations that were proven since the process began.")
 	streamsDesc = describe("agent_streams", "Agents connected to this server.")
 	stateDesc   = describe("placements", "Placements by what they last reported.", "state")
+	levelDesc   = describe("placements_shown", "Placements by the highest level shown of what is in use.", "level")
 	expiryDesc  = describe("next_expiry_timestamp_seconds", "When the first certificate in use expires.")
 	offsetDesc  = describe("agent_clock_offset_seconds", "A connected agent's clock less the server's.", "agent")
 )
@@ -47,7 +54,11 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (f fleetCollector) Describe(descs chan<- *prometheus.Desc) {
-	prometheus.DescribeByCollect(f, descs)
+	for _, desc := range []*prometheus.Desc{
+		issuedDesc, refusedDesc, rotatedDesc, failedDesc, tookDesc, streamsDesc, stateDesc, levelDesc, expiryDesc, offsetDesc,
+	} {
+		descs <- desc
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -56,8 +67,7 @@ func (f fleetCollector) Collect(metrics chan<- prometheus.Metric) {
 	defer cancel()
 	figures, err := f.control.Figures(ctx)
 	if err != nil {
-		metrics <- prometheus.NewInvalidMetric(stateDesc, err)
-		return
+		f.log.Error("count the placements for metrics", "error", err)
 	}
 	counter := func(desc *prometheus.Desc, value uint64) {
 		metrics <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value))
@@ -70,15 +80,39 @@ func (f fleetCollector) Collect(metrics chan<- prometheus.Metric) {
 	counter(rotatedDesc, figures.Rotated)
 	counter(failedDesc, figures.Failed)
 	gauge(streamsDesc, float64(figures.Streams))
-	for state, n := range figures.ByState {
+	metrics <- prometheus.MustNewConstHistogram(tookDesc, figures.Took.Count, figures.Took.Sum.Seconds(), seconds(figures.Took.Buckets))
+	for state, n := range figures.Fleet.ByState {
 		gauge(stateDesc, float64(n), stateLabel(state))
 	}
-	if !figures.NextExpiry.IsZero() {
-		gauge(expiryDesc, float64(figures.NextExpiry.UnixMilli())/1000)
+	for level, n := range figures.Fleet.ByLevel {
+		gauge(levelDesc, float64(n), levelLabel(level))
+	}
+	if !figures.Fleet.NextExpiry.IsZero() {
+		gauge(expiryDesc, float64(figures.Fleet.NextExpiry.UnixMilli())/1000)
 	}
 	for agent, offset := range figures.ClockOffsets {
 		gauge(offsetDesc, offset.Seconds(), agent)
 	}
+}
+
+func seconds(buckets map[time.Duration]uint64) map[float64]uint64 {
+	out := make(map[float64]uint64, len(buckets))
+	for bound, n := range buckets {
+		out[bound.Seconds()] = n
+	}
+	return out
+}
+
+func levelLabel(level api.Level) string {
+	switch level {
+	case api.Level_LEVEL_DELIVERED:
+		return "delivered"
+	case api.Level_LEVEL_LOADED:
+		return "loaded"
+	case api.Level_LEVEL_PROVEN:
+		return "proven"
+	}
+	return "nothing"
 }
 
 func stateLabel(state api.State) string {

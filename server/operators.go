@@ -37,13 +37,17 @@ func (s *Server) socketServer() *http.Server {
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Handler: s.byUID(s.operatorHandler()), ConnContext: peerContext, Protocols: protocols,
-		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ErrorLog: quiet(s.log),
 	}
 }
 
 func (s *Server) operatorHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(apiconnect.NewOperatorServiceHandler(&operators{s}, connect.WithReadMaxBytes(maxOperatorRequest)))
+	mux.Handle(apiconnect.NewOperatorServiceHandler(&operators{s},
+		connect.WithReadMaxBytes(maxOperatorRequest),
+		connect.WithRecover(func(_ context.Context, spec connect.Spec, _ http.Header, reason any) error {
+			return connectError(s.log, spec.Procedure, panicked(reason))
+		})))
 	return mux
 }
 

@@ -62,8 +62,9 @@ func (s *Server) handleHealth(mux *http.ServeMux) {
 }
 
 func (s *Server) getCRL(w http.ResponseWriter, r *http.Request) {
-	shard, err := strconv.Atoi(strings.TrimSuffix(r.PathValue("shard"), ".crl"))
-	if err != nil {
+	number, ok := strings.CutSuffix(r.PathValue("shard"), ".crl")
+	shard, err := strconv.Atoi(number)
+	if !ok || err != nil {
 		http.NotFound(w, r)
 		return
 	}
@@ -72,7 +73,12 @@ func (s *Server) getCRL(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) getIssuer(w http.ResponseWriter, r *http.Request) {
-	der, err := s.control.AuthorityCertificate(r.Context(), strings.TrimSuffix(r.PathValue("file"), ".crt"))
+	id, ok := strings.CutSuffix(r.PathValue("file"), ".crt")
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	der, err := s.control.AuthorityCertificate(r.Context(), id)
 	s.reply(w, r, "application/pkix-cert", der, err)
 }
 
@@ -96,15 +102,16 @@ func (s *Server) getTile(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) reply(w http.ResponseWriter, r *http.Request, kind string, content []byte, err error) {
-	switch {
-	case fault.CodeOf(err) == fault.NotFound, fault.CodeOf(err) == fault.Invalid:
-		http.NotFound(w, r)
-	case err != nil:
-		s.log.Error("public request failed", "path", r.URL.Path, "error", err)
-		http.Error(w, "internal error", http.StatusInternalServerError)
-	default:
+	if err == nil {
 		w.Header().Set("Content-Type", kind)
 		w.Write(content)
+		return
+	}
+	switch fault.CodeOf(err) {
+	case fault.NotFound, fault.Invalid:
+		http.NotFound(w, r)
+	default:
+		s.refuse(w, r, err)
 	}
 }
 

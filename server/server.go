@@ -64,6 +64,11 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
+	group.Go(func() error {
+		<-ctx.Done()
+		s.ready.Store(false) // load balancers see it while calls under way finish
+		return nil
+	})
 	for _, one := range services {
 		group.Go(func() error {
 			if err := one.serve(one.listener); err != nil && ctx.Err() == nil {
@@ -83,7 +88,6 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	s.ready.Store(true)
 	ready()
 	err = group.Wait()
-	s.ready.Store(false)
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

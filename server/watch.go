@@ -61,7 +61,7 @@ func (o *operators) watch(ctx context.Context, procedure string, look func() err
 		case <-ctx.Done():
 			return nil
 		case <-o.streams.Done():
-			return connect.NewError(connect.CodeUnavailable, errStopping)
+			return connectError(o.log, procedure, errStopping)
 		}
 	}
 }

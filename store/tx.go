@@ -23,6 +23,10 @@ type Tx struct {
 	failed   error // of the first statement that failed
 }
 
+// Committed says that all that tx shows is committed: it is a Read's. What a
+// Write shows may be rolled back, with a neighbour's work in the same commit.
+func (tx *Tx) Committed() bool { return tx.readOnly }
+
 // session is a connection with its prepared statements, by their text. It
 // belongs to one goroutine at a time.
 type session struct {

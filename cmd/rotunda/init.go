@@ -258,7 +258,7 @@ func (f *founding) found(ctx context.Context, work, state string, order authorit
 		return err
 	}
 	return writeConfig(filepath.Join(work, "rotunda.yaml"), controlplane.Config{
-		Listen: f.listen, AdminSocket: adminSocket(state), PublicURL: f.publicURL, AgentAddress: f.agent,
+		TrustDomain: order.trustDomain.Name(), Listen: f.listen, AdminSocket: adminSocket(state), PublicURL: f.publicURL, AgentAddress: f.agent,
 		Names: f.names, Store: "rotunda.db", KEK: config,
 	})
 }

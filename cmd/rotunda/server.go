@@ -90,7 +90,7 @@ func newServer(ctx context.Context, config controlplane.Config, db *store.DB, lo
 	}
 	c, err := control.Open(ctx, control.Options{
 		DB: db, KEK: kek, PublicURL: config.PublicURL, AgentAddress: config.AgentAddress,
-		Version: version(), Now: time.Now, Log: log,
+		TrustDomain: config.TrustDomain, Version: version(), Now: time.Now, Log: log,
 	})
 	if err != nil {
 		return nil, err

@@ -62,6 +62,23 @@ func (e *Error) WithRemedy(format string, args ...any) *Error {
 	return &copied
 }
 
+// Public is what a caller may read of err. Of an internal failure that is only
+// that there was one. Of an unavailable store or the like it is what and the
+// remedy: the cause is for this server's log. All others speak of what the
+// caller sent.
+func Public(err error) string {
+	e, ok := errors.AsType[*Error](err)
+	switch {
+	case !ok || e.Code == Internal:
+		return "internal error; the server's log has it"
+	case e.Code != Unavailable:
+		return err.Error()
+	case e.Remedy != "":
+		return e.What + " (" + e.Remedy + ")"
+	}
+	return e.What
+}
+
 // CodeOf is the code of the outermost Error in err's chain, or Internal.
 func CodeOf(err error) Code {
 	if e, ok := errors.AsType[*Error](err); ok {

@@ -1,0 +1,83 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// presenceWriteEvery bounds how often a quiet agent's presence is written.
+const presenceWriteEvery = 10 * time.Minute
+
+// Connection is an agent's stream that was admitted.
+type Connection struct {
+	Replaced <-chan struct{} // closed when a newer stream of the agent takes its place
+	Leave    func()          // must be called when the stream ends
+}
+
+// Connect admits an agent's stream. Its boot counter must be higher than that
+// of every stream before: an equal or lower one is a clone of the agent's
+// state on another host, or an old copy of it. The stream before it is ended.
+func (c *Control) Connect(ctx context.Context, caller Caller, hello *api.Hello) (*Connection, error) {
+	if err := authorize(caller, "agent.connect"); err != nil {
+		return nil, err
+	}
+	if hello.GetBoot() > lastBoot {
+		return nil, fault.New(fault.Invalid, "boot counter %d is too great", hello.Boot)
+	}
+	err := c.db.Write(ctx, func(tx *store.Tx) error {
+		agent, err := activeAgent(ctx, tx, caller)
+		if err != nil {
+			return err
+		}
+		if hello.GetBoot() <= agent.Boot {
+			return fault.New(fault.Conflict, "agent %s connects with boot counter %d, it had %d already: its state runs twice, or an old copy of it was restored",
+				caller.ID, hello.GetBoot(), agent.Boot).
+				WithRemedy("stop the copy; then rotunda agent rejoin %s", caller.ID)
+		}
+		return tx.SetAgentBoot(ctx, caller.ID, agent.Boot, hello.Boot, facts(hello.Facts))
+	})
+	if err != nil && fault.CodeOf(err) == fault.Conflict {
+		return nil, c.refused(ctx, caller, "agent.connect", "Agent/"+caller.ID, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	replaced := c.presence.join(caller.ID, hello.Boot)
+	c.watchers.wakeAgents(caller.ID)
+	return &Connection{Replaced: replaced, Leave: func() {
+		c.presence.leave(caller.ID, hello.Boot)
+		c.watchers.wakeAgents()
+	}}, nil
+}
+
+// lastBoot is the greatest boot counter that columns can hold with room to grow:
+// an agent that showed the very last one could never connect again.
+const lastBoot = 1 << 62
+
+func (c *Control) notePresence(caller Caller, report *api.AgentReport) {
+	var offset time.Duration
+	if report.AgentTime != nil {
+		offset = report.AgentTime.AsTime().Sub(c.now())
+	}
+	alarm := short(report.Alarm)
+	if before := c.presence.note(caller.ID, offset, alarm); alarm != "" && alarm != before {
+		c.log.Warn("agent raises an alarm", "agent", caller.ID, "alarm", alarm)
+	}
+}
+
+func (c *Control) writePresence(ctx context.Context, caller Caller) error {
+	var seen time.Time
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		agent, err := activeAgent(ctx, tx, caller)
+		seen = agent.SeenAt
+		return err
+	})
+	if err != nil || c.now().Sub(seen) < presenceWriteEvery {
+		return err
+	}
+	return c.db.Write(ctx, func(tx *store.Tx) error { return tx.SetAgentSeen(ctx, caller.ID) })
+}
