@@ -25,8 +25,14 @@ func runMember(ctx context.Context, arguments []string) error {
 	flags.StringVar(&s.PeerListen, "listen-peers", "", "host:port for peers")
 	flags.StringVar(&s.Cluster, "cluster", "", "NAME=URL,... of all members' peers")
 	control := flags.String("control", "", "path of the socket where it is told to restart")
+	lifeline := lifelineFlag(flags)
 	if err := parse(flags, arguments, 0); err != nil {
 		return err
+	}
+	if *lifeline {
+		var release context.CancelFunc
+		ctx, release = process.WithLifeline(ctx)
+		defer release()
 	}
 	m, err := member.Start(ctx, s)
 	if err != nil {
@@ -42,14 +48,24 @@ func runGreeter(ctx context.Context, arguments []string) error {
 	listen := flags.String("listen", "", "host:port")
 	files := flags.String("files", "", "directory of the placement that it serves")
 	control := flags.String("control", "", "path of the socket where it is told to reload, to lie and to be honest")
+	lifeline := lifelineFlag(flags)
 	if err := parse(flags, arguments, 0); err != nil {
 		return err
+	}
+	if *lifeline {
+		var release context.CancelFunc
+		ctx, release = process.WithLifeline(ctx)
+		defer release()
 	}
 	g, err := greeter.Listen(*listen, *files)
 	if err != nil {
 		return err
 	}
 	return errors.Join(serve(ctx, *control, g.Answer), g.Close())
+}
+
+func lifelineFlag(flags *flag.FlagSet) *bool {
+	return flags.Bool("lifeline", false, "end when standard input ends")
 }
 
 // serve answers words, says that the process is ready, and waits for its end.

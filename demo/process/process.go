@@ -2,8 +2,9 @@
 // id, whatever way the demo itself ends.
 //
 // Every process has a session of its own, so that Ctrl-C reaches the demo
-// alone, and its output goes to a log file. On Linux it dies with the demo
-// even if that is killed.
+// alone, and its output goes to a log file. If the demo is killed, the kernel
+// takes its children along on Linux; those of the demo's own also see their
+// lifeline end, which rotunda exec hands on to them.
 package process
 
 import (
@@ -59,19 +60,32 @@ func (p *Process) end() {
 
 // Family is the processes of one run, and its logs' directory.
 type Family struct {
-	Logs   string
-	Orphan bool // they may outlive this process
+	Logs string
+
+	orphans bool // they may outlive this process
 
 	mu      sync.Mutex
 	members []*Process
 	closed  bool
-	lost    chan *Process
-	lostOne sync.Once
+	// The children's standard input is one end of a pipe, and nobody ever
+	// writes to the other, which is closed when this process is gone.
+	lifeline, held *os.File
+	lost           chan *Process
+	lostOne        sync.Once
 }
 
-// NewFamily makes a family whose logs lie in the directory.
-func NewFamily(logs string) *Family {
-	return &Family{Logs: logs, lost: make(chan *Process, 1)}
+// NewFamily makes a family whose logs lie in the directory. Unless its members
+// are orphans, they are to end with this process.
+func NewFamily(logs string, orphans bool) (*Family, error) {
+	f := &Family{Logs: logs, orphans: orphans, lost: make(chan *Process, 1)}
+	if orphans {
+		return f, nil
+	}
+	var err error
+	if f.lifeline, f.held, err = os.Pipe(); err != nil {
+		return nil, fmt.Errorf("make the lifeline: %w", err)
+	}
+	return f, nil
 }
 
 // Start runs argv as a process called name, which belongs to the family.
@@ -89,7 +103,10 @@ func (f *Family) Start(name string, environment []string, argv ...string) (*Proc
 	command := exec.Command(argv[0], argv[1:]...)
 	command.Env = append(os.Environ(), environment...)
 	command.Stdout, command.Stderr = log, log
-	command.SysProcAttr = attributes(!f.Orphan)
+	command.SysProcAttr = attributes(!f.orphans)
+	if f.lifeline != nil { // a nil *os.File must not become an io.Reader
+		command.Stdin = f.lifeline
+	}
 	if err := command.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
@@ -135,6 +152,10 @@ func (f *Family) End() {
 	f.mu.Unlock()
 	for i := len(members) - 1; i >= 0; i-- {
 		members[i].end()
+	}
+	if f.held != nil {
+		_ = f.held.Close() // only ever held
+		_ = f.lifeline.Close()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,16 +13,38 @@ import (
 )
 
 // role makes this test binary play a child: what it does is in the variable.
-const role = "PROCESS_TEST_ROLE"
+const role, logs = "PROCESS_TEST_ROLE", "PROCESS_TEST_LOGS"
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(role) {
 	case "":
 		os.Exit(m.Run())
 	case "ready":
-		if err := process.Ready(); err != nil {
-			panic(err)
-		}
+		must(process.Ready())
+		select {}
+	case "bound":
+		ctx, release := process.WithLifeline(context.Background())
+		defer release()
+		sign := filepath.Join(os.Getenv(logs), "alive")
+		must(os.WriteFile(sign, nil, 0o600))
+		must(process.Ready())
+		<-ctx.Done()
+		must(os.Remove(sign))
+		os.Exit(7)
+	case "parent":
+		family, err := process.NewFamily(os.Getenv(logs), false)
+		must(err)
+		// Through a shell that stays: what that starts is not bound to this
+		// process by the kernel.
+		_, err = family.StartReady(context.Background(), "grandchild", []string{role + "=bound"}, "sh", "-c", `"$0"; exit`, os.Args[0])
+		must(err)
+		must(process.Ready())
 		select {}
 	case "broken":
 		println("there is something wrong here")
@@ -41,8 +64,17 @@ func self(t *testing.T) string {
 	return path
 }
 
+func newFamily(t *testing.T, orphans bool) *process.Family {
+	t.Helper()
+	family, err := process.NewFamily(t.TempDir(), orphans)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return family
+}
+
 func TestStartsWhatSaysThatItIsReady(t *testing.T) {
-	family := process.NewFamily(t.TempDir())
+	family := newFamily(t, false)
 	defer family.End()
 	p, err := family.StartReady(context.Background(), "child", []string{role + "=ready"}, self(t))
 	if err != nil {
@@ -71,7 +103,7 @@ func TestStartsWhatSaysThatItIsReady(t *testing.T) {
 }
 
 func TestSaysWhyAProcessDidNotBecomeReady(t *testing.T) {
-	family := process.NewFamily(t.TempDir())
+	family := newFamily(t, false)
 	defer family.End()
 	_, err := family.StartReady(context.Background(), "child", []string{role + "=broken"}, self(t))
 	if err == nil {
@@ -85,7 +117,7 @@ func TestSaysWhyAProcessDidNotBecomeReady(t *testing.T) {
 }
 
 func TestReportsTheFirstProcessThatIsLost(t *testing.T) {
-	family := process.NewFamily(t.TempDir())
+	family := newFamily(t, false)
 	defer family.End()
 	if _, err := family.StartReady(context.Background(), "stays", []string{role + "=ready"}, self(t)); err != nil {
 		t.Fatal(err)
@@ -107,5 +139,31 @@ func TestRunHoldsWhatACommandComplainedOf(t *testing.T) {
 	_, err := process.Run(context.Background(), []string{role + "=wordy"}, self(t), "--nonsense")
 	if err == nil || !strings.Contains(err.Error(), "no such flag") || !strings.Contains(err.Error(), filepath.Base(self(t))+" --nonsense") {
 		t.Errorf("the failure reads %v", err)
+	}
+}
+
+// TestKilledParentLeavesNobodyBehind kills a process that has no chance to end
+// its family, one of whom it did not start itself.
+func TestKilledParentLeavesNobodyBehind(t *testing.T) {
+	family, inner := newFamily(t, false), t.TempDir()
+	defer family.End()
+	parent, err := family.StartReady(context.Background(), "parent", []string{role + "=parent", logs + "=" + inner}, self(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := filepath.Join(inner, "alive")
+	time.Sleep(100 * time.Millisecond) // as long as its parent lives, nothing ends it
+	if _, err := os.Stat(sign); err != nil {
+		t.Fatalf("the grandchild is not alive: %v", err)
+	}
+	if err := syscall.Kill(parent.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for _, err := os.Stat(sign); err == nil; _, err = os.Stat(sign) {
+		if time.Now().After(deadline) {
+			t.Fatal("the parent was killed, and the grandchild lives on")
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }

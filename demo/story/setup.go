@@ -174,7 +174,11 @@ func (d *demo) startWith(ctx context.Context, h host, name string, intents []str
 	for _, intent := range intents {
 		command = append(command, d.rotunda.Binary, "exec", "--socket", filepath.Join(h.agent, "agent.sock"), intent, "--")
 	}
-	_, err := d.family.StartReady(ctx, name, nil, append(append(command, d.self), argv...)...)
+	command = append(append(command, d.self), argv...)
+	if !d.settings.Keep {
+		command = append(command, "--lifeline")
+	}
+	_, err := d.family.StartReady(ctx, name, nil, command...)
 	return err
 }
 

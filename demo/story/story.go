@@ -118,9 +118,8 @@ func (d *demo) settle() error {
 	if err := os.Mkdir(logs, 0o700); err != nil {
 		return fmt.Errorf("make a directory for the logs: %w", err)
 	}
-	d.family = process.NewFamily(logs)
-	d.family.Orphan = d.settings.Keep
-	return nil
+	d.family, err = process.NewFamily(logs, d.settings.Keep)
+	return err
 }
 
 // leave ends what was started and removes what was made; or, where it is to be
