@@ -126,7 +126,7 @@ func yamlOf(compact []byte) ([]byte, error) {
 
 func blockStyle(node *yaml.Node) {
 	switch {
-	case node.Kind == yaml.ScalarNode && strings.Contains(node.Value, "\n"):
+	case node.Kind == yaml.ScalarNode && isText(node.Value):
 		node.Style = yaml.LiteralStyle
 	case node.Tag != "!!str" || !needsQuotes(node.Value):
 		node.Style = 0
@@ -136,11 +136,17 @@ func blockStyle(node *yaml.Node) {
 	}
 }
 
+// isText says whether a string is lines that may stand as they are, such as
+// PEM or a condition. Blanks in front and tabs would be taken for indentation.
+func isText(s string) bool {
+	return strings.Contains(s, "\n") && !strings.ContainsAny(s, "\t\r") && strings.TrimLeft(s, " \n") == s
+}
+
 // needsQuotes says whether some reader of YAML, an old one too, would take
 // the bare text for something else: yes, 012, 1:30.
 func needsQuotes(text string) bool {
 	quoted, err := yaml.Marshal(text)
-	return err != nil || quoted[0] == '"' || quoted[0] == '\''
+	return err != nil || strings.ContainsRune("\"'|>", rune(quoted[0]))
 }
 
 func encodeMessage(b *bytes.Buffer, m protoreflect.Message) {
