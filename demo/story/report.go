@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -83,23 +84,22 @@ func milliseconds(d time.Duration) float64 {
 
 // Print writes the report for people.
 func (r *Report) Print(out io.Writer) {
-	var lowest, highest uint64
-	for _, generation := range r.Generations {
-		if generation == 0 {
-			continue // a bundle alone has none
-		}
-		if lowest == 0 || generation < lowest {
-			lowest = generation
-		}
-		highest = max(highest, generation)
-	}
 	fmt.Fprintf(out, `
 requests      %d, of which %d failed
 connections   %d opened; %d reconnects of those that were kept
-rotations     %d at %d placements, now at generations %d to %d
-from request to proof   p50 %.0f ms, worst %.0f ms (%d rotations)
+rotations     %d at %d placements
+took each     p50 %.0f ms, worst %.0f ms, from request to proof (%d were timed)
 caught        %d, of which %d had been activated and were restored
-took          %.1f s
-`, r.Requests, r.Failed, r.Opened, r.Reconnects, r.Rotations, r.Placements, lowest, highest,
+all in all    %.1f s
+
+generations
+`, r.Requests, r.Failed, r.Opened, r.Reconnects, r.Rotations, r.Placements,
 		r.Proof.P50, r.Proof.Worst, r.Proof.Measured, r.Caught, r.Restored, r.Seconds)
+	for _, placement := range slices.Sorted(maps.Keys(r.Generations)) {
+		if generation := r.Generations[placement]; generation > 0 {
+			fmt.Fprintf(out, "  %-22s %d\n", placement, generation)
+		} else {
+			fmt.Fprintf(out, "  %-22s a bundle alone\n", placement)
+		}
+	}
 }
