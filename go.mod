@@ -63,6 +63,7 @@ require (
 	modernc.org/memory v1.12.1 // indirect
 )
 
+// The versions that dependencies ask for can't be had; only their tests use what differs.
 replace golang.org/x/exp => golang.org/x/exp v0.0.0-20250620022241-b7579e27df2b
 
 replace github.com/google/pprof => github.com/google/pprof v0.0.0-20250317173921-a4b03ec1a45e
