@@ -14,9 +14,11 @@ build: ## build bin/rotunda
 	$(GO) build -trimpath -buildvcs=auto -ldflags '$(LDFLAGS)' -o bin/rotunda ./cmd/rotunda
 
 .PHONY: demo
-demo: build ## rotate a real etcd cluster under load; ARGS='--output json' or ARGS=--keep
-	cd demo && $(GO) build -trimpath -o ../bin/demo .
-	./bin/demo run --rotunda bin/rotunda $(ARGS)
+demo: ## rotate a real etcd cluster under load; ARGS='--output json' or ARGS=--keep
+	@echo 'building; the first time etcd takes a few minutes' >&2
+	@$(MAKE) --no-print-directory build >&2
+	@cd demo && $(GO) build -trimpath -o ../bin/demo .
+	@./bin/demo run --rotunda bin/rotunda $(ARGS)
 
 .PHONY: deps
 deps: ## install what the tests need (Debian packages)
