@@ -144,6 +144,22 @@ func TestDeletionKeepsWhatIsReferredTo(t *testing.T) {
 	}
 }
 
+// A policy that allows what placements hold can't be deleted from under them.
+func TestDeletionKeepsWhatPlacementsNeed(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	remove := &api.DeleteDocumentRequest{Kind: "Policy", Name: "names"}
+	h := d.enrolHost(map[string]string{"role": "orders", "host": "a"})
+	_, err := d.DeleteDocument(t.Context(), operator, remove)
+	wantCode(t, err, fault.Conflict)
+	if _, err := d.RetireAgent(t.Context(), operator, &api.RetireAgentRequest{AgentId: h.id}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.DeleteDocument(t.Context(), operator, remove); err != nil {
+		t.Errorf("nobody needs it now: %v", err)
+	}
+}
+
 // Apply never removes what the files do not mention, unless it is told to.
 func TestPruneRemovesAndNothingElseDoes(t *testing.T) {
 	d := found(t)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
@@ -119,6 +120,45 @@ func TestRefusalsOfStrangersAreBounded(t *testing.T) {
 	}
 }
 
+// An agent's refusals are bounded too, and don't use up those of others.
+func TestRefusalsOfAgentsAreBounded(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	a := d.enrolHost(map[string]string{"role": "orders", "host": "a"})
+	b := d.enrolHost(map[string]string{"role": "orders", "host": "b"})
+	placement, own := a.placement(), b.placement()
+	_, request := csr(t)
+	before := len(d.entries())
+	for range 2 * refusalBurst {
+		b.issue(placement, 1, request)
+	}
+	if grown := len(d.entries()) - before; grown > refusalBurst+1 || grown < refusalBurst {
+		t.Errorf("%d audit entries of %d refusals, want %d", grown, 2*refusalBurst, refusalBurst)
+	}
+	before = len(d.entries())
+	a.issue(own, 1, request)
+	if len(d.entries()) != before+1 {
+		t.Error("another agent's refusal is not recorded")
+	}
+}
+
+// Who enrolled is in the log: the token, which an operator made.
+func TestEnrolmentIsTheTokens(t *testing.T) {
+	d := found(t)
+	id, secret := d.token(nil)
+	_, request := csr(t)
+	if _, err := d.enrolWith(id, secret, request); err != nil {
+		t.Fatal(err)
+	}
+	entry, err := audit.Decode([]byte(lastOf(d.entries())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if entry.Verb != "agent.enrol" || entry.Actor.Kind != "token" || entry.Actor.ID != id || entry.Actor.Address != "192.0.2.1:1" {
+		t.Errorf("entry %+v", entry)
+	}
+}
+
 func TestCloneIsRefused(t *testing.T) {
 	d := found(t)
 	h := d.enrolHost(nil)
@@ -179,9 +219,33 @@ func TestIdentifyByRecord(t *testing.T) {
 	_, err = d.Identify(t.Context(), serverCert, "")
 	wantCode(t, err, fault.Forbidden)
 
+	forged := *cert // the serial of a record, other bytes
+	forged.Raw = append([]byte{}, cert.Raw...)
+	forged.Raw[len(forged.Raw)-1] ^= 1
+	_, err = d.Identify(t.Context(), &forged, "")
+	wantCode(t, err, fault.Forbidden)
+
 	if _, err := d.RetireAgent(t.Context(), operator, &api.RetireAgentRequest{AgentId: enrolled.AgentId}); err != nil {
 		t.Fatal(err)
 	}
+	_, err = d.Identify(t.Context(), cert, "")
+	wantCode(t, err, fault.Forbidden)
+}
+
+// A connection that outlives its certificate opens nothing.
+func TestIdentityExpires(t *testing.T) {
+	d := found(t)
+	id, secret := d.token(nil)
+	_, request := csr(t)
+	enrolled, err := d.enrolWith(id, secret, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(enrolled.Chain[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.clock.turn(identityLife + time.Minute)
 	_, err = d.Identify(t.Context(), cert, "")
 	wantCode(t, err, fault.Forbidden)
 }
