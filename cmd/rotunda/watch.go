@@ -127,12 +127,15 @@ func (v *lines) show(placements []*api.PlacementStatus, known hosts) {
 	for _, p := range placements {
 		present[p.Id] = true
 		text := v.text(p)
+		if v.json {
+			text = string(encodeLine(p))
+		}
 		if v.seen[p.Id] == text {
 			continue
 		}
 		v.seen[p.Id] = text
 		if v.json {
-			_, _ = v.out.Write(append(encodeLine(p), '\n'))
+			_, _ = v.out.Write(append([]byte(text), '\n'))
 			continue
 		}
 		v.say("%s %s", time.Now().Format("15:04:05"), text)
