@@ -484,7 +484,11 @@ func (l *lab) advanceAll() (crashed string) {
 	defer func() {
 		cancel()
 		<-issuing
-		if point, ok := recover().(labCrash); ok {
+		if caught := recover(); caught != nil {
+			point, ok := caught.(labCrash)
+			if !ok {
+				panic(caught)
+			}
 			crashed = string(point)
 		}
 	}()

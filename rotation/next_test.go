@@ -142,8 +142,8 @@ func TestSpread(t *testing.T) {
 			t.Errorf("minute %d has %d of %d", part, count, placements)
 		}
 	}
-	d := Desired{Placement: "p", Window: window}
-	if d.RenewAt(g) != d.RenewAt(g) {
+	first, second := Desired{Placement: "p", Window: window}, Desired{Placement: "p", Window: window, Attempt: 3}
+	if first.RenewAt(g) != second.RenewAt(g) {
 		t.Error("the same placement and generation come to two moments")
 	}
 }

@@ -88,8 +88,10 @@ func (w *world) step() (s Step) {
 	w.steps = append(w.steps, s)
 	w.guard(s)
 	defer func() {
-		if k, ok := recover().(killed); ok {
-			_ = k
+		if caught := recover(); caught != nil {
+			if _, ok := caught.(killed); !ok {
+				panic(caught)
+			}
 		}
 		w.look(s)
 	}()
