@@ -316,10 +316,10 @@ func TestCorruptedRecord(t *testing.T) {
 	at := filepath.Join(l.dir, "state", placementsDir, "p1", recordFile)
 	for i, text := range []string{"", "{", `{"generations": 5}`, "\x00\x00\x00"} {
 		check(t, os.WriteFile(at, []byte(text), 0o600))
-		stop = l.run()
 		// What is in use is not known to be ours; a new generation, above all that
 		// the server knows of, takes its place.
 		l.want("p1", func(d *api.DesiredPlacement) { d.WindowGeneration = uint64(i + 1) })
+		stop = l.run()
 		l.steady("p1", uint64(i+2))
 		l.sound("p1")
 		stop()
