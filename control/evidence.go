@@ -36,16 +36,17 @@ func readEvidence(ctx context.Context, tx *store.Tx, caller Caller, evidence *ap
 	return seen, nil
 }
 
-// storeEvidence keeps one observation in its exact bytes. It is dated no later
-// than now: a clock that was ahead must not keep later evidence out.
-func storeEvidence(ctx context.Context, tx *store.Tx, caller Caller, placementID string, evidence *api.Evidence, seen probe.Observation) error {
+// storeEvidence keeps one observation in its exact bytes, for good where an
+// audit entry cites it. It is dated no later than now: a clock that was ahead
+// must not keep later evidence out.
+func storeEvidence(ctx context.Context, tx *store.Tx, caller Caller, placementID string, evidence *api.Evidence, seen probe.Observation, cited bool) error {
 	at := seen.Time.UTC().Truncate(time.Microsecond)
 	if at.After(tx.Now) {
 		at = tx.Now
 	}
 	return tx.PutEvidence(ctx, store.Evidence{
 		Digest: evidenceDigest(evidence), PlacementID: placementID, Observer: caller.ID, Kind: handshakeKind,
-		Verdict: short(string(seen.Outcome)), Statement: evidence.Statement, Signature: evidence.Signature, At: at,
+		Verdict: short(string(seen.Outcome)), Statement: evidence.Statement, Signature: evidence.Signature, At: at, Keep: cited,
 	})
 }
 

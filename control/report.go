@@ -31,17 +31,22 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 		return c.writePresence(ctx, caller)
 	}
 	var news []news
+	var doubts []doubt
 	err := c.db.Write(ctx, func(tx *store.Tx) error {
-		news = nil
+		news, doubts = nil, nil
 		if _, err := activeAgent(ctx, tx, caller); err != nil {
 			return err
 		}
 		for _, placement := range report.Placements {
 			one, err := c.storeReport(ctx, tx, caller, placement)
-			if err != nil {
+			switch code := fault.CodeOf(err); {
+			case err == nil:
+				news = append(news, one)
+			case code == fault.NotFound || code == fault.Conflict:
+				doubts = append(doubts, doubt{placement.PlacementId, err})
+			default:
 				return err
 			}
-			news = append(news, one)
 		}
 		return tx.SetAgentSeen(ctx, caller.ID)
 	})
@@ -52,7 +57,27 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 		return err
 	}
 	c.spread(news)
+	c.voice(ctx, caller, doubts)
 	return nil
+}
+
+// doubt is a placement's report that does not fit what the store knows: of a
+// placement, a generation or a bundle that it has no record of. A store that
+// was restored from a copy knows less than the hosts do, so this must not cut
+// the agent off from its other placements.
+type doubt struct {
+	placement string
+	reason    error
+}
+
+// voice enters each doubt, once as long as it stays the same.
+func (c *Control) voice(ctx context.Context, caller Caller, doubts []doubt) {
+	for _, one := range doubts {
+		text := one.reason.Error()
+		if last, told := c.doubts.Swap(one.placement, text); !told || last != text {
+			c.recordRefused(ctx, caller, refusal{"agent.report", "Placement/" + printable(one.placement), one.reason})
+		}
+	}
 }
 
 // checkReport refuses what is out of proportion before anything is written.
@@ -114,11 +139,19 @@ func (c *Control) storeReport(ctx context.Context, tx *store.Tx, caller Caller, 
 		return n, err
 	}
 	digest := evidenceDigest(claimed.Evidence)
-	if n.after, err = c.believe(ctx, tx, caller, n.placement, claimed); err != nil {
+	var seen *probe.Observation
+	if n.after, seen, err = believe(ctx, tx, caller, n.placement, claimed); err != nil {
 		return n, fault.Wrap(fault.CodeOf(err), err, "report of placement %s", n.placement.ID)
 	}
+	n.compare()
 	if err := storeAdoption(ctx, tx, n.before, n.after, digest); err != nil {
 		return n, err
+	}
+	if seen != nil {
+		cited := n.failed || n.rotated
+		if err := storeEvidence(ctx, tx, caller, n.placement.ID, claimed.Evidence, *seen, cited); err != nil {
+			return n, err
+		}
 	}
 	raw, err := proto.Marshal(n.after)
 	if err != nil {
@@ -127,17 +160,23 @@ func (c *Control) storeReport(ctx context.Context, tx *store.Tx, caller Caller, 
 	if err := tx.SetPlacementReport(ctx, n.placement.ID, raw, n.after.Generation, n.after.LastGeneration, n.after.NotAfter.AsTime()); err != nil {
 		return n, err
 	}
+	return n, auditReport(ctx, tx, caller, n, digest)
+}
+
+// compare finds what is new: an attempt that failed, or a rotation that was
+// committed. A switch that is not proven yet is neither.
+func (n *news) compare() {
 	failure := n.after.GetFailure()
 	n.failed = failure != nil && !proto.Equal(failure, n.before.GetFailure())
-	n.rotated = !n.failed && n.after.Revision != n.before.GetRevision() && n.after.Level > api.Level_LEVEL_UNSPECIFIED
-	return n, auditReport(ctx, tx, caller, n, digest)
+	committed := n.after.GetCommittedAt()
+	n.rotated = !n.failed && committed != nil && !proto.Equal(committed, n.before.GetCommittedAt())
 }
 
 // believe is the part of a claim that the store and the evidence bear out: a
 // generation in use was issued here, and is what its record says; "proven"
-// needs evidence of a handshake that showed this very certificate. The
-// evidence goes to its own table.
-func (c *Control) believe(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, claimed *api.PlacementReport) (*api.PlacementReport, error) {
+// needs evidence of a handshake that showed this very certificate. It returns
+// what the evidence shows beside it, and writes nothing.
+func believe(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, claimed *api.PlacementReport) (*api.PlacementReport, *probe.Observation, error) {
 	believed := proto.CloneOf(claimed)
 	believed.Evidence, believed.Reason = nil, short(claimed.Reason)
 	if believed.Failure != nil {
@@ -147,22 +186,19 @@ func (c *Control) believe(ctx context.Context, tx *store.Tx, caller Caller, plac
 	if claimed.Evidence != nil {
 		observation, err := readEvidence(ctx, tx, caller, claimed.Evidence)
 		if err != nil {
-			return nil, fault.Wrap(fault.CodeOf(err), err, "evidence")
-		}
-		if err := storeEvidence(ctx, tx, caller, placement.ID, claimed.Evidence, observation); err != nil {
-			return nil, err
+			return nil, nil, fault.Wrap(fault.CodeOf(err), err, "evidence")
 		}
 		seen = &observation
 	}
 	if err := checkGenerations(ctx, tx, placement, believed); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	believed.Serial, believed.NotAfter = "", nil
 	proven := seen != nil && seen.Outcome == probe.Served
 	if believed.Generation > 0 {
 		leaf, err := issuedLeaf(ctx, tx, placement.ID, claimed)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		believed.Serial, believed.NotAfter = leaf.Serial.String(), timestamppb.New(leaf.NotAfter)
 		proven = shows(seen, leaf)
@@ -170,7 +206,7 @@ func (c *Control) believe(ctx context.Context, tx *store.Tx, caller Caller, plac
 	if !proven {
 		believed.Level = min(believed.Level, api.Level_LEVEL_LOADED)
 	}
-	return believed, nil
+	return believed, seen, nil
 }
 
 // issuedLeaf is the record of the generation that is said to be in use.

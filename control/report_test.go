@@ -91,7 +91,12 @@ func TestClaimsThatCannotBeAreRefused(t *testing.T) {
 			lie := good()
 			lie.Revision = 9
 			c.lie(lie)
-			wantCode(t, h.report(lie), c.code)
+			err := h.report(lie)
+			if c.code == fault.Invalid {
+				wantCode(t, err, c.code)
+			} else if err != nil {
+				t.Errorf("a doubt about one placement ends the whole stream: %v", err)
+			}
 			if now := h.status(); now.Revision != before.Revision || now.LastGeneration != before.LastGeneration {
 				t.Errorf("refused, and stored: %v", now)
 			}
@@ -177,6 +182,37 @@ func TestEvidenceIsKeptAsSigned(t *testing.T) {
 	}
 }
 
+// A switch is no rotation: only what was committed is entered as rotated, with
+// the level that was shown and the evidence of this very certificate.
+func TestOnlyCommittedRotationsAreEntered(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	h := d.enrolHost(map[string]string{"role": "orders", "host": "a"})
+	leaf := h.holds(1)
+	entries := len(d.entries())
+	switched := &api.PlacementReport{State: api.State_STATE_ROTATING, Generation: 1, Revision: 1, Level: api.Level_LEVEL_LOADED}
+	if err := h.report(switched); err != nil {
+		t.Fatal(err)
+	}
+	if log := d.entries(); len(log) != entries {
+		t.Fatalf("a switch that nobody has proven is entered: %s", lastOf(log))
+	}
+	proof := h.observed(leaf)
+	committed := &api.PlacementReport{
+		State: api.State_STATE_STEADY, Generation: 1, Revision: 1, Level: api.Level_LEVEL_PROVEN, Evidence: proof,
+		CommittedAt: timestamppb.New(d.clock.now()),
+	}
+	if err := h.report(committed); err != nil {
+		t.Fatal(err)
+	}
+	last := lastOf(d.entries())
+	for _, want := range []string{"placement.rotated", `"level":"proven"`, evidenceDigest(proof)} {
+		if !strings.Contains(last, want) {
+			t.Errorf("the entry %s has no %s", last, want)
+		}
+	}
+}
+
 func TestReportsAreCountedOnce(t *testing.T) {
 	d := found(t)
 	d.apply(documents)
@@ -184,6 +220,7 @@ func TestReportsAreCountedOnce(t *testing.T) {
 	leaf := h.holds(1)
 	report := &api.PlacementReport{
 		State: api.State_STATE_STEADY, Generation: 1, Revision: 1, Level: api.Level_LEVEL_PROVEN, Evidence: h.observed(leaf), Took: durationpb.New(300 * time.Millisecond),
+		CommittedAt: timestamppb.New(d.clock.now()),
 	}
 	failed := &api.PlacementReport{Generation: 1, Revision: 1, Failure: &api.Failure{Step: "check", Reason: "r", Generation: 2, At: timestamppb.New(d.clock.now())}}
 	for _, one := range []*api.PlacementReport{report, report, failed, failed} {

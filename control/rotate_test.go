@@ -112,7 +112,7 @@ func TestBreaker(t *testing.T) {
 	if b.desired().Hold == "" {
 		t.Error("a failure after the resume holds nothing")
 	}
-	if err := a.report(&api.PlacementReport{State: api.State_STATE_STEADY, Generation: 2, Revision: 2, Level: api.Level_LEVEL_PROVEN, Evidence: proof}); err != nil {
+	if err := a.report(&api.PlacementReport{State: api.State_STATE_STEADY, Generation: 2, Revision: 2, Level: api.Level_LEVEL_PROVEN, Evidence: proof, CommittedAt: timestamppb.New(d.clock.now())}); err != nil {
 		t.Fatal(err)
 	}
 	if hold := b.desired().Hold; hold != "" {
