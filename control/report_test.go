@@ -82,7 +82,7 @@ func TestClaimsThatCannotBeAreRefused(t *testing.T) {
 		"a bundle that nobody made":    {func(r *api.PlacementReport) { r.BundleDigest = strings.Repeat("ab", 32) }, fault.NotFound},
 		"a digest that is none":        {func(r *api.PlacementReport) { r.BundleDigest = "x" }, fault.Invalid},
 		"more than anyone has to say":  {func(r *api.PlacementReport) { r.Reason = strings.Repeat("x", 200<<10) }, fault.Invalid},
-		"evidence that others signed":  {func(r *api.PlacementReport) { r.Evidence = other.observed(leaf) }, fault.Invalid},
+		"evidence that others signed":  {func(r *api.PlacementReport) { r.Evidence = other.sign(h.observed(leaf).Statement) }, fault.Invalid},
 		"evidence that is not JSON":    {func(r *api.PlacementReport) { r.Evidence = h.sign([]byte("proven")) }, fault.Invalid},
 		"evidence of another observer": {func(r *api.PlacementReport) { r.Evidence = h.sign([]byte(`{"observer":"` + other.id + `"}`)) }, fault.Invalid},
 	} {

@@ -231,3 +231,25 @@ func TestTwoServers(t *testing.T) {
 	}
 	open(t, path)
 }
+
+// TestClosedStoreIsOneFile: nothing of a store that was closed lies beside its
+// file, so the file can be copied, or another put in its place.
+func TestClosedStoreIsOneFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rotunda.db")
+	create(t, path)
+	db := open(t, path)
+	if err := verb(t.Context(), db, "one"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Read(t.Context(), func(tx *store.Tx) error { _, err := tx.Meta(t.Context()); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, beside := range []string{"-wal", "-shm"} {
+		if _, err := os.Stat(path + beside); !os.IsNotExist(err) {
+			t.Errorf("%s is there: %v", beside, err)
+		}
+	}
+}

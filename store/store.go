@@ -59,9 +59,19 @@ func (db *DB) Close() error {
 		close(db.closing)
 		<-db.stopped
 		db.closeReaders()
+		db.settle()
 		err = closeAll(db.reading, db.writing, db.lock)
 	})
 	return err
+}
+
+// settle moves all of the -wal into the file, and so removes it: whoever copies
+// or exchanges the file of a server that stopped must not be surprised by what
+// lies beside it. When that fails nothing is lost: the next Open reads it.
+func (db *DB) settle() {
+	if db.checkInPlace() == nil {
+		_, _ = db.writing.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	}
 }
 
 // Path is where the store lies.
