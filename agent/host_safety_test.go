@@ -204,10 +204,10 @@ func TestDrift(t *testing.T) {
 		"key readable by all": func(l *lab) error { return os.Chmod(current(l, "key.pem"), 0o644) },
 		"deleted":             func(l *lab) error { return os.Remove(current(l, "chain.pem")) },
 		"replaced by a link": func(l *lab) error {
-			return errors.Join(os.Remove(current(l, "key.pem")), os.Symlink("/etc/passwd", current(l, "key.pem")))
+			return errors.Join(os.Symlink("/etc/passwd", current(l, "other")), os.Rename(current(l, "other"), current(l, "key.pem")))
 		},
 		"replaced by a pipe": func(l *lab) error {
-			return errors.Join(os.Remove(current(l, "bundle.pem")), syscall.Mkfifo(current(l, "bundle.pem"), 0o644))
+			return errors.Join(syscall.Mkfifo(current(l, "other"), 0o644), os.Rename(current(l, "other"), current(l, "bundle.pem")))
 		},
 		"link removed": func(l *lab) error { return os.Remove(current(l, "")) },
 		"link to nowhere": func(l *lab) error {
@@ -215,6 +215,9 @@ func TestDrift(t *testing.T) {
 		},
 		"revision removed":    func(l *lab) error { return os.RemoveAll(filepath.Join(l.path("p1"), "rev-000001")) },
 		"the whole directory": func(l *lab) error { return os.RemoveAll(l.path("p1")) },
+	}
+	gone := map[string]uint64{ // put back whatever is to become of edits, and the revision then in use
+		"deleted": 2, "link removed": 1, "link to nowhere": 1, "revision removed": 2, "the whole directory": 2,
 	}
 	for name, edit := range edits {
 		for _, repair := range []bool{true, false} {
@@ -225,14 +228,19 @@ func TestDrift(t *testing.T) {
 				first := l.steady("p1", 1)
 				check(t, edit(l))
 				l.pass(driftInterval + time.Second)
-				if !repair {
+				revision, isGone := gone[name]
+				if !isGone {
+					revision = 2
+				}
+				if !repair && !isGone {
 					l.until("p1", "drifting", func(r *api.PlacementReport) bool {
 						return (r.GetDrift() || r.GetRevision() == 0) && strings.Contains(r.GetReason(), "drift")
 					})
 					return
 				}
+				waitFor(t, "the files put back", func() bool { _, err := os.Stat(current(l, "chain.pem")); return err == nil })
 				report := l.until("p1", "put back", func(r *api.PlacementReport) bool {
-					return r.GetState() == api.State_STATE_STEADY && r.GetRevision() == 2 && !r.GetDrift()
+					return r.GetState() == api.State_STATE_STEADY && r.GetRevision() == revision && !r.GetDrift()
 				})
 				if report.GetSerial() != first.GetSerial() || l.requests != 1 {
 					t.Errorf("report: %v", report)

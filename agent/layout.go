@@ -172,7 +172,8 @@ func userName(uid uint32) string {
 }
 
 // current is the revision that the link leads to: 0 where there is no link, or
-// where it leads elsewhere, which drift then says.
+// none to a revision that is there, or where it leads elsewhere, which drift
+// then says.
 func (l *layout) current() (number uint64, drift string, err error) {
 	where, err := l.root.Readlink(currentLink)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -189,7 +190,7 @@ func (l *layout) current() (number uint64, drift string, err error) {
 		return 0, fmt.Sprintf("%s leads to %q", filepath.Join(l.path, currentLink), where), nil
 	}
 	if info, err := l.root.Lstat(where); err != nil || !info.IsDir() {
-		return 0, fmt.Sprintf("%s leads to %q, which is gone", filepath.Join(l.path, currentLink), where), nil
+		return 0, "", nil
 	}
 	return number, "", nil
 }
@@ -266,6 +267,19 @@ func (l *layout) read(revision uint64, name string) ([]byte, fileFact, error) {
 		fact.UID, fact.GID = int(stat.Uid), int(stat.Gid)
 	}
 	return data, fact, nil
+}
+
+// whole says whether the directory of a revision and all its files are there.
+func (l *layout) whole(revision uint64, staged []fileFact) bool {
+	if info, err := l.root.Lstat(revName(revision)); err != nil || !info.IsDir() {
+		return false
+	}
+	for _, was := range staged {
+		if _, err := l.root.Lstat(path.Join(revName(revision), was.Name)); errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	return true
 }
 
 // differs says how a revision's files differ from what was staged, or "".

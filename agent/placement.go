@@ -87,15 +87,13 @@ func (p *placement) settle(next *wished) {
 
 func (p *placement) target() string { return p.wished.Load().target }
 
-// maxSteps is far above what one rotation, a restore and a clean-up take. More
-// at once would be a defect, and must not become a loop.
-const maxSteps = 64
-
-// How often files are read again to see whether someone edited them: often
-// where they are put back, else as a report.
+// How often a placement is looked at to see whether it is still there, and how
+// often files are read again to see whether someone edited them: often where
+// they are put back, else as a report.
 const (
-	repairInterval = time.Minute
-	driftInterval  = 5 * time.Minute
+	presenceInterval = time.Minute
+	repairInterval   = time.Minute
+	driftInterval    = 5 * time.Minute
 )
 
 // advance takes the placement as far as it can go now, and says when to look
@@ -148,7 +146,8 @@ func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Tim
 	if err := p.move(w.wish); err != nil {
 		return time.Time{}, err
 	}
-	for range maxSteps {
+	var made progress
+	for {
 		facts, err := p.facts(w)
 		if err != nil {
 			return time.Time{}, err
@@ -159,7 +158,10 @@ func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Tim
 			return time.Time{}, nil
 		}
 		if step.Action == rotation.Wait {
-			return earlier(step.Until, p.looked.Add(lookInterval(w.wish))), w.err
+			return earlier(step.Until, p.e.Now().Add(presenceInterval)), w.err
+		}
+		if err := made.next(facts, step); err != nil {
+			return time.Time{}, fault.Wrap(fault.Internal, err, "placement %s: no progress", p.id)
 		}
 		if err := p.carryOut(ctx, w.wish, step); err != nil {
 			return time.Time{}, err
@@ -168,13 +170,12 @@ func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Tim
 			return time.Time{}, nil
 		}
 		if newest := p.wished.Load(); newest != w {
-			w = newest
+			w, made = newest, progress{}
 			if w.wish == nil {
 				return time.Time{}, w.err
 			}
 		}
 	}
-	return time.Time{}, fault.New(fault.Internal, "placement %s: no end after %d steps; this is a defect", p.id, maxSteps)
 }
 
 func lookInterval(w *wish) time.Duration {
@@ -255,14 +256,25 @@ func (p *placement) owner() marker { return marker{Agent: p.e.AgentID, Placement
 // facts gathers what the record and the directory show now.
 func (p *placement) facts(w *wished) (rotation.Facts, error) {
 	f := rotation.Facts{Record: p.record.Record}
+	if p.record.Directory == "" { // an orphan of which nothing was ever placed
+		return f, nil
+	}
 	l, err := openLayout(p.e.Host, p.record.Directory, p.owner(), false)
 	if err != nil {
 		return f, err
 	}
 	if l == nil {
+		for _, v := range p.record.Revisions {
+			f.Gone = append(f.Gone, v.Number)
+		}
 		return f, nil
 	}
 	defer l.close()
+	for _, v := range p.record.Revisions {
+		if !l.whole(v.Number, p.record.Files[v.Number]) {
+			f.Gone = append(f.Gone, v.Number)
+		}
+	}
 	if f.Current, f.Drift, err = l.current(); err != nil {
 		return f, err
 	}
@@ -282,6 +294,9 @@ func (p *placement) facts(w *wished) (rotation.Facts, error) {
 			p.last = w
 		}
 		f.Drift = p.drift
+		if f.Drift == "" && slices.Contains(f.Gone, f.Current) {
+			f.Drift = "files of " + revName(f.Current) + " are gone"
+		}
 		if f.Drift == "" && p.reshaped(w.wish, f.Current) {
 			f.Drift = "the intent wants other files, owners or modes"
 		}

@@ -123,22 +123,27 @@ func (v *view) stage(generation uint64, what string) *Step {
 		}
 		return v.decline(from, "revision %d is staged and checked; generation %d is not valid at %s by this host's clock", r.Number, generation, stamp(v.now))
 	}
-	if v.backingOff(true) {
+	lost := v.lost(generation)
+	if !lost && v.backingOff(true) {
 		return nil
 	}
-	begun := generation != 0 && generation != v.baseGeneration() && v.untried(generation)
+	begun := lost || generation != 0 && generation != v.baseGeneration() && v.untried(generation)
 	if !begun && v.held(what) {
 		return nil
 	}
-	return &Step{Action: Stage, Revision: v.nextRevision(), Generation: generation, Bundle: v.d.Bundle,
-		Reason: what + " is new here"}
+	reason := what + " is new here"
+	if lost {
+		reason = "what was in use is gone"
+	}
+	return &Step{Action: Stage, Revision: v.nextRevision(), Generation: generation, Bundle: v.d.Bundle, Reason: reason}
 }
 
 // untried says whether a generation was issued, and neither activated nor
 // caught at its check: its rotation is under way, and a hold does not stop it.
 func (v *view) untried(generation uint64) bool {
 	for _, r := range v.Revisions {
-		if r.Generation == generation && !r.ActivatedAt.IsZero() {
+		cut := v.gone(r.Number) && r.Failed == nil // taken away in the middle
+		if r.Generation == generation && !r.ActivatedAt.IsZero() && !cut {
 			return false
 		}
 	}

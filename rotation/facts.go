@@ -10,8 +10,9 @@ import (
 // Facts are a placement's record and what its directory shows now.
 type Facts struct {
 	Record
-	Current uint64   // the revision that the directory's link leads to; 0: none
-	Drift   string   // how the revision in use differs from what was staged; "": it does not
+	Current uint64   // the revision that the directory's link leads to; 0: none that is there
+	Drift   string   // how the link or the revision in use was edited; "": it was not
+	Gone    []uint64 // revisions of the record of which the directory, or a file, is not there any more
 	Strays  []uint64 // revisions in the directory that the record does not know
 }
 

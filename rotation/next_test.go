@@ -70,6 +70,25 @@ func TestNext(t *testing.T) {
 			f.Stage(Revision{Number: 2, Generation: 1, Bundle: bundle(2), StagedAt: noon})
 			f.Current = 2
 		}, noon, "check revision 2"},
+		"what was checked and is gone is not activated": {func(f *Facts, d *Desired) {
+			with(f, 2, noon, tomorrow)
+			f.Gone = []uint64{2}
+		}, noon, "stage revision 3 generation 2"},
+		"from what is gone one goes back to what stood": {func(f *Facts, d *Desired) {
+			with(f, 2, noon, tomorrow)
+			f.Switch(2, noon)
+			f.Current, f.Gone = 2, []uint64{2}
+		}, noon, "restore revision 1"},
+		"a file that is gone is put back where edits are only reported": {func(f *Facts, d *Desired) {
+			d.Repair, f.Drift, f.Gone = false, "key.pem is gone", []uint64{1}
+		}, noon, "repair revision 2"},
+		"what an orphan had stays gone": {func(f *Facts, d *Desired) {
+			d.Orphan, f.Current, f.Gone = true, 0, []uint64{1}
+		}, noon, "wait: no intent"},
+		"what can't be staged is not staged for ever": {func(f *Facts, d *Desired) {
+			f.Current, f.Gone = 0, []uint64{1}
+			f.SetBack(Stage, 1, "disk full", true, *d, noon)
+		}, noon, "wait ALARM until 01 12:00:05"},
 		"numbers go on from what the directory shows": {func(f *Facts, d *Desired) {
 			f.Strays, d.Bundle = []uint64{41}, bundle(2)
 		}, noon, "stage revision 42"},

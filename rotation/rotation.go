@@ -62,6 +62,7 @@ func Next(f Facts, d Desired, now time.Time) Step {
 	for _, rule := range []func() *Step{
 		v.finish,  // what the directory was switched to is proven, or taken back
 		v.advance, // what is staged is checked and activated
+		v.refill,  // what is gone from the directory is put back
 		v.settle,  // what was restored is loaded and proven again
 		v.begin,   // a new generation or revision, where one is wanted
 		v.repair,  // drift is put back

@@ -65,7 +65,7 @@ func (v *view) renewing() bool {
 // so no hold counts; but it is left where something else is wanted by now.
 func (v *view) advance() *Step {
 	r := v.staged()
-	if r == nil || v.backingOff(true) {
+	if r == nil || (!v.lost(r.Generation) && v.backingOff(true)) {
 		return nil
 	}
 	if !r.Checked {
@@ -84,7 +84,7 @@ func (v *view) staged() *Revision {
 		return nil
 	}
 	r := &v.Revisions[len(v.Revisions)-1]
-	if r.Committed() || r.Failed != nil || r.Number == v.Current {
+	if r.Committed() || r.Failed != nil || r.Number == v.Current || v.gone(r.Number) {
 		return nil
 	}
 	if g := v.Generation(r.Generation); r.Generation != 0 && (g == nil || g.Refused != "") {
@@ -94,6 +94,28 @@ func (v *view) staged() *Revision {
 		return nil
 	}
 	return r
+}
+
+// refill puts back what is gone. To edit is an operator's right, and repair
+// asks whether it is to be undone; but a process that finds no credential at
+// all helps nobody, so this asks neither that nor for holds. A revision that is
+// gone is staged anew beside its place, lest a process read half of it.
+func (v *view) refill() *Step {
+	s := v.Standing()
+	if v.Current != 0 || v.Drift != "" || v.d.Orphan || !v.usable(s) {
+		return nil
+	}
+	if !v.gone(s.Number) {
+		if s.Failed != nil && v.now.Before(s.Failed.again(v.now)) {
+			v.alarm = true
+			return v.decline(s.Failed.again(v.now), "restore of revision %d failed %s: %s", s.Number, times(s.Failed.Count), s.Failed.Reason)
+		}
+		return &Step{Action: Restore, Revision: s.Number, Generation: s.Generation, Reason: "what the link led to is gone, and this stood"}
+	}
+	if v.staged() != nil || (!v.lost(s.Generation) && v.backingOff(true)) {
+		return nil
+	}
+	return &Step{Action: Repair, Revision: v.nextRevision(), Generation: s.Generation, Bundle: v.d.Bundle, Reason: fmt.Sprintf("revision %d, which stood, is gone", s.Number)}
 }
 
 // settle sees to it that what stands is in use by the process: after a restore

@@ -109,6 +109,8 @@ func command(t *testing.T, w *world, words []string) {
 		w.d.Attempt = number()
 	case "repair":
 		w.d.Repair = arg() == "yes"
+	case "wipe": // a revision; 0: the whole directory
+		w.wipe(number())
 	case "drift":
 		w.drift = arg()
 	case "server":

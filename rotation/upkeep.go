@@ -10,6 +10,9 @@ func (v *view) repair() *Step {
 		return nil
 	}
 	drift := v.Drift
+	if v.Current == 0 && drift == "" {
+		return nil // gone, not edited
+	}
 	if drift == "" && v.inUse == nil {
 		drift = "the link leads to no revision of ours"
 	} else if drift == "" && v.inUse.Committed() && v.Current != s.Number {

@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -23,7 +24,10 @@ type view struct {
 
 func look(f Facts, d Desired, now time.Time) *view {
 	v := &view{Facts: f, d: d, now: now}
-	v.inUse = v.Revision(f.Current)
+	if v.gone(v.Current) {
+		v.Current, v.Drift = 0, ""
+	}
+	v.inUse = v.Revision(v.Current)
 	v.base = v.Standing()
 	if v.inUse != nil && !v.inUse.Committed() {
 		v.base = v.inUse
@@ -32,6 +36,35 @@ func look(f Facts, d Desired, now time.Time) *view {
 		v.leaf = v.Generation(v.base.Generation)
 	}
 	return v
+}
+
+// gone says whether a revision of the record is not all there any more.
+func (v *view) gone(revision uint64) bool { return slices.Contains(v.Gone, revision) }
+
+// lost says whether a generation was in use, nothing is now, and all that was
+// staged of it is gone. It is put back at once: neither a hold nor the pause
+// after a failed proof is meant for that. A failure to stage it, or at its
+// check, is.
+func (v *view) lost(generation uint64) bool {
+	if v.Current != 0 || v.Drift != "" || v.d.Orphan {
+		return false
+	}
+	if s := v.Setback; s != nil && s.Generation == generation && (s.Step == Stage || s.Step == Check) {
+		return false
+	}
+	was := false
+	for i := range v.Revisions {
+		r := &v.Revisions[i]
+		if r.Generation != generation {
+			continue
+		}
+		used := !r.ActivatedAt.IsZero()
+		if !v.gone(r.Number) && (used || r.Failed != nil) {
+			return false
+		}
+		was = was || used
+	}
+	return was
 }
 
 // decline notes why nothing is done yet; the first reason is the one shown.

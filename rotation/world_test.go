@@ -23,6 +23,7 @@ type world struct {
 	dirs    map[uint64]Revision // revision → what its directory holds
 	keys    map[uint64]int      // generation → key, each key a number of its own
 	drift   string
+	wiped   map[uint64]bool // revisions that someone else took away
 
 	// Elsewhere.
 	process  uint64 // the revision that it has loaded
@@ -54,7 +55,7 @@ func newWorld() *world {
 		now: noon, lifetime: 24 * time.Hour,
 		d: Desired{Placement: "p1", Identity: true, Algorithm: "ecdsa-p256", Terms: "ecdsa-p256 | serverAuth | a.test",
 			Bundle: bundle(1), RideOut: 4 * time.Hour, Grace: time.Hour, Repair: true},
-		dirs: map[uint64]Revision{}, keys: map[uint64]int{}, issued: map[uint64]issuedLeaf{}, liar: map[uint64]bool{},
+		dirs: map[uint64]Revision{}, keys: map[uint64]int{}, issued: map[uint64]issuedLeaf{}, liar: map[uint64]bool{}, wiped: map[uint64]bool{},
 	}
 }
 
@@ -62,12 +63,36 @@ func bundle(n byte) pki.BundleDigest { return pki.BundleDigest{n} }
 
 func (w *world) facts() Facts {
 	f := Facts{Record: w.record, Current: w.current, Drift: w.drift}
+	for _, v := range w.record.Revisions {
+		if _, ok := w.dirs[v.Number]; !ok {
+			f.Gone = append(f.Gone, v.Number)
+		}
+	}
+	if _, ok := w.dirs[w.current]; !ok {
+		f.Current = 0
+	}
 	for number := range w.dirs {
 		if w.record.Revision(number) == nil {
 			f.Strays = append(f.Strays, number)
 		}
 	}
 	return f
+}
+
+// wipe takes away a revision, or all with the link.
+func (w *world) wipe(revision uint64) {
+	for number := range w.dirs {
+		if revision == 0 || number == revision {
+			delete(w.dirs, number)
+			w.wiped[number] = true
+		}
+	}
+	if _, ok := w.dirs[w.current]; !ok {
+		w.drift = ""
+	}
+	if revision == 0 {
+		w.current, w.drift = 0, ""
+	}
 }
 
 // killed is thrown through an action and caught by step.
@@ -199,6 +224,14 @@ func (w *world) check(s Step) {
 func (w *world) load(s Step) {
 	r := &w.record
 	w.point("before switch")
+	if _, ok := w.dirs[s.Revision]; !ok { // a restore writes what is gone anew
+		if w.diskFull {
+			r.Fail(s.Revision, s.Action, "no space left on device", true, w.d, w.now)
+			return
+		}
+		w.dirs[s.Revision] = *r.Revision(s.Revision)
+		delete(w.wiped, s.Revision)
+	}
 	r.Switch(s.Revision, w.now)
 	w.point("noted")
 	if w.current != s.Revision {
@@ -231,6 +264,9 @@ func (w *world) guard(s Step) {
 			wrong("revision %d is used again", s.Revision)
 		}
 	case Activate:
+		if _, there := w.dirs[s.Revision]; !there {
+			wrong("revision %d is activated, and is gone", s.Revision)
+		}
 		if !r.Checked {
 			wrong("revision %d is activated unchecked", s.Revision)
 		}
@@ -238,6 +274,9 @@ func (w *world) guard(s Step) {
 			wrong("revision %d is activated, and its certificate is not valid", s.Revision)
 		}
 	case Restore:
+		if _, there := w.dirs[s.Revision]; !there && w.current == s.Revision {
+			wrong("revision %d is written anew under a process's eyes", s.Revision)
+		}
 		if g := w.record.Generation(r.Generation); !r.Committed() || (g != nil && w.current != s.Revision && !g.Valid(w.now)) {
 			wrong("restore to revision %d, which is not valid", s.Revision)
 		}
@@ -258,7 +297,7 @@ func (w *world) look(after Step) {
 		w.bad = append(w.bad, fmt.Sprintf("after %s of revision %d, generation %d: ", after.Action, after.Revision, after.Generation)+fmt.Sprintf(format, args...))
 	}
 	if w.current != 0 {
-		if _, ok := w.dirs[w.current]; !ok {
+		if _, ok := w.dirs[w.current]; !ok && !w.wiped[w.current] {
 			wrong("the link leads to revision %d, which is gone", w.current)
 		}
 	}
@@ -266,7 +305,7 @@ func (w *world) look(after Step) {
 		if v == nil {
 			continue
 		}
-		if _, ok := w.dirs[v.Number]; !ok {
+		if _, ok := w.dirs[v.Number]; !ok && !w.wiped[v.Number] {
 			wrong("revision %d stands or is in use and is gone", v.Number)
 		}
 		if v.Generation != 0 && w.keys[v.Generation] == 0 {

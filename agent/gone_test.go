@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/rotunda-pki/rotunda/api"
+)
+
+// silent is an address where nothing listens.
+func silent(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	check(t, listener.Close())
+	return listener.Addr().String()
+}
+
+// switches counts how often the lab's executors switch a link from now on.
+func (l *lab) switches() *atomic.Int64 {
+	var count atomic.Int64
+	l.crash = func(point string) {
+		if strings.HasSuffix(point, ": switched") {
+			count.Add(1)
+		}
+	}
+	return &count
+}
+
+func patient(d *api.DesiredPlacement) { d.Proof.Timeout = durationpb.New(10 * time.Second) }
+
+// stopWhileProving runs an executor until it has switched to a revision and
+// waits for its proof, and stops it there.
+func stopWhileProving(t *testing.T, l *lab, revision string, start func() (stop func())) {
+	t.Helper()
+	stop := start()
+	waitFor(t, "the proof begun", func() bool {
+		where, err := os.Readlink(filepath.Join(l.path("p1"), currentLink))
+		return err == nil && where == revision && l.recorded("p1").Loaded != 0
+	})
+	stop()
+}
+
+// The directory goes while the first revision of all is being proven, as when
+// a host with its directory in memory is started anew.
+func TestDirectoryGoneDuringTheFirstProof(t *testing.T) {
+	l := newLab(t)
+	s := &server{address: silent(t)}
+	l.want("p1", s.proven, reloading, patient)
+	stopWhileProving(t, l, "rev-000001", func() func() { return l.run() })
+	check(t, os.RemoveAll(l.path("p1")))
+	count := l.switches()
+	l.run()
+	waitFor(t, "the files put back", func() bool { return l.sound("p1") != nil })
+	serveAt(t, s.address, l.path("p1"))
+	if r := l.steady("p1", 1); r.GetLevel() != api.Level_LEVEL_PROVEN || l.requests != 1 {
+		t.Errorf("%d requests; report: %v", l.requests, r)
+	}
+	if n := count.Load(); n > 3 {
+		t.Errorf("switched %d times", n)
+	}
+}
+
+// A revision goes while it is being proven, beside one that stood.
+func TestRevisionGoneDuringItsProof(t *testing.T) {
+	l := newLab(t)
+	s := l.serve("p1", false)
+	l.want("p1", s.proven, reloading, patient)
+	stop := l.run()
+	first := l.steady("p1", 1)
+	stop()
+	s.lying.Store(true)
+	stopWhileProving(t, l, "rev-000002", func() func() { stop := l.run(); l.want("p1", renewThrough(1)); return stop })
+	check(t, os.RemoveAll(filepath.Join(l.path("p1"), "rev-000002")))
+	s.lying.Store(false)
+	count := l.switches()
+	l.run()
+	second := l.steady("p1", 2)
+	if second.GetSerial() == first.GetSerial() || second.GetRevision() != 3 || l.requests != 2 {
+		t.Errorf("%d requests; report: %v", l.requests, second)
+	}
+	if n := count.Load(); n > 4 {
+		t.Errorf("switched %d times", n)
+	}
+	l.sound("p1")
+}
+
+// Whoever takes away each revision as soon as it was switched to does not make
+// the agent reload for ever.
+func TestNoProgressPauses(t *testing.T) {
+	l := newLab(t)
+	s := &server{address: silent(t)}
+	l.want("p1", s.proven, reloading)
+	var count atomic.Int64
+	l.crash = func(point string) {
+		if strings.HasSuffix(point, ": switched") {
+			count.Add(1)
+			_ = os.RemoveAll(l.path("p1"))
+		}
+	}
+	l.run()
+	report := l.until("p1", "paused", func(r *api.PlacementReport) bool {
+		return r.GetState() == api.State_STATE_FAILED && strings.Contains(r.GetReason(), "no progress")
+	})
+	if n := count.Load(); n > maxSwitches+1 {
+		t.Errorf("switched %d times; report: %v", n, report)
+	}
+}
