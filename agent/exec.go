@@ -37,6 +37,9 @@ func (p *placement) readiness(w *wished, f rotation.Facts) *Readiness {
 		return &Readiness{Reason: w.err.Error()}
 	}
 	r := &Readiness{Intent: w.intent, Instance: w.instance, Directory: filepath.Join(w.files.directory, currentLink)}
+	if w.bare {
+		r.Directory = filepath.Join(p.record.Directory, currentLink)
+	}
 	v := p.record.Revision(f.Current)
 	switch {
 	case v == nil:
@@ -51,7 +54,7 @@ func (p *placement) readiness(w *wished, f rotation.Facts) *Readiness {
 	case !v.Checked:
 		r.Reason = "it is not checked"
 		return r
-	case (v.Generation == 0) == w.desired.Identity:
+	case !w.bare && (v.Generation == 0) == w.desired.Identity:
 		r.Reason = "only the bundle is delivered yet"
 		return r
 	}

@@ -113,3 +113,30 @@ func TestNoProgressPauses(t *testing.T) {
 		t.Errorf("switched %d times; report: %v", n, report)
 	}
 }
+
+// The control plane says of an orphan only that it is one. An agent that was
+// started since goes on to say what is in place.
+func TestOrphanAfterARestart(t *testing.T) {
+	l := newLab(t)
+	l.want("p1")
+	stop := l.run()
+	first := l.steady("p1", 1)
+	stop()
+	l.mu.Lock()
+	l.desired = &api.DesiredState{Epoch: 1, Seq: 9, Placements: []*api.DesiredPlacement{
+		{PlacementId: "p1", Intent: "intent-p1", Instance: "main", Orphan: true},
+		{PlacementId: "p2", Intent: "intent-p2", Instance: "main", Orphan: true},
+		{PlacementId: "p3", Intent: "intent-p3", Instance: "main", Hold: "label rack is missing"},
+	}}
+	l.mu.Unlock()
+	l.run()
+	report := l.until("p1", "an orphan", func(r *api.PlacementReport) bool { return r.GetState() == api.State_STATE_ORPHAN })
+	if report.GetGeneration() != 1 || report.GetSerial() != first.GetSerial() || !report.GetNotAfter().AsTime().Equal(first.GetNotAfter().AsTime()) {
+		t.Errorf("report: %v", report)
+	}
+	l.until("p2", "an orphan", func(r *api.PlacementReport) bool { return r.GetState() == api.State_STATE_ORPHAN })
+	l.until("p3", "held", func(r *api.PlacementReport) bool {
+		return r.GetState() == api.State_STATE_WAITING && strings.Contains(r.GetReason(), "label rack is missing")
+	})
+	l.sound("p1")
+}

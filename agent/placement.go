@@ -58,11 +58,17 @@ func (p *placement) want(d *api.DesiredPlacement) {
 	w, err := parseWish(d)
 	t := d.GetTarget()
 	next := &wished{wish: w, err: err, target: t.GetKind() + "/" + t.GetName()}
-	if err != nil {
+	before := p.wished.Load()
+	known := before != nil && before.wish != nil && !before.bare
+	switch {
+	case err != nil && before != nil:
+		next.wish = before.wish // what was begun goes on
+	case err != nil:
 		next.wish = nil
-		if before := p.wished.Load(); before != nil {
-			next.wish = before.wish // what was begun goes on
-		}
+	case w.bare && known: // as before, but nothing new
+		goesOn := *before.wish
+		goesOn.desired.Orphan, goesOn.desired.Hold = w.desired.Orphan, w.desired.Hold
+		next.wish, next.target = &goesOn, before.target
 	}
 	p.settle(next)
 }
@@ -152,7 +158,7 @@ func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Tim
 		if err != nil {
 			return time.Time{}, err
 		}
-		step := rotation.Next(facts, p.desired(w.wish), p.e.Now())
+		step := p.next(w.wish, facts)
 		p.publish(w, facts, step)
 		if halt != nil && halt(facts, step) {
 			return time.Time{}, nil
@@ -205,6 +211,18 @@ func (p *placement) block(err error) time.Time {
 	return p.blocked.until
 }
 
+// next is what the rules derive. Where all that is known is that nothing new is
+// wanted, there is nothing to derive it from.
+func (p *placement) next(w *wish, f rotation.Facts) rotation.Step {
+	switch {
+	case w.bare && w.desired.Orphan:
+		return rotation.Step{Action: rotation.Wait, Reason: "no intent wants this placement any more"}
+	case w.bare:
+		return rotation.Step{Action: rotation.Wait, Reason: "held: " + w.desired.Hold}
+	}
+	return rotation.Next(f, p.desired(w), p.e.Now())
+}
+
 // open reads the record, once.
 func (p *placement) open() error {
 	if p.opened {
@@ -238,7 +256,7 @@ func (p *placement) change(do func(r *record)) error {
 // move begins anew in another directory where the intent names one. What is in
 // the old one stays: a process may still read it.
 func (p *placement) move(w *wish) error {
-	if p.record.Directory == w.files.directory || w.desired.Orphan {
+	if p.record.Directory == w.files.directory || w.desired.Orphan || w.bare {
 		return nil
 	}
 	if p.record.Directory != "" {
@@ -307,7 +325,7 @@ func (p *placement) facts(w *wished) (rotation.Facts, error) {
 // reshaped says whether the intent wants the same credential in other files.
 func (p *placement) reshaped(w *wish, revision uint64) bool {
 	v := p.record.Revision(revision)
-	if v == nil || w.desired.Orphan {
+	if v == nil || w.desired.Orphan || w.bare {
 		return false
 	}
 	owner, err := ownerOf(p.e.Host, w.files)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/durable"
@@ -149,7 +150,7 @@ func (p *placement) commit(_ context.Context, w *wish, s rotation.Step) error {
 		r.Rotations++
 	})
 	if err == nil {
-		p.e.Log.Info("rotation committed", "placement", p.id, "intent", w.intent, "generation", v.Generation, "revision", v.Number, "took", p.record.Took)
+		p.e.Log.Info("rotation committed", "placement", p.id, "intent", w.intent, "generation", v.Generation, "revision", v.Number, "took", p.record.Took.Round(time.Millisecond).String())
 	}
 	return err
 }

@@ -33,6 +33,10 @@ type wish struct {
 	adapter   target.Adapter
 	target    target.Target
 	proof     proofWish
+
+	// bare: the control plane says that it wants nothing new, and not what was
+	// wanted before. What is in place is shown and left alone.
+	bare bool
 }
 
 type filesWish struct {
@@ -72,12 +76,22 @@ func parseWish(d *api.DesiredPlacement) (*wish, error) {
 	} else {
 		w.desired.Window.Generation = d.GetWindowGeneration()
 	}
+	if bare(d) {
+		w.bare = true
+		return w, nil
+	}
 	for _, part := range []func(*api.DesiredPlacement) error{w.parseBundles, w.parseIdentity, w.parseFiles, w.parseTarget, w.parseProof} {
 		if err := part(d); err != nil {
 			return nil, err
 		}
 	}
 	return w, nil
+}
+
+// bare says whether a desire is only that nothing new be begun: of an orphan, or
+// of a placement that can't be expanded, nothing else is said.
+func bare(d *api.DesiredPlacement) bool {
+	return d.GetBundleDigest() == "" && (d.GetOrphan() || d.GetHold() != "")
 }
 
 func (w *wish) parseBundles(d *api.DesiredPlacement) error {

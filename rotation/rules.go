@@ -24,10 +24,18 @@ func (v *view) bring(r *Revision) *Step {
 	case v.Loaded != r.Number:
 		return &Step{Action: Activate, Revision: r.Number, Reason: "the process has not been told of it yet, or the agent was stopped before it knew"}
 	case v.Proven != r.Number:
-		return &Step{Action: Prove, Revision: r.Number, Reason: "loaded, not yet seen in a handshake"}
+		return &Step{Action: Prove, Revision: r.Number, Reason: "in place, not yet shown as far as the intent asks" + lastTry(r)}
 	default:
-		return &Step{Action: Commit, Revision: r.Number, Reason: "proven"}
+		return &Step{Action: Commit, Revision: r.Number, Reason: "shown as far as the intent asks"}
 	}
+}
+
+// lastTry says how the try before came out, while another is under way.
+func lastTry(r *Revision) string {
+	if r.Failed == nil {
+		return ""
+	}
+	return fmt.Sprintf("; %s failed %s: %s", r.Failed.Step, times(r.Failed.Count), r.Failed.Reason)
 }
 
 // giveUp goes back from a revision that failed to the one that stood.
@@ -134,5 +142,5 @@ func (v *view) settle() *Step {
 	if v.Loaded != s.Number {
 		return &Step{Action: Restore, Revision: s.Number, Generation: s.Generation, Reason: "it stood, and the process may have something else"}
 	}
-	return &Step{Action: Prove, Revision: s.Number, Reason: "it stood, and is to be seen again"}
+	return &Step{Action: Prove, Revision: s.Number, Reason: "it stood, and is to be seen again" + lastTry(s)}
 }
