@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -45,6 +46,9 @@ func (c *Control) agentInfo(ctx context.Context, tx *store.Tx, agent store.Agent
 	if here, connected := c.presence.of(agent.ID); connected {
 		info.Connected, info.Alarm, info.SeenAt = true, here.alarm, stamp(c.now())
 		info.ClockOffset = here.offset.Round(time.Millisecond).String()
+	}
+	if alarm, cloned := c.clones.Load(agent.ID); cloned {
+		info.Alarm = strings.TrimSuffix(alarm.(string)+"; "+info.Alarm, "; ")
 	}
 	identities, err := tx.AgentIdentities(ctx, agent.ID)
 	for _, identity := range identities {

@@ -21,6 +21,8 @@ type Connection struct {
 // Connect admits an agent's stream. Its boot counter must be higher than that
 // of every stream before: an equal or lower one is a clone of the agent's
 // state on another host, or an old copy of it. The stream before it is ended.
+// Which of two copies is the genuine one can't be told from here: the one whose
+// counter is used up stays out, and the agent shows an alarm until it rejoins.
 func (c *Control) Connect(ctx context.Context, caller Caller, hello *api.Hello) (*Connection, error) {
 	if err := authorize(caller, "agent.connect"); err != nil {
 		return nil, err
@@ -41,6 +43,9 @@ func (c *Control) Connect(ctx context.Context, caller Caller, hello *api.Hello) 
 		return tx.SetAgentBoot(ctx, caller.ID, agent.Boot, hello.Boot, facts(hello.Facts))
 	})
 	if err != nil && fault.CodeOf(err) == fault.Conflict {
+		c.clones.Store(caller.ID, "its state runs twice, or an old copy of it was restored: seen "+c.now().Format(time.RFC3339)+" from "+caller.Address)
+		c.log.Warn("an agent's state runs twice", "agent", caller.ID, "address", caller.Address, "boot", hello.GetBoot())
+		c.watchers.wakeAgents()
 		return nil, c.refused(ctx, caller, "agent.connect", "Agent/"+caller.ID, err)
 	}
 	if err != nil {

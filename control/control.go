@@ -58,6 +58,7 @@ type Control struct {
 	grants     sync.Map // placement id → *grant
 	watchers   watchers
 	presence   presence
+	clones     sync.Map // agent → alarm about a second copy of its state
 	doubts     sync.Map // placement → what its report was last doubted for
 	refusals   refusals
 	crls       sync.Map // shard → keptCRL

@@ -65,6 +65,7 @@ func (c *Control) enrol(ctx context.Context, caller Caller, req *api.EnrolReques
 		return nil, err
 	}
 	c.identities.forget() // a rejoin revokes
+	c.clones.Delete(response.AgentId)
 	c.watchers.wakeEverybody()
 	return response, nil
 }

@@ -182,6 +182,29 @@ func TestCloneIsRefused(t *testing.T) {
 	if err := connect(8); err != nil {
 		t.Errorf("a higher boot counter is refused: %v", err)
 	}
+	alarm := func() string {
+		t.Helper()
+		agents, err := d.ListAgents(t.Context(), operator, &api.ListAgentsRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return agents.Agents[0].Alarm
+	}
+	if !strings.Contains(alarm(), "runs twice") {
+		t.Errorf("operators see no alarm of the copy: %q", alarm())
+	}
+	created, err := d.CreateToken(t.Context(), operator, &api.CreateTokenRequest{RejoinAgentId: h.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.SplitN(created.Token, ".", 6)
+	_, request := csr(t)
+	if _, err := d.enrolWith(fields[1], fields[2], request); err != nil {
+		t.Fatal(err)
+	}
+	if alarm() != "" {
+		t.Errorf("the alarm outlives the rejoin: %q", alarm())
+	}
 }
 
 // Who holds a certificate is decided by its record: revoked, retired, or of a

@@ -189,7 +189,11 @@ func openToken(ctx context.Context, tx *store.Tx, id, secret string, spki pki.SP
 		return store.Token{}, fault.New(fault.Forbidden, "token %s was used at %s by agent %s", id, token.UsedAt.Format(time.RFC3339), token.AgentID).
 			WithRemedy("a token is good for one enrolment: rotunda token create")
 	}
-	return store.Token{}, fault.New(fault.Forbidden, "token %s is %s since %s", id, state, token.ExpiresAt.Format(time.RFC3339)).
+	since := ""
+	if state == fleet.TokenExpired {
+		since = " since " + token.ExpiresAt.Format(time.RFC3339)
+	}
+	return store.Token{}, fault.New(fault.Forbidden, "token %s is %s%s", id, state, since).
 		WithRemedy("make a new one: rotunda token create")
 }
 

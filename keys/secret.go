@@ -30,7 +30,8 @@ func readSecret(path, what string, forbidden fs.FileMode) ([]byte, error) {
 	// Without O_NONBLOCK a pipe put there would hold us up for ever.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.NotFound, "%s %q does not exist", what, path)
+		return nil, fault.New(fault.NotFound, "%s %q does not exist", what, path).
+			WithRemedy("put it back, or correct the path")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", what, err)

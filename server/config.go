@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -68,7 +69,8 @@ func LoadConfig(state string) (Config, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&config); err != nil && !errors.Is(err, io.EOF) {
-		return Config{}, fault.Wrap(fault.Invalid, err, "read %s", path)
+		plain := unknownField.ReplaceAllString(err.Error(), "$1 is no setting of rotunda.yaml")
+		return Config{}, fault.New(fault.Invalid, "read %s: %s", path, plain)
 	}
 	if err := config.validate(); err != nil {
 		return Config{}, fault.Wrap(fault.Invalid, err, "%s", path)
@@ -78,6 +80,9 @@ func LoadConfig(state string) (Config, error) {
 	config.AdminSocket = within(state, config.AdminSocket)
 	return config, nil
 }
+
+// unknownField is how the YAML library says that a struct has no such field.
+var unknownField = regexp.MustCompile(`field (\S+) not found in type \S+`)
 
 // within makes a path that is not absolute one in dir. Empty stays empty.
 func within(dir, path string) string {

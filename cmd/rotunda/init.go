@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,6 +119,9 @@ func (f *founding) run(cmd *cobra.Command) error {
 	if err := os.MkdirAll(filepath.Dir(state), 0o755); err != nil {
 		return err
 	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(state), "."+filepath.Base(state)+".init-*")); len(left) > 0 {
+		newUI(cmd).note("%s is left of an init that was killed, and may hold keys: remove it", strings.Join(left, ", "))
+	}
 	// All is made beside the state directory and appears in it with one
 	// rename, so a crash leaves nothing that looks like a trust domain.
 	work, err := os.MkdirTemp(filepath.Dir(state), "."+filepath.Base(state)+".init-")
@@ -193,6 +197,8 @@ func (f *founding) order() (authorities, error) {
 			a.dns = append(a.dns, name)
 		}
 	}
+	slices.Sort(a.dns)
+	a.dns = slices.Compact(a.dns)
 	for _, text := range f.permitIP {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
