@@ -28,7 +28,7 @@ type Result struct {
 func main() {
 	binary := flag.String("rotunda", "bin/rotunda", "the binary to measure")
 	output := flag.String("output", "table", "table or json")
-	count := flag.Int("certificates", 3000, "certificates for each figure of issuance")
+	count := flag.Int("certificates", 1500, "certificates for each round of issuance")
 	starts := flag.Int("starts", 11, "starts of the server for the time to ready")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -84,6 +84,19 @@ func (p *process) cpu() (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
 }
 
+// spent is the CPU time that the process uses while work is done.
+func (p *process) spent(work func() error) (time.Duration, error) {
+	before, err := p.cpu()
+	if err != nil {
+		return 0, err
+	}
+	if err := work(); err != nil {
+		return 0, err
+	}
+	after, err := p.cpu()
+	return after - before, err
+}
+
 // bench is a trust domain of its own in a temporary directory.
 type bench struct {
 	binary, dir             string

@@ -8,6 +8,7 @@ import (
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/policy"
 	"github.com/rotunda-pki/rotunda/store"
 )
@@ -128,12 +129,17 @@ func (c *Control) decideGrant(w *world, agent store.Agent, standing store.Standi
 // skipped: the same key gets the same certificate, another key is a conflict.
 func (o *order) findKnown(ctx context.Context, tx *store.Tx) ([]byte, error) {
 	record, err := tx.PlacementCertificate(ctx, o.request.PlacementId, o.request.Generation)
-	switch {
-	case err != nil && fault.CodeOf(err) == fault.NotFound:
+	if err != nil && fault.CodeOf(err) == fault.NotFound {
 		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	spki, err := pki.SPKIHashOf(o.csr.PublicKey)
+	switch {
 	case err != nil:
 		return nil, err
-	case record.SPKI != o.spki:
+	case record.SPKI != spki:
 		return nil, fault.New(fault.Conflict, "generation %d of placement %s was issued to another key", o.request.Generation, o.request.PlacementId).
 			WithRemedy("take the next generation; if no second agent was ever started here, look for one")
 	case !record.RevokedAt.IsZero():

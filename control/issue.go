@@ -29,7 +29,6 @@ const (
 type order struct {
 	request *api.PlacementRequest
 	csr     *x509.CertificateRequest
-	spki    pki.SPKIHash
 	grant   *grant
 	issued  ca.Issued
 	known   []byte // DER of the certificate that this (placement, generation, key) has already
@@ -72,9 +71,6 @@ func (c *Control) Issue(ctx context.Context, caller Caller, req *api.IssueReques
 
 func (o *order) readCSR() {
 	if o.csr, o.err = pki.ParseCSR(o.request.Csr); o.err != nil {
-		return
-	}
-	if o.spki, o.err = pki.SPKIHashOf(o.csr.PublicKey); o.err != nil {
 		return
 	}
 	if o.request.Generation == 0 {

@@ -56,6 +56,7 @@ func Run(t *testing.T, open Open) {
 		"Records/Target":             testTarget,
 		"Records/Placement":          testPlacement,
 		"Records/Rotation":           testRotation,
+		"Records/Standing":           testStanding,
 		"Records/Slot":               testSlot,
 		"Records/Adoption":           testAdoption,
 		"Records/Evidence":           testEvidence,
