@@ -40,7 +40,7 @@ func (s *Server) agentServer() *grpc.Server {
 		grpc.MaxRecvMsgSize(maxAgentMessage), grpc.MaxConcurrentStreams(maxAgentCalls), grpc.ConnectionTimeout(handshakeWithin),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: shortestPing, PermitWithoutStream: true}),
-		grpc.WriteBufferSize(8<<10), grpc.ReadBufferSize(8<<10), grpc.SharedWriteBuffer(true),
+		grpc.WriteBufferSize(8<<10), grpc.ReadBufferSize(8<<10),
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
 	)
 	api.RegisterAgentServiceServer(server, &agents{Server: s})
