@@ -92,7 +92,8 @@ func (p *placement) do(ctx context.Context, w *wish, act target.Act) (target.Loa
 func (p *placement) difference(w *wish, v rotation.Revision) (target.Change, error) {
 	before := p.before(v)
 	if before == nil {
-		first := v.Failed == nil && w.proof.level != api.Level_LEVEL_LOADED
+		// Where the record was lost, a process may run with what it does not know.
+		first := v.Failed == nil && w.proof.level != api.Level_LEVEL_LOADED && !p.strays
 		return target.Change{First: first, Leaf: true}, nil
 	}
 	change := target.Change{Leaf: before.Generation != v.Generation}

@@ -209,8 +209,9 @@ func (a *Agent) assemble() error {
 	}
 	a.executor, err = NewExecutor(ExecutorOptions{
 		Host: a.config.HostRules(), State: a.state.root, AgentID: identity.AgentID, Issue: s.issue, Bundles: store.bundles,
-		Sign: func(statement []byte) (*api.Evidence, error) { return a.ids.current.Load().sign(statement) },
-		Now:  a.now, Log: a.log,
+		Sign:       func(statement []byte) (*api.Evidence, error) { return a.ids.current.Load().sign(statement) },
+		ClockKnown: func() bool { _, known := s.clock.offset(); return known },
+		Now:        a.now, Log: a.log,
 	})
 	s.performer, a.syncer = a.executor, s
 	return err

@@ -281,7 +281,7 @@ func TestCorruptedIdentity(t *testing.T) {
 	content, err := os.ReadFile(path)
 	check(t, err)
 	for name, spoilt := range map[string][]byte{
-		"empty": nil, "cut off": content[:len(content)/2], "one bit": bytes.Replace(content, []byte("MI"), []byte("MJ"), 1),
+		"empty": nil, "cut off": content[:len(content)/2], "one bit": bytes.Replace(content, []byte(`\nMI`), []byte(`\nMJ`), 1),
 	} {
 		check(t, os.WriteFile(path, spoilt, 0o600))
 		_, err := tryStart(t, config, "")

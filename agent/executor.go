@@ -14,8 +14,8 @@ import (
 	"github.com/rotunda-pki/rotunda/pki"
 )
 
-// ExecutorOptions is what an executor works with. All but Sign, Now and Log are
-// needed.
+// ExecutorOptions is what an executor works with. All but Sign, ClockKnown, Now
+// and Log are needed.
 type ExecutorOptions struct {
 	Host    *HostRules
 	State   *os.Root // the agent's state directory
@@ -27,6 +27,10 @@ type ExecutorOptions struct {
 	Bundles func(ctx context.Context, digests []string) (map[string]pki.Bundle, error)
 	// Sign signs a statement as evidence of this agent's. nil: none is kept.
 	Sign func(statement []byte) (*api.Evidence, error)
+
+	// ClockKnown says whether this host's clock was compared with a server's;
+	// until then nothing is destroyed by it. nil: it need not be.
+	ClockKnown func() bool
 
 	Now func() time.Time
 	Log *slog.Logger
@@ -104,8 +108,9 @@ func (e *Executor) SetDesired(d *api.DesiredState) {
 	notify(e.regroup)
 }
 
-// SetHold stops all beginnings on this host, and says why; "" ends that. What
-// was begun is ended, and what is about to run out is renewed all the same.
+// SetHold stops all beginnings on this host, and says why; "" ends that. It is
+// for a clock that is off: so nothing is destroyed either. What was begun is
+// ended, and what is about to run out is renewed all the same.
 func (e *Executor) SetHold(reason string) {
 	e.mu.Lock()
 	same := e.hold == reason
@@ -120,6 +125,10 @@ func (e *Executor) held() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.hold
+}
+
+func (e *Executor) clockOff() bool {
+	return e.held() != "" || (e.ClockKnown != nil && !e.ClockKnown())
 }
 
 // Run carries out rotations until ctx ends, and returns when all that was in

@@ -140,3 +140,55 @@ func TestOrphanAfterARestart(t *testing.T) {
 	})
 	l.sound("p1")
 }
+
+// A record that can't be read is set aside. The files that the process uses stay
+// for the grace, and it is told to load the new ones: it runs, though the record
+// knows of none.
+func TestRecordLostBesideARunningProcess(t *testing.T) {
+	l := newLab(t)
+	s := l.serve("p1", false)
+	l.want("p1", s.proven, reloading)
+	stop := l.run()
+	l.steady("p1", 1)
+	stop()
+	check(t, os.WriteFile(filepath.Join(l.dir, "state", placementsDir, "p1", recordFile), []byte("{"), 0o600))
+	l.want("p1", func(d *api.DesiredPlacement) { d.WindowGeneration = 1 })
+	count := l.switches()
+	l.run()
+	if r := l.steady("p1", 2); r.GetFailure() != nil || r.GetLevel() != api.Level_LEVEL_PROVEN {
+		t.Errorf("report: %v", r)
+	}
+	if _, err := os.Stat(filepath.Join(l.dir, "reloaded")); err != nil {
+		t.Error("the process was not told")
+	}
+	if n := count.Load(); n != 1 {
+		t.Errorf("it was told only at switch %d", n)
+	}
+	if _, err := os.Stat(filepath.Join(l.path("p1"), "rev-000001", keyFile)); err != nil {
+		t.Errorf("what the process had is gone: %v", err)
+	}
+}
+
+// By a clock that is off, or was never compared, no grace is over.
+func TestNothingIsDestroyedByAClockThatIsOff(t *testing.T) {
+	l := newLab(t)
+	l.want("p1")
+	l.run()
+	l.steady("p1", 1)
+	l.want("p1", renewThrough(1))
+	l.steady("p1", 2)
+	l.executor.SetHold("clock 7200 s ahead")
+	l.pass(2 * time.Hour)
+	l.want("p2", func(d *api.DesiredPlacement) { d.Target.Name = "p1" }) // same worker, after p1
+	l.until("p2", "looked at", func(r *api.PlacementReport) bool { return strings.Contains(r.GetReason(), "clock 7200 s ahead") })
+	for _, name := range []string{filepath.Join(l.path("p1"), "rev-000001"), filepath.Join(l.dir, "state", placementsDir, "p1", keyName(1))} {
+		if _, err := os.Stat(name); err != nil {
+			t.Errorf("destroyed: %v", err)
+		}
+	}
+	l.executor.SetHold("")
+	waitFor(t, "the old revision removed", func() bool {
+		_, err := os.Stat(filepath.Join(l.path("p1"), "rev-000001"))
+		return os.IsNotExist(err)
+	})
+}

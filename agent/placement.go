@@ -32,6 +32,7 @@ type placement struct {
 	last    *wished // that was acted on last
 	looked  time.Time
 	drift   string // found then
+	strays  bool   // the directory holds revisions that the record does not know
 	blocked *blockage
 }
 
@@ -305,6 +306,7 @@ func (p *placement) facts(w *wished) (rotation.Facts, error) {
 			f.Strays = append(f.Strays, number)
 		}
 	}
+	p.strays = len(f.Strays) > 0
 	if f.Current != 0 && p.record.Revision(f.Current) != nil {
 		now := p.e.Now()
 		if w != p.last || p.looked.IsZero() || now.Sub(p.looked) >= lookInterval(w.wish) || now.Before(p.looked) {
@@ -356,6 +358,7 @@ func (p *placement) desired(w *wish) rotation.Desired {
 	if hold := p.e.held(); hold != "" {
 		d.Hold = hold
 	}
+	d.ClockOff = p.e.clockOff()
 	if p.drift == "" && p.record.Loaded != 0 && p.reshaped(w, p.record.Loaded) {
 		d.Repair = true
 	}

@@ -149,8 +149,8 @@ func (s *stateDir) boot() (uint64, error) {
 	}
 	boot, err := strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64)
 	if err != nil {
-		return 0, fault.New(fault.Conflict, "boot counter: %s holds no number", bootFile).
-			WithRemedy("let the agent come back with rotunda agent rejoin")
+		return 0, fault.New(fault.Conflict, "boot counter: %s of the state directory holds no number, so no server can tell this agent from a copy", bootFile).
+			WithRemedy("on the control plane: rotunda agent list, rotunda agent rejoin ID; start this agent with that token")
 	}
 	return boot, nil
 }

@@ -160,6 +160,7 @@ func (s *syncer) session(ctx context.Context, server string, identity *Identity)
 	boot, err := s.state.raiseBoot()
 	s.alarms.set(alarmDisk, textOf(err))
 	if err != nil {
+		s.log.Error("no stream can be opened: the boot counter can't be raised", "error", err)
 		return false, err
 	}
 	reporter := &reporter{sync: s, link: link}

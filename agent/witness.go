@@ -33,7 +33,12 @@ func openWitness(root *os.Root, logKey, origin string) (*audit.Witness, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Conflict, err, "key of the audit log")
 	}
-	return audit.NewWitness(root, witnessFile, origin, verifier)
+	w, err := audit.NewWitness(root, witnessFile, origin, verifier)
+	if err != nil {
+		return nil, fault.Wrap(fault.CodeOf(err), err, "memory of the audit log in %s", root.Name()).
+			WithRemedy("or, once rotunda audit verify has passed, remove %s from the state directory and start the agent: its identity and placements stay", witnessFile)
+	}
+	return w, nil
 }
 
 // offer passes on a checkpoint; a newer one takes the place of one that waits.

@@ -25,6 +25,7 @@ type Desired struct {
 	RenewThrough uint64 // renew now if the generation is not above this
 	NewKey       bool   // with RenewThrough: whatever the key's age
 	Attempt      uint64 // raised by an operator: clears the back-off
+	ClockOff     bool   // this host's clock is wrong or was never compared: nothing is destroyed by it
 	Hold         string // not empty: begin nothing new, and why
 	Orphan       bool   // nothing wants this placement any more: keep it, begin nothing
 }

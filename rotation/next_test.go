@@ -61,6 +61,14 @@ func TestNext(t *testing.T) {
 			f.Commit(2, noon)
 			f.Current = 2
 		}, noon.Add(time.Hour), "remove revision 1: revision 2 stands"},
+		"by a clock that is off nothing goes": {func(f *Facts, d *Desired) {
+			with(f, 2, noon.Add(-time.Hour), tomorrow)
+			f.Switch(2, noon)
+			f.Load(2)
+			f.Prove(2)
+			f.Commit(2, noon)
+			f.Current, d.ClockOff = 2, true
+		}, noon.Add(time.Hour), "wait"},
 		"what someone linked to by hand is not removed": {func(f *Facts, d *Desired) {
 			f.Stage(Revision{Number: 2, Generation: 1, Bundle: bundle(2), StagedAt: noon})
 			f.Fail(2, Check, "wrong", false, *d, noon)
