@@ -97,6 +97,13 @@ func TestNext(t *testing.T) {
 			f.Current, f.Gone = 0, []uint64{1}
 			f.SetBack(Stage, 1, "disk full", true, *d, noon)
 		}, noon, "wait ALARM until 01 12:00:05"},
+		"what can't be switched to is not staged for ever": {func(f *Facts, d *Desired) {
+			f.Current, f.Gone = 0, []uint64{1}
+			f.Stage(Revision{Number: 2, Generation: 1, Bundle: bundle(1), StagedAt: noon})
+			f.Check(2)
+			f.Switch(2, noon)
+			f.Fail(2, Activate, "the link can't be written", false, *d, noon)
+		}, noon, "wait ALARM until 01 12:01:00"},
 		"numbers go on from what the directory shows": {func(f *Facts, d *Desired) {
 			f.Strays, d.Bundle = []uint64{41}, bundle(2)
 		}, noon, "stage revision 42"},
