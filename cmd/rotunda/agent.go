@@ -79,11 +79,11 @@ func (a *agentStart) run(ctx context.Context, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	config, err := a.loadConfig()
+	token, err := a.readToken()
 	if err != nil {
 		return err
 	}
-	token, err := a.readToken()
+	config, err := a.loadConfig()
 	if err != nil {
 		return err
 	}
@@ -159,13 +159,20 @@ func (a *agentStart) writeConfig(path, state string) error {
 	})
 }
 
+// readToken finds the token and looks at its form, before anything is written
+// on the strength of it. There may be none.
 func (a *agentStart) readToken() (string, error) {
-	switch {
-	case a.token != "":
-		return a.token, nil
-	case a.tokenFile != "":
+	text := orElse(a.token, os.Getenv("ROTUNDA_TOKEN"))
+	if a.tokenFile != "" {
 		content, err := os.ReadFile(a.tokenFile)
-		return strings.TrimSpace(string(content)), err
+		if err != nil {
+			return "", fault.Wrap(fault.Invalid, err, "read the token")
+		}
+		text = string(content)
 	}
-	return os.Getenv("ROTUNDA_TOKEN"), nil
+	if text = strings.TrimSpace(text); text == "" {
+		return "", nil
+	}
+	_, err := agent.ParseToken(text)
+	return text, err
 }
