@@ -99,7 +99,10 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, a
 			return nil, err
 		}
 	}
-	desired.Hold, err = c.breaker(ctx, tx, placement)
+	if desired.Hold, err = c.breaker(ctx, tx, placement); err != nil || desired.Hold != "" {
+		return desired, err
+	}
+	desired.Hold, err = c.turn(ctx, tx, w, placement, expanded, bundle.Digest())
 	return desired, err
 }
 

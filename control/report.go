@@ -104,10 +104,12 @@ type news struct {
 	failed, rotated bool
 }
 
-// breakerMoved says whether the placements of other agents may be held now, or
-// may go on.
-func (n news) breakerMoved() bool {
-	return n.failed || (n.before.GetFailure() == nil) != (n.after.GetFailure() == nil)
+// concernsOthers says whether the placements of other agents may be held now,
+// or may go on: the breaker moved, or a member of a cluster took its turn.
+func (n news) concernsOthers() bool {
+	return n.failed || (n.before.GetFailure() == nil) != (n.after.GetFailure() == nil) ||
+		n.before.GetBundleDigest() != n.after.GetBundleDigest() ||
+		(n.before.GetState() != n.after.GetState() && n.after.GetState() == api.State_STATE_STEADY)
 }
 
 // spread counts what was stored and wakes those whom it concerns.
@@ -115,7 +117,7 @@ func (c *Control) spread(all []news) {
 	everybody := false
 	for _, n := range all {
 		c.figures.count(n)
-		everybody = everybody || n.breakerMoved()
+		everybody = everybody || n.concernsOthers()
 	}
 	if everybody {
 		c.watchers.wakeEverybody()
