@@ -4,10 +4,7 @@ import (
 	"context"
 	"log"
 	"log/slog"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -113,27 +110,4 @@ func (s *Server) reply(w http.ResponseWriter, r *http.Request, kind string, cont
 	default:
 		s.refuse(w, r, err)
 	}
-}
-
-// listen opens a listener. A unix socket that a dead process left behind is
-// removed first; a live one is an error.
-func listen(network, address string) (net.Listener, error) {
-	if network != "unix" {
-		return net.Listen(network, address)
-	}
-	if err := os.MkdirAll(filepath.Dir(address), 0o755); err != nil {
-		return nil, err
-	}
-	if conn, err := net.Dial("unix", address); err == nil {
-		conn.Close()
-		return nil, fault.New(fault.Conflict, "another process serves %s", address)
-	}
-	if err := os.Remove(address); err != nil && !os.IsNotExist(err) {
-		return nil, err
-	}
-	listener, err := net.Listen("unix", address)
-	if err != nil {
-		return nil, err
-	}
-	return listener, os.Chmod(address, 0o600)
 }

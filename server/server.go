@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/rotunda-pki/rotunda/control"
+	"github.com/rotunda-pki/rotunda/internal/socket"
 	"github.com/rotunda-pki/rotunda/reconcile"
 )
 
@@ -102,6 +103,14 @@ type service struct {
 	listener               net.Listener
 }
 
+// open opens the service's listener. The admin socket is its owner's alone.
+func (s service) open() (net.Listener, error) {
+	if s.network == "unix" {
+		return socket.Listen(s.address, 0o600)
+	}
+	return net.Listen(s.network, s.address)
+}
+
 func (s *Server) listen() (open []service, err error) {
 	agents := s.agentServer()
 	for _, one := range []service{
@@ -114,7 +123,7 @@ func (s *Server) listen() (open []service, err error) {
 		if one.address == "" {
 			continue
 		}
-		if one.listener, err = listen(one.network, one.address); err != nil {
+		if one.listener, err = one.open(); err != nil {
 			for _, opened := range open {
 				opened.listener.Close()
 			}
