@@ -61,15 +61,33 @@ func (p *placement) load(ctx context.Context, w *wish, s rotation.Step, change t
 	}
 	p.looked = time.Time{}
 	p.e.reached(string(s.Action) + ": switched")
+	t, err := p.reach(w)
+	if err != nil {
+		return target.Loaded{}, err
+	}
 	var sum target.Loaded
-	for _, act := range w.adapter.Plan(w.target, change) {
+	for i, act := range w.adapter.Plan(t, change) {
 		loaded, err := p.do(ctx, w, act)
 		if err != nil {
 			return target.Loaded{}, err
 		}
+		if i > 0 && levelOf(sum.Level) < levelOf(loaded.Level) {
+			loaded.Level = sum.Level // no more is loaded than the least of the acts shows
+		}
+		if loaded.Pending == "" {
+			loaded.Pending = sum.Pending
+		}
 		sum = loaded
 	}
 	return sum, nil
+}
+
+// reach is the target with the control path that agent.yaml names for it.
+func (p *placement) reach(w *wish) (target.Target, error) {
+	t := w.target
+	var err error
+	t.Control, err = p.e.Host.Control(t.Name, w.adapter.Kind)
+	return t, err
 }
 
 // do carries out one act; a restarted process has as long to answer as a proof
@@ -85,7 +103,7 @@ func (p *placement) do(ctx context.Context, w *wish, act target.Act) (target.Loa
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
-	return target.Load(ctx, act, p.e.Host.runCommand)
+	return w.adapter.Load(ctx, p.e.Host.targetHost(), act)
 }
 
 // difference is how a revision differs from what the process last had.

@@ -14,11 +14,16 @@ import (
 	"time"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/target"
 )
 
+// targetHost is what adapters may have done on this host.
+func (h *HostRules) targetHost() target.Host {
+	return target.Host{Command: h.runCommand, Program: runProgram}
+}
+
 // runCommand runs a command that agent.yaml names, as the user that it names,
-// and returns the end of what it printed. When its time is up, it and all that
-// it started are killed.
+// and returns the end of what it printed.
 //
 // A command that was begun is not stopped with the agent: half a restart is
 // worse than a late stop.
@@ -27,31 +32,41 @@ func (h *HostRules) runCommand(ctx context.Context, name string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	attributes, environment, err := runAs(command.User)
-	if err != nil {
-		return "", fault.Wrap(fault.Invalid, err, "command %s", name).
-			WithRemedy("mend its user in agent.yaml")
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), command.Timeout)
 	defer cancel()
+	output, err := runProgram(ctx, command.User, command.Argv...)
+	switch {
+	case err == nil:
+		return output, nil
+	case ctx.Err() != nil:
+		return output, fmt.Errorf("command %s: killed after %s, its time limit", name, command.Timeout)
+	case errors.Is(err, fs.ErrNotExist):
+		return output, fault.Wrap(fault.Invalid, err, "command %s", name).WithRemedy("mend its argv in agent.yaml")
+	case fault.CodeOf(err) == fault.Invalid:
+		return output, fault.Wrap(fault.Invalid, err, "command %s", name).WithRemedy("mend its user in agent.yaml")
+	}
+	return output, fmt.Errorf("command %s: %w", name, err)
+}
+
+// runProgram runs a program as a user, the agent's own where that is empty, and
+// returns the end of what it printed. When ctx ends, it and all that it started
+// are killed.
+func runProgram(ctx context.Context, account string, argv ...string) (string, error) {
+	attributes, environment, err := runAs(account)
+	if err != nil {
+		return "", fault.Wrap(fault.Invalid, err, "run %s as %s", argv[0], account)
+	}
 	output := new(tail)
-	cmd := exec.CommandContext(ctx, command.Argv[0], command.Argv[1:]...)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = "/", environment, attributes
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second // for what left the group and keeps the pipe
 	err = cmd.Run()
-	switch {
-	case ctx.Err() != nil:
-		return output.String(), fmt.Errorf("command %s: killed after %s, its time limit", name, command.Timeout)
-	case errors.Is(err, fs.ErrNotExist):
-		return output.String(), fault.Wrap(fault.Invalid, err, "command %s", name).WithRemedy("mend its argv in agent.yaml")
-	case errors.Is(err, exec.ErrWaitDelay):
-		return output.String(), nil // it ended well, and left a child that keeps the pipe
-	case err != nil:
-		return output.String(), fmt.Errorf("command %s: %w", name, err)
+	if errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
+		err = nil // it ended well, and left a child that keeps the pipe
 	}
-	return output.String(), nil
+	return output.String(), err
 }
 
 // runAs is how a process is started as a user: in a group of its own, with

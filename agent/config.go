@@ -17,7 +17,9 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/target"
 )
 
 // The defaults of agent.yaml.
@@ -61,6 +63,10 @@ type Config struct {
 	// name. No command line ever comes from the server.
 	Commands map[string]CommandConfig `yaml:"commands"`
 
+	// Targets are the servers of this host that the agent may reach on a
+	// control path, each by the target.name of its intents.
+	Targets map[string]TargetConfig `yaml:"targets"`
+
 	// Passwords are what an intent may name for keystores and probes. They
 	// stay on this host.
 	Passwords map[string]PasswordConfig `yaml:"passwords"`
@@ -97,6 +103,32 @@ type CommandConfig struct {
 	// Timeout after which the program and its children are killed. Default:
 	// 30s.
 	Timeout Duration `yaml:"timeout"`
+}
+
+// TargetConfig is how the agent reaches a server beside the TLS that is being
+// changed. Which fields a kind wants, rotunda targets tells.
+type TargetConfig struct {
+	// Kind of the server; an intent of another kind is refused.
+	Kind string `yaml:"kind"`
+
+	// Address of its control path: a unix socket by its absolute path, or a
+	// loopback host:port that speaks in the plain.
+	Address string `yaml:"address"`
+
+	// User that the server knows the agent by, and the file that holds the
+	// password, by its absolute path. It must not be readable by everybody.
+	User         string `yaml:"user"`
+	PasswordFile string `yaml:"passwordFile"`
+
+	// PIDFile holds the number of the process that signals go to.
+	PIDFile string `yaml:"pidFile"`
+
+	// Program is the server's own tool, by its absolute path; Arguments go
+	// before what the agent adds; RunAs is the user that runs it. Default: the
+	// agent's own.
+	Program   string   `yaml:"program"`
+	Arguments []string `yaml:"arguments"`
+	RunAs     string   `yaml:"runAs"`
 }
 
 // PasswordConfig is one named password.
@@ -229,6 +261,7 @@ func (v *configCheck) check(c *Config) {
 		v.notEmpty(group, "allow", "groups", i)
 	}
 	v.checkCommands(c)
+	v.checkTargets(c)
 	for name, password := range c.Passwords {
 		v.name(name, "passwords", name)
 		v.absolute(password.File, "passwords", name, "file")
@@ -278,6 +311,40 @@ func (v *configCheck) checkCommands(c *Config) {
 		if d := time.Duration(command.Timeout); d < 0 || d > longestTimeout {
 			v.fail("write it like 30s", fmt.Sprintf("must be more than 0 and at most %s", longestTimeout), "commands", name, "timeout")
 		}
+	}
+}
+
+func (v *configCheck) checkTargets(c *Config) {
+	for name, t := range c.Targets {
+		if _, err := target.Lookup(fleet.TargetKind(t.Kind)); err != nil {
+			v.fail("rotunda targets lists the kinds", err.Error(), "targets", name, "kind")
+		}
+		for _, path := range []struct{ field, value string }{
+			{"passwordFile", t.PasswordFile}, {"pidFile", t.PIDFile}, {"program", t.Program},
+		} {
+			if path.value != "" {
+				v.absolute(path.value, "targets", name, path.field)
+			}
+		}
+		if t.Address != "" && !filepath.IsAbs(t.Address) {
+			v.loopback(t.Address, "targets", name, "address")
+		}
+		if t.PasswordFile != "" && t.Address == "" {
+			v.fail("write the control path's address, or remove it", "a password is of no use without an address", "targets", name, "passwordFile")
+		}
+		if t.Program == "" && (len(t.Arguments) > 0 || t.RunAs != "") {
+			v.fail("write program, or remove them", "arguments and runAs are for a program", "targets", name, "program")
+		}
+	}
+}
+
+// loopback wants an address that nobody else can listen in on: what goes over
+// a control path is in the plain.
+func (v *configCheck) loopback(address string, at ...any) {
+	v.hostPort(address, at...)
+	host, _, _ := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		v.fail("write a unix socket, or 127.0.0.1:port", fmt.Sprintf("%q: a control path speaks in the plain, and must not leave the host", address), at...)
 	}
 }
 

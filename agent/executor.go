@@ -14,8 +14,8 @@ import (
 	"github.com/rotunda-pki/rotunda/pki"
 )
 
-// ExecutorOptions is what an executor works with. All but Sign, ClockKnown, Now
-// and Log are needed.
+// ExecutorOptions is what an executor works with. Host, State, AgentID,
+// Issue and Bundles are needed.
 type ExecutorOptions struct {
 	Host    *HostRules
 	State   *os.Root // the agent's state directory
@@ -31,6 +31,14 @@ type ExecutorOptions struct {
 	// ClockKnown says whether this host's clock was compared with a server's;
 	// until then nothing is destroyed by it. nil: it need not be.
 	ClockKnown func() bool
+
+	// Canaries asks the control plane for client certificates by which to try
+	// what a target trusts. nil: there are none.
+	Canaries func(ctx context.Context, placementID string, csr []byte) ([]*api.Canary, error)
+
+	// Reached is told of each point between two effects, by name: where a test
+	// may stop the process. nil: nobody is.
+	Reached func(point string)
 
 	Now func() time.Time
 	Log *slog.Logger
@@ -56,8 +64,6 @@ type Executor struct {
 	placements map[string]*placement // by placement id
 	hold       string                // of the agent as a whole
 	version    chan struct{}         // closed, and made anew, at each new report
-
-	crash func(point string) // tests stop the process here; nil: nothing
 }
 
 // NewExecutor makes an executor, which does nothing until Run.
@@ -209,10 +215,10 @@ func (e *Executor) next() <-chan struct{} {
 	return e.version
 }
 
-// reached marks a point between two effects, where tests stop the process.
+// reached marks a point between two effects.
 func (e *Executor) reached(point string) {
-	if e.crash != nil {
-		e.crash(point)
+	if e.Reached != nil {
+		e.Reached(point)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -13,8 +14,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/durable"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/target"
 )
 
 // maxPassword bounds a password file.
@@ -28,6 +31,7 @@ type HostRules struct {
 	groups      []string
 	commands    map[string]Command
 	passwords   map[string]string // name → file
+	targets     map[string]TargetConfig
 }
 
 // Command is a named command, ready to be run.
@@ -42,7 +46,7 @@ type Command struct {
 func (c *Config) HostRules() *HostRules {
 	h := &HostRules{
 		users: slices.Clone(c.Allow.Users), groups: slices.Clone(c.Allow.Groups),
-		commands: map[string]Command{}, passwords: map[string]string{},
+		commands: map[string]Command{}, passwords: map[string]string{}, targets: maps.Clone(c.Targets),
 	}
 	for _, dir := range c.Allow.Directories {
 		h.directories = append(h.directories, filepath.Clean(dir))
@@ -171,6 +175,26 @@ func (h *HostRules) Command(name string) (Command, error) {
 	return command, nil
 }
 
+// Control is the control path of a target, or nil where agent.yaml names none.
+func (h *HostRules) Control(name string, kind fleet.TargetKind) (*target.Control, error) {
+	t, ok := h.targets[name]
+	if !ok {
+		return nil, nil
+	}
+	if t.Kind != string(kind) {
+		return nil, fault.New(fault.Conflict, "target %s: its intent says that it is %s, and this host's agent.yaml that it is %s", name, kind, t.Kind).
+			WithRemedy("correct target.kind in the intent, or targets.%s on the host", name)
+	}
+	control := &target.Control{
+		Address: t.Address, User: t.User, PIDFile: t.PIDFile,
+		Program: t.Program, Arguments: slices.Clone(t.Arguments), RunAs: t.RunAs,
+	}
+	if t.PasswordFile != "" {
+		control.Password = func() ([]byte, error) { return readPassword("of target "+name, t.PasswordFile) }
+	}
+	return control, nil
+}
+
 // Password is the password of that name, read anew at each call.
 func (h *HostRules) Password(name string) ([]byte, error) {
 	path, ok := h.passwords[name]
@@ -178,6 +202,10 @@ func (h *HostRules) Password(name string) ([]byte, error) {
 		return nil, fault.New(fault.Forbidden, "password %s: this host's agent.yaml has none of that name", name).
 			WithRemedy("add it to passwords on the host")
 	}
+	return readPassword(name, path)
+}
+
+func readPassword(name, path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "password %s", name)

@@ -270,7 +270,7 @@ func TestRestoreToAnEditedRevision(t *testing.T) {
 	l.steady("p1", 1)
 	s.lying.Store(true)
 	edited := false
-	l.executor.crash = func(point string) {
+	l.executor.Reached = func(point string) {
 		if point == "activate: loaded" && !edited {
 			edited = true
 			check(t, os.WriteFile(filepath.Join(l.path("p1"), "rev-000001", "key.pem"), []byte("edited"), 0o640))
@@ -300,7 +300,7 @@ func testEditBeforeCheck(t *testing.T, edit func(path string) error) {
 	l.run()
 	l.steady("p1", 1)
 	edited := false
-	l.executor.crash = func(point string) {
+	l.executor.Reached = func(point string) {
 		if point == "stage: recorded" && !edited {
 			edited = true
 			check(t, edit(filepath.Join(l.path("p1"), "rev-000002", "key.pem")))
@@ -393,7 +393,7 @@ func TestDiskFullInTheMiddle(t *testing.T) {
 	first := l.steady("p1", 1)
 	s.lying.Store(true)
 	full := false
-	l.executor.crash = func(point string) {
+	l.executor.Reached = func(point string) {
 		if point == "activate: loaded" && !full {
 			full = true
 			fill(t, small)

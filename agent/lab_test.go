@@ -196,7 +196,7 @@ func (l *lab) run(change ...func(*Config)) (stop func()) {
 	l.t.Helper()
 	e, err := NewExecutor(l.options(change...))
 	check(l.t, err)
-	e.crash = l.crash
+	e.Reached = l.crash
 	l.mu.Lock()
 	l.executor = e
 	l.mu.Unlock()
@@ -476,7 +476,7 @@ func (l *lab) advanceAll() (crashed string) {
 	options := l.options()
 	e, err := NewExecutor(options)
 	check(l.t, err)
-	l.executor, e.crash = e, l.crash
+	l.executor, e.Reached = e, l.crash
 	e.SetDesired(l.desired)
 	ctx, cancel := context.WithCancel(context.Background())
 	issuing := make(chan struct{})

@@ -174,8 +174,11 @@ func (w *wish) parseTarget(d *api.DesiredPlacement) error {
 		return err
 	}
 	w.target = target.Target{
-		Name: t.GetName(), ReloadCommand: t.GetReloadCommand(), RestartCommand: t.GetRestartCommand(),
+		Name: t.GetName(), Directory: w.files.directory, ReloadCommand: t.GetReloadCommand(), RestartCommand: t.GetRestartCommand(),
 		Address: t.GetAddress(), ServerName: t.GetServerName(), Preamble: probe.Preamble(t.GetPreamble()),
+	}
+	if w.target.Preamble == "" {
+		w.target.Preamble = w.adapter.Preamble
 	}
 	if w.target.ServerName == "" && len(w.names.DNS) > 0 {
 		w.target.ServerName = w.names.DNS[0]

@@ -605,6 +605,163 @@ func (x *IssueResult) GetAuthoritySeq() uint64 {
 	return 0
 }
 
+type IssueCanariesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PlacementId   string                 `protobuf:"bytes,1,opt,name=placement_id,json=placementId,proto3" json:"placement_id,omitempty"` // of the calling agent, with a target that asks for client certificates
+	Csr           []byte                 `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"`                                    // DER; its subject and names are ignored
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueCanariesRequest) Reset() {
+	*x = IssueCanariesRequest{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueCanariesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueCanariesRequest) ProtoMessage() {}
+
+func (x *IssueCanariesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueCanariesRequest.ProtoReflect.Descriptor instead.
+func (*IssueCanariesRequest) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *IssueCanariesRequest) GetPlacementId() string {
+	if x != nil {
+		return x.PlacementId
+	}
+	return ""
+}
+
+func (x *IssueCanariesRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+type IssueCanariesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Canaries      []*Canary              `protobuf:"bytes,1,rep,name=canaries,proto3" json:"canaries,omitempty"` // one for each authority that can sign now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueCanariesResponse) Reset() {
+	*x = IssueCanariesResponse{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueCanariesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueCanariesResponse) ProtoMessage() {}
+
+func (x *IssueCanariesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueCanariesResponse.ProtoReflect.Descriptor instead.
+func (*IssueCanariesResponse) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *IssueCanariesResponse) GetCanaries() []*Canary {
+	if x != nil {
+		return x.Canaries
+	}
+	return nil
+}
+
+// Canary is a client certificate that is for trying only.
+type Canary struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chain         [][]byte               `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`         // DER, leaf first, no root, no bridge
+	Anchor        string                 `protobuf:"bytes,2,opt,name=anchor,proto3" json:"anchor,omitempty"`       // hex fingerprint of the root that it leads to
+	Authority     string                 `protobuf:"bytes,3,opt,name=authority,proto3" json:"authority,omitempty"` // name of the one that signed it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Canary) Reset() {
+	*x = Canary{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Canary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Canary) ProtoMessage() {}
+
+func (x *Canary) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Canary.ProtoReflect.Descriptor instead.
+func (*Canary) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Canary) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *Canary) GetAnchor() string {
+	if x != nil {
+		return x.Anchor
+	}
+	return ""
+}
+
+func (x *Canary) GetAuthority() string {
+	if x != nil {
+		return x.Authority
+	}
+	return ""
+}
+
 type FetchBlobsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digests       []string               `protobuf:"bytes,1,rep,name=digests,proto3" json:"digests,omitempty"` // hex SHA-256
@@ -614,7 +771,7 @@ type FetchBlobsRequest struct {
 
 func (x *FetchBlobsRequest) Reset() {
 	*x = FetchBlobsRequest{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[8]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +783,7 @@ func (x *FetchBlobsRequest) String() string {
 func (*FetchBlobsRequest) ProtoMessage() {}
 
 func (x *FetchBlobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[8]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +796,7 @@ func (x *FetchBlobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobsRequest.ProtoReflect.Descriptor instead.
 func (*FetchBlobsRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FetchBlobsRequest) GetDigests() []string {
@@ -658,7 +815,7 @@ type FetchBlobsResponse struct {
 
 func (x *FetchBlobsResponse) Reset() {
 	*x = FetchBlobsResponse{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[9]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +827,7 @@ func (x *FetchBlobsResponse) String() string {
 func (*FetchBlobsResponse) ProtoMessage() {}
 
 func (x *FetchBlobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[9]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +840,7 @@ func (x *FetchBlobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobsResponse.ProtoReflect.Descriptor instead.
 func (*FetchBlobsResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FetchBlobsResponse) GetBlobs() []*Blob {
@@ -703,7 +860,7 @@ type Blob struct {
 
 func (x *Blob) Reset() {
 	*x = Blob{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[10]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +872,7 @@ func (x *Blob) String() string {
 func (*Blob) ProtoMessage() {}
 
 func (x *Blob) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[10]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +885,7 @@ func (x *Blob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blob.ProtoReflect.Descriptor instead.
 func (*Blob) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Blob) GetDigest() string {
@@ -755,7 +912,7 @@ type ProveConsistencyRequest struct {
 
 func (x *ProveConsistencyRequest) Reset() {
 	*x = ProveConsistencyRequest{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[11]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +924,7 @@ func (x *ProveConsistencyRequest) String() string {
 func (*ProveConsistencyRequest) ProtoMessage() {}
 
 func (x *ProveConsistencyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[11]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +937,7 @@ func (x *ProveConsistencyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveConsistencyRequest.ProtoReflect.Descriptor instead.
 func (*ProveConsistencyRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ProveConsistencyRequest) GetFrom() uint64 {
@@ -806,7 +963,7 @@ type ProveConsistencyResponse struct {
 
 func (x *ProveConsistencyResponse) Reset() {
 	*x = ProveConsistencyResponse{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[12]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +975,7 @@ func (x *ProveConsistencyResponse) String() string {
 func (*ProveConsistencyResponse) ProtoMessage() {}
 
 func (x *ProveConsistencyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[12]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +988,7 @@ func (x *ProveConsistencyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveConsistencyResponse.ProtoReflect.Descriptor instead.
 func (*ProveConsistencyResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ProveConsistencyResponse) GetProof() [][]byte {
@@ -858,7 +1015,7 @@ type AgentReport struct {
 
 func (x *AgentReport) Reset() {
 	*x = AgentReport{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[13]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +1027,7 @@ func (x *AgentReport) String() string {
 func (*AgentReport) ProtoMessage() {}
 
 func (x *AgentReport) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[13]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +1040,7 @@ func (x *AgentReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentReport.ProtoReflect.Descriptor instead.
 func (*AgentReport) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AgentReport) GetHello() *Hello {
@@ -947,7 +1104,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[14]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1116,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[14]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1129,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Hello) GetBoot() uint64 {
@@ -1023,13 +1180,19 @@ type PlacementReport struct {
 	Drift          bool                   `protobuf:"varint,15,opt,name=drift,proto3" json:"drift,omitempty"`
 	Rotations      uint64                 `protobuf:"varint,16,opt,name=rotations,proto3" json:"rotations,omitempty"` // committed since enrolment
 	Restores       uint64                 `protobuf:"varint,17,opt,name=restores,proto3" json:"restores,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The revision that is staged and checked and may not be activated without
+	// leave of the cluster; 0: none. It is asked for until slot_id has it.
+	AsksSlot uint64 `protobuf:"varint,18,opt,name=asks_slot,json=asksSlot,proto3" json:"asks_slot,omitempty"`
+	// The slot that was begun, until the target is back in its steady state.
+	SlotId        string `protobuf:"bytes,19,opt,name=slot_id,json=slotId,proto3" json:"slot_id,omitempty"`
+	Product       string `protobuf:"bytes,20,opt,name=product,proto3" json:"product,omitempty"` // what answers on the control path: "redis 7.0.15"; empty: not looked
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PlacementReport) Reset() {
 	*x = PlacementReport{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[15]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1204,7 @@ func (x *PlacementReport) String() string {
 func (*PlacementReport) ProtoMessage() {}
 
 func (x *PlacementReport) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[15]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1217,7 @@ func (x *PlacementReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementReport.ProtoReflect.Descriptor instead.
 func (*PlacementReport) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PlacementReport) GetPlacementId() string {
@@ -1176,6 +1339,27 @@ func (x *PlacementReport) GetRestores() uint64 {
 	return 0
 }
 
+func (x *PlacementReport) GetAsksSlot() uint64 {
+	if x != nil {
+		return x.AsksSlot
+	}
+	return 0
+}
+
+func (x *PlacementReport) GetSlotId() string {
+	if x != nil {
+		return x.SlotId
+	}
+	return ""
+}
+
+func (x *PlacementReport) GetProduct() string {
+	if x != nil {
+		return x.Product
+	}
+	return ""
+}
+
 type Failure struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Step           string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"` // request, stage, check, activate, prove, restore
@@ -1190,7 +1374,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[16]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1386,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[16]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1399,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Failure) GetStep() string {
@@ -1272,7 +1456,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[17]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1468,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[17]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1481,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Evidence) GetStatement() []byte {
@@ -1338,7 +1522,7 @@ type DesiredState struct {
 
 func (x *DesiredState) Reset() {
 	*x = DesiredState{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[18]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1534,7 @@ func (x *DesiredState) String() string {
 func (*DesiredState) ProtoMessage() {}
 
 func (x *DesiredState) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[18]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1547,7 @@ func (x *DesiredState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DesiredState.ProtoReflect.Descriptor instead.
 func (*DesiredState) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DesiredState) GetEpoch() uint64 {
@@ -1436,13 +1620,18 @@ type DesiredPlacement struct {
 	Hold              string                 `protobuf:"bytes,17,opt,name=hold,proto3" json:"hold,omitempty"`                                                  // not empty: begin nothing new, and why
 	Orphan            bool                   `protobuf:"varint,18,opt,name=orphan,proto3" json:"orphan,omitempty"`                                             // keep files, stop renewal
 	Attempt           uint64                 `protobuf:"varint,19,opt,name=attempt,proto3" json:"attempt,omitempty"`                                           // raised by resume and rotate: clears the back-off of failures
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	RenewFrom         *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=renew_from,json=renewFrom,proto3" json:"renew_from,omitempty"`                       // renew_through counts from then on; absent: at once
+	// Nothing that is in use is switched without a slot: the target is a member
+	// of a cluster.
+	NeedsSlot     bool  `protobuf:"varint,21,opt,name=needs_slot,json=needsSlot,proto3" json:"needs_slot,omitempty"`
+	Slot          *Slot `protobuf:"bytes,22,opt,name=slot,proto3" json:"slot,omitempty"` // granted to this placement, or begun by it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DesiredPlacement) Reset() {
 	*x = DesiredPlacement{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[19]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1643,7 @@ func (x *DesiredPlacement) String() string {
 func (*DesiredPlacement) ProtoMessage() {}
 
 func (x *DesiredPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[19]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1656,7 @@ func (x *DesiredPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DesiredPlacement.ProtoReflect.Descriptor instead.
 func (*DesiredPlacement) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DesiredPlacement) GetPlacementId() string {
@@ -1603,6 +1792,90 @@ func (x *DesiredPlacement) GetAttempt() uint64 {
 	return 0
 }
 
+func (x *DesiredPlacement) GetRenewFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RenewFrom
+	}
+	return nil
+}
+
+func (x *DesiredPlacement) GetNeedsSlot() bool {
+	if x != nil {
+		return x.NeedsSlot
+	}
+	return false
+}
+
+func (x *DesiredPlacement) GetSlot() *Slot {
+	if x != nil {
+		return x.Slot
+	}
+	return nil
+}
+
+// Slot is leave to take a member of a cluster out of its steady state.
+type Slot struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Revision uint64                 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"` // that it was asked for
+	// It lapses unless it is begun within this time after its first arrival, on
+	// the agent's monotonic clock.
+	StartWithin   *durationpb.Duration `protobuf:"bytes,3,opt,name=start_within,json=startWithin,proto3" json:"start_within,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Slot) Reset() {
+	*x = Slot{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Slot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Slot) ProtoMessage() {}
+
+func (x *Slot) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Slot.ProtoReflect.Descriptor instead.
+func (*Slot) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Slot) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Slot) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Slot) GetStartWithin() *durationpb.Duration {
+	if x != nil {
+		return x.StartWithin
+	}
+	return nil
+}
+
 type Identity struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CommonName    string                 `protobuf:"bytes,1,opt,name=common_name,json=commonName,proto3" json:"common_name,omitempty"`
@@ -1615,7 +1888,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[20]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1900,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[20]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1913,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Identity) GetCommonName() string {
@@ -1689,7 +1962,7 @@ type ProfileTerms struct {
 
 func (x *ProfileTerms) Reset() {
 	*x = ProfileTerms{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[21]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1701,7 +1974,7 @@ func (x *ProfileTerms) String() string {
 func (*ProfileTerms) ProtoMessage() {}
 
 func (x *ProfileTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[21]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1714,7 +1987,7 @@ func (x *ProfileTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileTerms.ProtoReflect.Descriptor instead.
 func (*ProfileTerms) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ProfileTerms) GetName() string {
@@ -1789,14 +2062,14 @@ func (x *ProfileTerms) GetGrace() *durationpb.Duration {
 
 type TargetSpec struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	Kind           string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // etcd, files
+	Kind           string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // redis, postgres, ...: see rotunda targets
 	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Cluster        string                 `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	Address        string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"` // host:port to prove; empty: nothing listens
 	ServerName     string                 `protobuf:"bytes,5,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
 	Preamble       string                 `protobuf:"bytes,6,opt,name=preamble,proto3" json:"preamble,omitempty"`
 	ClientAuth     string                 `protobuf:"bytes,7,opt,name=client_auth,json=clientAuth,proto3" json:"client_auth,omitempty"`          // required, optional, none or empty (not looked at)
-	ReloadCommand  string                 `protobuf:"bytes,8,opt,name=reload_command,json=reloadCommand,proto3" json:"reload_command,omitempty"` // named in agent.yaml
+	ReloadCommand  string                 `protobuf:"bytes,8,opt,name=reload_command,json=reloadCommand,proto3" json:"reload_command,omitempty"` // named in agent.yaml; used where it names no control path for the target
 	RestartCommand string                 `protobuf:"bytes,9,opt,name=restart_command,json=restartCommand,proto3" json:"restart_command,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1804,7 +2077,7 @@ type TargetSpec struct {
 
 func (x *TargetSpec) Reset() {
 	*x = TargetSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[22]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +2089,7 @@ func (x *TargetSpec) String() string {
 func (*TargetSpec) ProtoMessage() {}
 
 func (x *TargetSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[22]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,7 +2102,7 @@ func (x *TargetSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetSpec.ProtoReflect.Descriptor instead.
 func (*TargetSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TargetSpec) GetKind() string {
@@ -1909,7 +2182,7 @@ type FilesSpec struct {
 
 func (x *FilesSpec) Reset() {
 	*x = FilesSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1921,7 +2194,7 @@ func (x *FilesSpec) String() string {
 func (*FilesSpec) ProtoMessage() {}
 
 func (x *FilesSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1934,7 +2207,7 @@ func (x *FilesSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesSpec.ProtoReflect.Descriptor instead.
 func (*FilesSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FilesSpec) GetDirectory() string {
@@ -1990,7 +2263,7 @@ type ProofSpec struct {
 
 func (x *ProofSpec) Reset() {
 	*x = ProofSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2275,7 @@ func (x *ProofSpec) String() string {
 func (*ProofSpec) ProtoMessage() {}
 
 func (x *ProofSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2288,7 @@ func (x *ProofSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofSpec.ProtoReflect.Descriptor instead.
 func (*ProofSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ProofSpec) GetLevel() Level {
@@ -2084,7 +2357,16 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"error_code\x18\x02 \x01(\tR\terrorCode\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12#\n" +
-	"\rauthority_seq\x18\x04 \x01(\x04R\fauthoritySeq\"-\n" +
+	"\rauthority_seq\x18\x04 \x01(\x04R\fauthoritySeq\"K\n" +
+	"\x14IssueCanariesRequest\x12!\n" +
+	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12\x10\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\"G\n" +
+	"\x15IssueCanariesResponse\x12.\n" +
+	"\bcanaries\x18\x01 \x03(\v2\x12.rotunda.v1.CanaryR\bcanaries\"T\n" +
+	"\x06Canary\x12\x14\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x16\n" +
+	"\x06anchor\x18\x02 \x01(\tR\x06anchor\x12\x1c\n" +
+	"\tauthority\x18\x03 \x01(\tR\tauthority\"-\n" +
 	"\x11FetchBlobsRequest\x12\x18\n" +
 	"\adigests\x18\x01 \x03(\tR\adigests\"<\n" +
 	"\x12FetchBlobsResponse\x12&\n" +
@@ -2119,7 +2401,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"FactsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe8\x05\n" +
 	"\x0fPlacementReport\x12!\n" +
 	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12'\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x11.rotunda.v1.StateR\x05state\x12\x16\n" +
@@ -2140,7 +2422,10 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\fcommitted_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\x12\x14\n" +
 	"\x05drift\x18\x0f \x01(\bR\x05drift\x12\x1c\n" +
 	"\trotations\x18\x10 \x01(\x04R\trotations\x12\x1a\n" +
-	"\brestores\x18\x11 \x01(\x04R\brestores\"\xc6\x01\n" +
+	"\brestores\x18\x11 \x01(\x04R\brestores\x12\x1b\n" +
+	"\tasks_slot\x18\x12 \x01(\x04R\basksSlot\x12\x17\n" +
+	"\aslot_id\x18\x13 \x01(\tR\x06slotId\x12\x18\n" +
+	"\aproduct\x18\x14 \x01(\tR\aproduct\"\xc6\x01\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1e\n" +
@@ -2166,7 +2451,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"checkpoint\x18\x05 \x01(\fR\n" +
 	"checkpoint\x12\x18\n" +
 	"\aanchors\x18\x06 \x03(\fR\aanchors\x12F\n" +
-	"\x11renew_identity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0frenewIdentityAt\"\xf5\x05\n" +
+	"\x11renew_identity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0frenewIdentityAt\"\xf5\x06\n" +
 	"\x10DesiredPlacement\x12!\n" +
 	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12\x16\n" +
 	"\x06intent\x18\x02 \x01(\tR\x06intent\x12\x18\n" +
@@ -2188,7 +2473,16 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\x11window_generation\x18\x10 \x01(\x04R\x10windowGeneration\x12\x12\n" +
 	"\x04hold\x18\x11 \x01(\tR\x04hold\x12\x16\n" +
 	"\x06orphan\x18\x12 \x01(\bR\x06orphan\x12\x18\n" +
-	"\aattempt\x18\x13 \x01(\x04R\aattempt\"\x88\x01\n" +
+	"\aattempt\x18\x13 \x01(\x04R\aattempt\x129\n" +
+	"\n" +
+	"renew_from\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\trenewFrom\x12\x1d\n" +
+	"\n" +
+	"needs_slot\x18\x15 \x01(\bR\tneedsSlot\x12$\n" +
+	"\x04slot\x18\x16 \x01(\v2\x10.rotunda.v1.SlotR\x04slot\"p\n" +
+	"\x04Slot\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\x12<\n" +
+	"\fstart_within\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\vstartWithin\"\x88\x01\n" +
 	"\bIdentity\x12\x1f\n" +
 	"\vcommon_name\x18\x01 \x01(\tR\n" +
 	"commonName\x12\x1b\n" +
@@ -2243,11 +2537,12 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\x0eSTATE_ROTATING\x10\x02\x12\x10\n" +
 	"\fSTATE_STEADY\x10\x03\x12\x10\n" +
 	"\fSTATE_FAILED\x10\x04\x12\x10\n" +
-	"\fSTATE_ORPHAN\x10\x052\xcb\x03\n" +
+	"\fSTATE_ORPHAN\x10\x052\xa1\x04\n" +
 	"\fAgentService\x12<\n" +
 	"\x05Enrol\x12\x18.rotunda.v1.EnrolRequest\x1a\x19.rotunda.v1.EnrolResponse\x12T\n" +
 	"\rRenewIdentity\x12 .rotunda.v1.RenewIdentityRequest\x1a!.rotunda.v1.RenewIdentityResponse\x12<\n" +
-	"\x05Issue\x12\x18.rotunda.v1.IssueRequest\x1a\x19.rotunda.v1.IssueResponse\x12K\n" +
+	"\x05Issue\x12\x18.rotunda.v1.IssueRequest\x1a\x19.rotunda.v1.IssueResponse\x12T\n" +
+	"\rIssueCanaries\x12 .rotunda.v1.IssueCanariesRequest\x1a!.rotunda.v1.IssueCanariesResponse\x12K\n" +
 	"\n" +
 	"FetchBlobs\x12\x1d.rotunda.v1.FetchBlobsRequest\x1a\x1e.rotunda.v1.FetchBlobsResponse\x12]\n" +
 	"\x10ProveConsistency\x12#.rotunda.v1.ProveConsistencyRequest\x1a$.rotunda.v1.ProveConsistencyResponse\x12=\n" +
@@ -2266,7 +2561,7 @@ func file_rotunda_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_rotunda_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rotunda_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_rotunda_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_rotunda_v1_agent_proto_goTypes = []any{
 	(Level)(0),                       // 0: rotunda.v1.Level
 	(State)(0),                       // 1: rotunda.v1.State
@@ -2278,79 +2573,89 @@ var file_rotunda_v1_agent_proto_goTypes = []any{
 	(*PlacementRequest)(nil),         // 7: rotunda.v1.PlacementRequest
 	(*IssueResponse)(nil),            // 8: rotunda.v1.IssueResponse
 	(*IssueResult)(nil),              // 9: rotunda.v1.IssueResult
-	(*FetchBlobsRequest)(nil),        // 10: rotunda.v1.FetchBlobsRequest
-	(*FetchBlobsResponse)(nil),       // 11: rotunda.v1.FetchBlobsResponse
-	(*Blob)(nil),                     // 12: rotunda.v1.Blob
-	(*ProveConsistencyRequest)(nil),  // 13: rotunda.v1.ProveConsistencyRequest
-	(*ProveConsistencyResponse)(nil), // 14: rotunda.v1.ProveConsistencyResponse
-	(*AgentReport)(nil),              // 15: rotunda.v1.AgentReport
-	(*Hello)(nil),                    // 16: rotunda.v1.Hello
-	(*PlacementReport)(nil),          // 17: rotunda.v1.PlacementReport
-	(*Failure)(nil),                  // 18: rotunda.v1.Failure
-	(*Evidence)(nil),                 // 19: rotunda.v1.Evidence
-	(*DesiredState)(nil),             // 20: rotunda.v1.DesiredState
-	(*DesiredPlacement)(nil),         // 21: rotunda.v1.DesiredPlacement
-	(*Identity)(nil),                 // 22: rotunda.v1.Identity
-	(*ProfileTerms)(nil),             // 23: rotunda.v1.ProfileTerms
-	(*TargetSpec)(nil),               // 24: rotunda.v1.TargetSpec
-	(*FilesSpec)(nil),                // 25: rotunda.v1.FilesSpec
-	(*ProofSpec)(nil),                // 26: rotunda.v1.ProofSpec
-	nil,                              // 27: rotunda.v1.EnrolRequest.FactsEntry
-	nil,                              // 28: rotunda.v1.Hello.FactsEntry
-	(*timestamppb.Timestamp)(nil),    // 29: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 30: google.protobuf.Duration
+	(*IssueCanariesRequest)(nil),     // 10: rotunda.v1.IssueCanariesRequest
+	(*IssueCanariesResponse)(nil),    // 11: rotunda.v1.IssueCanariesResponse
+	(*Canary)(nil),                   // 12: rotunda.v1.Canary
+	(*FetchBlobsRequest)(nil),        // 13: rotunda.v1.FetchBlobsRequest
+	(*FetchBlobsResponse)(nil),       // 14: rotunda.v1.FetchBlobsResponse
+	(*Blob)(nil),                     // 15: rotunda.v1.Blob
+	(*ProveConsistencyRequest)(nil),  // 16: rotunda.v1.ProveConsistencyRequest
+	(*ProveConsistencyResponse)(nil), // 17: rotunda.v1.ProveConsistencyResponse
+	(*AgentReport)(nil),              // 18: rotunda.v1.AgentReport
+	(*Hello)(nil),                    // 19: rotunda.v1.Hello
+	(*PlacementReport)(nil),          // 20: rotunda.v1.PlacementReport
+	(*Failure)(nil),                  // 21: rotunda.v1.Failure
+	(*Evidence)(nil),                 // 22: rotunda.v1.Evidence
+	(*DesiredState)(nil),             // 23: rotunda.v1.DesiredState
+	(*DesiredPlacement)(nil),         // 24: rotunda.v1.DesiredPlacement
+	(*Slot)(nil),                     // 25: rotunda.v1.Slot
+	(*Identity)(nil),                 // 26: rotunda.v1.Identity
+	(*ProfileTerms)(nil),             // 27: rotunda.v1.ProfileTerms
+	(*TargetSpec)(nil),               // 28: rotunda.v1.TargetSpec
+	(*FilesSpec)(nil),                // 29: rotunda.v1.FilesSpec
+	(*ProofSpec)(nil),                // 30: rotunda.v1.ProofSpec
+	nil,                              // 31: rotunda.v1.EnrolRequest.FactsEntry
+	nil,                              // 32: rotunda.v1.Hello.FactsEntry
+	(*timestamppb.Timestamp)(nil),    // 33: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 34: google.protobuf.Duration
 }
 var file_rotunda_v1_agent_proto_depIdxs = []int32{
-	27, // 0: rotunda.v1.EnrolRequest.facts:type_name -> rotunda.v1.EnrolRequest.FactsEntry
+	31, // 0: rotunda.v1.EnrolRequest.facts:type_name -> rotunda.v1.EnrolRequest.FactsEntry
 	7,  // 1: rotunda.v1.IssueRequest.requests:type_name -> rotunda.v1.PlacementRequest
 	9,  // 2: rotunda.v1.IssueResponse.results:type_name -> rotunda.v1.IssueResult
-	12, // 3: rotunda.v1.FetchBlobsResponse.blobs:type_name -> rotunda.v1.Blob
-	16, // 4: rotunda.v1.AgentReport.hello:type_name -> rotunda.v1.Hello
-	29, // 5: rotunda.v1.AgentReport.agent_time:type_name -> google.protobuf.Timestamp
-	17, // 6: rotunda.v1.AgentReport.placements:type_name -> rotunda.v1.PlacementReport
-	28, // 7: rotunda.v1.Hello.facts:type_name -> rotunda.v1.Hello.FactsEntry
-	1,  // 8: rotunda.v1.PlacementReport.state:type_name -> rotunda.v1.State
-	29, // 9: rotunda.v1.PlacementReport.not_after:type_name -> google.protobuf.Timestamp
-	0,  // 10: rotunda.v1.PlacementReport.level:type_name -> rotunda.v1.Level
-	19, // 11: rotunda.v1.PlacementReport.evidence:type_name -> rotunda.v1.Evidence
-	18, // 12: rotunda.v1.PlacementReport.failure:type_name -> rotunda.v1.Failure
-	30, // 13: rotunda.v1.PlacementReport.took:type_name -> google.protobuf.Duration
-	29, // 14: rotunda.v1.PlacementReport.committed_at:type_name -> google.protobuf.Timestamp
-	29, // 15: rotunda.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	29, // 16: rotunda.v1.DesiredState.server_time:type_name -> google.protobuf.Timestamp
-	21, // 17: rotunda.v1.DesiredState.placements:type_name -> rotunda.v1.DesiredPlacement
-	29, // 18: rotunda.v1.DesiredState.renew_identity_at:type_name -> google.protobuf.Timestamp
-	22, // 19: rotunda.v1.DesiredPlacement.identity:type_name -> rotunda.v1.Identity
-	23, // 20: rotunda.v1.DesiredPlacement.profile:type_name -> rotunda.v1.ProfileTerms
-	24, // 21: rotunda.v1.DesiredPlacement.target:type_name -> rotunda.v1.TargetSpec
-	25, // 22: rotunda.v1.DesiredPlacement.files:type_name -> rotunda.v1.FilesSpec
-	26, // 23: rotunda.v1.DesiredPlacement.proof:type_name -> rotunda.v1.ProofSpec
-	29, // 24: rotunda.v1.DesiredPlacement.renew_after:type_name -> google.protobuf.Timestamp
-	29, // 25: rotunda.v1.DesiredPlacement.renew_before:type_name -> google.protobuf.Timestamp
-	30, // 26: rotunda.v1.ProfileTerms.lifetime:type_name -> google.protobuf.Duration
-	30, // 27: rotunda.v1.ProfileTerms.ride_out:type_name -> google.protobuf.Duration
-	30, // 28: rotunda.v1.ProfileTerms.key_age:type_name -> google.protobuf.Duration
-	30, // 29: rotunda.v1.ProfileTerms.grace:type_name -> google.protobuf.Duration
-	0,  // 30: rotunda.v1.ProofSpec.level:type_name -> rotunda.v1.Level
-	30, // 31: rotunda.v1.ProofSpec.observe:type_name -> google.protobuf.Duration
-	30, // 32: rotunda.v1.ProofSpec.timeout:type_name -> google.protobuf.Duration
-	2,  // 33: rotunda.v1.AgentService.Enrol:input_type -> rotunda.v1.EnrolRequest
-	4,  // 34: rotunda.v1.AgentService.RenewIdentity:input_type -> rotunda.v1.RenewIdentityRequest
-	6,  // 35: rotunda.v1.AgentService.Issue:input_type -> rotunda.v1.IssueRequest
-	10, // 36: rotunda.v1.AgentService.FetchBlobs:input_type -> rotunda.v1.FetchBlobsRequest
-	13, // 37: rotunda.v1.AgentService.ProveConsistency:input_type -> rotunda.v1.ProveConsistencyRequest
-	15, // 38: rotunda.v1.AgentService.Sync:input_type -> rotunda.v1.AgentReport
-	3,  // 39: rotunda.v1.AgentService.Enrol:output_type -> rotunda.v1.EnrolResponse
-	5,  // 40: rotunda.v1.AgentService.RenewIdentity:output_type -> rotunda.v1.RenewIdentityResponse
-	8,  // 41: rotunda.v1.AgentService.Issue:output_type -> rotunda.v1.IssueResponse
-	11, // 42: rotunda.v1.AgentService.FetchBlobs:output_type -> rotunda.v1.FetchBlobsResponse
-	14, // 43: rotunda.v1.AgentService.ProveConsistency:output_type -> rotunda.v1.ProveConsistencyResponse
-	20, // 44: rotunda.v1.AgentService.Sync:output_type -> rotunda.v1.DesiredState
-	39, // [39:45] is the sub-list for method output_type
-	33, // [33:39] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	12, // 3: rotunda.v1.IssueCanariesResponse.canaries:type_name -> rotunda.v1.Canary
+	15, // 4: rotunda.v1.FetchBlobsResponse.blobs:type_name -> rotunda.v1.Blob
+	19, // 5: rotunda.v1.AgentReport.hello:type_name -> rotunda.v1.Hello
+	33, // 6: rotunda.v1.AgentReport.agent_time:type_name -> google.protobuf.Timestamp
+	20, // 7: rotunda.v1.AgentReport.placements:type_name -> rotunda.v1.PlacementReport
+	32, // 8: rotunda.v1.Hello.facts:type_name -> rotunda.v1.Hello.FactsEntry
+	1,  // 9: rotunda.v1.PlacementReport.state:type_name -> rotunda.v1.State
+	33, // 10: rotunda.v1.PlacementReport.not_after:type_name -> google.protobuf.Timestamp
+	0,  // 11: rotunda.v1.PlacementReport.level:type_name -> rotunda.v1.Level
+	22, // 12: rotunda.v1.PlacementReport.evidence:type_name -> rotunda.v1.Evidence
+	21, // 13: rotunda.v1.PlacementReport.failure:type_name -> rotunda.v1.Failure
+	34, // 14: rotunda.v1.PlacementReport.took:type_name -> google.protobuf.Duration
+	33, // 15: rotunda.v1.PlacementReport.committed_at:type_name -> google.protobuf.Timestamp
+	33, // 16: rotunda.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	33, // 17: rotunda.v1.DesiredState.server_time:type_name -> google.protobuf.Timestamp
+	24, // 18: rotunda.v1.DesiredState.placements:type_name -> rotunda.v1.DesiredPlacement
+	33, // 19: rotunda.v1.DesiredState.renew_identity_at:type_name -> google.protobuf.Timestamp
+	26, // 20: rotunda.v1.DesiredPlacement.identity:type_name -> rotunda.v1.Identity
+	27, // 21: rotunda.v1.DesiredPlacement.profile:type_name -> rotunda.v1.ProfileTerms
+	28, // 22: rotunda.v1.DesiredPlacement.target:type_name -> rotunda.v1.TargetSpec
+	29, // 23: rotunda.v1.DesiredPlacement.files:type_name -> rotunda.v1.FilesSpec
+	30, // 24: rotunda.v1.DesiredPlacement.proof:type_name -> rotunda.v1.ProofSpec
+	33, // 25: rotunda.v1.DesiredPlacement.renew_after:type_name -> google.protobuf.Timestamp
+	33, // 26: rotunda.v1.DesiredPlacement.renew_before:type_name -> google.protobuf.Timestamp
+	33, // 27: rotunda.v1.DesiredPlacement.renew_from:type_name -> google.protobuf.Timestamp
+	25, // 28: rotunda.v1.DesiredPlacement.slot:type_name -> rotunda.v1.Slot
+	34, // 29: rotunda.v1.Slot.start_within:type_name -> google.protobuf.Duration
+	34, // 30: rotunda.v1.ProfileTerms.lifetime:type_name -> google.protobuf.Duration
+	34, // 31: rotunda.v1.ProfileTerms.ride_out:type_name -> google.protobuf.Duration
+	34, // 32: rotunda.v1.ProfileTerms.key_age:type_name -> google.protobuf.Duration
+	34, // 33: rotunda.v1.ProfileTerms.grace:type_name -> google.protobuf.Duration
+	0,  // 34: rotunda.v1.ProofSpec.level:type_name -> rotunda.v1.Level
+	34, // 35: rotunda.v1.ProofSpec.observe:type_name -> google.protobuf.Duration
+	34, // 36: rotunda.v1.ProofSpec.timeout:type_name -> google.protobuf.Duration
+	2,  // 37: rotunda.v1.AgentService.Enrol:input_type -> rotunda.v1.EnrolRequest
+	4,  // 38: rotunda.v1.AgentService.RenewIdentity:input_type -> rotunda.v1.RenewIdentityRequest
+	6,  // 39: rotunda.v1.AgentService.Issue:input_type -> rotunda.v1.IssueRequest
+	10, // 40: rotunda.v1.AgentService.IssueCanaries:input_type -> rotunda.v1.IssueCanariesRequest
+	13, // 41: rotunda.v1.AgentService.FetchBlobs:input_type -> rotunda.v1.FetchBlobsRequest
+	16, // 42: rotunda.v1.AgentService.ProveConsistency:input_type -> rotunda.v1.ProveConsistencyRequest
+	18, // 43: rotunda.v1.AgentService.Sync:input_type -> rotunda.v1.AgentReport
+	3,  // 44: rotunda.v1.AgentService.Enrol:output_type -> rotunda.v1.EnrolResponse
+	5,  // 45: rotunda.v1.AgentService.RenewIdentity:output_type -> rotunda.v1.RenewIdentityResponse
+	8,  // 46: rotunda.v1.AgentService.Issue:output_type -> rotunda.v1.IssueResponse
+	11, // 47: rotunda.v1.AgentService.IssueCanaries:output_type -> rotunda.v1.IssueCanariesResponse
+	14, // 48: rotunda.v1.AgentService.FetchBlobs:output_type -> rotunda.v1.FetchBlobsResponse
+	17, // 49: rotunda.v1.AgentService.ProveConsistency:output_type -> rotunda.v1.ProveConsistencyResponse
+	23, // 50: rotunda.v1.AgentService.Sync:output_type -> rotunda.v1.DesiredState
+	44, // [44:51] is the sub-list for method output_type
+	37, // [37:44] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_agent_proto_init() }
@@ -2364,7 +2669,7 @@ func file_rotunda_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_agent_proto_rawDesc), len(file_rotunda_v1_agent_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   27,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

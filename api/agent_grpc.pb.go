@@ -22,6 +22,7 @@ const (
 	AgentService_Enrol_FullMethodName            = "/rotunda.v1.AgentService/Enrol"
 	AgentService_RenewIdentity_FullMethodName    = "/rotunda.v1.AgentService/RenewIdentity"
 	AgentService_Issue_FullMethodName            = "/rotunda.v1.AgentService/Issue"
+	AgentService_IssueCanaries_FullMethodName    = "/rotunda.v1.AgentService/IssueCanaries"
 	AgentService_FetchBlobs_FullMethodName       = "/rotunda.v1.AgentService/FetchBlobs"
 	AgentService_ProveConsistency_FullMethodName = "/rotunda.v1.AgentService/ProveConsistency"
 	AgentService_Sync_FullMethodName             = "/rotunda.v1.AgentService/Sync"
@@ -44,6 +45,9 @@ type AgentServiceClient interface {
 	// succeeds or fails by itself. The same SPKI for the same (placement,
 	// generation) gets the same certificate back; another SPKI is a conflict.
 	Issue(ctx context.Context, in *IssueRequest, opts ...grpc.CallOption) (*IssueResponse, error)
+	// IssueCanaries signs client certificates by which an agent tries what a
+	// target of its own trusts. They live for minutes and are of no other use.
+	IssueCanaries(ctx context.Context, in *IssueCanariesRequest, opts ...grpc.CallOption) (*IssueCanariesResponse, error)
 	// FetchBlobs returns bundles and CRLs by digest.
 	FetchBlobs(ctx context.Context, in *FetchBlobsRequest, opts ...grpc.CallOption) (*FetchBlobsResponse, error)
 	// ProveConsistency returns a Merkle consistency proof between two sizes of
@@ -86,6 +90,16 @@ func (c *agentServiceClient) Issue(ctx context.Context, in *IssueRequest, opts .
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(IssueResponse)
 	err := c.cc.Invoke(ctx, AgentService_Issue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) IssueCanaries(ctx context.Context, in *IssueCanariesRequest, opts ...grpc.CallOption) (*IssueCanariesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IssueCanariesResponse)
+	err := c.cc.Invoke(ctx, AgentService_IssueCanaries_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +156,9 @@ type AgentServiceServer interface {
 	// succeeds or fails by itself. The same SPKI for the same (placement,
 	// generation) gets the same certificate back; another SPKI is a conflict.
 	Issue(context.Context, *IssueRequest) (*IssueResponse, error)
+	// IssueCanaries signs client certificates by which an agent tries what a
+	// target of its own trusts. They live for minutes and are of no other use.
+	IssueCanaries(context.Context, *IssueCanariesRequest) (*IssueCanariesResponse, error)
 	// FetchBlobs returns bundles and CRLs by digest.
 	FetchBlobs(context.Context, *FetchBlobsRequest) (*FetchBlobsResponse, error)
 	// ProveConsistency returns a Merkle consistency proof between two sizes of
@@ -168,6 +185,9 @@ func (UnimplementedAgentServiceServer) RenewIdentity(context.Context, *RenewIden
 }
 func (UnimplementedAgentServiceServer) Issue(context.Context, *IssueRequest) (*IssueResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Issue not implemented")
+}
+func (UnimplementedAgentServiceServer) IssueCanaries(context.Context, *IssueCanariesRequest) (*IssueCanariesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IssueCanaries not implemented")
 }
 func (UnimplementedAgentServiceServer) FetchBlobs(context.Context, *FetchBlobsRequest) (*FetchBlobsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method FetchBlobs not implemented")
@@ -253,6 +273,24 @@ func _AgentService_Issue_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_IssueCanaries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IssueCanariesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).IssueCanaries(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_IssueCanaries_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).IssueCanaries(ctx, req.(*IssueCanariesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AgentService_FetchBlobs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(FetchBlobsRequest)
 	if err := dec(in); err != nil {
@@ -314,6 +352,10 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Issue",
 			Handler:    _AgentService_Issue_Handler,
+		},
+		{
+			MethodName: "IssueCanaries",
+			Handler:    _AgentService_IssueCanaries_Handler,
 		},
 		{
 			MethodName: "FetchBlobs",

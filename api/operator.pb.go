@@ -2154,6 +2154,10 @@ type PlacementStatus struct {
 	Restores       uint64                 `protobuf:"varint,21,opt,name=restores,proto3" json:"restores,omitempty"`
 	ReportedAt     *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=reported_at,json=reportedAt,proto3" json:"reported_at,omitempty"`
 	LastGeneration uint64                 `protobuf:"varint,23,opt,name=last_generation,json=lastGeneration,proto3" json:"last_generation,omitempty"`
+	Cluster        string                 `protobuf:"bytes,24,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Slot           string                 `protobuf:"bytes,25,opt,name=slot,proto3" json:"slot,omitempty"`                         // "", waits, granted, begun
+	RotateAt       *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=rotate_at,json=rotateAt,proto3" json:"rotate_at,omitempty"` // of a rotation that was asked for and has not come about
+	Product        string                 `protobuf:"bytes,27,opt,name=product,proto3" json:"product,omitempty"`                   // as the control path says: "redis 7.0.15"
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2347,6 +2351,34 @@ func (x *PlacementStatus) GetLastGeneration() uint64 {
 		return x.LastGeneration
 	}
 	return 0
+}
+
+func (x *PlacementStatus) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *PlacementStatus) GetSlot() string {
+	if x != nil {
+		return x.Slot
+	}
+	return ""
+}
+
+func (x *PlacementStatus) GetRotateAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RotateAt
+	}
+	return nil
+}
+
+func (x *PlacementStatus) GetProduct() string {
+	if x != nil {
+		return x.Product
+	}
+	return ""
 }
 
 type ListPlacementsResponse struct {
@@ -3174,13 +3206,16 @@ func (x *IssueOperatorResponse) GetAuditId() string {
 }
 
 type RotateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Intent        string                 `protobuf:"bytes,1,opt,name=intent,proto3" json:"intent,omitempty"` // empty with all
-	All           bool                   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
-	Placement     string                 `protobuf:"bytes,3,opt,name=placement,proto3" json:"placement,omitempty"` // one placement only
-	NewKey        bool                   `protobuf:"varint,4,opt,name=new_key,json=newKey,proto3" json:"new_key,omitempty"`
-	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	DryRun        bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Intent    string                 `protobuf:"bytes,1,opt,name=intent,proto3" json:"intent,omitempty"` // empty with all
+	All       bool                   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	Placement string                 `protobuf:"bytes,3,opt,name=placement,proto3" json:"placement,omitempty"` // one placement only
+	NewKey    bool                   `protobuf:"varint,4,opt,name=new_key,json=newKey,proto3" json:"new_key,omitempty"`
+	Reason    string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	DryRun    bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// The rotations begin spread over this time. Absent: as long as it takes at
+	// sixty a minute, so at once for one.
+	Over          *durationpb.Duration `protobuf:"bytes,7,opt,name=over,proto3" json:"over,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3257,11 +3292,19 @@ func (x *RotateRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *RotateRequest) GetOver() *durationpb.Duration {
+	if x != nil {
+		return x.Over
+	}
+	return nil
+}
+
 type RotateResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Placements    []string               `protobuf:"bytes,1,rep,name=placements,proto3" json:"placements,omitempty"` // ids
 	Affected      []*PlacementStatus     `protobuf:"bytes,2,rep,name=affected,proto3" json:"affected,omitempty"`
 	AuditId       string                 `protobuf:"bytes,3,opt,name=audit_id,json=auditId,proto3" json:"audit_id,omitempty"`
+	Over          *durationpb.Duration   `protobuf:"bytes,4,opt,name=over,proto3" json:"over,omitempty"` // as it was settled
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3317,6 +3360,337 @@ func (x *RotateResponse) GetAuditId() string {
 	return ""
 }
 
+func (x *RotateResponse) GetOver() *durationpb.Duration {
+	if x != nil {
+		return x.Over
+	}
+	return nil
+}
+
+type ListSlotsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"` // empty: all
+	Ended         bool                   `protobuf:"varint,2,opt,name=ended,proto3" json:"ended,omitempty"`    // those that are over, too: the newest hundred
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSlotsRequest) Reset() {
+	*x = ListSlotsRequest{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSlotsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSlotsRequest) ProtoMessage() {}
+
+func (x *ListSlotsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSlotsRequest.ProtoReflect.Descriptor instead.
+func (*ListSlotsRequest) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ListSlotsRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ListSlotsRequest) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
+type SlotInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Cluster       string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Agent         string                 `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
+	Target        string                 `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
+	Placement     string                 `protobuf:"bytes,5,opt,name=placement,proto3" json:"placement,omitempty"`
+	Intent        string                 `protobuf:"bytes,6,opt,name=intent,proto3" json:"intent,omitempty"`
+	State         string                 `protobuf:"bytes,7,opt,name=state,proto3" json:"state,omitempty"` // granted, begun, ended, lapsed
+	GrantedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=granted_at,json=grantedAt,proto3" json:"granted_at,omitempty"`
+	BegunAt       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=begun_at,json=begunAt,proto3" json:"begun_at,omitempty"`
+	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	EndedBy       string                 `protobuf:"bytes,11,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"`
+	StartBy       *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=start_by,json=startBy,proto3" json:"start_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SlotInfo) Reset() {
+	*x = SlotInfo{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SlotInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SlotInfo) ProtoMessage() {}
+
+func (x *SlotInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SlotInfo.ProtoReflect.Descriptor instead.
+func (*SlotInfo) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *SlotInfo) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SlotInfo) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *SlotInfo) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *SlotInfo) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *SlotInfo) GetPlacement() string {
+	if x != nil {
+		return x.Placement
+	}
+	return ""
+}
+
+func (x *SlotInfo) GetIntent() string {
+	if x != nil {
+		return x.Intent
+	}
+	return ""
+}
+
+func (x *SlotInfo) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *SlotInfo) GetGrantedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.GrantedAt
+	}
+	return nil
+}
+
+func (x *SlotInfo) GetBegunAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BegunAt
+	}
+	return nil
+}
+
+func (x *SlotInfo) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+func (x *SlotInfo) GetEndedBy() string {
+	if x != nil {
+		return x.EndedBy
+	}
+	return ""
+}
+
+func (x *SlotInfo) GetStartBy() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartBy
+	}
+	return nil
+}
+
+type ListSlotsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slots         []*SlotInfo            `protobuf:"bytes,1,rep,name=slots,proto3" json:"slots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSlotsResponse) Reset() {
+	*x = ListSlotsResponse{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSlotsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSlotsResponse) ProtoMessage() {}
+
+func (x *ListSlotsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSlotsResponse.ProtoReflect.Descriptor instead.
+func (*ListSlotsResponse) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ListSlotsResponse) GetSlots() []*SlotInfo {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
+type ReleaseSlotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseSlotRequest) Reset() {
+	*x = ReleaseSlotRequest{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseSlotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseSlotRequest) ProtoMessage() {}
+
+func (x *ReleaseSlotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseSlotRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseSlotRequest) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *ReleaseSlotRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ReleaseSlotRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ReleaseSlotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AuditId       string                 `protobuf:"bytes,1,opt,name=audit_id,json=auditId,proto3" json:"audit_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseSlotResponse) Reset() {
+	*x = ReleaseSlotResponse{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseSlotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseSlotResponse) ProtoMessage() {}
+
+func (x *ReleaseSlotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseSlotResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseSlotResponse) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ReleaseSlotResponse) GetAuditId() string {
+	if x != nil {
+		return x.AuditId
+	}
+	return ""
+}
+
 type ResumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Intent        string                 `protobuf:"bytes,1,opt,name=intent,proto3" json:"intent,omitempty"`
@@ -3327,7 +3701,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3339,7 +3713,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3352,7 +3726,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ResumeRequest) GetIntent() string {
@@ -3378,7 +3752,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3390,7 +3764,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3403,7 +3777,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ResumeResponse) GetAuditId() string {
@@ -3424,7 +3798,7 @@ type ListAuditEntriesRequest struct {
 
 func (x *ListAuditEntriesRequest) Reset() {
 	*x = ListAuditEntriesRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3436,7 +3810,7 @@ func (x *ListAuditEntriesRequest) String() string {
 func (*ListAuditEntriesRequest) ProtoMessage() {}
 
 func (x *ListAuditEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3449,7 +3823,7 @@ func (x *ListAuditEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListAuditEntriesRequest) GetFrom() uint64 {
@@ -3486,7 +3860,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3498,7 +3872,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3511,7 +3885,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AuditEntry) GetId() string {
@@ -3560,7 +3934,7 @@ type ListAuditEntriesResponse struct {
 
 func (x *ListAuditEntriesResponse) Reset() {
 	*x = ListAuditEntriesResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3572,7 +3946,7 @@ func (x *ListAuditEntriesResponse) String() string {
 func (*ListAuditEntriesResponse) ProtoMessage() {}
 
 func (x *ListAuditEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3585,7 +3959,7 @@ func (x *ListAuditEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListAuditEntriesResponse) GetEntries() []*AuditEntry {
@@ -3793,7 +4167,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x15ListPlacementsRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06intent\x18\x02 \x01(\tR\x06intent\x12\x14\n" +
-	"\x05agent\x18\x03 \x01(\tR\x05agent\"\xc9\x06\n" +
+	"\x05agent\x18\x03 \x01(\tR\x05agent\"\xca\a\n" +
 	"\x0fPlacementStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
@@ -3822,7 +4196,11 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\brestores\x18\x15 \x01(\x04R\brestores\x12;\n" +
 	"\vreported_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportedAt\x12'\n" +
-	"\x0flast_generation\x18\x17 \x01(\x04R\x0elastGeneration\"U\n" +
+	"\x0flast_generation\x18\x17 \x01(\x04R\x0elastGeneration\x12\x18\n" +
+	"\acluster\x18\x18 \x01(\tR\acluster\x12\x12\n" +
+	"\x04slot\x18\x19 \x01(\tR\x04slot\x127\n" +
+	"\trotate_at\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\brotateAt\x12\x18\n" +
+	"\aproduct\x18\x1b \x01(\tR\aproduct\"U\n" +
 	"\x16ListPlacementsResponse\x12;\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1b.rotunda.v1.PlacementStatusR\n" +
@@ -3891,20 +4269,47 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x15IssueOperatorResponse\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x18\n" +
 	"\aanchors\x18\x02 \x03(\fR\aanchors\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xa1\x01\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xd0\x01\n" +
 	"\rRotateRequest\x12\x16\n" +
 	"\x06intent\x18\x01 \x01(\tR\x06intent\x12\x10\n" +
 	"\x03all\x18\x02 \x01(\bR\x03all\x12\x1c\n" +
 	"\tplacement\x18\x03 \x01(\tR\tplacement\x12\x17\n" +
 	"\anew_key\x18\x04 \x01(\bR\x06newKey\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x17\n" +
-	"\adry_run\x18\x06 \x01(\bR\x06dryRun\"\x84\x01\n" +
+	"\adry_run\x18\x06 \x01(\bR\x06dryRun\x12-\n" +
+	"\x04over\x18\a \x01(\v2\x19.google.protobuf.DurationR\x04over\"\xb3\x01\n" +
 	"\x0eRotateResponse\x12\x1e\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\tR\n" +
 	"placements\x127\n" +
 	"\baffected\x18\x02 \x03(\v2\x1b.rotunda.v1.PlacementStatusR\baffected\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"?\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\x12-\n" +
+	"\x04over\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04over\"B\n" +
+	"\x10ListSlotsRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x14\n" +
+	"\x05ended\x18\x02 \x01(\bR\x05ended\"\xa9\x03\n" +
+	"\bSlotInfo\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\acluster\x18\x02 \x01(\tR\acluster\x12\x14\n" +
+	"\x05agent\x18\x03 \x01(\tR\x05agent\x12\x16\n" +
+	"\x06target\x18\x04 \x01(\tR\x06target\x12\x1c\n" +
+	"\tplacement\x18\x05 \x01(\tR\tplacement\x12\x16\n" +
+	"\x06intent\x18\x06 \x01(\tR\x06intent\x12\x14\n" +
+	"\x05state\x18\a \x01(\tR\x05state\x129\n" +
+	"\n" +
+	"granted_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tgrantedAt\x125\n" +
+	"\bbegun_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\abegunAt\x125\n" +
+	"\bended_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x19\n" +
+	"\bended_by\x18\v \x01(\tR\aendedBy\x125\n" +
+	"\bstart_by\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\astartBy\"?\n" +
+	"\x11ListSlotsResponse\x12*\n" +
+	"\x05slots\x18\x01 \x03(\v2\x14.rotunda.v1.SlotInfoR\x05slots\"<\n" +
+	"\x12ReleaseSlotRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"0\n" +
+	"\x13ReleaseSlotResponse\x12\x19\n" +
+	"\baudit_id\x18\x01 \x01(\tR\aauditId\"?\n" +
 	"\rResumeRequest\x12\x16\n" +
 	"\x06intent\x18\x01 \x01(\tR\x06intent\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"+\n" +
@@ -3926,7 +4331,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\fR\n" +
 	"checkpoint\x12\x17\n" +
-	"\alog_key\x18\x03 \x01(\tR\x06logKey2\x89\x0e\n" +
+	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xa3\x0f\n" +
 	"\x0fOperatorService\x129\n" +
 	"\x04Info\x12\x17.rotunda.v1.InfoRequest\x1a\x18.rotunda.v1.InfoResponse\x129\n" +
 	"\x04Plan\x12\x17.rotunda.v1.PlanRequest\x1a\x18.rotunda.v1.PlanResponse\x12<\n" +
@@ -3950,7 +4355,9 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x0fListAuthorities\x12\".rotunda.v1.ListAuthoritiesRequest\x1a#.rotunda.v1.ListAuthoritiesResponse\x12T\n" +
 	"\rIssueOperator\x12 .rotunda.v1.IssueOperatorRequest\x1a!.rotunda.v1.IssueOperatorResponse\x12?\n" +
 	"\x06Rotate\x12\x19.rotunda.v1.RotateRequest\x1a\x1a.rotunda.v1.RotateResponse\x12?\n" +
-	"\x06Resume\x12\x19.rotunda.v1.ResumeRequest\x1a\x1a.rotunda.v1.ResumeResponse\x12]\n" +
+	"\x06Resume\x12\x19.rotunda.v1.ResumeRequest\x1a\x1a.rotunda.v1.ResumeResponse\x12H\n" +
+	"\tListSlots\x12\x1c.rotunda.v1.ListSlotsRequest\x1a\x1d.rotunda.v1.ListSlotsResponse\x12N\n" +
+	"\vReleaseSlot\x12\x1e.rotunda.v1.ReleaseSlotRequest\x1a\x1f.rotunda.v1.ReleaseSlotResponse\x12]\n" +
 	"\x10ListAuditEntries\x12#.rotunda.v1.ListAuditEntriesRequest\x1a$.rotunda.v1.ListAuditEntriesResponse\x12`\n" +
 	"\x11WatchAuditEntries\x12#.rotunda.v1.ListAuditEntriesRequest\x1a$.rotunda.v1.ListAuditEntriesResponse0\x01B(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
 
@@ -3967,7 +4374,7 @@ func file_rotunda_v1_operator_proto_rawDescGZIP() []byte {
 }
 
 var file_rotunda_v1_operator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rotunda_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_rotunda_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_rotunda_v1_operator_proto_goTypes = []any{
 	(Finding_Severity)(0),             // 0: rotunda.v1.Finding.Severity
 	(Difference_Op)(0),                // 1: rotunda.v1.Difference.Op
@@ -4018,22 +4425,27 @@ var file_rotunda_v1_operator_proto_goTypes = []any{
 	(*IssueOperatorResponse)(nil),     // 46: rotunda.v1.IssueOperatorResponse
 	(*RotateRequest)(nil),             // 47: rotunda.v1.RotateRequest
 	(*RotateResponse)(nil),            // 48: rotunda.v1.RotateResponse
-	(*ResumeRequest)(nil),             // 49: rotunda.v1.ResumeRequest
-	(*ResumeResponse)(nil),            // 50: rotunda.v1.ResumeResponse
-	(*ListAuditEntriesRequest)(nil),   // 51: rotunda.v1.ListAuditEntriesRequest
-	(*AuditEntry)(nil),                // 52: rotunda.v1.AuditEntry
-	(*ListAuditEntriesResponse)(nil),  // 53: rotunda.v1.ListAuditEntriesResponse
-	nil,                               // 54: rotunda.v1.CreateTokenRequest.LabelsEntry
-	nil,                               // 55: rotunda.v1.TokenInfo.LabelsEntry
-	nil,                               // 56: rotunda.v1.AgentInfo.LabelsEntry
-	nil,                               // 57: rotunda.v1.AgentInfo.FactsEntry
-	nil,                               // 58: rotunda.v1.LabelAgentRequest.SetEntry
-	(*timestamppb.Timestamp)(nil),     // 59: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 60: google.protobuf.Duration
-	(State)(0),                        // 61: rotunda.v1.State
-	(Level)(0),                        // 62: rotunda.v1.Level
-	(*Failure)(nil),                   // 63: rotunda.v1.Failure
-	(*DesiredPlacement)(nil),          // 64: rotunda.v1.DesiredPlacement
+	(*ListSlotsRequest)(nil),          // 49: rotunda.v1.ListSlotsRequest
+	(*SlotInfo)(nil),                  // 50: rotunda.v1.SlotInfo
+	(*ListSlotsResponse)(nil),         // 51: rotunda.v1.ListSlotsResponse
+	(*ReleaseSlotRequest)(nil),        // 52: rotunda.v1.ReleaseSlotRequest
+	(*ReleaseSlotResponse)(nil),       // 53: rotunda.v1.ReleaseSlotResponse
+	(*ResumeRequest)(nil),             // 54: rotunda.v1.ResumeRequest
+	(*ResumeResponse)(nil),            // 55: rotunda.v1.ResumeResponse
+	(*ListAuditEntriesRequest)(nil),   // 56: rotunda.v1.ListAuditEntriesRequest
+	(*AuditEntry)(nil),                // 57: rotunda.v1.AuditEntry
+	(*ListAuditEntriesResponse)(nil),  // 58: rotunda.v1.ListAuditEntriesResponse
+	nil,                               // 59: rotunda.v1.CreateTokenRequest.LabelsEntry
+	nil,                               // 60: rotunda.v1.TokenInfo.LabelsEntry
+	nil,                               // 61: rotunda.v1.AgentInfo.LabelsEntry
+	nil,                               // 62: rotunda.v1.AgentInfo.FactsEntry
+	nil,                               // 63: rotunda.v1.LabelAgentRequest.SetEntry
+	(*timestamppb.Timestamp)(nil),     // 64: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),       // 65: google.protobuf.Duration
+	(State)(0),                        // 66: rotunda.v1.State
+	(Level)(0),                        // 67: rotunda.v1.Level
+	(*Failure)(nil),                   // 68: rotunda.v1.Failure
+	(*DesiredPlacement)(nil),          // 69: rotunda.v1.DesiredPlacement
 }
 var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
@@ -4044,99 +4456,111 @@ var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	4,  // 5: rotunda.v1.ApplyRequest.files:type_name -> rotunda.v1.SourceFile
 	6,  // 6: rotunda.v1.ApplyResponse.differences:type_name -> rotunda.v1.Difference
 	5,  // 7: rotunda.v1.ApplyResponse.findings:type_name -> rotunda.v1.Finding
-	59, // 8: rotunda.v1.StoredDocument.changed_at:type_name -> google.protobuf.Timestamp
+	64, // 8: rotunda.v1.StoredDocument.changed_at:type_name -> google.protobuf.Timestamp
 	12, // 9: rotunda.v1.ListDocumentsResponse.documents:type_name -> rotunda.v1.StoredDocument
 	4,  // 10: rotunda.v1.ReplayPolicyRequest.files:type_name -> rotunda.v1.SourceFile
-	59, // 11: rotunda.v1.ReplayPolicyRequest.since:type_name -> google.protobuf.Timestamp
+	64, // 11: rotunda.v1.ReplayPolicyRequest.since:type_name -> google.protobuf.Timestamp
 	17, // 12: rotunda.v1.ReplayPolicyResponse.differences:type_name -> rotunda.v1.ReplayDifference
-	54, // 13: rotunda.v1.CreateTokenRequest.labels:type_name -> rotunda.v1.CreateTokenRequest.LabelsEntry
-	60, // 14: rotunda.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	59, // 15: rotunda.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	55, // 16: rotunda.v1.TokenInfo.labels:type_name -> rotunda.v1.TokenInfo.LabelsEntry
-	59, // 17: rotunda.v1.TokenInfo.expires_at:type_name -> google.protobuf.Timestamp
-	59, // 18: rotunda.v1.TokenInfo.used_at:type_name -> google.protobuf.Timestamp
+	59, // 13: rotunda.v1.CreateTokenRequest.labels:type_name -> rotunda.v1.CreateTokenRequest.LabelsEntry
+	65, // 14: rotunda.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	64, // 15: rotunda.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	60, // 16: rotunda.v1.TokenInfo.labels:type_name -> rotunda.v1.TokenInfo.LabelsEntry
+	64, // 17: rotunda.v1.TokenInfo.expires_at:type_name -> google.protobuf.Timestamp
+	64, // 18: rotunda.v1.TokenInfo.used_at:type_name -> google.protobuf.Timestamp
 	22, // 19: rotunda.v1.ListTokensResponse.tokens:type_name -> rotunda.v1.TokenInfo
-	56, // 20: rotunda.v1.AgentInfo.labels:type_name -> rotunda.v1.AgentInfo.LabelsEntry
-	57, // 21: rotunda.v1.AgentInfo.facts:type_name -> rotunda.v1.AgentInfo.FactsEntry
-	59, // 22: rotunda.v1.AgentInfo.seen_at:type_name -> google.protobuf.Timestamp
-	59, // 23: rotunda.v1.AgentInfo.enrolled_at:type_name -> google.protobuf.Timestamp
-	59, // 24: rotunda.v1.AgentInfo.identity_not_after:type_name -> google.protobuf.Timestamp
+	61, // 20: rotunda.v1.AgentInfo.labels:type_name -> rotunda.v1.AgentInfo.LabelsEntry
+	62, // 21: rotunda.v1.AgentInfo.facts:type_name -> rotunda.v1.AgentInfo.FactsEntry
+	64, // 22: rotunda.v1.AgentInfo.seen_at:type_name -> google.protobuf.Timestamp
+	64, // 23: rotunda.v1.AgentInfo.enrolled_at:type_name -> google.protobuf.Timestamp
+	64, // 24: rotunda.v1.AgentInfo.identity_not_after:type_name -> google.protobuf.Timestamp
 	27, // 25: rotunda.v1.ListAgentsResponse.agents:type_name -> rotunda.v1.AgentInfo
-	58, // 26: rotunda.v1.LabelAgentRequest.set:type_name -> rotunda.v1.LabelAgentRequest.SetEntry
+	63, // 26: rotunda.v1.LabelAgentRequest.set:type_name -> rotunda.v1.LabelAgentRequest.SetEntry
 	27, // 27: rotunda.v1.LabelAgentResponse.agent:type_name -> rotunda.v1.AgentInfo
-	59, // 28: rotunda.v1.PlacementStatus.not_after:type_name -> google.protobuf.Timestamp
-	61, // 29: rotunda.v1.PlacementStatus.state:type_name -> rotunda.v1.State
-	62, // 30: rotunda.v1.PlacementStatus.level:type_name -> rotunda.v1.Level
-	59, // 31: rotunda.v1.PlacementStatus.proven_since:type_name -> google.protobuf.Timestamp
-	59, // 32: rotunda.v1.PlacementStatus.renew_after:type_name -> google.protobuf.Timestamp
-	63, // 33: rotunda.v1.PlacementStatus.failure:type_name -> rotunda.v1.Failure
-	60, // 34: rotunda.v1.PlacementStatus.took:type_name -> google.protobuf.Duration
-	59, // 35: rotunda.v1.PlacementStatus.reported_at:type_name -> google.protobuf.Timestamp
-	34, // 36: rotunda.v1.ListPlacementsResponse.placements:type_name -> rotunda.v1.PlacementStatus
-	59, // 37: rotunda.v1.EvidenceRecord.at:type_name -> google.protobuf.Timestamp
-	34, // 38: rotunda.v1.DescribePlacementResponse.status:type_name -> rotunda.v1.PlacementStatus
-	64, // 39: rotunda.v1.DescribePlacementResponse.desired:type_name -> rotunda.v1.DesiredPlacement
-	40, // 40: rotunda.v1.DescribePlacementResponse.certificates:type_name -> rotunda.v1.CertificateInfo
-	37, // 41: rotunda.v1.DescribePlacementResponse.evidence:type_name -> rotunda.v1.EvidenceRecord
-	60, // 42: rotunda.v1.ListCertificatesRequest.expiring:type_name -> google.protobuf.Duration
-	59, // 43: rotunda.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
-	59, // 44: rotunda.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
-	59, // 45: rotunda.v1.CertificateInfo.revoked_at:type_name -> google.protobuf.Timestamp
-	40, // 46: rotunda.v1.ListCertificatesResponse.certificates:type_name -> rotunda.v1.CertificateInfo
-	59, // 47: rotunda.v1.AuthorityInfo.not_after:type_name -> google.protobuf.Timestamp
-	43, // 48: rotunda.v1.ListAuthoritiesResponse.authorities:type_name -> rotunda.v1.AuthorityInfo
-	60, // 49: rotunda.v1.IssueOperatorRequest.lifetime:type_name -> google.protobuf.Duration
-	34, // 50: rotunda.v1.RotateResponse.affected:type_name -> rotunda.v1.PlacementStatus
-	52, // 51: rotunda.v1.ListAuditEntriesResponse.entries:type_name -> rotunda.v1.AuditEntry
-	2,  // 52: rotunda.v1.OperatorService.Info:input_type -> rotunda.v1.InfoRequest
-	7,  // 53: rotunda.v1.OperatorService.Plan:input_type -> rotunda.v1.PlanRequest
-	9,  // 54: rotunda.v1.OperatorService.Apply:input_type -> rotunda.v1.ApplyRequest
-	11, // 55: rotunda.v1.OperatorService.ListDocuments:input_type -> rotunda.v1.ListDocumentsRequest
-	14, // 56: rotunda.v1.OperatorService.DeleteDocument:input_type -> rotunda.v1.DeleteDocumentRequest
-	16, // 57: rotunda.v1.OperatorService.ReplayPolicy:input_type -> rotunda.v1.ReplayPolicyRequest
-	19, // 58: rotunda.v1.OperatorService.CreateToken:input_type -> rotunda.v1.CreateTokenRequest
-	21, // 59: rotunda.v1.OperatorService.ListTokens:input_type -> rotunda.v1.ListTokensRequest
-	24, // 60: rotunda.v1.OperatorService.RevokeToken:input_type -> rotunda.v1.RevokeTokenRequest
-	26, // 61: rotunda.v1.OperatorService.ListAgents:input_type -> rotunda.v1.ListAgentsRequest
-	29, // 62: rotunda.v1.OperatorService.LabelAgent:input_type -> rotunda.v1.LabelAgentRequest
-	31, // 63: rotunda.v1.OperatorService.RetireAgent:input_type -> rotunda.v1.RetireAgentRequest
-	33, // 64: rotunda.v1.OperatorService.ListPlacements:input_type -> rotunda.v1.ListPlacementsRequest
-	33, // 65: rotunda.v1.OperatorService.WatchPlacements:input_type -> rotunda.v1.ListPlacementsRequest
-	36, // 66: rotunda.v1.OperatorService.DescribePlacement:input_type -> rotunda.v1.DescribePlacementRequest
-	39, // 67: rotunda.v1.OperatorService.ListCertificates:input_type -> rotunda.v1.ListCertificatesRequest
-	42, // 68: rotunda.v1.OperatorService.ListAuthorities:input_type -> rotunda.v1.ListAuthoritiesRequest
-	45, // 69: rotunda.v1.OperatorService.IssueOperator:input_type -> rotunda.v1.IssueOperatorRequest
-	47, // 70: rotunda.v1.OperatorService.Rotate:input_type -> rotunda.v1.RotateRequest
-	49, // 71: rotunda.v1.OperatorService.Resume:input_type -> rotunda.v1.ResumeRequest
-	51, // 72: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	51, // 73: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	3,  // 74: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,  // 75: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10, // 76: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13, // 77: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15, // 78: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18, // 79: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20, // 80: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23, // 81: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25, // 82: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	28, // 83: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	30, // 84: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	32, // 85: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	35, // 86: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	35, // 87: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	38, // 88: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	41, // 89: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	44, // 90: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	46, // 91: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	48, // 92: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	50, // 93: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	53, // 94: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	53, // 95: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	74, // [74:96] is the sub-list for method output_type
-	52, // [52:74] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	64, // 28: rotunda.v1.PlacementStatus.not_after:type_name -> google.protobuf.Timestamp
+	66, // 29: rotunda.v1.PlacementStatus.state:type_name -> rotunda.v1.State
+	67, // 30: rotunda.v1.PlacementStatus.level:type_name -> rotunda.v1.Level
+	64, // 31: rotunda.v1.PlacementStatus.proven_since:type_name -> google.protobuf.Timestamp
+	64, // 32: rotunda.v1.PlacementStatus.renew_after:type_name -> google.protobuf.Timestamp
+	68, // 33: rotunda.v1.PlacementStatus.failure:type_name -> rotunda.v1.Failure
+	65, // 34: rotunda.v1.PlacementStatus.took:type_name -> google.protobuf.Duration
+	64, // 35: rotunda.v1.PlacementStatus.reported_at:type_name -> google.protobuf.Timestamp
+	64, // 36: rotunda.v1.PlacementStatus.rotate_at:type_name -> google.protobuf.Timestamp
+	34, // 37: rotunda.v1.ListPlacementsResponse.placements:type_name -> rotunda.v1.PlacementStatus
+	64, // 38: rotunda.v1.EvidenceRecord.at:type_name -> google.protobuf.Timestamp
+	34, // 39: rotunda.v1.DescribePlacementResponse.status:type_name -> rotunda.v1.PlacementStatus
+	69, // 40: rotunda.v1.DescribePlacementResponse.desired:type_name -> rotunda.v1.DesiredPlacement
+	40, // 41: rotunda.v1.DescribePlacementResponse.certificates:type_name -> rotunda.v1.CertificateInfo
+	37, // 42: rotunda.v1.DescribePlacementResponse.evidence:type_name -> rotunda.v1.EvidenceRecord
+	65, // 43: rotunda.v1.ListCertificatesRequest.expiring:type_name -> google.protobuf.Duration
+	64, // 44: rotunda.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
+	64, // 45: rotunda.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
+	64, // 46: rotunda.v1.CertificateInfo.revoked_at:type_name -> google.protobuf.Timestamp
+	40, // 47: rotunda.v1.ListCertificatesResponse.certificates:type_name -> rotunda.v1.CertificateInfo
+	64, // 48: rotunda.v1.AuthorityInfo.not_after:type_name -> google.protobuf.Timestamp
+	43, // 49: rotunda.v1.ListAuthoritiesResponse.authorities:type_name -> rotunda.v1.AuthorityInfo
+	65, // 50: rotunda.v1.IssueOperatorRequest.lifetime:type_name -> google.protobuf.Duration
+	65, // 51: rotunda.v1.RotateRequest.over:type_name -> google.protobuf.Duration
+	34, // 52: rotunda.v1.RotateResponse.affected:type_name -> rotunda.v1.PlacementStatus
+	65, // 53: rotunda.v1.RotateResponse.over:type_name -> google.protobuf.Duration
+	64, // 54: rotunda.v1.SlotInfo.granted_at:type_name -> google.protobuf.Timestamp
+	64, // 55: rotunda.v1.SlotInfo.begun_at:type_name -> google.protobuf.Timestamp
+	64, // 56: rotunda.v1.SlotInfo.ended_at:type_name -> google.protobuf.Timestamp
+	64, // 57: rotunda.v1.SlotInfo.start_by:type_name -> google.protobuf.Timestamp
+	50, // 58: rotunda.v1.ListSlotsResponse.slots:type_name -> rotunda.v1.SlotInfo
+	57, // 59: rotunda.v1.ListAuditEntriesResponse.entries:type_name -> rotunda.v1.AuditEntry
+	2,  // 60: rotunda.v1.OperatorService.Info:input_type -> rotunda.v1.InfoRequest
+	7,  // 61: rotunda.v1.OperatorService.Plan:input_type -> rotunda.v1.PlanRequest
+	9,  // 62: rotunda.v1.OperatorService.Apply:input_type -> rotunda.v1.ApplyRequest
+	11, // 63: rotunda.v1.OperatorService.ListDocuments:input_type -> rotunda.v1.ListDocumentsRequest
+	14, // 64: rotunda.v1.OperatorService.DeleteDocument:input_type -> rotunda.v1.DeleteDocumentRequest
+	16, // 65: rotunda.v1.OperatorService.ReplayPolicy:input_type -> rotunda.v1.ReplayPolicyRequest
+	19, // 66: rotunda.v1.OperatorService.CreateToken:input_type -> rotunda.v1.CreateTokenRequest
+	21, // 67: rotunda.v1.OperatorService.ListTokens:input_type -> rotunda.v1.ListTokensRequest
+	24, // 68: rotunda.v1.OperatorService.RevokeToken:input_type -> rotunda.v1.RevokeTokenRequest
+	26, // 69: rotunda.v1.OperatorService.ListAgents:input_type -> rotunda.v1.ListAgentsRequest
+	29, // 70: rotunda.v1.OperatorService.LabelAgent:input_type -> rotunda.v1.LabelAgentRequest
+	31, // 71: rotunda.v1.OperatorService.RetireAgent:input_type -> rotunda.v1.RetireAgentRequest
+	33, // 72: rotunda.v1.OperatorService.ListPlacements:input_type -> rotunda.v1.ListPlacementsRequest
+	33, // 73: rotunda.v1.OperatorService.WatchPlacements:input_type -> rotunda.v1.ListPlacementsRequest
+	36, // 74: rotunda.v1.OperatorService.DescribePlacement:input_type -> rotunda.v1.DescribePlacementRequest
+	39, // 75: rotunda.v1.OperatorService.ListCertificates:input_type -> rotunda.v1.ListCertificatesRequest
+	42, // 76: rotunda.v1.OperatorService.ListAuthorities:input_type -> rotunda.v1.ListAuthoritiesRequest
+	45, // 77: rotunda.v1.OperatorService.IssueOperator:input_type -> rotunda.v1.IssueOperatorRequest
+	47, // 78: rotunda.v1.OperatorService.Rotate:input_type -> rotunda.v1.RotateRequest
+	54, // 79: rotunda.v1.OperatorService.Resume:input_type -> rotunda.v1.ResumeRequest
+	49, // 80: rotunda.v1.OperatorService.ListSlots:input_type -> rotunda.v1.ListSlotsRequest
+	52, // 81: rotunda.v1.OperatorService.ReleaseSlot:input_type -> rotunda.v1.ReleaseSlotRequest
+	56, // 82: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
+	56, // 83: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
+	3,  // 84: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,  // 85: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10, // 86: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13, // 87: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15, // 88: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18, // 89: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20, // 90: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23, // 91: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25, // 92: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	28, // 93: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	30, // 94: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	32, // 95: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	35, // 96: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	35, // 97: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	38, // 98: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	41, // 99: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	44, // 100: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	46, // 101: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	48, // 102: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	55, // 103: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	51, // 104: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	53, // 105: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	58, // 106: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	58, // 107: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	84, // [84:108] is the sub-list for method output_type
+	60, // [60:84] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_operator_proto_init() }
@@ -4151,7 +4575,7 @@ func file_rotunda_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_operator_proto_rawDesc), len(file_rotunda_v1_operator_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   57,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -39,6 +39,8 @@ const (
 	OperatorService_IssueOperator_FullMethodName     = "/rotunda.v1.OperatorService/IssueOperator"
 	OperatorService_Rotate_FullMethodName            = "/rotunda.v1.OperatorService/Rotate"
 	OperatorService_Resume_FullMethodName            = "/rotunda.v1.OperatorService/Resume"
+	OperatorService_ListSlots_FullMethodName         = "/rotunda.v1.OperatorService/ListSlots"
+	OperatorService_ReleaseSlot_FullMethodName       = "/rotunda.v1.OperatorService/ReleaseSlot"
 	OperatorService_ListAuditEntries_FullMethodName  = "/rotunda.v1.OperatorService/ListAuditEntries"
 	OperatorService_WatchAuditEntries_FullMethodName = "/rotunda.v1.OperatorService/WatchAuditEntries"
 )
@@ -74,6 +76,10 @@ type OperatorServiceClient interface {
 	Rotate(ctx context.Context, in *RotateRequest, opts ...grpc.CallOption) (*RotateResponse, error)
 	// Resume closes an intent's breaker.
 	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
+	// ListSlots shows who may be, or is, out of its steady state.
+	ListSlots(ctx context.Context, in *ListSlotsRequest, opts ...grpc.CallOption) (*ListSlotsResponse, error)
+	// ReleaseSlot takes back a slot that was begun and never ended.
+	ReleaseSlot(ctx context.Context, in *ReleaseSlotRequest, opts ...grpc.CallOption) (*ReleaseSlotResponse, error)
 	ListAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (*ListAuditEntriesResponse, error)
 	WatchAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListAuditEntriesResponse], error)
 }
@@ -295,6 +301,26 @@ func (c *operatorServiceClient) Resume(ctx context.Context, in *ResumeRequest, o
 	return out, nil
 }
 
+func (c *operatorServiceClient) ListSlots(ctx context.Context, in *ListSlotsRequest, opts ...grpc.CallOption) (*ListSlotsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSlotsResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListSlots_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ReleaseSlot(ctx context.Context, in *ReleaseSlotRequest, opts ...grpc.CallOption) (*ReleaseSlotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseSlotResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ReleaseSlot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorServiceClient) ListAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (*ListAuditEntriesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAuditEntriesResponse)
@@ -355,6 +381,10 @@ type OperatorServiceServer interface {
 	Rotate(context.Context, *RotateRequest) (*RotateResponse, error)
 	// Resume closes an intent's breaker.
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
+	// ListSlots shows who may be, or is, out of its steady state.
+	ListSlots(context.Context, *ListSlotsRequest) (*ListSlotsResponse, error)
+	// ReleaseSlot takes back a slot that was begun and never ended.
+	ReleaseSlot(context.Context, *ReleaseSlotRequest) (*ReleaseSlotResponse, error)
 	ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error)
 	WatchAuditEntries(*ListAuditEntriesRequest, grpc.ServerStreamingServer[ListAuditEntriesResponse]) error
 	mustEmbedUnimplementedOperatorServiceServer()
@@ -426,6 +456,12 @@ func (UnimplementedOperatorServiceServer) Rotate(context.Context, *RotateRequest
 }
 func (UnimplementedOperatorServiceServer) Resume(context.Context, *ResumeRequest) (*ResumeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Resume not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListSlots(context.Context, *ListSlotsRequest) (*ListSlotsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSlots not implemented")
+}
+func (UnimplementedOperatorServiceServer) ReleaseSlot(context.Context, *ReleaseSlotRequest) (*ReleaseSlotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseSlot not implemented")
 }
 func (UnimplementedOperatorServiceServer) ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAuditEntries not implemented")
@@ -807,6 +843,42 @@ func _OperatorService_Resume_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_ListSlots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSlotsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListSlots(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListSlots_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListSlots(ctx, req.(*ListSlotsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ReleaseSlot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseSlotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ReleaseSlot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ReleaseSlot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ReleaseSlot(ctx, req.(*ReleaseSlotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorService_ListAuditEntries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListAuditEntriesRequest)
 	if err := dec(in); err != nil {
@@ -918,6 +990,14 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Resume",
 			Handler:    _OperatorService_Resume_Handler,
+		},
+		{
+			MethodName: "ListSlots",
+			Handler:    _OperatorService_ListSlots_Handler,
+		},
+		{
+			MethodName: "ReleaseSlot",
+			Handler:    _OperatorService_ReleaseSlot_Handler,
 		},
 		{
 			MethodName: "ListAuditEntries",

@@ -63,7 +63,7 @@ var mayCall = map[string][]CallerKind{
 	"policy.replay": operators,
 	"token.create":  operators, "token.revoke": operators,
 	"agent.label": operators, "agent.retire": operators,
-	"operator.issue": operators, "rotate": operators, "resume": operators,
+	"operator.issue": operators, "rotate": operators, "resume": operators, "slot.release": operators,
 	"audit.list": operators,
 
 	"agent.enrol": anyone,

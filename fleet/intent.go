@@ -112,11 +112,25 @@ type TargetKind string
 
 // The kinds of targets.
 const (
-	TargetEtcd  TargetKind = "etcd"
-	TargetFiles TargetKind = "files"
+	TargetEtcd      TargetKind = "etcd"
+	TargetFiles     TargetKind = "files"
+	TargetHAProxy   TargetKind = "haproxy"
+	TargetMariaDB   TargetKind = "mariadb"
+	TargetMemcached TargetKind = "memcached"
+	TargetMosquitto TargetKind = "mosquitto"
+	TargetNATS      TargetKind = "nats"
+	TargetNginx     TargetKind = "nginx"
+	TargetPostgres  TargetKind = "postgres"
+	TargetRabbitMQ  TargetKind = "rabbitmq"
+	TargetRedis     TargetKind = "redis"
 )
 
-func (TargetKind) values() []string { return []string{string(TargetEtcd), string(TargetFiles)} }
+func (TargetKind) values() []string {
+	return []string{
+		string(TargetEtcd), string(TargetFiles), string(TargetHAProxy), string(TargetMariaDB), string(TargetMemcached),
+		string(TargetMosquitto), string(TargetNATS), string(TargetNginx), string(TargetPostgres), string(TargetRabbitMQ), string(TargetRedis),
+	}
+}
 
 // Preamble names a protocol that starts in the plain.
 type Preamble string

@@ -135,6 +135,14 @@ func (o *operators) Rotate(ctx context.Context, r *connect.Request[api.RotateReq
 	return answer(ctx, o.Server, r, o.control.Rotate)
 }
 
+func (o *operators) ListSlots(ctx context.Context, r *connect.Request[api.ListSlotsRequest]) (*connect.Response[api.ListSlotsResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListSlots)
+}
+
+func (o *operators) ReleaseSlot(ctx context.Context, r *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ReleaseSlot)
+}
+
 func (o *operators) Resume(ctx context.Context, r *connect.Request[api.ResumeRequest]) (*connect.Response[api.ResumeResponse], error) {
 	return answer(ctx, o.Server, r, o.control.Resume)
 }

@@ -90,3 +90,17 @@ func (tx *Tx) HeldSlots(ctx context.Context, cluster string) ([]Slot, error) {
 		SELECT `+slotColumns+` FROM slot
 		WHERE cluster = $1 AND state IN ('granted', 'begun') ORDER BY granted_at, id`, cluster)
 }
+
+// Slots returns the slots that are held, the oldest first; with ended those
+// that are over instead, the newest first, at most limit. cluster may be
+// empty: of all.
+func (tx *Tx) Slots(ctx context.Context, cluster string, ended bool, limit int) ([]Slot, error) {
+	if !ended {
+		return list[Slot](ctx, tx, "slots", `
+			SELECT `+slotColumns+` FROM slot
+			WHERE state IN ('granted', 'begun') AND ($1 = '' OR cluster = $1) ORDER BY granted_at, id LIMIT $2`, cluster, limit)
+	}
+	return list[Slot](ctx, tx, "slots", `
+		SELECT `+slotColumns+` FROM slot
+		WHERE state IN ('ended', 'lapsed') AND ($1 = '' OR cluster = $1) ORDER BY granted_at DESC, id DESC LIMIT $2`, cluster, limit)
+}

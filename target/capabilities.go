@@ -44,6 +44,17 @@ type Capabilities struct {
 	Kind   fleet.TargetKind `json:"kind"`
 	Title  string           `json:"title"`
 	Layout Layout           `json:"layout"`
+	// Control is what agent.yaml has to say under targets, in words. Empty:
+	// the kind has no control path.
+	Control string `json:"control,omitempty"`
+	// Word is how the server itself shows that it took something, in words,
+	// and what that word is worth.
+	Word string `json:"word,omitempty"`
+	// Owner is who must own the files, and with which mode, in words.
+	Owner string `json:"owner,omitempty"`
+	// Health is what must be so before the next member of a cluster has its
+	// turn, in words.
+	Health string `json:"health,omitempty"`
 	// Reload is what makes it read its files again, in words.
 	Reload string `json:"reload"`
 

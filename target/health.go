@@ -15,24 +15,26 @@ import (
 // maxHealth is far above what a health page says.
 const maxHealth = 16 << 10
 
-// Health says whether a target is well, as deep as its kind allows: etcd
-// answers /health from a linearizable read, so only a member that has a
-// leader is. It needs the client certificate that the server demands; where
-// that is nil, and for kinds without a health page, an answered handshake is
-// all that is asked for.
-func (a Adapter) Health(ctx context.Context, spec probe.Spec) error {
-	seen, err := probe.Handshake(ctx, spec)
-	if err != nil {
-		return err
+// Health says whether a target is well enough for the next member of its
+// cluster to take its turn: that it answers a handshake, and what its kind
+// asks for beyond that (replication in sync, a leader). spec says how to shake
+// hands, with the client certificate that the server demands where there is
+// one.
+func (a Adapter) Health(ctx context.Context, host Host, t Target, spec probe.Spec) error {
+	if spec.Address != "" {
+		seen, err := probe.Handshake(ctx, spec)
+		if err != nil {
+			return err
+		}
+		if seen.Outcome != probe.Served {
+			return fault.New(fault.Unavailable, "%s at %s is not well: %s (%s)", a.Kind, spec.Address, seen.Error, seen.Outcome)
+		}
 	}
-	if seen.Outcome != probe.Served {
-		return fault.New(fault.Unavailable, "%s at %s is not well: %s (%s)", a.Kind, spec.Address, seen.Error, seen.Outcome)
-	}
-	if a.health == "" || (seen.ClientAuth && spec.Certificate == nil) {
+	if a.health == nil {
 		return nil
 	}
-	if err := a.askHealth(ctx, spec); err != nil {
-		return fault.Wrap(fault.Unavailable, err, "%s at %s is not well", a.Kind, spec.Address)
+	if err := a.health(ctx, host, t, spec); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "%s %s is not well", a.Kind, t.Name)
 	}
 	return nil
 }
@@ -40,7 +42,7 @@ func (a Adapter) Health(ctx context.Context, spec probe.Spec) error {
 // askHealth reads the health page. It carries no secret and decides nothing
 // about trust, which the proof does; so a bundle is verified where there is
 // one, by the same rules as in a proof.
-func (a Adapter) askHealth(ctx context.Context, spec probe.Spec) error {
+func askHealth(ctx context.Context, page string, spec probe.Spec) error {
 	config := &tls.Config{ServerName: spec.ServerName, InsecureSkipVerify: true}
 	if !spec.Roots.Empty() && spec.ServerName != "" {
 		config.InsecureSkipVerify, config.RootCAs, config.Time = false, spec.Roots.Pool(), spec.Now
@@ -57,7 +59,7 @@ func (a Adapter) askHealth(ctx context.Context, spec probe.Spec) error {
 		Transport:     &http.Transport{TLSClientConfig: config, DisableKeepAlives: true, ResponseHeaderTimeout: timeout, TLSHandshakeTimeout: timeout},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+spec.Address+a.health, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+spec.Address+page, nil)
 	if err != nil {
 		return err
 	}

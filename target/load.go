@@ -12,15 +12,11 @@ import (
 	"github.com/rotunda-pki/rotunda/probe"
 )
 
-// Runner runs a command that agent.yaml names, and returns what it printed.
-// Its error says how the command ended; running as the right user and within
-// its time is the runner's business.
-type Runner func(ctx context.Context, name string) (output string, err error)
-
 // Loaded is what an act came to.
 type Loaded struct {
-	// Level is fleet.Loaded when the process, through its command, said that
-	// it took the files; else fleet.Delivered. Never fleet.Proven.
+	// Level is fleet.Loaded when the process, by its own word or through its
+	// command, said that it took the files; else fleet.Delivered. Never
+	// fleet.Proven.
 	Level fleet.Level
 	// Pending says, in words, what will take effect only later; else empty.
 	Pending string
@@ -37,20 +33,41 @@ const (
 // Load carries out one act. After a restart it waits until the target answers
 // a TLS handshake again, or ctx ends; whatever certificate it shows then is
 // for a proof to judge.
-func Load(ctx context.Context, act Act, run Runner) (Loaded, error) {
+func (a Adapter) Load(ctx context.Context, host Host, act Act) (Loaded, error) {
 	switch act.Kind {
 	case ActNothing:
 		return Loaded{Level: fleet.Delivered}, nil
 	case ActPending:
 		return Loaded{Level: fleet.Delivered, Pending: act.Reason}, nil
 	case ActReload, ActRestart:
-		return command(ctx, act, run)
+		if act.Command == "" {
+			return a.reloadByControl(ctx, host, act)
+		}
+		return command(ctx, host, act)
 	}
 	return Loaded{}, fault.New(fault.Internal, "target %s: act %q is unknown", act.Target.Name, string(act.Kind))
 }
 
-func command(ctx context.Context, act Act, run Runner) (Loaded, error) {
-	output, err := run(ctx, act.Command)
+// reloadByControl reloads over the control path. That nothing answers there is
+// as it should be when the files are the first: the server has yet to start.
+func (a Adapter) reloadByControl(ctx context.Context, host Host, act Act) (Loaded, error) {
+	if a.reload == nil || act.Target.Control == nil {
+		return Loaded{}, fault.New(fault.Internal, "target %s of kind %s has no control path to reload it by", act.Target.Name, a.Kind)
+	}
+	loaded, err := a.reload(ctx, host, act.Target, act.Change)
+	loaded.Output = ending(loaded.Output)
+	switch {
+	case err == nil:
+		return loaded, nil
+	case act.Change.First && fault.CodeOf(err) == fault.Unavailable:
+		return Loaded{Level: fleet.Delivered}, nil
+	}
+	loaded.Level = fleet.Delivered
+	return loaded, err
+}
+
+func command(ctx context.Context, host Host, act Act) (Loaded, error) {
+	output, err := host.Command(ctx, act.Command)
 	output = ending(output)
 	if err != nil {
 		return Loaded{Level: fleet.Delivered, Output: output}, failed(act, output, err)

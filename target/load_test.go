@@ -28,16 +28,16 @@ import (
 	"github.com/rotunda-pki/rotunda/probe"
 )
 
-// shell is a Runner over real processes: it runs scripts by name.
-func shell(scripts map[string]string) Runner {
-	return func(ctx context.Context, name string) (string, error) {
+// shell is a host with real processes: it runs scripts by name.
+func shell(scripts map[string]string) Host {
+	return Host{Command: func(ctx context.Context, name string) (string, error) {
 		script, ok := scripts[name]
 		if !ok {
 			return "", fmt.Errorf("no command %q", name)
 		}
 		output, err := exec.CommandContext(ctx, "/bin/sh", "-c", script).CombinedOutput()
 		return string(output), err
-	}
+	}}
 }
 
 func selfSigned(t *testing.T) tls.Certificate {
@@ -75,7 +75,7 @@ func TestLoadRunsWhatThePlanSays(t *testing.T) {
 		{Act{Kind: ActReload, Target: target, Command: "undeclared"}, fleet.Delivered, "", "", "undeclared"},
 		{Act{Kind: "dance", Target: target}, "", "", "", "unknown"},
 	} {
-		loaded, err := Load(context.Background(), c.act, run)
+		loaded, err := files().Load(context.Background(), run, c.act)
 		if loaded.Level != c.level || loaded.Output != c.output || loaded.Pending != c.pending {
 			t.Errorf("%+v: %+v", c.act, loaded)
 		}
@@ -83,7 +83,7 @@ func TestLoadRunsWhatThePlanSays(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", c.act, err, c.err)
 		}
 	}
-	loaded, err := Load(context.Background(), Act{Kind: ActReload, Target: target, Command: "loud"}, run)
+	loaded, err := files().Load(context.Background(), run, Act{Kind: ActReload, Target: target, Command: "loud"})
 	if err != nil || len(loaded.Output) > maxOutput+4 || !strings.HasSuffix(loaded.Output, "end") {
 		t.Errorf("%d bytes of output, %v", len(loaded.Output), err)
 	}
@@ -115,7 +115,7 @@ func TestRestartWaitsForTheProcess(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	run := func(context.Context, string) (string, error) {
+	run := Host{Command: func(context.Context, string) (string, error) {
 		// Like a service manager that answers before the process is up.
 		server := exec.CommandContext(ctx, "/bin/sh", "-c", `sleep 0.3; exec "$@"`, "sh", openssl, "s_server", "-quiet", "-accept", address, "-cert", pem)
 		input, err := server.StdinPipe()
@@ -124,9 +124,9 @@ func TestRestartWaitsForTheProcess(t *testing.T) {
 		}
 		t.Cleanup(func() { cancel(); _ = input.Close(); _ = server.Wait() })
 		return "", server.Start()
-	}
+	}}
 	act := Act{Kind: ActRestart, Command: "bounce", Target: Target{Name: "db", RestartCommand: "bounce", Address: address}}
-	loaded, err := Load(ctx, act, run)
+	loaded, err := files().Load(ctx, run, act)
 	if err != nil || loaded.Level != fleet.Loaded {
 		t.Fatalf("%+v, %v", loaded, err)
 	}
@@ -137,7 +137,7 @@ func TestRestartWaitsForTheProcess(t *testing.T) {
 	short, stop := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer stop()
 	act.Target.Address = "127.0.0.1:1"
-	loaded, err = Load(short, act, shell(map[string]string{"bounce": "true"}))
+	loaded, err = files().Load(short, shell(map[string]string{"bounce": "true"}), act)
 	if err == nil || loaded.Level != fleet.Delivered || fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "does not answer at 127.0.0.1:1: dial") {
 		t.Errorf("%+v, %v", loaded, err)
 	}
@@ -186,17 +186,17 @@ func TestHealth(t *testing.T) {
 		{200, strings.Repeat("[", 1<<20), "not JSON"},
 	} {
 		now.Store(&answer{c.status, c.page})
-		err := etcd.Health(context.Background(), spec)
+		err := etcd.Health(context.Background(), Host{}, Target{}, spec)
 		if (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%d %.40s: %v", c.status, c.page, err)
 		}
 	}
 	spec.Certificate = nil // the page cannot be had; an answered handshake is all there is
-	if err := etcd.Health(context.Background(), spec); err != nil {
+	if err := etcd.Health(context.Background(), Host{}, Target{}, spec); err != nil {
 		t.Error(err)
 	}
 	spec.Address = "127.0.0.1:1"
-	if err := etcd.Health(context.Background(), spec); fault.CodeOf(err) != fault.Unavailable {
+	if err := etcd.Health(context.Background(), Host{}, Target{}, spec); fault.CodeOf(err) != fault.Unavailable {
 		t.Error(err)
 	}
 }

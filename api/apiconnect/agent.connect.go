@@ -40,6 +40,9 @@ const (
 	AgentServiceRenewIdentityProcedure = "/rotunda.v1.AgentService/RenewIdentity"
 	// AgentServiceIssueProcedure is the fully-qualified name of the AgentService's Issue RPC.
 	AgentServiceIssueProcedure = "/rotunda.v1.AgentService/Issue"
+	// AgentServiceIssueCanariesProcedure is the fully-qualified name of the AgentService's
+	// IssueCanaries RPC.
+	AgentServiceIssueCanariesProcedure = "/rotunda.v1.AgentService/IssueCanaries"
 	// AgentServiceFetchBlobsProcedure is the fully-qualified name of the AgentService's FetchBlobs RPC.
 	AgentServiceFetchBlobsProcedure = "/rotunda.v1.AgentService/FetchBlobs"
 	// AgentServiceProveConsistencyProcedure is the fully-qualified name of the AgentService's
@@ -60,6 +63,9 @@ type AgentServiceClient interface {
 	// succeeds or fails by itself. The same SPKI for the same (placement,
 	// generation) gets the same certificate back; another SPKI is a conflict.
 	Issue(context.Context, *connect.Request[api.IssueRequest]) (*connect.Response[api.IssueResponse], error)
+	// IssueCanaries signs client certificates by which an agent tries what a
+	// target of its own trusts. They live for minutes and are of no other use.
+	IssueCanaries(context.Context, *connect.Request[api.IssueCanariesRequest]) (*connect.Response[api.IssueCanariesResponse], error)
 	// FetchBlobs returns bundles and CRLs by digest.
 	FetchBlobs(context.Context, *connect.Request[api.FetchBlobsRequest]) (*connect.Response[api.FetchBlobsResponse], error)
 	// ProveConsistency returns a Merkle consistency proof between two sizes of
@@ -99,6 +105,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("Issue")),
 			connect.WithClientOptions(opts...),
 		),
+		issueCanaries: connect.NewClient[api.IssueCanariesRequest, api.IssueCanariesResponse](
+			httpClient,
+			baseURL+AgentServiceIssueCanariesProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("IssueCanaries")),
+			connect.WithClientOptions(opts...),
+		),
 		fetchBlobs: connect.NewClient[api.FetchBlobsRequest, api.FetchBlobsResponse](
 			httpClient,
 			baseURL+AgentServiceFetchBlobsProcedure,
@@ -125,6 +137,7 @@ type agentServiceClient struct {
 	enrol            *connect.Client[api.EnrolRequest, api.EnrolResponse]
 	renewIdentity    *connect.Client[api.RenewIdentityRequest, api.RenewIdentityResponse]
 	issue            *connect.Client[api.IssueRequest, api.IssueResponse]
+	issueCanaries    *connect.Client[api.IssueCanariesRequest, api.IssueCanariesResponse]
 	fetchBlobs       *connect.Client[api.FetchBlobsRequest, api.FetchBlobsResponse]
 	proveConsistency *connect.Client[api.ProveConsistencyRequest, api.ProveConsistencyResponse]
 	sync             *connect.Client[api.AgentReport, api.DesiredState]
@@ -143,6 +156,11 @@ func (c *agentServiceClient) RenewIdentity(ctx context.Context, req *connect.Req
 // Issue calls rotunda.v1.AgentService.Issue.
 func (c *agentServiceClient) Issue(ctx context.Context, req *connect.Request[api.IssueRequest]) (*connect.Response[api.IssueResponse], error) {
 	return c.issue.CallUnary(ctx, req)
+}
+
+// IssueCanaries calls rotunda.v1.AgentService.IssueCanaries.
+func (c *agentServiceClient) IssueCanaries(ctx context.Context, req *connect.Request[api.IssueCanariesRequest]) (*connect.Response[api.IssueCanariesResponse], error) {
+	return c.issueCanaries.CallUnary(ctx, req)
 }
 
 // FetchBlobs calls rotunda.v1.AgentService.FetchBlobs.
@@ -171,6 +189,9 @@ type AgentServiceHandler interface {
 	// succeeds or fails by itself. The same SPKI for the same (placement,
 	// generation) gets the same certificate back; another SPKI is a conflict.
 	Issue(context.Context, *connect.Request[api.IssueRequest]) (*connect.Response[api.IssueResponse], error)
+	// IssueCanaries signs client certificates by which an agent tries what a
+	// target of its own trusts. They live for minutes and are of no other use.
+	IssueCanaries(context.Context, *connect.Request[api.IssueCanariesRequest]) (*connect.Response[api.IssueCanariesResponse], error)
 	// FetchBlobs returns bundles and CRLs by digest.
 	FetchBlobs(context.Context, *connect.Request[api.FetchBlobsRequest]) (*connect.Response[api.FetchBlobsResponse], error)
 	// ProveConsistency returns a Merkle consistency proof between two sizes of
@@ -206,6 +227,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("Issue")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceIssueCanariesHandler := connect.NewUnaryHandler(
+		AgentServiceIssueCanariesProcedure,
+		svc.IssueCanaries,
+		connect.WithSchema(agentServiceMethods.ByName("IssueCanaries")),
+		connect.WithHandlerOptions(opts...),
+	)
 	agentServiceFetchBlobsHandler := connect.NewUnaryHandler(
 		AgentServiceFetchBlobsProcedure,
 		svc.FetchBlobs,
@@ -232,6 +259,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceRenewIdentityHandler.ServeHTTP(w, r)
 		case AgentServiceIssueProcedure:
 			agentServiceIssueHandler.ServeHTTP(w, r)
+		case AgentServiceIssueCanariesProcedure:
+			agentServiceIssueCanariesHandler.ServeHTTP(w, r)
 		case AgentServiceFetchBlobsProcedure:
 			agentServiceFetchBlobsHandler.ServeHTTP(w, r)
 		case AgentServiceProveConsistencyProcedure:
@@ -257,6 +286,10 @@ func (UnimplementedAgentServiceHandler) RenewIdentity(context.Context, *connect.
 
 func (UnimplementedAgentServiceHandler) Issue(context.Context, *connect.Request[api.IssueRequest]) (*connect.Response[api.IssueResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.AgentService.Issue is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) IssueCanaries(context.Context, *connect.Request[api.IssueCanariesRequest]) (*connect.Response[api.IssueCanariesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.AgentService.IssueCanaries is not implemented"))
 }
 
 func (UnimplementedAgentServiceHandler) FetchBlobs(context.Context, *connect.Request[api.FetchBlobsRequest]) (*connect.Response[api.FetchBlobsResponse], error) {

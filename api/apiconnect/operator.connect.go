@@ -88,6 +88,12 @@ const (
 	OperatorServiceRotateProcedure = "/rotunda.v1.OperatorService/Rotate"
 	// OperatorServiceResumeProcedure is the fully-qualified name of the OperatorService's Resume RPC.
 	OperatorServiceResumeProcedure = "/rotunda.v1.OperatorService/Resume"
+	// OperatorServiceListSlotsProcedure is the fully-qualified name of the OperatorService's ListSlots
+	// RPC.
+	OperatorServiceListSlotsProcedure = "/rotunda.v1.OperatorService/ListSlots"
+	// OperatorServiceReleaseSlotProcedure is the fully-qualified name of the OperatorService's
+	// ReleaseSlot RPC.
+	OperatorServiceReleaseSlotProcedure = "/rotunda.v1.OperatorService/ReleaseSlot"
 	// OperatorServiceListAuditEntriesProcedure is the fully-qualified name of the OperatorService's
 	// ListAuditEntries RPC.
 	OperatorServiceListAuditEntriesProcedure = "/rotunda.v1.OperatorService/ListAuditEntries"
@@ -122,6 +128,10 @@ type OperatorServiceClient interface {
 	Rotate(context.Context, *connect.Request[api.RotateRequest]) (*connect.Response[api.RotateResponse], error)
 	// Resume closes an intent's breaker.
 	Resume(context.Context, *connect.Request[api.ResumeRequest]) (*connect.Response[api.ResumeResponse], error)
+	// ListSlots shows who may be, or is, out of its steady state.
+	ListSlots(context.Context, *connect.Request[api.ListSlotsRequest]) (*connect.Response[api.ListSlotsResponse], error)
+	// ReleaseSlot takes back a slot that was begun and never ended.
+	ReleaseSlot(context.Context, *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error)
 	ListAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error)
 	WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.ServerStreamForClient[api.ListAuditEntriesResponse], error)
 }
@@ -257,6 +267,18 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("Resume")),
 			connect.WithClientOptions(opts...),
 		),
+		listSlots: connect.NewClient[api.ListSlotsRequest, api.ListSlotsResponse](
+			httpClient,
+			baseURL+OperatorServiceListSlotsProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListSlots")),
+			connect.WithClientOptions(opts...),
+		),
+		releaseSlot: connect.NewClient[api.ReleaseSlotRequest, api.ReleaseSlotResponse](
+			httpClient,
+			baseURL+OperatorServiceReleaseSlotProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ReleaseSlot")),
+			connect.WithClientOptions(opts...),
+		),
 		listAuditEntries: connect.NewClient[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse](
 			httpClient,
 			baseURL+OperatorServiceListAuditEntriesProcedure,
@@ -294,6 +316,8 @@ type operatorServiceClient struct {
 	issueOperator     *connect.Client[api.IssueOperatorRequest, api.IssueOperatorResponse]
 	rotate            *connect.Client[api.RotateRequest, api.RotateResponse]
 	resume            *connect.Client[api.ResumeRequest, api.ResumeResponse]
+	listSlots         *connect.Client[api.ListSlotsRequest, api.ListSlotsResponse]
+	releaseSlot       *connect.Client[api.ReleaseSlotRequest, api.ReleaseSlotResponse]
 	listAuditEntries  *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
 	watchAuditEntries *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
 }
@@ -398,6 +422,16 @@ func (c *operatorServiceClient) Resume(ctx context.Context, req *connect.Request
 	return c.resume.CallUnary(ctx, req)
 }
 
+// ListSlots calls rotunda.v1.OperatorService.ListSlots.
+func (c *operatorServiceClient) ListSlots(ctx context.Context, req *connect.Request[api.ListSlotsRequest]) (*connect.Response[api.ListSlotsResponse], error) {
+	return c.listSlots.CallUnary(ctx, req)
+}
+
+// ReleaseSlot calls rotunda.v1.OperatorService.ReleaseSlot.
+func (c *operatorServiceClient) ReleaseSlot(ctx context.Context, req *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error) {
+	return c.releaseSlot.CallUnary(ctx, req)
+}
+
 // ListAuditEntries calls rotunda.v1.OperatorService.ListAuditEntries.
 func (c *operatorServiceClient) ListAuditEntries(ctx context.Context, req *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error) {
 	return c.listAuditEntries.CallUnary(ctx, req)
@@ -434,6 +468,10 @@ type OperatorServiceHandler interface {
 	Rotate(context.Context, *connect.Request[api.RotateRequest]) (*connect.Response[api.RotateResponse], error)
 	// Resume closes an intent's breaker.
 	Resume(context.Context, *connect.Request[api.ResumeRequest]) (*connect.Response[api.ResumeResponse], error)
+	// ListSlots shows who may be, or is, out of its steady state.
+	ListSlots(context.Context, *connect.Request[api.ListSlotsRequest]) (*connect.Response[api.ListSlotsResponse], error)
+	// ReleaseSlot takes back a slot that was begun and never ended.
+	ReleaseSlot(context.Context, *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error)
 	ListAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error)
 	WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest], *connect.ServerStream[api.ListAuditEntriesResponse]) error
 }
@@ -565,6 +603,18 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("Resume")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceListSlotsHandler := connect.NewUnaryHandler(
+		OperatorServiceListSlotsProcedure,
+		svc.ListSlots,
+		connect.WithSchema(operatorServiceMethods.ByName("ListSlots")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceReleaseSlotHandler := connect.NewUnaryHandler(
+		OperatorServiceReleaseSlotProcedure,
+		svc.ReleaseSlot,
+		connect.WithSchema(operatorServiceMethods.ByName("ReleaseSlot")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceListAuditEntriesHandler := connect.NewUnaryHandler(
 		OperatorServiceListAuditEntriesProcedure,
 		svc.ListAuditEntries,
@@ -619,6 +669,10 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceRotateHandler.ServeHTTP(w, r)
 		case OperatorServiceResumeProcedure:
 			operatorServiceResumeHandler.ServeHTTP(w, r)
+		case OperatorServiceListSlotsProcedure:
+			operatorServiceListSlotsHandler.ServeHTTP(w, r)
+		case OperatorServiceReleaseSlotProcedure:
+			operatorServiceReleaseSlotHandler.ServeHTTP(w, r)
 		case OperatorServiceListAuditEntriesProcedure:
 			operatorServiceListAuditEntriesHandler.ServeHTTP(w, r)
 		case OperatorServiceWatchAuditEntriesProcedure:
@@ -710,6 +764,14 @@ func (UnimplementedOperatorServiceHandler) Rotate(context.Context, *connect.Requ
 
 func (UnimplementedOperatorServiceHandler) Resume(context.Context, *connect.Request[api.ResumeRequest]) (*connect.Response[api.ResumeResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.Resume is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListSlots(context.Context, *connect.Request[api.ListSlotsRequest]) (*connect.Response[api.ListSlotsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListSlots is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ReleaseSlot(context.Context, *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ReleaseSlot is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) ListAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error) {
