@@ -53,7 +53,8 @@ type Identity struct {
 
 // Target is the running process, and how it takes what is delivered.
 type Target struct {
-	// The kind of server: etcd, or files for anything that reads files.
+	// The kind of server: redis, postgres, nginx, ... (rotunda targets lists
+	// them), or files for anything that reads files.
 	Kind TargetKind `json:"kind"`
 	// The process's name on its host. Intents with the same name are
 	// placements of one process. Default: the intent's name, with the
@@ -62,6 +63,9 @@ type Target struct {
 	// The cluster that the process is a member of: few members of one
 	// cluster rotate at a time.
 	Cluster string `json:"cluster,omitempty"`
+	// How many members of the cluster may be out of their steady state at
+	// once. Default: 1.
+	MaxUnavailable int `json:"maxUnavailable,omitempty"`
 	// Where the process serves TLS, host:port. Empty: nothing listens, and
 	// nothing can be proven.
 	Address string `json:"address,omitempty"`
