@@ -16,7 +16,7 @@ var floors = [][]string{
 	{"store", "store/migrations", "store/storetest", "policy", "rotation", "api", "api/apiconnect", "target"},
 	{"control"},
 	{"server", "reconcile", "agent"},
-	{"cmd/rotunda", "bench", "fleettest"},
+	{"cmd/rotunda", "bench", "fleettest", "target/targettest"},
 }
 
 func floorOf(path string) (int, bool) {
