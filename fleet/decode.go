@@ -25,6 +25,19 @@ type decoder struct {
 // enumeration is a string type with a few known values.
 type enumeration interface{ values() []string }
 
+// adviser is an enumeration that has a word for those who looked for a value
+// that is not there.
+type adviser interface{ advice() string }
+
+// known is the remedy for a value that is none of an enumeration's.
+func known(of enumeration, written string) string {
+	remedy := suggestion(written, of.values())
+	if a, ok := of.(adviser); ok {
+		remedy += "; " + a.advice()
+	}
+	return remedy
+}
+
 // report notes what is wrong with the field at a path.
 func (d *decoder) report(path string, line int, rule, remedy, format string, args ...any) {
 	if d.broken != nil && path != "" {
@@ -236,12 +249,19 @@ func (d *decoder) scalar(node *yaml.Node, path string, line int, into reflect.Va
 			return false
 		}
 		into.SetFloat(number)
+	case reflect.Int:
+		number, err := strconv.ParseInt(node.Value, 0, 32)
+		if node.Kind != yaml.ScalarNode || node.Tag != "!!int" || err != nil {
+			d.report(path, line, "type", "write a whole number", "%s must be a whole number, not %s", shown(path), describe(node))
+			return false
+		}
+		into.SetInt(number)
 	case reflect.String:
 		if !d.isString(node, path, line) {
 			return false
 		}
-		if known, ok := into.Interface().(enumeration); ok && !contains(known.values(), node.Value) {
-			d.report(path, line, "value", suggestion(node.Value, known.values()), "%s is %s", shown(path), quote(node.Value))
+		if all, ok := into.Interface().(enumeration); ok && !contains(all.values(), node.Value) {
+			d.report(path, line, "value", known(all, node.Value), "%s is %s", shown(path), quote(node.Value))
 			return false
 		}
 		into.SetString(node.Value)

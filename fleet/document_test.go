@@ -88,7 +88,7 @@ kind: Intent
 metadata: {name: i}
 spec: {service: s, selector: {a/b: c}, instances: [one, two], profile: p, bundle: default,
   identity: {commonName: cn, dnsNames: ["{{ labels.a/b }}.example.com"], ipAddresses: [10.0.0.1, "::1"], spiffePath: "/x/{{ instance }}"},
-  target: {kind: etcd, name: "e{{instance}}", cluster: k, address: "[::1]:2379", serverName: x.example.com, clientAuth: required, reloadCommand: rel, restartCommand: res},
+  target: {kind: etcd, name: "e{{instance}}", cluster: k, maxUnavailable: 2, preamble: http, address: "[::1]:2379", serverName: x.example.com, clientAuth: required, reloadCommand: rel, restartCommand: res},
   files: {directory: "/d/{{ instance }}", owner: etcd, group: "0", mode: "0600", formats: [pem, combined, pkcs12, jks], password: pw},
   proof: {level: loaded, observe: 1s, timeout: 1m}}
 ---

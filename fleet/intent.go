@@ -64,14 +64,16 @@ type Target struct {
 	// cluster rotate at a time.
 	Cluster string `json:"cluster,omitempty"`
 	// How many members of the cluster may be out of their steady state at
-	// once. Default: 1.
+	// once, at most 100; the same in all intents of a cluster. Default: 1.
 	MaxUnavailable int `json:"maxUnavailable,omitempty"`
 	// Where the process serves TLS, host:port. Empty: nothing listens, and
 	// nothing can be proven.
 	Address string `json:"address,omitempty"`
 	// The name to ask for in the handshake. Default: the first DNS name.
 	ServerName string `json:"serverName,omitempty"`
-	// What is said before TLS begins, for protocols that start in the plain.
+	// The protocol around TLS: what is said before it begins (postgres, mysql,
+	// nats) or once it stands (http, redis, memcached, amqp, mqtt). Default:
+	// the kind's own.
 	Preamble Preamble `json:"preamble,omitempty"`
 	// Whether the process asks its clients for a certificate: required,
 	// optional or none. Empty: not looked at.
@@ -114,6 +116,11 @@ type Proof struct {
 // TargetKind is a kind of server.
 type TargetKind string
 
+// advice is for a kind that is not known.
+func (TargetKind) advice() string {
+	return "use files for a server that has no kind of its own, with a reloadCommand; rotunda targets shows what each kind can do"
+}
+
 // The kinds of targets.
 const (
 	TargetEtcd      TargetKind = "etcd"
@@ -136,10 +143,15 @@ func (TargetKind) values() []string {
 	}
 }
 
-// Preamble names a protocol that starts in the plain.
+// Preamble names the protocol around TLS: one that starts in the plain
+// (postgres, mysql, nats), or what is said once TLS stands (http, redis,
+// memcached, amqp, mqtt), one harmless question, so that the server answers
+// whether it took the client's certificate.
 type Preamble string
 
-func (Preamble) values() []string { return []string{"postgres", "mysql", "nats"} }
+func (Preamble) values() []string {
+	return []string{"postgres", "mysql", "nats", "http", "redis", "memcached", "amqp", "mqtt"}
+}
 
 // ClientAuthMode says whether a server asks for client certificates.
 type ClientAuthMode string

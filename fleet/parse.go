@@ -58,7 +58,7 @@ func ParseFiles(files []File) ([]Document, []Finding) {
 // Decode reads one YAML document, or one JSON value, of any shape into a
 // pointer to a struct with json tags, as strictly as ParseFiles reads
 // documents. Fields of lists, maps from strings, structs, strings, booleans,
-// float64 and encoding.TextUnmarshaler are known. It is for the other files
+// int, float64 and encoding.TextUnmarshaler are known. It is for the other files
 // that operators write, such as settings and tests of policies. Lines maps
 // dotted paths to where the fields stand.
 func Decode(file File, into any) (lines map[string]int, findings []Finding) {

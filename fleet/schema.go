@@ -3,6 +3,7 @@ package fleet
 import (
 	"encoding"
 	"encoding/json"
+	"math"
 	"reflect"
 	"strings"
 )
@@ -118,6 +119,8 @@ func (s schemaSet) of(t reflect.Type) map[string]any {
 		return reference(t.Name())
 	case reflect.Bool:
 		return map[string]any{"type": "boolean"}
+	case reflect.Int:
+		return map[string]any{"type": "integer", "minimum": math.MinInt32, "maximum": math.MaxInt32}
 	case reflect.Float64:
 		return map[string]any{"type": "number"}
 	}

@@ -100,8 +100,35 @@ func differs(a, b Target) string {
 		return "cluster"
 	case a.RestartCommand != b.RestartCommand:
 		return "restartCommand"
+	case max(a.MaxUnavailable, 1) != max(b.MaxUnavailable, 1):
+		return "maxUnavailable"
 	}
 	return ""
+}
+
+// sharedClusters finds intents of one cluster that disagree on how many of its
+// members may be away. Clusters with templates in their names are compared as
+// they are written.
+func (v *validator) sharedClusters() {
+	first := make(map[string]Document)
+	for _, d := range v.set.OfKind(KindIntent) {
+		t := d.Spec.(*Intent).Target
+		name, err := parseTemplate(t.Cluster)
+		if err != nil || t.Cluster == "" {
+			continue
+		}
+		other, ok := first[normal(name)]
+		if !ok {
+			first[normal(name)] = d
+			continue
+		}
+		o := other.Spec.(*Intent).Target
+		if max(o.MaxUnavailable, 1) != max(t.MaxUnavailable, 1) {
+			v.document = d
+			v.fail("spec.target.maxUnavailable", "shared-cluster", "write the same in both, or name two clusters",
+				"%s and %s are in one cluster, %s, and let %d and %d of its members be away", other, d, quote(t.Cluster), max(o.MaxUnavailable, 1), max(t.MaxUnavailable, 1))
+		}
+	}
 }
 
 // CheckHost says whether the placements of one agent can stand beside each

@@ -39,6 +39,7 @@ func Validate(set Set) []Finding {
 	}
 	v.sharedDirectories()
 	v.sharedTargets()
+	v.sharedClusters()
 	SortFindings(v.findings)
 	return v.findings
 }

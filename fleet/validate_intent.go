@@ -144,62 +144,6 @@ func (v *validator) templates(in *Intent) {
 	}
 }
 
-func (v *validator) target(in *Intent) {
-	t := in.Target
-	v.required("spec.target.kind", string(t.Kind), "write etcd or files")
-	if t.Address != "" && !hasTemplate(t.Address) {
-		if err := checkAddress(t.Address); err != nil {
-			v.fail("spec.target.address", "value", "write host:port", "%v", err)
-		}
-	}
-	if t.Address == "" {
-		for _, only := range []struct{ path, value string }{
-			{"spec.target.serverName", t.ServerName},
-			{"spec.target.preamble", string(t.Preamble)},
-			{"spec.target.clientAuth", string(t.ClientAuth)},
-		} {
-			if only.value != "" {
-				v.fail(only.path, "combination", "write target.address, or remove it", "%s says how to shake hands, but the target has no address", only.path)
-			}
-		}
-	}
-	for _, command := range []struct{ path, name string }{
-		{"spec.target.reloadCommand", t.ReloadCommand},
-		{"spec.target.restartCommand", t.RestartCommand},
-		{"spec.files.password", in.Files.Password},
-	} {
-		if command.name != "" && !hasTemplate(command.name) && !nameForm.MatchString(command.name) {
-			v.fail(command.path, "value", "write the name that agent.yaml gives it, such as restart-etcd", "%s is %s: it must be a name, not a command line or a path", command.path, quote(command.name))
-		}
-	}
-	if t.Kind == TargetEtcd {
-		v.etcd(in)
-	}
-}
-
-// etcd checks what etcd needs: it reads leaf and key at each handshake, but
-// its CA file at its start only, and its peers and gateway are clients with
-// the server's certificate.
-func (v *validator) etcd(in *Intent) {
-	t := in.Target
-	if t.Address == "" {
-		v.fail("spec.target.address", "required", "write the member's host:port", "an etcd target needs an address: without one nothing can be proven")
-	}
-	if t.Cluster == "" {
-		v.warn("spec.target.cluster", "etcd", "name the cluster", "without target.cluster members may rotate at the same time")
-	}
-	if t.Preamble != "" {
-		v.fail("spec.target.preamble", "combination", "remove it", "etcd speaks TLS from the first byte")
-	}
-	if t.RestartCommand == "" {
-		v.warn("spec.target.restartCommand", "etcd", "name a command of agent.yaml that restarts the member", "etcd reads its CA file at its start only: without a restartCommand a changed bundle is never loaded")
-	}
-	p, ok := v.set.Profile(in.Profile)
-	if ok && in.Identity != nil && len(p.Usages) == 1 {
-		v.warn("spec.profile", "etcd", "use a profile with usages [serverAuth, clientAuth]", "etcd's peers, and its JSON gateway, use the server's certificate as a client too; profile %s is for %s only", in.Profile, p.Usages[0])
-	}
-}
-
 func (v *validator) files(in *Intent) {
 	f := in.Files
 	if v.required("spec.files.directory", f.Directory, "write the placement's own directory, absolute") {
@@ -247,7 +191,7 @@ func (v *validator) proof(in *Intent) {
 		v.fail("spec.proof.level", "combination", "write target.address, or a lower level", "nothing can be proven of a target without an address")
 	case p.Level == Proven && in.Identity == nil:
 		v.fail("spec.proof.level", "combination", "write level: delivered, or loaded with a reloadCommand", "a handshake shows a leaf, and this intent delivers a bundle only")
-	case p.Level == Loaded && t.ReloadCommand == "" && t.RestartCommand == "" && t.Kind != TargetEtcd:
+	case p.Level == Loaded && t.ReloadCommand == "" && t.RestartCommand == "" && t.Kind == TargetFiles:
 		v.fail("spec.proof.level", "combination", "write target.reloadCommand or target.restartCommand, or level: delivered", "nothing can say that the process loaded the files")
 	}
 	switch limit := 10 * time.Minute; {

@@ -10,6 +10,7 @@ const (
 	maxLifetime  = 3650 * day
 	longLifetime = 398 * day
 	maxBackdate  = 24 * time.Hour
+	heapShare    = 20 // a window shorter than this part of the lifetime is narrow
 )
 
 func (v *validator) profile(p *Profile) {
@@ -60,5 +61,11 @@ func (v *validator) renewal(p *Profile) {
 		v.fail("spec.rideOut", "arithmetic", "write a longer lifetime, a shorter rideOut or a lower renewAt",
 			"certificates must be renewed %s before their end to outlive an outage of rideOut %s, but of lifetime %s the window opens at %v, with only %s left",
 			p.RideOut, p.RideOut, p.Lifetime, p.RenewAt, Duration(p.Lifetime.Std()-opens))
+		return
+	}
+	if window := closes - opens; window < p.Lifetime.Std()/heapShare {
+		v.warn("spec.renewAt", "narrow-window", "write a lower renewAt, or a shorter rideOut",
+			"of lifetime %s the renewal window is %s only: certificates that were issued together renew in a heap, %.0f times as many an hour as spread over their lives",
+			p.Lifetime, Duration(window.Round(time.Second)), float64(closes)/float64(max(window, time.Millisecond)))
 	}
 }

@@ -136,9 +136,26 @@ func TestValidateFinds(t *testing.T) {
 		{"a name for nobody", `    address: "127.0.0.1:8443"`, "    serverName: x", 26, Error, "combination", "no address"},
 		{"a command line", "    kind: files", "    kind: files\n    reloadCommand: systemctl reload x", 26, Error, "value", "not a command line"},
 		{"etcd without address", "kind: files\n    address: \"127.0.0.1:8443\"", "kind: etcd\n    cluster: c\n    restartCommand: r", 24, Error, "required", "needs an address"},
-		{"etcd without restart", "kind: files", "kind: etcd\n    cluster: c", 24, Warning, "etcd", "never loaded"},
+		{"etcd without restart", "kind: files", "kind: etcd\n    cluster: c", 0, "", "", ""}, // a plan's to say: the kinds' table is above this package
 		{"etcd without cluster", "kind: files", "kind: etcd\n    restartCommand: r", 24, Warning, "etcd", "same time"},
 		{"etcd for servers only", "[serverAuth, clientAuth]", "[serverAuth]", 0, "", "", ""},
+		{"redis without address", "kind: files\n    address: \"127.0.0.1:8443\"", "kind: redis\n    clientAuth: required", 24, Error, "required", "kind redis needs an address"},
+		{"redis that speaks memcached", "kind: files", "kind: redis\n    preamble: memcached", 26, Error, "combination", "does not speak memcached"},
+		{"redis that speaks redis", "kind: files", "kind: redis\n    preamble: redis", 0, "", "", ""},
+		{"etcd that begins in the plain", "kind: files", "kind: etcd\n    cluster: c\n    preamble: postgres", 27, Error, "combination", "write http"},
+		{"a proxy that begins in the plain", "kind: files", "kind: nginx\n    preamble: mysql", 26, Error, "combination", "does not speak mysql"},
+		{"a proxy before redis", "kind: files", "kind: nginx\n    preamble: redis", 0, "", "", ""},
+		{"haproxy without combined", "kind: files", "kind: haproxy", 27, Error, "combination", "combined.pem in haproxy.cfg"},
+		{"a cluster that is away", "kind: files", "kind: files\n    cluster: c\n    maxUnavailable: 101", 27, Error, "value", "1 to 100"},
+		{"fewer than none", "kind: files", "kind: files\n    cluster: c\n    maxUnavailable: -1", 27, Error, "value", "1 to 100"},
+		{"members of nothing", "kind: files", "kind: files\n    maxUnavailable: 2", 26, Error, "combination", "in none"},
+		{"postgres as files come", "kind: files", "kind: postgres", 27, Error, "postgres", "could not read the key"},
+		{"postgres with its own key open", "kind: files\n    address: \"127.0.0.1:8443\"\n  files:", "kind: postgres\n    address: \"127.0.0.1:8443\"\n  files:\n    owner: postgres\n    mode: \"0640\"", 29, Error, "postgres", "from root only"},
+		{"postgres with a key to write", "kind: files\n    address: \"127.0.0.1:8443\"\n  files:", "kind: postgres\n    address: \"127.0.0.1:8443\"\n  files:\n    group: postgres\n    mode: \"0660\"", 29, Error, "postgres", "lets the group write"},
+		{"postgres with root's key", "kind: files\n    address: \"127.0.0.1:8443\"\n  files:", "kind: postgres\n    address: \"127.0.0.1:8443\"\n  files:\n    owner: root\n    mode: \"0600\"", 29, Error, "postgres", "could not read"},
+		{"postgres with its own key", "kind: files\n    address: \"127.0.0.1:8443\"\n  files:", "kind: postgres\n    address: \"127.0.0.1:8443\"\n  files:\n    owner: postgres\n    mode: \"0600\"", 0, "", "", ""},
+		{"postgres by its group", "kind: files\n    address: \"127.0.0.1:8443\"\n  files:", "kind: postgres\n    address: \"127.0.0.1:8443\"\n  files:\n    owner: root\n    group: postgres", 0, "", "", ""},
+		{"a narrow window", "lifetime: 24h", "lifetime: 24h\n  renewAt: 0.82", 13, Warning, "narrow-window", "in a heap"},
 
 		{"no directory", "    directory: /d/i\n", "    mode: \"0600\"\n", 27, Error, "required", "directory is missing"},
 		{"a relative directory", "/d/i", "d/i", 28, Error, "value", "absolute"},
@@ -187,6 +204,38 @@ func TestValidateFinds(t *testing.T) {
 				t.Errorf("%s\nwant %s of rule %s in line %d that says %q", f, c.severity, c.rule, c.line, c.says)
 			}
 		})
+	}
+}
+
+func TestTargetsThatCannotBeRead(t *testing.T) {
+	for given, says := range map[string]string{
+		"kind: mongodb": "files for a server that has no kind of its own",
+		"kind: files\n    cluster: c\n    maxUnavailable: 1.5":   "must be a whole number",
+		"kind: files\n    cluster: c\n    maxUnavailable: \"2\"": "must be a whole number",
+		"kind: files\n    preamble: gopher":                      "write one of postgres, mysql, nats, http",
+	} {
+		_, found := ParseFiles([]File{{"a.yaml", []byte(strings.Replace(valid, "kind: files", given, 1))}})
+		if len(found) != 1 || found[0].Severity != Error || !strings.Contains(found[0].String(), says) {
+			t.Errorf("%q: %v, want an error that says %q", given, found, says)
+		}
+	}
+}
+
+func TestServersAndClusters(t *testing.T) {
+	one := strings.NewReplacer("[serverAuth, clientAuth]", "[serverAuth]", "kind: files", "kind: redis\n    cluster: c").Replace(valid)
+	two := func(lines string) string {
+		return strings.Replace(another("  selector: {role: db}\n  files: {directory: /d/j}\n"), "kind: files", "kind: files\n    cluster: c\n    maxUnavailable: 2", 1) + lines
+	}
+	for name, c := range map[string]struct{ text, says string }{
+		"a replica that can't call its master": {one, "a replica calls its master"},
+		"two minds on one cluster":             {two("  target: {kind: files, cluster: c}\n"), "let 2 and 1 of its members be away"},
+		"one mind on one cluster":              {two("  target: {kind: files, cluster: c, maxUnavailable: 2}\n"), ""},
+		"two clusters":                         {two("  target: {kind: files, cluster: d}\n"), ""},
+	} {
+		found := Validate(NewSet(parse(t, c.text)...))
+		if c.says == "" && len(found) > 0 || c.says != "" && (len(found) != 1 || !strings.Contains(found[0].Message, c.says)) {
+			t.Errorf("%s: %v, want %q", name, found, c.says)
+		}
 	}
 }
 
