@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -25,20 +26,37 @@ type Result struct {
 	Target string  `json:"target"`
 }
 
+// options are what the bench was asked for.
+type options struct {
+	binary       string
+	certificates int
+	starts       int
+	only         []string
+	kinds        []string
+}
+
 func main() {
-	binary := flag.String("rotunda", "bin/rotunda", "the binary to measure")
+	var o options
+	flag.StringVar(&o.binary, "rotunda", "bin/rotunda", "the binary to measure")
 	output := flag.String("output", "table", "table or json")
-	count := flag.Int("certificates", 1500, "certificates for each round of issuance")
-	starts := flag.Int("starts", 11, "starts of the server for the time to ready")
+	flag.IntVar(&o.certificates, "certificates", 1500, "certificates for each round of issuance")
+	flag.IntVar(&o.starts, "starts", 11, "starts of the server for the time to ready")
+	only := flag.String("only", "ready,issuance,rotations,idle", "what to measure")
+	kinds := flag.String("kinds", "", "whose rotations to measure, such as redis,nginx; empty: all kinds")
 	flag.Parse()
+	o.only, o.kinds = words(*only), words(*kinds)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	results, err := run(ctx, *binary, *count, *starts)
+	results, err := run(ctx, o)
 	show(results, *output)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+func words(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
 }
 
 func show(results []Result, output string) {
@@ -51,27 +69,35 @@ func show(results []Result, output string) {
 		if r.Floor > 0 {
 			floor = fmt.Sprintf("floor %.0f, ratio %.2f", r.Floor, r.Value/r.Floor)
 		}
-		fmt.Printf("%-42s %10.1f %-8s %-28s aim %s\n", r.Name, r.Value, r.Unit, floor, r.Target)
+		fmt.Printf("%-50s %10.1f %-8s %-28s aim %s\n", r.Name, r.Value, r.Unit, floor, r.Target)
 	}
 }
 
-func run(ctx context.Context, binary string, count, starts int) ([]Result, error) {
-	bench, err := newBench(ctx, binary)
-	if err != nil {
-		return nil, err
-	}
-	defer bench.close()
+// run measures what was asked for, each part in a trust domain of its own.
+func run(ctx context.Context, o options) ([]Result, error) {
 	var results []Result
-	for _, measure := range []func(context.Context) ([]Result, error){
-		func(ctx context.Context) ([]Result, error) { return bench.timeToReady(ctx, starts) },
-		func(ctx context.Context) ([]Result, error) { return bench.issuance(ctx, count) },
-		bench.idleMemory,
+	for _, part := range []struct {
+		name    string
+		measure func(*bench, context.Context) ([]Result, error)
+	}{
+		{"ready", func(b *bench, ctx context.Context) ([]Result, error) { return b.timeToReady(ctx, o.starts) }},
+		{"issuance", func(b *bench, ctx context.Context) ([]Result, error) { return b.issuance(ctx, o.certificates) }},
+		{"idle", (*bench).idle},
 	} {
-		measured, err := measure(ctx)
+		if !slices.Contains(o.only, part.name) {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "bench: %s\n", part.name)
+		b, err := newBench(ctx, o.binary)
 		if err != nil {
 			return results, err
 		}
+		measured, err := part.measure(b, ctx)
+		b.close()
 		results = append(results, measured...)
+		if err != nil {
+			return results, fmt.Errorf("%s: %w", part.name, err)
+		}
 	}
 	return results, nil
 }
