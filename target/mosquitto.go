@@ -25,6 +25,7 @@ func mosquitto() Adapter {
 			Validates:         No,
 			BrokenPair:        "a bad key: new handshakes fail",
 			Formats:           []fleet.Format{fleet.FormatPEM, fleet.FormatCombined},
+			Preamble:          "mqtt",
 			Measured:          "2.0.11",
 		},
 	}

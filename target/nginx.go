@@ -26,6 +26,7 @@ func nginx() Adapter {
 			BrokenPair:        "nginx -t says so and the old pair stays",
 			VerifyDepth:       1,
 			Formats:           []fleet.Format{fleet.FormatPEM, fleet.FormatCombined},
+			Preamble:          "http",
 			Measured:          "1.22",
 			Note:              "Idle keep-alive connections are closed at each reload: clients must retry idempotent requests. ssl_verify_depth is 1 unless set.",
 		},

@@ -26,6 +26,7 @@ func rabbitmq() Adapter {
 			BrokenPair:        "it says ok, and every new handshake fails",
 			VerifyDepth:       1,
 			Formats:           []fleet.Format{fleet.FormatPEM, fleet.FormatCombined},
+			Preamble:          "amqp",
 			Measured:          "3.10",
 			Note:              "Without a reload it takes files by itself within 120 s.",
 		},
