@@ -2,7 +2,6 @@ package probe
 
 import (
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"time"
@@ -10,59 +9,73 @@ import (
 
 // How long a server may take to reject a client certificate, after a
 // handshake that took this long: four times as long, within these bounds.
-// A rejection is one flight behind the handshake.
+// A rejection is one flight behind the handshake. A server that was asked
+// something will answer, so it costs nothing to wait longer for it.
 const (
 	minAcceptanceWait = 150 * time.Millisecond
+	minAnswerWait     = 600 * time.Millisecond
 	maxAcceptanceWait = 2 * time.Second
 )
 
 // afterwards reads the server's word on the client, and takes leave.
 func (l *look) afterwards(session *tls.Conn, conn net.Conn, tickets *ticketSink, way dialect, upgraded any) {
-	verdict := l.seen.ClientAuth && (l.spec.ReadAcceptance || way.leave != nil)
-	if l.seen.ClientAuth && session.ConnectionState().Version < tls.VersionTLS13 {
+	verdict := l.seen.ClientAuth && l.spec.ReadAcceptance
+	if l.seen.ClientAuth && session.ConnectionState().Version < tls.VersionTLS13 && !way.decides {
 		// Its Finished came after it had looked at the client's certificate.
 		l.seen.Accepted, verdict = Accepted, false
 	}
-	if !verdict && way.leave == nil {
+	if !verdict && !way.always {
 		l.hangUp(session)
 		return
 	}
 	l.seen.Stage = StageRead
-	wait := min(max(4*time.Duration(l.seen.LatencyMicros)*time.Microsecond, minAcceptanceWait), maxAcceptanceWait)
+	wait := l.patience(way)
 	_ = session.SetWriteDeadline(time.Now().Add(wait)) // a failure shows in what follows
 	_ = conn.SetReadDeadline(time.Now().Add(wait))     // the look's own end closes the connection
-	heard, err := l.converse(session, tickets, way, upgraded)
-	if verdict {
-		ended := way.askEnds && errors.Is(err, io.EOF)
-		l.seen.Accepted = acceptance(heard || ended, err)
-		if l.seen.Accepted == Rejected {
+	accepted, err := l.converse(session, tickets, way, upgraded)
+	if verdict || l.seen.ClientAuth && l.seen.Accepted == NotKnown {
+		l.seen.Accepted = accepted
+		if (accepted == Rejected || accepted == Undecided) && err != nil {
 			l.seen.Error = clip(err.Error())
 		}
 	}
 	l.hangUp(session)
 }
 
-// converse says whether the server has spoken, and how it ended.
-func (l *look) converse(session *tls.Conn, tickets *ticketSink, way dialect, upgraded any) (heard bool, err error) {
-	ear := &ear{ReadWriter: session}
-	if way.leave != nil {
-		err = way.leave(ear, upgraded)
-		return ear.heard || tickets.arrived.Load(), err
+func (l *look) patience(way dialect) time.Duration {
+	shortest := minAcceptanceWait
+	if way.talk != nil {
+		shortest = minAnswerWait
 	}
-	if tickets.waiting.Store(true); tickets.arrived.Load() {
-		return true, nil
-	}
-	if way.ask != nil {
-		if err := way.ask(ear); err != nil {
-			return false, err
-		}
-	}
-	var some [64]byte
-	_, err = ear.Read(some[:])
-	return ear.heard || tickets.arrived.Load(), err
+	return min(max(4*time.Duration(l.seen.LatencyMicros)*time.Microsecond, shortest), maxAcceptanceWait)
 }
 
-// acceptance is what a server meant by how a conversation went.
+// converse has the dialect's talk, or waits for whatever comes, and says what
+// the server made of the client.
+func (l *look) converse(session *tls.Conn, tickets *ticketSink, way dialect, upgraded any) (Acceptance, error) {
+	ear := &ear{ReadWriter: session}
+	talk := way.talk
+	if talk == nil {
+		talk = func(session io.ReadWriter, _ partner) (Acceptance, error) { return anyAnswer(session) }
+	}
+	hurried := !way.decides && !way.always
+	if hurried {
+		if tickets.waiting.Store(true); tickets.arrived.Load() {
+			return Accepted, nil
+		}
+	}
+	with := partner{host: l.spec.ServerName, sent: l.seen.Sent != "", upgraded: upgraded}
+	if with.host == "" {
+		with.host = l.spec.Address
+	}
+	accepted, err := talk(ear, with)
+	if accepted != NotKnown {
+		return accepted, err
+	}
+	return acceptance(!way.decides && (ear.heard || tickets.arrived.Load()), err), err
+}
+
+// acceptance is what a server meant by how a conversation broke off.
 func acceptance(heard bool, err error) Acceptance {
 	switch {
 	case heard || err == nil:

@@ -33,6 +33,12 @@ type Expectation struct {
 	// MustAccept says that the server has to accept Spec.Certificate. Without
 	// it a rejection is recorded and counts for nothing.
 	MustAccept bool
+	// Trials is the client certificates by which the server's trust is tried,
+	// each in a handshake of its own. A refusal shows something only where
+	// one known good is accepted, and an acceptance only where one is refused.
+	// So there must be one of each kind, or none at all; MustAccept counts as
+	// one known good.
+	Trials []Trial
 
 	// Observe is how long the server has to show this and nothing else.
 	Observe time.Duration
@@ -69,6 +75,7 @@ const (
 	CauseGroup      Cause = "group"       // another key exchange group
 	CauseClientAuth Cause = "client_auth" // demands more or less of clients than it should
 	CauseRejected   Cause = "rejected"    // does not accept the client certificate
+	CauseTrusts     Cause = "trusts"      // accepts a client certificate that it should refuse
 	CauseTime       Cause = "time"        // all fitted, for too short a time
 )
 
@@ -86,21 +93,6 @@ func (e Expectation) Judge(seen Observation) Finding {
 		e.judgeOutcome, e.judgeLeaf, e.judgeChain, e.judgeTrust, e.judgeProtocol, e.judgeGroup, e.judgeAcceptance,
 	} {
 		if finding := rule(seen); finding.Cause != Fits {
-			return finding
-		}
-	}
-	return Finding{}
-}
-
-// judgeOlder judges a handshake that offered an old protocol only. A server
-// that declines it is right to.
-func (e Expectation) judgeOlder(seen Observation) Finding {
-	if seen.Outcome == TLSFailed && seen.Leaf == nil {
-		return Finding{}
-	}
-	for _, rule := range []func(Observation) Finding{e.judgeOutcome, e.judgeLeaf, e.judgeChain, e.judgeTrust} {
-		if finding := rule(seen); finding.Cause != Fits {
-			finding.Reason = "over " + tls.VersionName(tls.VersionTLS12) + ": " + finding.Reason
 			return finding
 		}
 	}
@@ -174,6 +166,8 @@ func (e Expectation) JudgeClientAuth(seen Observation) Finding {
 	refused := seen.Accepted == Rejected
 	var got string
 	switch {
+	case seen.Accepted == Undecided:
+		return Finding{CauseClientAuth, fmt.Sprintf("%s ended the talk with a client without a certificate before one was demanded or not: %s", seen.Address, seen.Error)}
 	case !seen.ClientAuth:
 		got = "does not ask clients for a certificate"
 	case refused:

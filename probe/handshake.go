@@ -97,11 +97,16 @@ func (l *look) config(tickets tls.ClientSessionCache) *tls.Config {
 	if minimum == 0 {
 		minimum = tls.VersionTLS10
 	}
+	var suites []uint16 // nil: as crypto/tls thinks best
+	if l.spec.MaxVersion != 0 && l.spec.MaxVersion < tls.VersionTLS13 {
+		suites = oldSuites()
+	}
 	return &tls.Config{
-		ServerName: l.spec.ServerName,
-		MinVersion: minimum,
-		MaxVersion: l.spec.MaxVersion,
-		Time:       l.spec.Now,
+		CipherSuites: suites,
+		ServerName:   l.spec.ServerName,
+		MinVersion:   minimum,
+		MaxVersion:   l.spec.MaxVersion,
+		Time:         l.spec.Now,
 		// The chain is looked at after the handshake, so that a wrong one is
 		// seen and described. That the server holds the leaf's key is
 		// verified by the handshake all the same.

@@ -103,12 +103,13 @@ func mysqlClientHead(g mysqlGreeting) []byte {
 	return append(head, make([]byte, 23)...)
 }
 
-// leaveMySQL sees the login through, as a user that does not exist, to the
+// talkMySQL sees the login through, as a user that does not exist, to the
 // server's "access denied". Hanging up before it is a broken handshake in the
 // eyes of MySQL, and after max_connect_errors (100) of these in a row it
-// blocks the host.
-func leaveMySQL(conn io.ReadWriter, upgraded any) error {
-	greeting := upgraded.(mysqlGreeting)
+// blocks the host. Whatever is answered comes from a server that took the
+// client into TLS; what an account of its own would REQUIRE is not seen.
+func talkMySQL(conn io.ReadWriter, with partner) (Acceptance, error) {
+	greeting := with.upgraded.(mysqlGreeting)
 	login := append(mysqlClientHead(greeting), "rotunda-probe\x00"...)
 	login = append(login, 0) // no password
 	if greeting.plugin != "" {
@@ -116,25 +117,25 @@ func leaveMySQL(conn io.ReadWriter, upgraded any) error {
 	}
 	sequence := greeting.sequence + 1
 	if err := writeMySQLPacket(conn, sequence, login); err != nil {
-		return err
+		return NotKnown, err
 	}
 	for range maxMySQLRounds {
 		payload, sequence, err := readMySQLPacket(conn, maxMySQLGreeting)
 		if err != nil {
-			return err
+			return NotKnown, err
 		}
 		switch {
 		case len(payload) > 0 && payload[0] == 0xff: // denied: what was wanted
-			return nil
+			return Accepted, nil
 		case len(payload) > 0 && payload[0] == 0x00: // an anonymous account: quit
-			return writeMySQLPacket(conn, 0, []byte{1})
+			return Accepted, writeMySQLPacket(conn, 0, []byte{1})
 		}
 		// The server wants another plugin, or more data: nothing to give.
 		if err := writeMySQLPacket(conn, sequence+1, nil); err != nil {
-			return err
+			return NotKnown, err
 		}
 	}
-	return nil
+	return Accepted, nil
 }
 
 func readMySQLPacket(r io.Reader, limit int) (payload []byte, sequence byte, err error) {

@@ -2,7 +2,6 @@ package probe
 
 import (
 	"encoding/json"
-	"io"
 	"net"
 	"strings"
 )
@@ -10,6 +9,11 @@ import (
 // maxNATSInfo is above what a NATS server's INFO grows to with many
 // connect_urls.
 const maxNATSInfo = 64 << 10
+
+// natsHello is answered with PONG, or with -ERR where a login is due. Both come
+// only from a server that took the client. It names no user.
+const natsHello = `CONNECT {"verbose":false,"pedantic":false,"tls_required":true,"name":"rotunda-probe","lang":"go","version":"1"}` +
+	"\r\nPING\r\n"
 
 // upgradeNATS reads the INFO line that a NATS server sends first; TLS begins
 // right after it.
@@ -37,11 +41,4 @@ func checkNATSInfo(line string) error {
 		return notTLS("NATS answers that TLS is off (no tls block in its configuration)")
 	}
 	return nil
-}
-
-// askNATS sends PING: answered with PONG, or with -ERR where a login is
-// needed first. Both come only from a server that took the client.
-func askNATS(w io.Writer) error {
-	_, err := io.WriteString(w, "PING\r\n")
-	return err
 }

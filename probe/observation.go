@@ -52,6 +52,9 @@ const (
 	Accepted Acceptance = "yes"   // it went on: finished TLS 1.2, sent data or a ticket
 	Rejected Acceptance = "no"    // alert or end of connection
 	Silent   Acceptance = "quiet" // no rejection within the wait, and no word either
+	// Undecided is a server that ended the conversation for a reason that has
+	// nothing to do with certificates.
+	Undecided Acceptance = "undecided"
 )
 
 // Leaf identifies the certificate that a server serves.
@@ -95,6 +98,21 @@ type Observation struct {
 	Accepted    Acceptance `json:"accepted,omitempty"`
 
 	LatencyMicros int64 `json:"latencyMicros"` // from dialling to the end of the handshake
+
+	// The rest stands in the last observation of a proof: what the proof's
+	// other handshakes came to, so that one signed statement holds the verdict
+	// with its controls.
+
+	// Trials is what the server made of the Expectation's trials, in their
+	// order.
+	Trials []TrialResult `json:"trials,omitempty"`
+	// WithoutCertificate is what it made of a client that had none.
+	WithoutCertificate Acceptance `json:"withoutCertificate,omitempty"`
+	// RefusedProtocols is what it was offered and would not speak.
+	RefusedProtocols []string `json:"refusedProtocols,omitempty"`
+	// Says is the server's own word on what it serves, where it has one. It is
+	// set by whoever asked the server, beside the proof and never instead.
+	Says string `json:"says,omitempty"`
 
 	// Certificates is the served chain, parsed, at most MaxChain.
 	Certificates []*x509.Certificate `json:"-"`

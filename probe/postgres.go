@@ -8,10 +8,7 @@ import (
 
 // PostgreSQL's frontend/backend protocol, "SSL Session Encryption": the
 // client sends SSLRequest, the server answers one byte and TLS begins.
-const (
-	postgresSSLRequest    = 80877103
-	postgresCancelRequest = 80877102
-)
+const postgresSSLRequest = 80877103
 
 func upgradePostgres(conn net.Conn) (any, error) {
 	request := binary.BigEndian.AppendUint32(nil, 8)
@@ -32,16 +29,4 @@ func upgradePostgres(conn net.Conn) (any, error) {
 		return nil, notTLS("PostgreSQL answers SSLRequest with an error: too busy, or no PostgreSQL of this century")
 	}
 	return nil, notTLS("answers SSLRequest with byte 0x%02x: not PostgreSQL", answer[0])
-}
-
-// askPostgres sends a CancelRequest for a process that cannot exist: above
-// Linux's highest pid, and with no key. The server finds nothing to cancel
-// and hangs up. Unlike a login it touches no role and no database.
-func askPostgres(w io.Writer) error {
-	request := binary.BigEndian.AppendUint32(nil, 16)
-	request = binary.BigEndian.AppendUint32(request, postgresCancelRequest)
-	request = binary.BigEndian.AppendUint32(request, 0x7fffffff)
-	request = binary.BigEndian.AppendUint32(request, 0)
-	_, err := w.Write(request)
-	return err
 }

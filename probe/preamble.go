@@ -10,40 +10,82 @@ import (
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
-// Preamble names a protocol that starts in the plain and turns to TLS.
+// Preamble names a protocol: what is said before TLS begins, and the one
+// harmless thing that is said under TLS to have the server's word on the
+// client. The docs of each talk say what that is.
 type Preamble string
 
-// The preambles.
+// The preambles. Those above the line begin with TLS.
 const (
 	NoPreamble Preamble = ""
-	Postgres   Preamble = "postgres"
-	MySQL      Preamble = "mysql"
-	NATS       Preamble = "nats"
+	HTTP       Preamble = "http"
+	Redis      Preamble = "redis"
+	Memcached  Preamble = "memcached"
+	AMQP       Preamble = "amqp"
+	MQTT       Preamble = "mqtt"
+
+	Postgres Preamble = "postgres"
+	MySQL    Preamble = "mysql"
+	NATS     Preamble = "nats"
 )
 
-// dialect is how a protocol comes to TLS, and how it is left again.
+// dialect is how a protocol comes to TLS, and what is said under it.
 type dialect struct {
 	// upgrade takes a fresh connection to the first byte of TLS. It must not
 	// read past that byte: what came in the plain could be taken for
-	// something that came under TLS. What it returns goes to leave.
+	// something that came under TLS. What it returns goes to talk.
 	upgrade func(net.Conn) (any, error)
-	// ask sends something harmless that a server answers, so that a
-	// rejection of the client certificate need not be waited for. nil: there
-	// is no such thing.
-	ask func(io.Writer) error
-	// askEnds says that the answer to ask is the end of the connection.
-	askEnds bool
-	// leave ends the conversation as the server expects it, where just
-	// hanging up would count against this host. nil: hang up.
-	leave func(tls io.ReadWriter, upgraded any) error
+	// talk says something harmless that every server answers, so that a
+	// rejection of the client certificate need not be waited for, and reads
+	// the answer. nil: there is no such thing.
+	talk func(session io.ReadWriter, with partner) (Acceptance, error)
+	// decides says that only the answer is the server's word on the client: it
+	// takes anybody into TLS, and refuses afterwards.
+	decides bool
+	// always says that just hanging up would count against this host, so that
+	// the talk is had even where nobody wants to know.
+	always bool
+}
+
+// partner is what a talk needs to know of the connection.
+type partner struct {
+	host     string // as in the address, or the name that was asked for
+	sent     bool   // the server was sent a client certificate
+	upgraded any
 }
 
 // dialects is every protocol that is known.
 var dialects = map[Preamble]dialect{
 	NoPreamble: {},
-	Postgres:   {upgrade: upgradePostgres, ask: askPostgres, askEnds: true},
-	MySQL:      {upgrade: upgradeMySQL, leave: leaveMySQL},
-	NATS:       {upgrade: upgradeNATS, ask: askNATS},
+	HTTP:       {talk: talkHTTP, decides: true},
+	Redis:      {talk: ask("PING\r\n")},
+	Memcached:  {talk: ask("version\r\n")},
+	AMQP:       {talk: ask("AMQP\x00\x00\x09\x01")},
+	MQTT:       {talk: talkMQTT},
+	Postgres:   {upgrade: upgradePostgres, talk: talkPostgres, decides: true},
+	MySQL:      {upgrade: upgradeMySQL, talk: talkMySQL, always: true},
+	NATS:       {upgrade: upgradeNATS, talk: ask(natsHello)},
+}
+
+// ask is the talk of a protocol in which any answer shows that the server has
+// taken the client into TLS: Redis's +PONG or -NOAUTH, memcached's VERSION,
+// AMQP's Connection.Start (or the header of a version that it prefers),
+// NATS's PONG or its -ERR where a login is due.
+func ask(question string) func(io.ReadWriter, partner) (Acceptance, error) {
+	return func(session io.ReadWriter, _ partner) (Acceptance, error) {
+		if _, err := io.WriteString(session, question); err != nil {
+			return NotKnown, err
+		}
+		return anyAnswer(session)
+	}
+}
+
+func anyAnswer(session io.Reader) (Acceptance, error) {
+	var some [64]byte
+	if _, err := session.Read(some[:]); err != nil {
+		return NotKnown, err
+	}
+	return Accepted, nil
 }
 
 // Preambles lists the preambles, NoPreamble first.

@@ -49,9 +49,8 @@ func expectBytes(r io.Reader, want []byte) error {
 }
 
 var (
-	sslRequest    = []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
-	cancelRequest = []byte{0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0}
-	natsInfo      = "INFO {\"server_id\":\"N1\",\"tls_required\":true} \r\n"
+	sslRequest = []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
+	natsInfo   = "INFO {\"server_id\":\"N1\",\"tls_required\":true} \r\n"
 	// What MariaDB 10.11 sends, up to its salt.
 	mysqlHello = append(append([]byte{10}, "10.11.6-MariaDB\x00"...), slicesOf(
 		[]byte{9, 0, 0, 0}, bytes.Repeat([]byte{'a'}, 8), []byte{0, 0xfe, 0xff, 45, 2, 0, 0xff, 0x81, 21},
@@ -93,16 +92,17 @@ func TestPreamblesLeadToTLSAndOut(t *testing.T) {
 				return err
 			},
 			func(session *tls.Conn) error {
-				if err := expectBytes(session, cancelRequest); err != nil {
+				if err := expectBytes(session, postgresStartup()); err != nil {
 					return err
 				}
-				return session.Close()
+				_, err := session.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 3})
+				return err
 			},
 		}},
 		"nats": {NATS, script{
 			func(conn net.Conn) error { _, err := io.WriteString(conn, natsInfo); return err },
 			func(session *tls.Conn) error {
-				if err := expectBytes(session, []byte("PING\r\n")); err != nil {
+				if err := expectBytes(session, []byte(natsHello)); err != nil {
 					return err
 				}
 				_, err := io.WriteString(session, "PONG\r\n")
@@ -256,12 +256,12 @@ func TestNothingInThePlainIsTakenForTLS(t *testing.T) {
 }
 
 func TestParsePreamble(t *testing.T) {
-	for _, name := range []string{"", "none", "postgres", "mysql", "nats"} {
+	for _, name := range []string{"", "none", "http", "redis", "memcached", "amqp", "mqtt", "postgres", "mysql", "nats"} {
 		if preamble, err := ParsePreamble(name); err != nil || (name == "none") != (preamble == "" && name != "") {
 			t.Errorf("%q: %q, %v", name, preamble, err)
 		}
 	}
-	if _, err := ParsePreamble("smtp"); err == nil || !strings.Contains(err.Error(), "mysql, nats, postgres") {
+	if _, err := ParsePreamble("smtp"); err == nil || !strings.Contains(err.Error(), "amqp, http, memcached, mqtt, mysql, nats, postgres, redis") {
 		t.Errorf("%v", err)
 	}
 }
@@ -319,7 +319,7 @@ func FuzzMySQLFarewell(f *testing.F) {
 	f.Add(bytes.Repeat([]byte{1, 0, 0, 3, 0xfe}, 500))
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		w := &wire{in: bytes.NewReader(sent)}
-		_ = leaveMySQL(w, mysqlGreeting{plugin: "p", sequence: 1})
+		_, _ = talkMySQL(w, partner{upgraded: mysqlGreeting{plugin: "p", sequence: 1}})
 		if w.out.Len() > 256 {
 			t.Errorf("sent %d bytes", w.out.Len())
 		}

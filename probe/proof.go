@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"time"
 )
@@ -14,37 +13,102 @@ type proof struct {
 	verdict  Verdict
 	kept     []Observation
 
-	opened  time.Time // when the first handshake of the window began
-	inside  int       // handshakes in the window
-	flipped bool      // a window was broken
-	newest  Finding   // of the newest handshake
-	wrong   Finding   // of the newest one that did not fit
+	window  window
+	flipped bool        // a window was broken
+	newest  Finding     // of the newest handshake
+	seen    Observation // the newest handshake
+	wrong   Finding     // the newest one that did not fit
+	against Observation // the handshake that shows it
+	aside   aside       // what the newest looks aside came to
+}
+
+// window is a run of handshakes of which every one fitted.
+type window struct {
+	opened time.Time // when its first handshake began
+	looks  int       // ordinary handshakes
+	passes int       // times that everything aside was looked at
+}
+
+// Everything aside is looked at when the window is young and when it is old,
+// for a worker that is on its way out may still answer in between.
+const passesPerWindow = 2
+
+// passDue says whether to look aside after an ordinary handshake that began
+// then.
+func (w window) passDue(began time.Time, observe time.Duration) bool {
+	return w.passes == 0 || w.passes < passesPerWindow && began.Sub(w.opened) >= observe/2
+}
+
+// complete says whether an ordinary handshake that began then is the last that
+// was wanted.
+func (w window) complete(began time.Time, observe time.Duration) bool {
+	return w.looks >= minHandshakes && w.passes == passesPerWindow && began.Sub(w.opened) >= observe
+}
+
+// due is when the next ordinary handshake begins.
+func (w window) due(began time.Time, observe time.Duration) time.Time {
+	pace := max((observe+looksPerWindow-1)/looksPerWindow, 10*time.Millisecond)
+	if w.looks == 0 {
+		return began.Add(pace)
+	}
+	return w.opened.Add(time.Duration(w.looks) * pace)
 }
 
 func (p *proof) run(ctx context.Context) {
-	pace := time.NewTicker(max(p.expected.observe()/looksPerWindow, 10*time.Millisecond))
-	defer pace.Stop()
 	for {
 		began := time.Now()
-		finding, ok := p.look(ctx)
-		if ok && p.weigh(finding, began) {
-			if finding, ok = p.lookAside(ctx); ok && finding.Cause == Fits {
-				p.verdict.Proven = true
-				return
-			}
-			p.breakWindow(finding)
-		}
-		if ok && p.final(finding) {
+		finding, ok := p.round(ctx, began)
+		switch {
+		case p.verdict.Proven:
+			return
+		case ok && p.final(finding):
 			p.verdict.Finding = finding
 			return
 		}
-		select {
-		case <-ctx.Done():
+		if !ok || !sleep(ctx, time.Until(p.window.due(began, p.expected.observe()))) {
 			p.verdict.Finding = p.giveUp(ctx)
 			return
-		case <-pace.C:
 		}
 	}
+}
+
+// sleep says whether it slept to the end.
+func sleep(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return ctx.Err() == nil
+	}
+}
+
+// round is one ordinary handshake and, where they are due, the looks aside.
+// It is not ok when time was up.
+func (p *proof) round(ctx context.Context, began time.Time) (Finding, bool) {
+	observe := p.expected.observe()
+	finding, ok := p.look(ctx)
+	if !ok || finding.Cause != Fits {
+		p.breakWindow(finding)
+		return finding, ok
+	}
+	if p.window.looks == 0 {
+		p.window.opened = began
+	}
+	p.window.looks++
+	if p.window.complete(began, observe) {
+		p.verdict.Proven = true
+		return Finding{}, true
+	}
+	if !p.window.passDue(began, observe) {
+		return Finding{}, true
+	}
+	if finding, ok = p.lookAside(ctx); ok && finding.Cause == Fits {
+		p.window.passes++
+	}
+	p.breakWindow(finding)
+	return finding, ok
 }
 
 // look shakes hands once, as most clients do. It is not ok when time was up.
@@ -53,29 +117,6 @@ func (p *proof) look(ctx context.Context) (Finding, bool) {
 	spec.MinVersion, spec.MaxVersion = 0, 0
 	spec.ReadAcceptance = p.expected.MustAccept && spec.Certificate != nil
 	return p.shake(ctx, spec, p.expected.Judge)
-}
-
-// lookAside looks where the window did not: at what clients of the older
-// protocol are shown, and at what a client without a certificate may do.
-func (p *proof) lookAside(ctx context.Context) (Finding, bool) {
-	if p.expected.MinProtocol <= tls.VersionTLS12 {
-		older := p.expected.Spec
-		older.MinVersion, older.MaxVersion, older.ReadAcceptance = tls.VersionTLS12, tls.VersionTLS12, false
-		if finding, ok := p.shake(ctx, older, p.expected.judgeOlder); !ok || finding.Cause != Fits {
-			return finding, ok
-		}
-	}
-	if p.expected.ClientAuth == ClientAuthUnchecked {
-		return Finding{}, true
-	}
-	bare := p.expected.Spec
-	bare.MinVersion, bare.MaxVersion, bare.Certificate, bare.ReadAcceptance = 0, 0, nil, true
-	return p.shake(ctx, bare, func(seen Observation) Finding {
-		if finding := p.expected.Judge(seen); finding.Cause != Fits {
-			return finding
-		}
-		return p.expected.JudgeClientAuth(seen)
-	})
 }
 
 func (p *proof) shake(ctx context.Context, spec Spec, judge func(Observation) Finding) (Finding, bool) {
@@ -87,6 +128,7 @@ func (p *proof) shake(ctx context.Context, spec Spec, judge func(Observation) Fi
 		return Finding{}, false
 	}
 	finding := judge(seen)
+	p.seen = seen
 	p.keep(seen, finding)
 	p.verdict.Handshakes++
 	if finding.Cause == Fits {
@@ -102,24 +144,15 @@ func (p *proof) cutShort(ctx context.Context, seen Observation) bool {
 	return seen.Outcome == Timeout && p.verdict.Handshakes > 0 && !time.Now().Before(end)
 }
 
-// weigh adds a handshake to the window and says whether it is complete.
-func (p *proof) weigh(finding Finding, began time.Time) bool {
-	if finding.Cause != Fits {
-		p.breakWindow(finding)
-		return false
-	}
-	if p.inside++; p.inside == 1 {
-		p.opened = began
-	}
-	return p.inside >= minHandshakes && began.Sub(p.opened) >= p.expected.observe()
-}
-
+// breakWindow begins anew, where something did not fit.
 func (p *proof) breakWindow(finding Finding) {
 	if finding.Cause == Fits {
 		return
 	}
-	p.flipped = p.flipped || p.inside > 0
-	p.wrong, p.inside = finding, 0
+	p.flipped = p.flipped || p.window.passes > 0
+	p.wrong, p.against = finding, p.seen
+	p.against.tell(p.aside)
+	p.window = window{}
 }
 
 // final says whether a wrong answer will stay one.
@@ -159,4 +192,21 @@ func (p *proof) keep(seen Observation, finding Finding) {
 		p.kept = append(p.kept, seen)
 	}
 	p.newest = finding
+}
+
+// evidence is what was kept, with the handshake that the verdict rests on last.
+func (p *proof) evidence() []Observation {
+	if len(p.kept) == 0 {
+		return nil
+	}
+	last := &p.kept[len(p.kept)-1]
+	switch {
+	case p.verdict.Proven || p.wrong.Cause == Fits:
+		last.tell(p.aside)
+	case len(p.kept) == maxObservations || last.Time.Equal(p.against.Time):
+		*last = p.against
+	default:
+		p.kept = append(p.kept, p.against)
+	}
+	return p.kept
 }

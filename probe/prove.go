@@ -12,8 +12,8 @@ const (
 	DefaultObserve      = 300 * time.Millisecond
 	DefaultProofTimeout = 10 * time.Second
 
-	minHandshakes   = 3  // in the window, however slow they are
-	looksPerWindow  = 6  // handshakes are begun this often, if they are fast
+	minHandshakes   = 3  // ordinary ones in the window, however slow they are
+	looksPerWindow  = 6  // ordinary handshakes are begun this often, if they are fast
 	maxObservations = 64 // kept of one proof
 )
 
@@ -28,11 +28,15 @@ type Verdict struct {
 
 // Prove shakes hands until the server has shown what is expected, and nothing
 // else, in all handshakes of a window of at least Observe; or until time is
-// up. One wrong answer begins the window anew: a server that flips between
-// two certificates is never proven.
+// up. The window begins and ends with an ordinary handshake. The looks aside
+// (an older protocol, a client without a certificate, the trials) stand inside
+// it, once near its beginning and once in its second half. One wrong answer
+// begins all of it anew: a server that flips is never proven.
 //
 // The observations are the first one and the last of each run of ones that
-// were judged alike, at most 64; they are evidence for the verdict.
+// were judged alike, at most 64; they are evidence for the verdict. The last
+// holds what the looks aside came to. It is the handshake that completed the
+// window, or else the newest that did not fit.
 func Prove(ctx context.Context, expected Expectation) (Verdict, []Observation) {
 	if err := expected.check(); err != nil {
 		return Verdict{Finding: Finding{CausePath, err.Error()}}, nil
@@ -42,7 +46,7 @@ func Prove(ctx context.Context, expected Expectation) (Verdict, []Observation) {
 	p := &proof{expected: expected, started: time.Now()}
 	p.run(ctx)
 	p.verdict.Took = time.Since(p.started)
-	return p.verdict, p.kept
+	return p.verdict, p.evidence()
 }
 
 func (e Expectation) timeout() time.Duration {
@@ -72,6 +76,9 @@ func (e Expectation) check() error {
 	if e.observe() >= e.timeout() {
 		return fault.New(fault.Invalid, "proof of %s: it is to be observed for %s, which does not fit into its timeout of %s",
 			e.Spec.Address, e.observe(), e.timeout()).WithRemedy("raise proof.timeout or lower proof.observe")
+	}
+	if err := e.checkTrials(); err != nil {
+		return err
 	}
 	return e.Spec.check()
 }
