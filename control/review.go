@@ -106,6 +106,7 @@ func (c *Control) reviewFleet(ctx context.Context, tx *store.Tx, r *review) erro
 		return err
 	}
 	effects := map[fleet.Name]*effect{}
+	seats := map[fleet.Name][]seat{}
 	for _, agent := range agents {
 		if agent.State != fleet.AgentActive {
 			continue
@@ -113,6 +114,11 @@ func (c *Control) reviewFleet(ctx context.Context, tx *store.Tx, r *review) erro
 		before, after := c.expandAll(r.before, agent), c.expandAll(r.after, agent)
 		r.findings = append(r.findings, c.judge(r.after, agent, after)...)
 		countEffects(effects, before, after)
+		for at, placement := range after {
+			if placement.err == nil {
+				seats[at.Intent] = append(seats[at.Intent], seat{agent, placement.expanded.Target})
+			}
+		}
 	}
 	for _, name := range r.after.intents {
 		in, _ := r.after.set.Intent(name)
@@ -124,6 +130,7 @@ func (c *Control) reviewFleet(ctx context.Context, tx *store.Tx, r *review) erro
 		}
 	}
 	r.explain(effects)
+	r.reviewTargets(seats)
 	return nil
 }
 
