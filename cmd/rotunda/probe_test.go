@@ -176,20 +176,3 @@ func TestProbeSpeaksJSONAndYAML(t *testing.T) {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 }
-
-func TestTargetsPrintsTheTable(t *testing.T) {
-	code, out, errs := rotunda("targets")
-	if code != exitOK || errs != "" {
-		t.Fatalf("exit %d: %s", code, errs)
-	}
-	for _, word := range []string{"etcd", "files", "handshake", "restart", "CA added, CA removed"} {
-		if !strings.Contains(out, word) {
-			t.Errorf("%q is missing from:\n%s", word, out)
-		}
-	}
-	code, out, _ = rotunda("targets", "-o", "json")
-	var rows []struct{ Kind, AnchorAdd string }
-	if err := json.Unmarshal([]byte(out), &rows); err != nil || code != exitOK || len(rows) != 2 || rows[0].AnchorAdd != "restart" {
-		t.Errorf("exit %d, %v: %s", code, err, out)
-	}
-}
