@@ -176,6 +176,14 @@ func (a *answering) Rotate(_ context.Context, r *connect.Request[api.RotateReque
 	return answer[api.RotateRequest, api.RotateResponse](a, "Rotate", r)
 }
 
+func (a *answering) ListSlots(_ context.Context, r *connect.Request[api.ListSlotsRequest]) (*connect.Response[api.ListSlotsResponse], error) {
+	return answer[api.ListSlotsRequest, api.ListSlotsResponse](a, "ListSlots", r)
+}
+
+func (a *answering) ReleaseSlot(_ context.Context, r *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error) {
+	return answer[api.ReleaseSlotRequest, api.ReleaseSlotResponse](a, "ReleaseSlot", r)
+}
+
 func (a *answering) Resume(_ context.Context, r *connect.Request[api.ResumeRequest]) (*connect.Response[api.ResumeResponse], error) {
 	return answer[api.ResumeRequest, api.ResumeResponse](a, "Resume", r)
 }
