@@ -48,7 +48,7 @@ func (p *proof) lookTooOld(ctx context.Context) (Finding, bool) {
 		return Finding{}, true
 	}
 	old := p.expected.Spec
-	old.MinVersion, old.MaxVersion, old.ReadAcceptance = tls.VersionTLS10, p.expected.MinProtocol-1, false
+	old.MinVersion, old.MaxVersion, old.ReadAcceptance, old.anySuite = tls.VersionTLS10, p.expected.MinProtocol-1, false, true
 	finding, ok := p.shake(ctx, old, p.expected.judgeTooOld)
 	if ok && finding.Cause == Fits {
 		for version := old.MinVersion; version <= old.MaxVersion; version++ {
@@ -124,9 +124,9 @@ func (e Expectation) judgeTooOld(seen Observation) Finding {
 	return finding
 }
 
-// oldSuites is every cipher suite that can be offered below TLS 1.3: a server
-// that has only weak ones left for an old protocol speaks it all the same.
-func oldSuites() []uint16 {
+// everySuite is all that can be offered below TLS 1.3: a server that has only
+// weak suites left for an old protocol speaks it all the same.
+func everySuite() []uint16 {
 	var all []uint16
 	for _, suite := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
 		all = append(all, suite.ID)

@@ -98,8 +98,8 @@ func (l *look) config(tickets tls.ClientSessionCache) *tls.Config {
 		minimum = tls.VersionTLS10
 	}
 	var suites []uint16 // nil: as crypto/tls thinks best
-	if l.spec.MaxVersion != 0 && l.spec.MaxVersion < tls.VersionTLS13 {
-		suites = oldSuites()
+	if l.spec.anySuite {
+		suites = everySuite()
 	}
 	return &tls.Config{
 		CipherSuites: suites,

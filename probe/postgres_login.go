@@ -95,13 +95,15 @@ func parsePostgresError(body []byte) postgresError {
 // the other two name the user, in every language, and it names nobody.
 func judgePostgres(e postgresError) (Acceptance, error) {
 	err := fmt.Errorf("PostgreSQL answers %s: %s", e.code, e.message)
+	class := e.code[:min(2, len(e.code))]
 	switch {
+	case class == "53" || class == "57":
+		return Undecided, err // full, starting up or shutting down
 	case e.routine != "ClientAuthentication":
-		if strings.HasPrefix(e.code, "28") || strings.HasPrefix(e.code, "3D") {
-			return Accepted, nil // past the line in pg_hba.conf, and refused for another reason
-		}
-		return Undecided, err // starting up, shutting down, full
-	case strings.HasPrefix(e.code, "28") && !strings.Contains(e.message, postgresUser):
+		// Past the line in pg_hba.conf, and refused for another reason. Or a
+		// pooler, which names no routine: it demands in the handshake.
+		return Accepted, nil
+	case class == "28" && !strings.Contains(e.message, postgresUser):
 		return Rejected, err
 	}
 	return Undecided, err

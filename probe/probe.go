@@ -56,6 +56,9 @@ type Spec struct {
 	Observer string
 	// Now is the clock for the Observation's time and the chain's validity.
 	Now func() time.Time
+
+	// anySuite offers every cipher suite that there is, the broken ones too.
+	anySuite bool
 }
 
 func (s Spec) timeout() time.Duration {
