@@ -13,10 +13,10 @@ const module = "github.com/rotunda-pki/rotunda"
 var floors = [][]string{
 	{"internal/fault", "internal/durable", "internal/socket", "pki", "audit"},
 	{"fleet", "ca", "ca/lint", "keys", "probe"},
-	{"store", "store/migrations", "store/storetest", "policy", "rotation", "api", "api/apiconnect", "target"},
+	{"store", "store/migrations", "store/storetest", "policy", "rotation", "rollout", "api", "api/apiconnect", "target"},
 	{"control"},
 	{"server", "reconcile", "agent"},
-	{"cmd/rotunda", "bench", "fleettest", "target/targettest"},
+	{"cmd/rotunda", "bench", "fleettest", "sim", "target/targettest"},
 }
 
 func floorOf(path string) (int, bool) {

@@ -126,11 +126,18 @@ func (c *Control) RetireAgent(ctx context.Context, caller Caller, req *api.Retir
 			response.Effects = append(response.Effects,
 				fmt.Sprintf("placement %s of intent %s becomes an orphan: files stay, renewal stops", placement.ID, placement.Intent))
 		}
+		held, err := tx.AgentSlots(ctx, agent.ID)
+		if err != nil {
+			return err
+		}
+		for _, slot := range held {
+			response.Effects = append(response.Effects, fmt.Sprintf("its slot %s of cluster %s is released", slot.ID, slot.Cluster))
+		}
 		response.Effects = append(response.Effects, "the agent's identity is revoked")
 		if req.DryRun {
 			return nil
 		}
-		if err := c.retire(ctx, tx, agent); err != nil {
+		if err := c.retire(ctx, tx, caller, agent); err != nil {
 			return err
 		}
 		response.AuditId, err = done(ctx, tx, caller, "agent.retire", "Agent/"+agent.ID, map[string]any{"reason": req.Reason})
@@ -147,14 +154,17 @@ func (c *Control) RetireAgent(ctx context.Context, caller Caller, req *api.Retir
 	return response, nil
 }
 
-func (c *Control) retire(ctx context.Context, tx *store.Tx, agent store.Agent) error {
+func (c *Control) retire(ctx context.Context, tx *store.Tx, caller Caller, agent store.Agent) error {
 	if err := tx.SetAgentState(ctx, agent.ID, agent.State, fleet.AgentRetired); err != nil {
 		return err
 	}
 	if err := revokeIdentities(ctx, tx, agent.ID, "cessationOfOperation"); err != nil {
 		return err
 	}
-	return c.placeAgent(ctx, tx, agent.ID)
+	if err := c.placeAgent(ctx, tx, agent.ID); err != nil {
+		return err
+	}
+	return c.releaseSlots(ctx, tx, caller, agent.ID)
 }
 
 // revokeIdentities revokes what an agent identifies itself by. reason is one

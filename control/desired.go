@@ -13,6 +13,7 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
@@ -78,6 +79,9 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, a
 		PlacementId: placement.ID, Intent: placement.Intent, Instance: placement.Instance,
 		RenewThrough: placement.RenewThrough, NewKey: placement.NewKey, Attempt: placement.Attempt,
 	}
+	if placement.RotationOpen() {
+		desired.RenewFrom = stamp(placement.RenewFrom)
+	}
 	if placement.Orphan {
 		desired.Orphan = true
 		return desired, nil
@@ -99,10 +103,12 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, a
 			return nil, err
 		}
 	}
-	if desired.Hold, err = c.breaker(ctx, tx, placement); err != nil || desired.Hold != "" {
-		return desired, err
+	if desired.NeedsSlot = expanded.Target.Cluster != ""; desired.NeedsSlot {
+		if desired.Slot, err = desiredSlot(ctx, tx, placement.ID); err != nil {
+			return nil, err
+		}
 	}
-	desired.Hold, err = c.turn(ctx, tx, w, placement, expanded, bundle.Digest())
+	desired.Hold, err = breaker(ctx, tx, placement)
 	return desired, err
 }
 
@@ -123,46 +129,49 @@ func (c *Control) desireCertificate(ctx context.Context, tx *store.Tx, w *world,
 	if err != nil {
 		return err
 	}
-	after, before := renewalWindow(expanded.Profile, newest.NotAfter)
+	after, before, err := c.windowOf(ctx, tx, placement, expanded.Profile, newest.NotAfter)
+	if err != nil {
+		return err
+	}
 	desired.WindowGeneration = newest.Generation
 	desired.RenewAfter, desired.RenewBefore = timestamppb.New(after), timestamppb.New(before)
 	return nil
 }
 
-// renewalWindow is when a certificate should be renewed, with the meaning that
-// RFC 9773 gives to a suggested window: the client picks a moment in it. It is
-// reckoned from the end, so a leaf that was cut short by its issuer's end
-// keeps the whole of rideOut.
-func renewalWindow(profile *fleet.Profile, notAfter time.Time) (after, before time.Time) {
-	opens, closes := profile.RenewalWindow()
-	issued := notAfter.Add(-profile.Lifetime.Std())
-	return issued.Add(opens).UTC(), issued.Add(closes).UTC()
+// windowOf is when a certificate should be renewed, with the meaning that
+// RFC 9773 gives to a suggested window: the client picks a moment in it. Members
+// of a cluster get a part each.
+func (c *Control) windowOf(ctx context.Context, tx *store.Tx, placement store.Placement, profile *fleet.Profile, notAfter time.Time) (after, before time.Time, err error) {
+	after, before = rollout.Window(profile, notAfter)
+	if placement.Cluster == "" {
+		return after, before, nil
+	}
+	members, err := tx.ClusterMembers(ctx, placement.Cluster)
+	if err != nil {
+		return after, before, err
+	}
+	all := make([]rollout.Member, len(members))
+	for i, member := range members {
+		all[i] = rollout.Member{Agent: member.AgentID, Target: member.Name}
+	}
+	after, before = rollout.Part(placement.Cluster, memberOf(placement), all, after, before)
+	return after, before, nil
 }
 
 // breaker says why nothing may begin at a placement: another placement of its
 // intent failed and has not recovered since. The one that failed goes on by
 // itself, with its back-off, so that it can heal and close the breaker.
-func (c *Control) breaker(ctx context.Context, tx *store.Tx, placement store.Placement) (string, error) {
-	siblings, err := tx.IntentPlacements(ctx, placement.Intent)
+func breaker(ctx context.Context, tx *store.Tx, placement store.Placement) (string, error) {
+	failed, err := tx.FailedPlacements(ctx, placement.Intent, placement.ID, 1)
+	if err != nil || len(failed) == 0 {
+		return "", err
+	}
+	report, err := storedReport(failed[0])
 	if err != nil {
 		return "", err
 	}
-	for _, sibling := range siblings {
-		if sibling.ID == placement.ID || sibling.Orphan {
-			continue
-		}
-		report, err := storedReport(sibling)
-		if err != nil {
-			return "", err
-		}
-		failure := report.GetFailure()
-		if failure == nil || !failure.At.AsTime().After(sibling.ResumedAt) {
-			continue
-		}
-		return fmt.Sprintf("the breaker of intent %s is open: its placement on agent %s failed at %s since %s; rotunda resume %s",
-			placement.Intent, sibling.AgentID, failure.Step, failure.At.AsTime().Format("15:04"), placement.Intent), nil
-	}
-	return "", nil
+	return fmt.Sprintf("the breaker of intent %s is open: its placement on agent %s failed at %s since %s; rotunda resume %s",
+		placement.Intent, failed[0].AgentID, report.GetFailure().GetStep(), failed[0].FailedAt.Format("15:04"), placement.Intent), nil
 }
 
 // storedReport is what the placement's agent last said of it.

@@ -127,7 +127,7 @@ func (c *Control) replaceAll(ctx context.Context, tx *store.Tx, after *world) er
 	if err != nil {
 		return err
 	}
-	return after.place(ctx, tx, agents)
+	return c.place(ctx, tx, after, agents)
 }
 
 // ListDocuments shows the declared documents, all or of one kind or name.

@@ -40,6 +40,9 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.placeTargets(ctx); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 

@@ -20,11 +20,11 @@ func (c *Control) placeAgent(ctx context.Context, tx *store.Tx, id string) error
 	if err != nil {
 		return err
 	}
-	return w.place(ctx, tx, []store.Agent{agent})
+	return c.place(ctx, tx, w, []store.Agent{agent})
 }
 
 // place does for many agents what placeAgent does for one.
-func (w *world) place(ctx context.Context, tx *store.Tx, agents []store.Agent) error {
+func (c *Control) place(ctx context.Context, tx *store.Tx, w *world, agents []store.Agent) error {
 	for _, agent := range agents {
 		wanted := w.seats(agent)
 		have, err := tx.AgentPlacements(ctx, agent.ID)
@@ -40,17 +40,73 @@ func (w *world) place(ctx context.Context, tx *store.Tx, agents []store.Agent) e
 					return err
 				}
 			}
+			if err := c.placeTarget(ctx, tx, w, agent, placement); err != nil {
+				return err
+			}
 		}
 		for at := range wanted {
-			err := tx.InsertPlacement(ctx, store.Placement{
-				ID: newID(), Intent: string(at.Intent), AgentID: at.Agent, Instance: string(at.Instance),
-			})
-			if err != nil {
+			placement := store.Placement{ID: newID(), Intent: string(at.Intent), AgentID: at.Agent, Instance: string(at.Instance)}
+			if expanded, err := c.expand(w, agent, at); err == nil {
+				placement.Target, placement.Cluster = expanded.Target.Name, expanded.Target.Cluster
+			}
+			if err := tx.InsertPlacement(ctx, placement); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// placeTarget keeps beside a placement which target it is at, and which cluster
+// that is a member of. Where that can't be said now it stays what it was: a
+// process does not leave its cluster by a label that is missing.
+func (c *Control) placeTarget(ctx context.Context, tx *store.Tx, w *world, agent store.Agent, placement store.Placement) error {
+	target, cluster := placement.Target, placement.Cluster
+	if expanded, err := c.expand(w, agent, keyOf(placement)); err == nil {
+		target, cluster = expanded.Target.Name, expanded.Target.Cluster
+	}
+	if target == placement.Target && cluster == placement.Cluster {
+		return nil
+	}
+	return tx.SetPlacementTarget(ctx, placement.ID, target, cluster)
+}
+
+// placeTargets does that for all placements of a store from before clusters
+// were kept beside them.
+func (c *Control) placeTargets(ctx context.Context) error {
+	unplaced := false
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		var err error
+		unplaced, err = tx.UnplacedTargets(ctx)
+		return err
+	})
+	if err != nil || !unplaced {
+		return err
+	}
+	return c.db.Write(ctx, func(tx *store.Tx) error {
+		w, err := c.worldAt(ctx, tx)
+		if err != nil {
+			return err
+		}
+		placements, err := tx.Placements(ctx)
+		if err != nil {
+			return err
+		}
+		for _, placement := range placements {
+			agent, err := tx.Agent(ctx, placement.AgentID)
+			if err != nil {
+				return err
+			}
+			// Also where it changes nothing: it is looked at, and is of none.
+			if err := tx.SetPlacementTarget(ctx, placement.ID, placement.Target, placement.Cluster); err != nil {
+				return err
+			}
+			if err := c.placeTarget(ctx, tx, w, agent, placement); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // seats is what the intents want of an agent.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -16,6 +17,9 @@ import (
 // maxPlacementReport bounds what an agent may say of one placement, evidence
 // included.
 const maxPlacementReport = 128 << 10
+
+// maxRevision is the greatest number of a revision that columns can hold.
+const maxRevision = 1 << 62
 
 // Report takes what an agent observes. Facts of placements are stored with
 // their evidence; what only says "still here" stays in memory.
@@ -32,21 +36,29 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 	}
 	var news []news
 	var doubts []doubt
+	var granted []string
 	err := c.db.Write(ctx, func(tx *store.Tx) error {
 		news, doubts = nil, nil
+		clusters := map[string]bool{}
 		if _, err := activeAgent(ctx, tx, caller); err != nil {
 			return err
 		}
 		for _, placement := range report.Placements {
-			one, err := c.storeReport(ctx, tx, caller, placement)
+			one, err := c.storeReport(ctx, tx, caller, placement, report.DesiredSeq)
 			switch code := fault.CodeOf(err); {
 			case err == nil:
 				news = append(news, one)
+				clusters[one.freed] = true
+				clusters[one.asks] = true
 			case code == fault.NotFound || code == fault.Conflict:
 				doubts = append(doubts, doubt{placement.PlacementId, err})
 			default:
 				return err
 			}
+		}
+		var err error
+		if granted, err = c.grantAll(ctx, tx, clusters, caller.ID); err != nil {
+			return err
 		}
 		return tx.SetAgentSeen(ctx, caller.ID)
 	})
@@ -57,6 +69,7 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 		return err
 	}
 	c.spread(news)
+	c.watchers.wakeAgents(granted...)
 	c.voice(ctx, caller, doubts)
 	return nil
 }
@@ -102,14 +115,14 @@ type news struct {
 	placement       store.Placement
 	before, after   *api.PlacementReport
 	failed, rotated bool
+	asks            string // the cluster that it asks for leave; "": of none
+	freed           string // the cluster in which somebody else may go now; "": in none
 }
 
 // concernsOthers says whether the placements of other agents may be held now,
-// or may go on: the breaker moved, or a member of a cluster took its turn.
+// or may go on: the breaker moved. Whom a slot is granted is woken for himself.
 func (n news) concernsOthers() bool {
-	return n.failed || (n.before.GetFailure() == nil) != (n.after.GetFailure() == nil) ||
-		n.before.GetBundleDigest() != n.after.GetBundleDigest() ||
-		(n.before.GetState() != n.after.GetState() && n.after.GetState() == api.State_STATE_STEADY)
+	return n.failed || (n.before.GetFailure() == nil) != (n.after.GetFailure() == nil)
 }
 
 // spread counts what was stored and wakes those whom it concerns.
@@ -128,7 +141,7 @@ func (c *Control) spread(all []news) {
 
 // storeReport stores one placement's facts, as far as the store and the
 // evidence bear them out.
-func (c *Control) storeReport(ctx context.Context, tx *store.Tx, caller Caller, claimed *api.PlacementReport) (news, error) {
+func (c *Control) storeReport(ctx context.Context, tx *store.Tx, caller Caller, claimed *api.PlacementReport, seq uint64) (news, error) {
 	n := news{}
 	var err error
 	if n.placement, err = tx.Placement(ctx, claimed.PlacementId); err != nil {
@@ -155,14 +168,42 @@ func (c *Control) storeReport(ctx context.Context, tx *store.Tx, caller Caller, 
 			return n, err
 		}
 	}
-	raw, err := proto.Marshal(n.after)
+	reported, err := n.reported(tx.Now)
 	if err != nil {
 		return n, err
 	}
-	if err := tx.SetPlacementReport(ctx, n.placement.ID, raw, n.after.Generation, n.after.LastGeneration, n.after.NotAfter.AsTime()); err != nil {
+	if err := tx.SetPlacementReport(ctx, n.placement.ID, reported); err != nil {
 		return n, err
 	}
+	if n.freed, err = c.followSlot(ctx, tx, caller, n.placement, n.after, seq); err != nil {
+		return n, err
+	}
+	if reported.AsksSlot > 0 {
+		n.asks = n.placement.Cluster
+	}
 	return n, auditReport(ctx, tx, caller, n, digest)
+}
+
+// reported is what the store keeps of a report. Since when a failure stands, or
+// a slot is asked for, goes by the server's clock: what it is compared with
+// does too.
+func (n *news) reported(now time.Time) (store.Reported, error) {
+	raw, err := proto.Marshal(n.after)
+	r := store.Reported{
+		Report: raw, Generation: n.after.Generation, Last: n.after.LastGeneration, NotAfter: n.after.NotAfter.AsTime(),
+	}
+	if n.after.GetFailure() != nil {
+		if r.FailedAt = n.placement.FailedAt; n.failed || r.FailedAt.IsZero() {
+			r.FailedAt = now
+		}
+	}
+	if n.after.AsksSlot > 0 && n.after.SlotId == "" {
+		r.AsksSlot = n.after.AsksSlot
+		if r.AskedAt = n.placement.AskedAt; r.AskedAt.IsZero() {
+			r.AskedAt = now
+		}
+	}
+	return r, err
 }
 
 // compare finds what is new: an attempt that failed, or a rotation that was
@@ -180,7 +221,8 @@ func (n *news) compare() {
 // what the evidence shows beside it, and writes nothing.
 func believe(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, claimed *api.PlacementReport) (*api.PlacementReport, *probe.Observation, error) {
 	believed := proto.CloneOf(claimed)
-	believed.Evidence, believed.Reason = nil, short(claimed.Reason)
+	believed.Evidence, believed.Reason, believed.Product = nil, short(claimed.Reason), short(claimed.Product)
+	believed.AsksSlot = min(claimed.AsksSlot, maxRevision)
 	if believed.Failure != nil {
 		believed.Failure.Step, believed.Failure.Reason = short(believed.Failure.Step), short(believed.Failure.Reason)
 	}

@@ -2,23 +2,36 @@ package control
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
+// longestOver bounds how long a rotation of many may take: what was asked for
+// should not come about when nobody remembers it.
+const longestOver = 90 * 24 * time.Hour
+
 // Rotate asks for a new generation at placements. It is desired state, not a
 // command: renew if generation ≤ N, N being the highest issued so far. So it
-// may be asked twice, and reaches agents that are away when they come back.
+// may be asked twice, and reaches agents that are away when they come back. Of
+// many each has its turn: see rollout.Pace.
 func (c *Control) Rotate(ctx context.Context, caller Caller, req *api.RotateRequest) (*api.RotateResponse, error) {
 	if err := authorize(caller, "rotate"); err != nil {
 		return nil, err
 	}
 	if chosen := count(req.Intent != "", req.All, req.Placement != ""); chosen != 1 {
 		return nil, fault.New(fault.Invalid, "rotate wants an intent, a placement or all, and exactly one of them")
+	}
+	if over := req.Over.AsDuration(); over < 0 || over > longestOver {
+		return nil, fault.New(fault.Invalid, "a rotation over %s: it takes between nothing and %s", over, fleet.Duration(longestOver))
 	}
 	response := &api.RotateResponse{}
 	body := func(tx *store.Tx) error {
@@ -27,17 +40,13 @@ func (c *Control) Rotate(ctx context.Context, caller Caller, req *api.RotateRequ
 		if err != nil {
 			return err
 		}
-		for _, placement := range placements {
-			status, err := c.statusOf(ctx, tx, placement)
-			if err != nil {
-				return err
-			}
-			response.Placements = append(response.Placements, placement.ID)
-			response.Affected = append(response.Affected, status)
-			if req.DryRun {
-				continue
-			}
-			if err := c.rotateOne(ctx, tx, caller, placement, req); err != nil {
+		over := rollout.DefaultOver(len(placements))
+		if req.Over != nil {
+			over = req.Over.AsDuration()
+		}
+		response.Over = durationpb.New(over)
+		for _, turn := range turns(placements, over) {
+			if err := c.rotateOne(ctx, tx, caller, turn, req, response); err != nil {
 				return err
 			}
 		}
@@ -45,7 +54,7 @@ func (c *Control) Rotate(ctx context.Context, caller Caller, req *api.RotateRequ
 			return nil
 		}
 		response.AuditId, err = done(ctx, tx, caller, "rotate", rotateObject(req), map[string]any{
-			"placements": len(placements), "newKey": req.NewKey, "reason": req.Reason,
+			"placements": len(placements), "newKey": req.NewKey, "reason": req.Reason, "over": over.String(),
 		})
 		return err
 	}
@@ -105,12 +114,50 @@ func rotated(ctx context.Context, tx *store.Tx, req *api.RotateRequest) ([]store
 	return chosen, nil
 }
 
-func (c *Control) rotateOne(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, req *api.RotateRequest) error {
-	through, err := newestGeneration(ctx, tx, placement)
+// turn is a placement that is to be rotated, and how long after the first one.
+type turn struct {
+	store.Placement
+	after time.Duration
+}
+
+func turns(placements []store.Placement, over time.Duration) []turn {
+	byID := map[string]store.Placement{}
+	var ids []string
+	for _, placement := range placements {
+		byID[placement.ID] = placement
+		ids = append(ids, placement.ID)
+	}
+	var all []turn
+	for _, paced := range rollout.Pace(ids, over) {
+		all = append(all, turn{byID[paced.Placement], paced.After})
+	}
+	return all
+}
+
+// rotateOne asks for one placement's rotation, and shows it in the response; a
+// dry run only shows it.
+func (c *Control) rotateOne(ctx context.Context, tx *store.Tx, caller Caller, placement turn, req *api.RotateRequest, response *api.RotateResponse) error {
+	status, err := c.statusOf(ctx, tx, placement.Placement)
 	if err != nil {
 		return err
 	}
-	if err := tx.SetPlacementRotation(ctx, placement.ID, through, req.NewKey); err != nil {
+	from := tx.Now.Add(placement.after)
+	status.RotateAt = timestamppb.New(from)
+	if before := placement.RenewFrom; placement.RotationOpen() && before.Before(from) {
+		status.RotateAt = stamp(before) // it keeps the earlier time; none: it is due already
+	}
+	response.Placements, response.Affected = append(response.Placements, placement.ID), append(response.Affected, status)
+	if req.DryRun {
+		return nil
+	}
+	if placement.after == 0 {
+		from = time.Time{}
+	}
+	through, err := newestGeneration(ctx, tx, placement.Placement)
+	if err != nil {
+		return err
+	}
+	if err := tx.SetPlacementRotation(ctx, placement.ID, through, req.NewKey, from); err != nil {
 		return err
 	}
 	return tx.InsertDecision(ctx, store.Decision{

@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/store"
@@ -54,10 +56,16 @@ func (c *Control) ReleaseSlot(ctx context.Context, caller Caller, req *api.Relea
 	}
 	response := &api.ReleaseSlotResponse{}
 	err := c.db.Write(ctx, func(tx *store.Tx) error {
+		slot, err := tx.Slot(ctx, req.Id)
+		if err != nil {
+			return err
+		}
 		if err := tx.EndSlot(ctx, req.Id, caller.String()); err != nil {
 			return err
 		}
-		var err error
+		if _, err := c.grantSlots(ctx, tx, slot.Cluster, ""); err != nil {
+			return err
+		}
 		response.AuditId, err = done(ctx, tx, caller, "slot.release", "Slot/"+req.Id, map[string]any{"reason": req.Reason})
 		return err
 	})
@@ -66,4 +74,61 @@ func (c *Control) ReleaseSlot(ctx context.Context, caller Caller, req *api.Relea
 	}
 	c.watchers.wakeEverybody()
 	return response, nil
+}
+
+// releaseSlots ends what a retired agent held: it can't any more. Who waits for
+// them goes now.
+func (c *Control) releaseSlots(ctx context.Context, tx *store.Tx, caller Caller, agentID string) error {
+	held, err := tx.AgentSlots(ctx, agentID)
+	if err != nil {
+		return err
+	}
+	clusters := map[string]bool{}
+	for _, slot := range held {
+		if err := tx.EndSlot(ctx, slot.ID, caller.String()); err != nil {
+			return err
+		}
+		if err := enterSlot(ctx, tx, caller, "slot.released", slot, nil); err != nil {
+			return err
+		}
+		clusters[slot.Cluster] = true
+	}
+	_, err = c.grantAll(ctx, tx, clusters, "")
+	return err
+}
+
+// desiredSlot is the slot that an agent is shown for its placement.
+func desiredSlot(ctx context.Context, tx *store.Tx, placementID string) (*api.Slot, error) {
+	held, err := tx.PlacementSlot(ctx, placementID)
+	switch {
+	case err != nil && fault.CodeOf(err) == fault.NotFound:
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case held.State == store.SlotGranted && !held.WithdrawnAt.IsZero():
+		return nil, nil
+	}
+	return &api.Slot{Id: held.ID, Revision: held.Revision, StartWithin: durationpb.New(startWithin)}, nil
+}
+
+// slotStatus says in words how a placement stands to its cluster's slots, and
+// why it waits where it does.
+func (c *Control) slotStatus(ctx context.Context, tx *store.Tx, w *world, placement store.Placement) (state, reason string, err error) {
+	held, err := tx.PlacementSlot(ctx, placement.ID)
+	if err == nil || fault.CodeOf(err) != fault.NotFound {
+		return string(held.State), "", err
+	}
+	if placement.AsksSlot == 0 || placement.Cluster == "" || placement.Orphan {
+		return "", "", nil
+	}
+	cluster, _, err := c.clusterFacts(ctx, tx, w, placement.Cluster, "")
+	if err != nil {
+		return "", "", err
+	}
+	for _, verdict := range cluster.Decide(tx.Now) {
+		if verdict.Placement == placement.ID {
+			reason = verdict.Reason
+		}
+	}
+	return "waits", reason, nil
 }

@@ -58,13 +58,19 @@ func (c *Control) statusOf(ctx context.Context, tx *store.Tx, placement store.Pl
 		Generation: report.Generation, Revision: report.Revision, Serial: report.Serial, NotAfter: report.NotAfter,
 		State: report.State, Level: report.Level, Reason: report.Reason, Failure: report.Failure, Took: report.Took,
 		Drift: report.Drift, BundleDigest: report.BundleDigest, Rotations: report.Rotations, Restores: report.Restores,
-		ReportedAt: stamp(placement.ReportedAt), LastGeneration: report.LastGeneration,
+		ReportedAt: stamp(placement.ReportedAt), LastGeneration: report.LastGeneration, Product: report.Product,
+	}
+	if placement.RotationOpen() {
+		status.RotateAt = stamp(placement.RenewFrom)
 	}
 	if report.Level == api.Level_LEVEL_PROVEN {
 		status.ProvenSince = report.CommittedAt
 	}
 	c.describeState(placement, status)
-	return status, c.fillDeclared(ctx, tx, placement, status)
+	if err := c.fillDeclared(ctx, tx, placement, status); err != nil {
+		return nil, err
+	}
+	return status, c.fillCluster(ctx, tx, placement, status)
 }
 
 // describeState says in words what the agent's report can't: that there is
@@ -101,9 +107,29 @@ func (c *Control) fillDeclared(ctx context.Context, tx *store.Tx, placement stor
 	}
 	status.Service, status.Target = string(expanded.Service), string(expanded.Target.Kind)+"/"+expanded.Target.Name
 	if expanded.Profile != nil && status.NotAfter != nil && !placement.Orphan {
-		after, _ := renewalWindow(expanded.Profile, status.NotAfter.AsTime())
+		after, _, err := c.windowOf(ctx, tx, placement, expanded.Profile, status.NotAfter.AsTime())
+		if err != nil {
+			return err
+		}
 		status.RenewAfter = timestamppb.New(after)
 	}
+	return nil
+}
+
+// fillCluster says how the placement stands to the slots of its cluster.
+func (c *Control) fillCluster(ctx context.Context, tx *store.Tx, placement store.Placement, status *api.PlacementStatus) error {
+	if status.Cluster = placement.Cluster; status.Cluster == "" || placement.Orphan {
+		return nil
+	}
+	w, err := c.worldAt(ctx, tx)
+	if err != nil {
+		return err
+	}
+	var waits string
+	if status.Slot, waits, err = c.slotStatus(ctx, tx, w, placement); err != nil || waits == "" {
+		return err
+	}
+	status.Reason = strings.TrimPrefix(status.Reason+"; "+waits, "; ")
 	return nil
 }
 

@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"fmt"
 	"time"
 )
 
@@ -12,11 +15,13 @@ type Placement struct {
 	AgentID  string
 	Instance string
 	Target   string // name of the target on the agent's host; may be empty
+	Cluster  string // that the target is a member of; may be empty
 	Orphan   bool   // no intent wants it any more
 
-	RenewThrough uint64 // rotate while the generation is not above this
-	NewKey       bool   // and with a new key
-	Attempt      uint64 // raised by rotate and resume
+	RenewThrough uint64    // rotate while the generation is not above this
+	RenewFrom    time.Time // and not before; zero: at once
+	NewKey       bool      // and with a new key
+	Attempt      uint64    // raised by rotate and resume
 	ResumedAt    time.Time
 
 	Report         []byte // as the agent sent it last; the store does not look into it
@@ -24,17 +29,24 @@ type Placement struct {
 	Generation     uint64    // in use; 0: none
 	LastGeneration uint64    // the highest ever used here
 	NotAfter       time.Time // of the certificate in use
+	FailedAt       time.Time // the server's time when the failure that stands was reported; zero: none
+	AsksSlot       uint64    // the revision that waits for leave of its cluster; 0: none
+	AskedAt        time.Time // since when it asks, by the server's clock
 	CreatedAt      time.Time
 }
 
-const placementColumns = `id, intent, agent_id, instance, target, orphan, renew_through, new_key, attempt, resumed_at,
-	report, reported_at, generation, last_generation, not_after, created_at`
+// RotationOpen says whether a rotation was asked for and has not come about.
+func (p Placement) RotationOpen() bool { return p.RenewThrough > 0 && p.Generation <= p.RenewThrough }
+
+const placementColumns = `id, intent, agent_id, instance, target, cluster, orphan, renew_through, renew_from, new_key, attempt, resumed_at,
+	report, reported_at, generation, last_generation, not_after, failed_at, asks_slot, asked_at, created_at`
 
 func (p *Placement) columns() []any {
 	return []any{
-		&p.ID, &p.Intent, &p.AgentID, &p.Instance, &p.Target, &p.Orphan, &p.RenewThrough, &p.NewKey, &p.Attempt,
+		&p.ID, &p.Intent, &p.AgentID, &p.Instance, &p.Target, optionalText{&p.Cluster}, &p.Orphan,
+		&p.RenewThrough, moment{&p.RenewFrom}, &p.NewKey, &p.Attempt,
 		moment{&p.ResumedAt}, &p.Report, moment{&p.ReportedAt}, &p.Generation, &p.LastGeneration,
-		moment{&p.NotAfter}, moment{&p.CreatedAt},
+		moment{&p.NotAfter}, moment{&p.FailedAt}, &p.AsksSlot, moment{&p.AskedAt}, moment{&p.CreatedAt},
 	}
 }
 
@@ -42,10 +54,10 @@ func (p *Placement) columns() []any {
 // CreatedAt is now.
 func (tx *Tx) InsertPlacement(ctx context.Context, p Placement) error {
 	return tx.insert(ctx, thing{"placement", p.ID}, `
-		INSERT INTO placement (id, intent, agent_id, instance, target, orphan, renew_through, new_key, attempt,
+		INSERT INTO placement (id, intent, agent_id, instance, target, cluster, orphan, renew_through, new_key, attempt,
 			generation, last_generation, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, $10)`,
-		p.ID, p.Intent, p.AgentID, p.Instance, p.Target, p.Orphan, p.RenewThrough, p.NewKey, p.Attempt, micros(tx.Now))
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, $11)`,
+		p.ID, p.Intent, p.AgentID, p.Instance, p.Target, p.Cluster, p.Orphan, p.RenewThrough, p.NewKey, p.Attempt, micros(tx.Now))
 }
 
 // Placement returns the placement of the id.
@@ -80,19 +92,30 @@ func (tx *Tx) SetPlacementOrphan(ctx context.Context, id string, orphan bool) er
 	return tx.set(ctx, thing{"placement", id}, `UPDATE placement SET orphan = $2 WHERE id = $1`, id, orphan)
 }
 
-// SetPlacementTarget says which target the placement is at.
-func (tx *Tx) SetPlacementTarget(ctx context.Context, id, target string) error {
-	return tx.set(ctx, thing{"placement", id}, `UPDATE placement SET target = $2 WHERE id = $1`, id, target)
+// SetPlacementTarget says which target the placement is at, and which cluster
+// that is a member of.
+func (tx *Tx) SetPlacementTarget(ctx context.Context, id, target, cluster string) error {
+	return tx.set(ctx, thing{"placement", id}, `UPDATE placement SET target = $2, cluster = $3 WHERE id = $1`, id, target, cluster)
+}
+
+// UnplacedTargets says whether there are placements from before the store knew
+// clusters, for which SetPlacementTarget was never called.
+func (tx *Tx) UnplacedTargets(ctx context.Context) (bool, error) {
+	n, err := value[int64](ctx, tx, thing{noun: "placements"}, `SELECT COUNT(*) FROM (SELECT 1 FROM placement WHERE cluster IS NULL LIMIT 1) AS one`)
+	return n > 0, err
 }
 
 // SetPlacementRotation asks for a new generation while the one in use is not
-// above through. An earlier demand that is still open keeps its new key.
-func (tx *Tx) SetPlacementRotation(ctx context.Context, id string, through uint64, newKey bool) error {
+// above through, to begin at from; zero: at once. An earlier demand that is
+// still open keeps its new key, and its time where that is earlier.
+func (tx *Tx) SetPlacementRotation(ctx context.Context, id string, through uint64, newKey bool, from time.Time) error {
 	return tx.set(ctx, thing{"placement", id}, `
 		UPDATE placement SET attempt = attempt + 1,
 			new_key = ($3 OR (new_key AND generation <= renew_through)),
+			renew_from = CASE WHEN renew_through > 0 AND generation <= renew_through AND (renew_from IS NULL OR renew_from < $4)
+				THEN renew_from ELSE $4 END,
 			renew_through = CASE WHEN renew_through > $2 THEN renew_through ELSE $2 END
-		WHERE id = $1`, id, through, newKey)
+		WHERE id = $1`, id, through, newKey, micros(from))
 }
 
 // ResumePlacement lets the placement try again: its failures until now count
@@ -102,14 +125,77 @@ func (tx *Tx) ResumePlacement(ctx context.Context, id string) error {
 		UPDATE placement SET attempt = attempt + 1, resumed_at = $2 WHERE id = $1`, id, micros(tx.Now))
 }
 
-// SetPlacementReport records what the agent reports now, whole, and the parts
-// of it that are asked for. The highest generation never goes back.
-func (tx *Tx) SetPlacementReport(ctx context.Context, id string, report []byte, generation, last uint64, notAfter time.Time) error {
-	if notAfter.Unix() <= 0 { // how an absent time comes off the wire
-		notAfter = time.Time{}
+// Reported is what an agent reports of a placement now: whole, and the parts
+// of it that are asked for.
+type Reported struct {
+	Report     []byte
+	Generation uint64
+	Last       uint64 // the highest ever used
+	NotAfter   time.Time
+	FailedAt   time.Time // zero: no failure stands
+	AsksSlot   uint64
+	AskedAt    time.Time // zero with AsksSlot 0
+}
+
+// SetPlacementReport records a report. The highest generation never goes back.
+func (tx *Tx) SetPlacementReport(ctx context.Context, id string, r Reported) error {
+	if r.NotAfter.Unix() <= 0 { // how an absent time comes off the wire
+		r.NotAfter = time.Time{}
 	}
 	return tx.set(ctx, thing{"placement", id}, `
 		UPDATE placement SET report = $2, reported_at = $3, generation = $4,
-			last_generation = CASE WHEN last_generation > $5 THEN last_generation ELSE $5 END, not_after = $6
-		WHERE id = $1`, id, report, micros(tx.Now), generation, max(generation, last), micros(notAfter))
+			last_generation = CASE WHEN last_generation > $5 THEN last_generation ELSE $5 END, not_after = $6,
+			failed_at = $7, asks_slot = $8, asked_at = $9
+		WHERE id = $1`, id, r.Report, micros(tx.Now), r.Generation, max(r.Generation, r.Last), micros(r.NotAfter),
+		micros(r.FailedAt), r.AsksSlot, micros(r.AskedAt))
+}
+
+// SetPlacementAsked puts a placement that asks for a slot behind those that
+// asked before now.
+func (tx *Tx) SetPlacementAsked(ctx context.Context, id string) error {
+	return tx.set(ctx, thing{"placement", id}, `
+		UPDATE placement SET asked_at = CASE WHEN asks_slot > 0 THEN $2 ELSE NULL END WHERE id = $1`, id, micros(tx.Now))
+}
+
+// FailedPlacements returns the placements of an intent at which a failure
+// stands that came after they were resumed last, the oldest failure first;
+// without the one named, and at most limit.
+func (tx *Tx) FailedPlacements(ctx context.Context, intent, but string, limit int) ([]Placement, error) {
+	return list[Placement](ctx, tx, "failed placements", `
+		SELECT `+placementColumns+` FROM placement
+		WHERE intent = $1 AND failed_at IS NOT NULL AND id <> $2 AND NOT orphan
+			AND (resumed_at IS NULL OR failed_at > resumed_at)
+		ORDER BY failed_at, id LIMIT $3`, intent, but, limit)
+}
+
+// ClusterPlacements returns the placements at the members of a cluster that an
+// intent wants, by id.
+func (tx *Tx) ClusterPlacements(ctx context.Context, cluster string) ([]Placement, error) {
+	return list[Placement](ctx, tx, "placements of a cluster", `
+		SELECT `+placementColumns+` FROM placement
+		WHERE cluster = $1 AND cluster <> '' AND NOT orphan ORDER BY id`, cluster)
+}
+
+// ClusterMembers returns the targets of a cluster's placements, each once, by
+// agent and name.
+func (tx *Tx) ClusterMembers(ctx context.Context, cluster string) ([]Target, error) {
+	return list[Target](ctx, tx, "members of a cluster", `
+		SELECT DISTINCT agent_id, target, '' AS kind, cluster FROM placement
+		WHERE cluster = $1 AND cluster <> '' AND NOT orphan ORDER BY agent_id, target`, cluster)
+}
+
+// AskingClusters returns the clusters that some placement asks for leave of, by
+// name.
+func (tx *Tx) AskingClusters(ctx context.Context) ([]string, error) {
+	var names []string
+	err := tx.scan(ctx, func(rows *sql.Rows) (bool, error) {
+		var name string
+		err := rows.Scan(&name)
+		names = append(names, name)
+		return true, err
+	}, `SELECT DISTINCT cluster FROM placement WHERE asks_slot > 0 AND cluster <> '' AND NOT orphan ORDER BY cluster`)
+	if err != nil && !errors.Is(err, errNoRow) {
+		return nil, fmt.Errorf("list asking clusters: %w", err)
+	}
+	return names, nil
 }

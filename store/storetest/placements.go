@@ -91,18 +91,23 @@ func testPlacement(_ *testing.T, b *bench) {
 	report := []byte{0, 1, 2, 255}
 	b.pass(time.Second)
 	b.write(func(tx *store.Tx) error {
-		return tx.SetPlacementReport(b.ctx, "a", report, 3, 4, start.Add(time.Hour))
+		return tx.SetPlacementReport(b.ctx, "a", store.Reported{
+			Report: report, Generation: 3, Last: 4, NotAfter: start.Add(time.Hour),
+			FailedAt: start.Add(2 * time.Microsecond), AsksSlot: 7, AskedAt: start.Add(3 * time.Microsecond),
+		})
 	})
 	want.Report, want.ReportedAt, want.Generation, want.LastGeneration, want.NotAfter = report, b.clock(), 3, 4, start.Add(time.Hour)
+	want.FailedAt, want.AsksSlot, want.AskedAt = start.Add(2*time.Microsecond), 7, start.Add(3*time.Microsecond)
 	same(b, placement(), want)
 	b.write(func(tx *store.Tx) error { // an agent restored from an old copy
-		return tx.SetPlacementReport(b.ctx, "a", nil, 0, 0, time.Unix(0, 0))
+		return tx.SetPlacementReport(b.ctx, "a", store.Reported{NotAfter: time.Unix(0, 0)})
 	})
 	b.write(func(tx *store.Tx) error {
-		return errors.Join(tx.SetPlacementOrphan(b.ctx, "a", true), tx.SetPlacementTarget(b.ctx, "a", "web"))
+		return errors.Join(tx.SetPlacementOrphan(b.ctx, "a", true), tx.SetPlacementTarget(b.ctx, "a", "web", "c1"))
 	})
 	got := placement()
 	want.Report, want.Generation, want.NotAfter, want.Orphan, want.Target = nil, 0, time.Time{}, true, "web"
+	want.Cluster, want.FailedAt, want.AsksSlot, want.AskedAt = "c1", time.Time{}, 0, time.Time{}
 	want.ReportedAt = got.ReportedAt
 	same(b, got, want)
 	other := find(b, func(tx *store.Tx) (store.Placement, error) { return tx.Placement(b.ctx, "b") })
@@ -125,11 +130,11 @@ func testRotation(t *testing.T, b *bench) {
 	b.withPlacements("a")
 	in := func(generation uint64) {
 		b.write(func(tx *store.Tx) error {
-			return tx.SetPlacementReport(b.ctx, "a", nil, generation, generation, start)
+			return tx.SetPlacementReport(b.ctx, "a", store.Reported{Generation: generation, Last: generation, NotAfter: start})
 		})
 	}
 	demand := func(through uint64, newKey bool) {
-		b.write(func(tx *store.Tx) error { return tx.SetPlacementRotation(b.ctx, "a", through, newKey) })
+		b.write(func(tx *store.Tx) error { return tx.SetPlacementRotation(b.ctx, "a", through, newKey, time.Time{}) })
 	}
 	expect := func(step string, through uint64, newKey bool, attempt uint64) {
 		t.Helper()
@@ -155,46 +160,4 @@ func testRotation(t *testing.T, b *bench) {
 	if resumed.IsZero() || resumed.Before(start) {
 		t.Errorf("resumed at %v", resumed)
 	}
-}
-
-// testSlot: never more than so many of a cluster are held, time frees only what
-// was not begun, and what has ended can't begin.
-func testSlot(t *testing.T, b *bench) {
-	b.withPlacements("a", "b", "c")
-	slot := func(id, placement string) store.Slot {
-		return store.Slot{ID: id, Cluster: "c1", AgentID: "agent-1", Target: "etcd", PlacementID: placement, StartBy: b.clock().Add(10 * time.Second)}
-	}
-	grant := func(s store.Slot, most int) func(*store.Tx) error {
-		return func(tx *store.Tx) error { return tx.GrantSlot(b.ctx, s, most) }
-	}
-	begin := func(id string) func(*store.Tx) error {
-		return func(tx *store.Tx) error { return tx.BeginSlot(b.ctx, id) }
-	}
-	end := func(id string) func(*store.Tx) error {
-		return func(tx *store.Tx) error { return tx.EndSlot(b.ctx, id, "agent-1") }
-	}
-	b.refuse(fault.Conflict, grant(slot("s0", "a"), 0))
-	b.write(grant(slot("s1", "a"), 1))
-	b.refuse(fault.Conflict, grant(slot("s2", "b"), 1))
-	b.refuse(fault.Conflict, grant(slot("s2", "a"), 2)) // the placement has one
-	b.write(grant(slot("s2", "b"), 2))
-	b.write(begin("s1"))
-	b.refuse(fault.Conflict, begin("s1"))
-	b.pass(time.Hour)
-	b.write(func(tx *store.Tx) error {
-		lapsed, err := tx.LapseSlots(b.ctx)
-		if lapsed != 1 {
-			t.Errorf("%d slots lapsed", lapsed)
-		}
-		return err
-	})
-	held := find(b, func(tx *store.Tx) ([]store.Slot, error) { return tx.HeldSlots(b.ctx, "c1") })
-	if len(held) != 1 || held[0].ID != "s1" || held[0].State != store.SlotBegun || held[0].BegunAt.IsZero() {
-		t.Fatalf("held after an hour: %+v", held)
-	}
-	b.refuse(fault.Conflict, begin("s2"))
-	b.refuse(fault.Conflict, grant(slot("s3", "c"), 1))
-	b.write(end("s1"))
-	b.refuse(fault.Conflict, end("s1"))
-	b.write(grant(slot("s3", "c"), 1))
 }

@@ -1,0 +1,37 @@
+package rollout
+
+import (
+	"time"
+
+	"github.com/rotunda-pki/rotunda/fleet"
+)
+
+// Window is when a certificate should be renewed (RFC 9773). It is reckoned
+// from the end, so a leaf that was cut short by its issuer's end keeps the
+// whole of rideOut.
+func Window(profile *fleet.Profile, notAfter time.Time) (after, before time.Time) {
+	opens, closes := profile.RenewalWindow()
+	issued := notAfter.Add(-profile.Lifetime.Std())
+	return issued.Add(opens).UTC(), issued.Add(closes).UTC()
+}
+
+// Part is the part of a renewal window (RFC 9773) that belongs to a member of
+// a cluster: the window is divided among its members, in the order of a stable
+// hash. So certificates that were issued together are not renewed together at
+// two members, and the parts of many clusters lie evenly over the window. Who is
+// in no cluster has the whole.
+func Part(cluster string, self Member, members []Member, after, before time.Time) (time.Time, time.Time) {
+	width := before.Sub(after)
+	if cluster == "" || width <= 0 {
+		return after, before
+	}
+	all := distinct(cluster, append([]Member{self}, members...))
+	share := width / time.Duration(len(all))
+	for rank, member := range all {
+		if member == self {
+			after = after.Add(share * time.Duration(rank))
+			break
+		}
+	}
+	return after, after.Add(share)
+}

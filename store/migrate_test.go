@@ -1,0 +1,131 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pressly/goose/v3"
+
+	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/store/migrations"
+)
+
+// first makes a store of the first schema, with content.
+func first(t *testing.T, path, content string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, migrations.Files,
+		goose.WithDisableGlobalRegistry(true), goose.WithTableName("store_migration"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := provider.UpTo(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(content); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMigrateFromFirst: what a store of the first schema held is there, slots
+// that were held are held, and what nobody has looked at yet is known to be so.
+func TestMigrateFromFirst(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rotunda.db")
+	first(t, path, `
+		INSERT INTO agent VALUES ('agent-1', 'active', '{}', '{}', '', '', 0, 1, 'token-1', 1, NULL);
+		INSERT INTO placement VALUES ('p1', 'db', 'agent-1', 'main', 'redis', FALSE, 3, TRUE, 2, NULL, NULL, NULL, 3, 4, 7, 1);
+		INSERT INTO slot VALUES ('s1', 'c1', 'agent-1', 'redis', 'p1', 'begun', 1, 2, 3, NULL, '');
+		UPDATE store_meta SET trust_domain = 'test.example';`)
+	db := open(t, path)
+	err := db.Read(t.Context(), func(tx *store.Tx) error {
+		meta, err := tx.Meta(t.Context())
+		if err != nil {
+			return err
+		}
+		p, err := tx.Placement(t.Context(), "p1")
+		if err != nil {
+			return err
+		}
+		slot, err := tx.PlacementSlot(t.Context(), "p1")
+		if err != nil {
+			return err
+		}
+		unplaced, err := tx.UnplacedTargets(t.Context())
+		if meta.Schema != migrations.Schema || p.RenewThrough != 3 || p.LastGeneration != 4 || p.Cluster != "" || !p.RenewFrom.IsZero() ||
+			slot.State != store.SlotBegun || slot.Revision != 0 || !unplaced {
+			t.Errorf("schema %d, placement %+v, slot %+v, unplaced %v", meta.Schema, p, slot, unplaced)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Write(t.Context(), func(tx *store.Tx) error { return tx.SetPlacementTarget(t.Context(), "p1", "redis", "c1") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Read(t.Context(), func(tx *store.Tx) error {
+		unplaced, err := tx.UnplacedTargets(t.Context())
+		if unplaced {
+			t.Error("still unplaced")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestQuestionsUseIndexes: what is asked for each placement at each change must
+// not grow with the fleet.
+func TestQuestionsUseIndexes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rotunda.db")
+	create(t, path)
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for question, index := range map[string]string{
+		`SELECT id FROM placement WHERE intent = 'i' AND failed_at IS NOT NULL AND id <> 'p' AND NOT orphan
+			AND (resumed_at IS NULL OR failed_at > resumed_at) ORDER BY failed_at, id LIMIT 1`: "placement_failed",
+		`SELECT id FROM placement WHERE cluster = 'c' AND cluster <> '' AND NOT orphan ORDER BY id`:                         "placement_cluster",
+		`SELECT DISTINCT cluster FROM placement WHERE asks_slot > 0 AND cluster <> '' AND NOT orphan ORDER BY cluster`:      "placement_asks",
+		`SELECT id FROM slot WHERE placement_id = 'p' AND state IN ('granted', 'begun')`:                                    "slot_placement",
+		`SELECT id FROM slot WHERE agent_id = 'a' AND state IN ('granted', 'begun')`:                                        "slot_agent",
+		`SELECT id FROM slot WHERE state IN ('granted', 'begun') AND cluster = 'c'`:                                         "slot_held",
+		`SELECT id FROM slot WHERE state IN ('ended', 'lapsed') AND ('' = '' OR cluster = '') ORDER BY granted_at DESC, id`: "slot_ended",
+	} {
+		if plan := explain(t.Context(), t, db, question); !strings.Contains(plan, index) {
+			t.Errorf("%s\n%s", question, plan)
+		}
+	}
+}
+
+func explain(ctx context.Context, t *testing.T, db *sql.DB, question string) (plan string) {
+	t.Helper()
+	rows, err := db.QueryContext(ctx, "EXPLAIN QUERY PLAN "+question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+			t.Fatal(err)
+		}
+		plan += detail + "\n"
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
