@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -158,6 +159,10 @@ func (u *ui) newPassphrase(of string) ([]byte, error) {
 // progress shows on a terminal, after a second, that the command still
 // waits, and for how long. The returned function ends it.
 func (u *ui) progress(doing string) (done func()) {
+	return u.progressOf(func() string { return doing })
+}
+
+func (u *ui) progressOf(doing func() string) (done func()) {
 	if !u.loud {
 		return func() {}
 	}
@@ -169,7 +174,7 @@ func (u *ui) progress(doing string) (done func()) {
 		for {
 			select {
 			case <-tick.C:
-				fmt.Fprintf(u.errs, "\r\x1b[K%s … %s", doing, time.Since(start).Round(time.Second))
+				fmt.Fprintf(u.errs, "\r\x1b[K%s … %s", doing(), time.Since(start).Round(time.Second))
 			case <-stop:
 				if time.Since(start) >= time.Second {
 					fmt.Fprint(u.errs, "\r\x1b[K")
@@ -179,6 +184,24 @@ func (u *ui) progress(doing string) (done func()) {
 		}
 	}()
 	return func() { close(stop); <-stopped }
+}
+
+// counter is progress whose words change while it waits. On a terminal they
+// stand on one line with the time; elsewhere each change of them is a line.
+func (u *ui) counter(words string) (show func(string), done func()) {
+	if !u.loud {
+		last := words
+		return func(now string) {
+			if now != last {
+				last = now
+				u.note("%s", now)
+			}
+		}, func() {}
+	}
+	var said atomic.Pointer[string]
+	said.Store(&words)
+	end := u.progressOf(func() string { return oneLine(*said.Load()) })
+	return func(now string) { said.Store(&now) }, end
 }
 
 // style is a colour by its meaning.

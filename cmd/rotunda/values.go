@@ -38,6 +38,9 @@ func protoDuration(d fleet.Duration) *durationpb.Duration {
 	return durationpb.New(d.Std())
 }
 
+// spanOf is a duration that was said, even if it is zero.
+func spanOf(d fleet.Duration) *durationpb.Duration { return durationpb.New(d.Std()) }
+
 func intentFlag(cmd *cobra.Command, conn *connection) *string {
 	intent := cmd.Flags().String("intent", "", "only of this `intent`")
 	completeFlag(cmd, conn, "intent", intentNames)
