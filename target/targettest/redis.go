@@ -103,3 +103,23 @@ func orDefault(text, otherwise string) string {
 	}
 	return text
 }
+
+// PlainRedis runs a redis-server without TLS, as one finds it where something
+// else was expected. Its only listener is its control path.
+func PlainRedis(t testing.TB, config []string, arguments ...string) *Server {
+	t.Helper()
+	dir, port := Dir(t, "redis-plain-"), Port(t)
+	Own(t, dir, RedisAccount())
+	path := filepath.Join(dir, "redis.conf")
+	lines := append([]string{"bind 127.0.0.1", fmt.Sprintf("port %d", port), "unixsocket " + filepath.Join(dir, "redis.sock")}, config...)
+	Write(t, path, strings.Join(lines, "\n")+"\n", 0o600, RedisAccount())
+	s := &Server{
+		Dir: dir, Account: RedisAccount(), t: t,
+		argv: append([]string{Binary(t, "redis-server"), path}, arguments...),
+		Target: kindOf(t, fleet.TargetRedis, target.Target{
+			Name: "redis", Directory: dir, Address: Loopback(port), Control: &target.Control{Address: Loopback(port)},
+		}),
+	}
+	s.Start()
+	return s
+}
