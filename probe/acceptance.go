@@ -19,7 +19,7 @@ const (
 
 // afterwards reads the server's word on the client, and takes leave.
 func (l *look) afterwards(session *tls.Conn, conn net.Conn, tickets *ticketSink, way dialect, upgraded any) {
-	verdict := l.seen.ClientAuth && l.spec.ReadAcceptance
+	verdict := l.seen.ClientAuth && (l.spec.ReadAcceptance || way.always)
 	if l.seen.ClientAuth && session.ConnectionState().Version < tls.VersionTLS13 && !way.decides {
 		// Its Finished came after it had looked at the client's certificate.
 		l.seen.Accepted, verdict = Accepted, false
@@ -33,7 +33,7 @@ func (l *look) afterwards(session *tls.Conn, conn net.Conn, tickets *ticketSink,
 	_ = session.SetWriteDeadline(time.Now().Add(wait)) // a failure shows in what follows
 	_ = conn.SetReadDeadline(time.Now().Add(wait))     // the look's own end closes the connection
 	accepted, err := l.converse(session, tickets, way, upgraded)
-	if verdict || l.seen.ClientAuth && l.seen.Accepted == NotKnown {
+	if verdict {
 		l.seen.Accepted = accepted
 		if (accepted == Rejected || accepted == Undecided) && err != nil {
 			l.seen.Error = clip(err.Error())

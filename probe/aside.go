@@ -93,7 +93,7 @@ func (p *proof) lookTrials(ctx context.Context) (Finding, bool) {
 // judgeOlder judges a handshake that offered an old protocol only. A server
 // that declines it is right to.
 func (e Expectation) judgeOlder(seen Observation) Finding {
-	if seen.Outcome == TLSFailed && seen.Leaf == nil {
+	if seen.declined() {
 		return Finding{}
 	}
 	for _, rule := range []func(Observation) Finding{e.judgeOutcome, e.judgeLeaf, e.judgeChain, e.judgeTrust} {
@@ -106,14 +106,9 @@ func (e Expectation) judgeOlder(seen Observation) Finding {
 }
 
 // judgeTooOld judges a handshake that offered only protocols below the lowest.
-// A server may refuse it by an alert, or by hanging up on it as some do; that
-// it is the offer which it hangs up on, and not the network which fails, is
-// seen by the handshakes before and after it, and by its doing so in each pass.
-// To be silent, or away, is no refusal.
 func (e Expectation) judgeTooOld(seen Observation) Finding {
-	handshake := seen.Stage == StageHandshake && (seen.Outcome == TLSFailed || seen.Outcome == Closed)
 	switch {
-	case handshake && seen.Leaf == nil:
+	case seen.declined():
 		return Finding{}
 	case seen.Leaf != nil:
 		return Finding{CauseProtocol, fmt.Sprintf("%s speaks %s with a client that has nothing newer, expected %s or newer",
@@ -122,6 +117,15 @@ func (e Expectation) judgeTooOld(seen Observation) Finding {
 	finding := e.judgeOutcome(seen)
 	finding.Reason = "offered " + tls.VersionName(e.MinProtocol-1) + " or older: " + finding.Reason
 	return finding
+}
+
+// declined says whether the server would not speak what it was offered. It may
+// say so by an alert, or just hang up as some do. That it hangs up on the
+// offer, and not the network on both, is seen by the handshakes before and
+// after, and by its doing so in each pass. To be silent, or away, is not to
+// decline: such a server says nothing.
+func (o Observation) declined() bool {
+	return o.Leaf == nil && o.Stage == StageHandshake && (o.Outcome == TLSFailed || o.Outcome == Closed)
 }
 
 // everySuite is all that can be offered below TLS 1.3: a server that has only

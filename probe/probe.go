@@ -10,6 +10,26 @@
 // What is served and what is accepted are two facts. The certificate of a
 // server that demands client certificates is seen, and its hold of the key
 // verified, before it refuses the client; so it can be proven without one.
+// Whom it trusts is proven by Trials: certificates that it has to accept and
+// certificates that it has to refuse, each a control of the others.
+//
+// In TLS 1.3 a rejection arrives with the first read, and some servers take
+// anybody into TLS to refuse them there. So each protocol has one harmless
+// thing to say, and what is heard decides:
+//
+//	none       nothing is said: a ticket, a greeting or silence is no rejection
+//	http       GET /: nginx's 400 that names the client certificate rejects, any other answer accepts
+//	redis      PING: any answer accepts, also -NOAUTH
+//	memcached  version: any answer accepts
+//	amqp       the protocol's header: Connection.Start accepts
+//	mqtt       CONNECT with a clean session: a CONNACK of any code accepts
+//	nats       CONNECT without a user, and PING: any answer accepts, also -ERR
+//	mysql      a login of no known user: the denial accepts
+//	postgres   the start of a login: a question for the password accepts; the FATAL
+//	           that demands a certificate rejects; pg_hba.conf's other ones decide nothing
+//
+// An alert or the end of the connection in its place rejects. What a server
+// makes of an account that a certificate stands for is not looked at.
 //
 // Servers are not trusted to behave. One that answers with garbage, drop by
 // drop, without end or not at all costs bounded memory and bounded time.

@@ -138,10 +138,12 @@ func (p *proof) shake(ctx context.Context, spec Spec, judge func(Observation) Fi
 }
 
 // cutShort says whether a handshake had no answer because the proof's own time
-// was over: it says nothing about the server, unless it is all there is.
+// was over: it says nothing about the server, unless it is all there is. Nor
+// does the silence of one whose end was not waited for.
 func (p *proof) cutShort(ctx context.Context, seen Observation) bool {
 	end, _ := ctx.Deadline()
-	return seen.Outcome == Timeout && p.verdict.Handshakes > 0 && !time.Now().Before(end)
+	over := ctx.Err() != nil || !time.Now().Before(end)
+	return over && p.verdict.Handshakes > 0 && (seen.Outcome == Timeout || seen.Accepted == Silent)
 }
 
 // breakWindow begins anew, where something did not fit.
@@ -152,7 +154,7 @@ func (p *proof) breakWindow(finding Finding) {
 	p.flipped = p.flipped || p.window.passes > 0
 	p.wrong, p.against = finding, p.seen
 	p.against.tell(p.aside)
-	p.window = window{}
+	p.window, p.aside = window{}, aside{}
 }
 
 // final says whether a wrong answer will stay one.
