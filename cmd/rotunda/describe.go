@@ -261,17 +261,25 @@ type field struct{ name, value string }
 
 // sheet prints fields with their values aligned.
 func (u *ui) sheet(fields []field) {
+	for _, line := range sheetLines(fields) {
+		u.say("%s", line)
+	}
+}
+
+func sheetLines(fields []field) []string {
 	width := 0
 	for _, f := range fields {
 		if f.value != "" {
 			width = max(width, len(f.name))
 		}
 	}
+	var lines []string
 	for _, f := range fields {
 		if f.value != "" {
-			u.say("%s%s  %s", f.name, strings.Repeat(" ", width-len(f.name)), oneLine(f.value))
+			lines = append(lines, f.name+strings.Repeat(" ", width-len(f.name))+"  "+oneLine(f.value))
 		}
 	}
+	return lines
 }
 
 // indented is JSON as a reader likes it, or the text as it is.

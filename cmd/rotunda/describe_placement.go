@@ -31,8 +31,7 @@ func showPlacement(u *ui, response *api.DescribePlacementResponse) {
 	if len(response.Evidence) > 0 {
 		u.heading("Evidence")
 		for _, e := range response.Evidence {
-			u.say("%s  %s  by %s  %s", e.At.AsTime().Local().Format("2006-01-02 15:04:05"), e.Verdict, e.Observer, clip(e.Digest, 16))
-			u.say("%s", indented(e.Statement))
+			showEvidence(u, e)
 		}
 	}
 }
@@ -47,6 +46,8 @@ func placementSheet(u *ui, p *api.PlacementStatus) []field {
 		{"agent", p.Agent},
 		{"instance", p.Instance},
 		{"target", p.Target},
+		{"product", p.Product},
+		{"cluster", clusterWords(p)},
 		{"state", stateCell(p).text},
 		{"reason", reason(p)},
 		{"shown", levelCell(u, p).text},
@@ -55,6 +56,7 @@ func placementSheet(u *ui, p *api.PlacementStatus) []field {
 		{"serial", p.Serial},
 		{"not after", exact(u.now, p.NotAfter)},
 		{"renews after", exact(u.now, p.RenewAfter)},
+		{"asked for", askedFor(u, p)},
 		{"bundle", p.BundleDigest},
 		{"rotations", fmt.Sprintf("%d, of which %d restored", p.Rotations, p.Restores)},
 		{"last took", short(p.Took)},

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,7 +19,9 @@ func newStatusCommand() *cobra.Command {
 the highest level that was shown for it (delivered: the bytes are on the host;
 loaded: the process said that it took them; proven: a handshake with the
 running process showed it) and since when, the expiry, the state, and in words
-what is going on or in the way.`,
+what is going on or in the way. Where it is known, it shows the product that
+answers on the control path, and how a member of a cluster stands with its slot
+(rotunda slots).`,
 		Example: `  rotunda status
   rotunda status --service orders
   rotunda status --agent db-7             # an agent by its id, or by its host's name
@@ -45,13 +48,72 @@ what is going on or in the way.`,
 	return cmd
 }
 
+// statusTable has a column for products, and one for clusters, where some
+// placement has one.
 func statusTable(u *ui, placements []*api.PlacementStatus) *table {
-	t := newTable("SERVICE", "INTENT", "AGENT", "INSTANCE", "GEN", "SERVED", "SHOWN", "EXPIRES", "STATE", "REASON")
+	headings := []string{"SERVICE", "INTENT", "AGENT", "INSTANCE"}
+	products := slices.ContainsFunc(placements, func(p *api.PlacementStatus) bool { return p.Product != "" })
+	clusters := slices.ContainsFunc(placements, func(p *api.PlacementStatus) bool { return p.Cluster != "" })
+	if products {
+		headings = append(headings, "PRODUCT")
+	}
+	if clusters {
+		headings = append(headings, "CLUSTER")
+	}
+	t := newTable(append(headings, "GEN", "SERVED", "SHOWN", "EXPIRES", "STATE", "REASON")...)
 	for _, p := range placements {
-		t.row(p.Service, p.Intent, u.hosts.name(p.Agent), p.Instance, generation(p), shortSerial(p.Serial), levelCell(u, p),
-			u.expiry(p.NotAfter), stateCell(p), reason(p))
+		cells := []any{p.Service, p.Intent, u.hosts.name(p.Agent), p.Instance}
+		if products {
+			cells = append(cells, p.Product)
+		}
+		if clusters {
+			cells = append(cells, clusterCell(p))
+		}
+		t.row(append(cells, generation(p), shortSerial(p.Serial), levelCell(u, p),
+			u.expiry(p.NotAfter), stateCell(p), reasons(u, p))...)
 	}
 	return t
+}
+
+func clusterCell(p *api.PlacementStatus) cell {
+	styles := map[string]style{"waits": faint, "granted": busy, "begun": busy}
+	return cell{clusterWords(p), styles[p.Slot]}
+}
+
+// clusterWords are the cluster, and how the member stands with its slot.
+func clusterWords(p *api.PlacementStatus) string {
+	if p.Cluster == "" {
+		return ""
+	}
+	switch p.Slot {
+	case "waits":
+		return p.Cluster + ": waits for its turn"
+	case "granted":
+		return p.Cluster + ": has its turn"
+	case "begun":
+		return p.Cluster + ": out of its steady state"
+	}
+	return p.Cluster
+}
+
+// askedFor says of a rotation that was asked for when it begins.
+func askedFor(u *ui, p *api.PlacementStatus) string {
+	if p.RotateAt == nil {
+		return ""
+	}
+	if !p.RotateAt.AsTime().After(u.now) {
+		return "rotates now"
+	}
+	return "rotates " + relative(u.now, p.RotateAt)
+}
+
+// reasons are what the placement says, and what was asked of it.
+func reasons(u *ui, p *api.PlacementStatus) string {
+	text, asked := reason(p), askedFor(u, p)
+	if text != "" && asked != "" {
+		text += "; "
+	}
+	return text + asked
 }
 
 func generation(p *api.PlacementStatus) string {
