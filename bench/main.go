@@ -82,6 +82,7 @@ func run(ctx context.Context, o options) ([]Result, error) {
 	}{
 		{"ready", func(b *bench, ctx context.Context) ([]Result, error) { return b.timeToReady(ctx, o.starts) }},
 		{"issuance", func(b *bench, ctx context.Context) ([]Result, error) { return b.issuance(ctx, o.certificates) }},
+		{"rotations", func(b *bench, ctx context.Context) ([]Result, error) { return b.rotations(ctx, o.kinds) }},
 		{"idle", (*bench).idle},
 	} {
 		if !slices.Contains(o.only, part.name) {

@@ -1,11 +1,12 @@
 // Demo shows Rotunda at work: a control plane, three agents, a three-member
-// etcd cluster and a small TLS server that can lie, rotated again and again
-// under load.
+// etcd cluster, a small TLS server that can lie, and Redis, PostgreSQL and nginx
+// where they are installed, rotated again and again under load.
 //
 //	demo run       plays it all; make demo does this
 //	demo stop      ends a run that was kept
 //	demo member    one etcd member
 //	demo greeter   the small TLS server
+//	demo server    a Redis, PostgreSQL or nginx that is installed
 //	demo tell      says one word to a member or to the greeter
 package main
 
@@ -25,7 +26,7 @@ type command struct {
 }
 
 func commands() []command {
-	return []command{{"run", run}, {"stop", stop}, {"member", runMember}, {"greeter", runGreeter}, {"tell", runTell}}
+	return []command{{"run", run}, {"stop", stop}, {"member", runMember}, {"greeter", runGreeter}, {"server", runServer}, {"tell", runTell}}
 }
 
 func main() {
@@ -46,7 +47,7 @@ func dispatch(ctx context.Context, arguments []string) error {
 			}
 		}
 	}
-	return fmt.Errorf("say one of: run, stop DIR, member, greeter, tell SOCKET WORD")
+	return fmt.Errorf("say one of: run, stop DIR, member, greeter, server, tell SOCKET WORD")
 }
 
 // parse reads flags, and wants exactly as many words after them.

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/rotunda-pki/rotunda/demo/greeter"
+	"github.com/rotunda-pki/rotunda/demo/installed"
 	"github.com/rotunda-pki/rotunda/demo/member"
 	"github.com/rotunda-pki/rotunda/demo/process"
 	"github.com/rotunda-pki/rotunda/demo/tell"
@@ -62,6 +63,29 @@ func runGreeter(ctx context.Context, arguments []string) error {
 		return err
 	}
 	return errors.Join(serve(ctx, *control, g.Answer), g.Close())
+}
+
+// runServer is one of the servers that this machine has, until it is told to
+// end.
+func runServer(ctx context.Context, arguments []string) error {
+	var s installed.Server
+	flags := flag.NewFlagSet("demo server", flag.ContinueOnError)
+	flags.StringVar(&s.Kind, "kind", "", "redis, postgres or nginx")
+	flags.StringVar(&s.Binary, "binary", "", "path of its program")
+	flags.StringVar(&s.Listen, "listen", "", "host:port")
+	flags.StringVar(&s.Data, "data", "", "its own directory")
+	flags.StringVar(&s.Files, "files", "", "directory of the placement that it serves")
+	flags.StringVar(&s.Account, "account", "", "the user that it runs as")
+	lifeline := lifelineFlag(flags)
+	if err := parse(flags, arguments, 0); err != nil {
+		return err
+	}
+	if *lifeline {
+		var release context.CancelFunc
+		ctx, release = process.WithLifeline(ctx)
+		defer release()
+	}
+	return s.Run(ctx, process.Ready)
 }
 
 func lifelineFlag(flags *flag.FlagSet) *bool {

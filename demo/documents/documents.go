@@ -22,6 +22,12 @@ type Gaps struct {
 	Terms        string // of all profiles: Brisk or Calm
 	PartnerRoot  string // PEM
 	LedgerTrusts string // the bundle's name
+	Installed    []Installed
+}
+
+// Installed is a server that the demo picked up.
+type Installed struct {
+	Kind, Host, Address, Owner string
 }
 
 // Brisk and Calm are the two paces of the profiles. A brisk certificate has

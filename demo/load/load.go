@@ -3,7 +3,9 @@
 // exchange, and count what happens.
 //
 // A request that failed counts as failed: nothing here tries again, and the
-// retries that etcd's client would do by itself are switched off.
+// retries that etcd's client would do by itself are switched off. Only HTTP
+// clients do what they all do: a GET that finds its kept connection closed goes
+// over another one.
 package load
 
 import (
@@ -34,6 +36,8 @@ type Settings struct {
 	Etcd     []string // host:port of each member
 	Greeter  string   // host:port
 	Greets   string   // the greeter's name
+	// Installed is the servers that were picked up on this machine.
+	Installed []Installed
 }
 
 // Load is clients at work.
@@ -48,13 +52,24 @@ type Load struct {
 
 // Start sets the clients to work.
 func Start(settings Settings) *Load {
-	l := &Load{settings: settings, stop: make(chan struct{})}
+	l := StartInstalled(settings)
 	for i, member := range settings.Etcd {
 		l.busy.Go(func() { l.keepEtcd(member, fmt.Sprintf("demo/kept/%d", i)) })
 		l.busy.Go(func() { l.openEtcd(member, fmt.Sprintf("demo/new/%d", i)) })
 	}
 	l.busy.Go(l.keepGreeter)
 	l.busy.Go(l.openGreeter)
+	return l
+}
+
+// StartInstalled sets only the clients of the servers that were picked up to
+// work.
+func StartInstalled(settings Settings) *Load {
+	l := &Load{settings: settings, stop: make(chan struct{})}
+	for _, s := range settings.Installed {
+		l.busy.Go(func() { l.keepInstalled(s) })
+		l.busy.Go(func() { l.openInstalled(s) })
+	}
 	return l
 }
 

@@ -2,6 +2,7 @@ package story
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/rotunda-pki/rotunda/demo/documents"
+	"github.com/rotunda-pki/rotunda/demo/installed"
 	"github.com/rotunda-pki/rotunda/demo/operator"
 )
 
@@ -29,6 +31,14 @@ func (h host) socket(process string) string {
 	return filepath.Join(filepath.Dir(h.agent), process+".sock")
 }
 
+// installedOn is a server that was picked up, and the host that it plays on.
+type installedOn struct {
+	installed.Server
+	host host
+}
+
+func (s installedOn) name() string { return s.Kind + ".demo.test" }
+
 const (
 	greeterHost = 1 // host-2, as documents/intents.yaml has it
 	ordersHost  = 2 // host-3
@@ -37,7 +47,8 @@ const (
 
 // prepare makes directories and chooses ports.
 func (d *demo) prepare() error {
-	ports, err := freePorts(3*2 + 1 + 3)
+	found := installed.Find()
+	ports, err := freePorts(3*2 + 1 + 3 + len(found))
 	if err != nil {
 		return err
 	}
@@ -49,17 +60,21 @@ func (d *demo) prepare() error {
 			clients: ports[2*i], peers: ports[2*i+1],
 		}
 		for _, directory := range []string{h.directory, h.agent} {
-			if err := os.MkdirAll(directory, 0o700); err != nil {
+			if err := os.MkdirAll(directory, 0o711); err != nil { // a server of its own user looks in
 				return fmt.Errorf("make a host's directory: %w", err)
 			}
 		}
 		d.hosts = append(d.hosts, h)
 	}
-	d.greeter, d.listen = ports[6], ports[7:]
-	d.gaps = documents.Gaps{
-		Hosts: filepath.Join(d.directory, "hosts"), Greeter: d.greeter,
-		Terms: documents.Brisk, LedgerTrusts: "partner-root",
+	d.greeter, d.listen = ports[6], ports[7:10]
+	for i, s := range found {
+		h := d.hosts[i%len(d.hosts)]
+		s.Listen, s.Files, s.Data = ports[10+i], h.placement(s.Kind), filepath.Join(d.directory, h.name, s.Kind)
+		d.installed = append(d.installed, installedOn{s, h})
+		d.gaps.Installed = append(d.gaps.Installed, documents.Installed{Kind: s.Kind, Host: h.name, Address: s.Listen, Owner: s.Account})
 	}
+	d.gaps.Hosts, d.gaps.Greeter = filepath.Join(d.directory, "hosts"), d.greeter
+	d.gaps.Terms, d.gaps.LedgerTrusts = documents.Brisk, "partner-root"
 	d.gaps.PartnerRoot, err = partnerRoot()
 	return err
 }
@@ -110,7 +125,8 @@ func (d *demo) startAgents(ctx context.Context) error {
 func (d *demo) writeAgentConfig(i int) error {
 	h := d.hosts[i]
 	var b strings.Builder
-	fmt.Fprintf(&b, "servers: [%q]\nstate: %q\nallow:\n  directories: [%q]\ncommands:\n", d.listen[0], h.agent, h.directory)
+	fmt.Fprintf(&b, "servers: [%q]\nstate: %q\nallow:\n  directories: [%q]\n  users: [%s]\ncommands:\n",
+		d.listen[0], h.agent, h.directory, strings.Join(d.accounts(h), ", "))
 	tell := func(name, process, word string) {
 		fmt.Fprintf(&b, "  %s:\n    argv: [%q, tell, --if-running, %q, %s]\n", name, d.self, h.socket(process), word)
 	}
@@ -118,9 +134,44 @@ func (d *demo) writeAgentConfig(i int) error {
 	if i == greeterHost {
 		tell("reload-greeter", "greeter", "reload")
 	}
+	if err := d.writeTargets(&b, h); err != nil {
+		return err
+	}
 	if err := os.WriteFile(h.config(), []byte(b.String()), 0o600); err != nil {
 		return fmt.Errorf("write agent.yaml: %w", err)
 	}
+	return nil
+}
+
+// accounts are the users that own files on a host.
+func (d *demo) accounts(h host) []string {
+	var accounts []string
+	for _, s := range d.installed {
+		if s.host == h && s.Account != "" {
+			accounts = append(accounts, s.Account)
+		}
+	}
+	return accounts
+}
+
+// writeTargets writes the control paths of a host's servers. JSON is YAML.
+func (d *demo) writeTargets(b *strings.Builder, h host) error {
+	targets := map[string]installed.Control{}
+	for _, s := range d.installed {
+		if s.host != h {
+			continue
+		}
+		control, err := s.Control()
+		if err != nil {
+			return err
+		}
+		targets[s.Kind] = control
+	}
+	text, err := json.Marshal(targets)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b, "targets: %s\n", text)
 	return nil
 }
 
@@ -160,8 +211,14 @@ func (d *demo) startProcesses(ctx context.Context) error {
 		ended <- d.startWith(ctx, g, "greeter", []string{"greeter"}, "greeter",
 			"--listen", d.greeter, "--files", g.placement("greeter"), "--control", g.socket("greeter"))
 	}()
+	for _, s := range d.installed {
+		go func() {
+			ended <- d.startWith(ctx, s.host, s.Kind, []string{s.Kind}, "server", "--kind", s.Kind, "--binary", s.Binary,
+				"--listen", s.Listen, "--data", s.Data, "--files", s.Files, "--account", s.Account)
+		}()
+	}
 	var err error
-	for range len(d.hosts) + 1 {
+	for range len(d.hosts) + 1 + len(d.installed) {
 		err = errors.Join(err, <-ended)
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rotunda-pki/rotunda/demo/documents"
+	"github.com/rotunda-pki/rotunda/demo/installed"
 	"github.com/rotunda-pki/rotunda/demo/load"
 	"github.com/rotunda-pki/rotunda/demo/operator"
 	"github.com/rotunda-pki/rotunda/demo/tell"
@@ -28,9 +29,14 @@ func (d *demo) enrol(ctx context.Context) error {
 }
 
 func (d *demo) firstIssuance(ctx context.Context) error {
-	if err := d.apply(ctx, "services.yaml", "policy.yaml", "profiles.yaml", "intents.yaml"); err != nil {
+	documents := []string{"services.yaml", "policy.yaml", "profiles.yaml", "intents.yaml"}
+	if len(d.installed) > 0 {
+		documents = append(documents, "installed.yaml")
+	}
+	if err := d.apply(ctx, documents...); err != nil {
 		return err
 	}
+	d.sayInstalled()
 	if err := d.startProcesses(ctx); err != nil {
 		return err
 	}
@@ -44,7 +50,7 @@ func (d *demo) firstIssuance(ctx context.Context) error {
 			return "is " + p.State
 		}
 		return ""
-	}, 8))
+	}, 8+len(d.installed)))
 	if err != nil {
 		return err
 	}
@@ -52,11 +58,28 @@ func (d *demo) firstIssuance(ctx context.Context) error {
 	for _, h := range d.hosts {
 		members = append(members, h.clients)
 	}
+	var picked []load.Installed
+	for _, s := range d.installed {
+		picked = append(picked, load.Installed{Kind: s.Kind, Address: s.Listen, Name: s.name(), Answers: installed.Greeting})
+	}
 	d.load = load.Start(load.Settings{
-		Identity: d.hosts[ordersHost].placement("orders"), Etcd: members, Greeter: d.greeter, Greets: greeterName,
+		Identity: d.hosts[ordersHost].placement("orders"), Etcd: members, Greeter: d.greeter, Greets: greeterName, Installed: picked,
 	})
 	d.screen.Say("every certificate is proven by handshakes with the process that serves it; the clients are at work")
 	return nil
+}
+
+// sayInstalled says what was found on this machine.
+func (d *demo) sayInstalled() {
+	var found []string
+	for _, s := range d.installed {
+		found = append(found, fmt.Sprintf("%s (%s) on %s", s.Kind, s.Binary, s.host.name))
+	}
+	if len(found) == 0 {
+		d.screen.Say("no Redis, PostgreSQL or nginx is installed here: without them (make deps installs them)")
+		return
+	}
+	d.screen.Say("picked up on this machine: %s", strings.Join(found, ", "))
 }
 
 // tenRenewals waits for ordinary renewals: nothing is asked for.

@@ -31,11 +31,12 @@ type demo struct {
 	directory string // holds all that the run makes
 	screen    *screen.Screen
 
-	hosts   []host
-	greeter string   // host:port
-	listen  []string // of the control plane: agents, operators, public
-	gaps    documents.Gaps
-	hostOf  map[string]string // agent id → host
+	hosts     []host
+	greeter   string        // host:port
+	installed []installedOn // what this machine has
+	listen    []string      // of the control plane: agents, operators, public
+	gaps      documents.Gaps
+	hostOf    map[string]string // agent id → host
 
 	rotunda operator.Rotunda
 	family  *process.Family
@@ -111,6 +112,10 @@ func (d *demo) settle() error {
 		return fmt.Errorf("make a directory for the run: %w", err)
 	}
 	// Agents refuse paths that lead through links, as some /tmp do.
+	// A server that runs as a user of its own passes through to its files.
+	if err = os.Chmod(d.directory, 0o711); err != nil {
+		return fmt.Errorf("open the way into the run's directory: %w", err)
+	}
 	if d.directory, err = filepath.EvalSymlinks(d.directory); err != nil {
 		return fmt.Errorf("make a directory for the run: %w", err)
 	}

@@ -37,12 +37,23 @@ func (d *demo) look(ctx context.Context) (map[string]sight, error) {
 			served["greeter"] = d.greeter
 		}
 		for intent, address := range served {
-			leaf, err := d.shakeHands(ctx, address)
+			leaf, err := d.shakeHands(ctx, address, nil)
 			if err != nil {
 				return nil, fmt.Errorf("look at %s on %s: %w", intent, h.name, err)
 			}
 			seen[intent+" "+h.name] = sightOf(leaf)
 		}
+	}
+	for _, s := range d.installed {
+		var prelude func(net.Conn) error
+		if s.Kind == "postgres" {
+			prelude = load.RequestPostgresTLS
+		}
+		leaf, err := d.shakeHands(ctx, s.Listen, prelude)
+		if err != nil {
+			return nil, fmt.Errorf("look at %s on %s: %w", s.Kind, s.host.name, err)
+		}
+		seen[s.Kind+" "+s.host.name] = sightOf(leaf)
 	}
 	orders, err := onDisk(d.hosts[ordersHost].placement("orders"))
 	if err != nil {
@@ -52,9 +63,10 @@ func (d *demo) look(ctx context.Context) (map[string]sight, error) {
 	return seen, nil
 }
 
-// shakeHands returns the leaf that is served at the address. It verifies
-// nothing: who trusts it is for the clients at work to say.
-func (d *demo) shakeHands(ctx context.Context, address string) (*x509.Certificate, error) {
+// shakeHands returns the leaf that is served at the address, after what the
+// protocol says before TLS begins. It verifies nothing: who trusts it is for
+// the clients at work to say.
+func (d *demo) shakeHands(ctx context.Context, address string, prelude func(net.Conn) error) (*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
@@ -62,6 +74,11 @@ func (d *demo) shakeHands(ctx context.Context, address string) (*x509.Certificat
 		return nil, err
 	}
 	defer connection.Close()
+	if prelude != nil {
+		if err := prelude(connection); err != nil {
+			return nil, err
+		}
+	}
 	client := tls.Client(connection, &tls.Config{
 		InsecureSkipVerify: true,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package installed
+
+import "syscall"
+
+func bound() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
