@@ -30,6 +30,14 @@ test: ## the product's tests, with the race detector where goroutines meet
 	$(GO) test -race -skip 'SIGKILL|Kill|TornLog' ./agent/... ./store/... ./server/... ./control/... ./fleettest/...
 	cd demo && $(GO) vet ./... && $(GO) test ./...
 
+.PHONY: interop
+interop: ## every kind of server, under load and under sabotage (minutes)
+	cd interop && $(GO) vet ./... && $(GO) test -count=1 -timeout 20m ./... $(ARGS)
+
+.PHONY: docs-targets
+docs-targets: ## run the suite and write what it counted to docs/targets.md
+	cd interop && $(GO) test -count=1 -timeout 20m . -args -write
+
 .PHONY: lint
 lint: ## gofmt, vet, staticcheck, buf
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these'; exit 1; }
