@@ -46,10 +46,10 @@ func TestForeignReplies(t *testing.T) {
 		strings.Repeat("*1\r\n", 5):                errReplyTooLong,
 		"+" + strings.Repeat("x", maxPlainLine):    errReplyTooLong,
 		"*64\r\n" + strings.Repeat("*4000\r\n", 2): errReplyTooLong,
-		"":                                         io.EOF,
-		"+OK":                                      io.EOF,
-		"$5\r\nab":                                 io.ErrUnexpectedEOF,
-		"*2\r\n:1\r\n":                             io.EOF,
+		"":             io.EOF,
+		"+OK":          io.EOF,
+		"$5\r\nab":     io.ErrUnexpectedEOF,
+		"*2\r\n:1\r\n": io.EOF,
 	} {
 		if _, err := readText(text); !errors.Is(err, want) {
 			t.Errorf("%.40q: %v, want %v", text, err, want)

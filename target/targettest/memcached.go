@@ -44,3 +44,19 @@ func Memcached(t testing.TB, d *Delivery, opts MemcachedOptions) *Server {
 	s.Start()
 	return s
 }
+
+// PlainMemcached runs a memcached without TLS, as one finds it where something
+// else was expected. Its only listener is its control path.
+func PlainMemcached(t testing.TB) *Server {
+	t.Helper()
+	dir, port := Dir(t, "memcached-plain-"), Port(t)
+	s := &Server{
+		Dir: dir, Account: MemcachedAccount(), t: t,
+		argv: []string{Binary(t, "memcached"), "-m", "16", "-t", "1", "-p", strconv.Itoa(port), "-U", "0", "-l", Loopback(port)},
+		Target: kindOf(t, fleet.TargetMemcached, target.Target{
+			Name: "memcached", Directory: dir, Address: Loopback(port), Control: &target.Control{Address: Loopback(port)},
+		}),
+	}
+	s.Start()
+	return s
+}
