@@ -87,7 +87,7 @@ func (a *applying) request(cmd *cobra.Command) (request *api.ApplyRequest, domai
 			GitCommit: saved.Git.Commit, GitDirty: saved.Git.Dirty,
 		}, saved.TrustDomain, nil
 	}
-	files, err := readSources(a.paths, cmd.InOrStdin())
+	files, err := readSources(a.paths, cmd.InOrStdin(), cmd.ErrOrStderr())
 	if err != nil {
 		return nil, "", err
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -8,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -20,14 +24,16 @@ const (
 
 // readSources reads what -f names: files, directories with all *.yaml, *.yml
 // and *.json below them, and - for standard input. Each file is read once.
-func readSources(paths []string, in io.Reader) ([]*api.SourceFile, error) {
+// What it passes over in directories, because it holds something else than
+// documents, it says on errs.
+func readSources(paths []string, in io.Reader, errs io.Writer) ([]*api.SourceFile, error) {
 	if len(paths) == 0 {
 		return nil, usagef("nothing to read: say -f FILE, -f DIRECTORY or -f -")
 	}
 	var files []*api.SourceFile
 	total := 0
 	for _, path := range paths {
-		found, err := readSource(path, in)
+		found, err := readSource(path, in, errs)
 		if err != nil {
 			return nil, err
 		}
@@ -45,7 +51,7 @@ func readSources(paths []string, in io.Reader) ([]*api.SourceFile, error) {
 	return files, nil
 }
 
-func readSource(path string, in io.Reader) ([]*api.SourceFile, error) {
+func readSource(path string, in io.Reader, errs io.Writer) ([]*api.SourceFile, error) {
 	if path == "-" {
 		content, err := readAtMost(in, "standard input")
 		if err != nil {
@@ -58,16 +64,18 @@ func readSource(path string, in io.Reader) ([]*api.SourceFile, error) {
 		return nil, fault.Wrap(fault.NotFound, err, "read documents").WithRemedy("-f takes files, directories and -")
 	}
 	if info.IsDir() {
-		return readTree(path)
+		return readTree(path, errs)
 	}
 	file, err := readSourceFile(path)
 	return []*api.SourceFile{file}, err
 }
 
 // readTree reads a directory in lexical order. Hidden files and directories
-// (.git, editors' leavings) are passed over.
-func readTree(dir string) ([]*api.SourceFile, error) {
+// (.git, editors' leavings) are passed over, and so are files that are no
+// documents, with a word: tests of policies, an agent.yaml.
+func readTree(dir string, errs io.Writer) ([]*api.SourceFile, error) {
 	var files []*api.SourceFile
+	passed := false
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -80,16 +88,48 @@ func readTree(dir string) ([]*api.SourceFile, error) {
 			return nil
 		}
 		file, err := readSourceFile(path)
+		if err == nil && somethingElse(file.Content) {
+			passed = true
+			fmt.Fprintf(errs, "passed over %s: it holds no document, for it has neither apiVersion nor kind\n", printable(path))
+			return nil
+		}
 		files = append(files, file)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read documents in %s: %w", dir, err)
 	}
+	if len(files) == 0 && passed {
+		return nil, fault.New(fault.NotFound, "%s holds no documents", dir)
+	}
 	if len(files) == 0 {
 		return nil, fault.New(fault.NotFound, "%s holds no *.yaml, *.yml or *.json", dir)
 	}
 	return files, nil
+}
+
+// somethingElse says whether a file is YAML of another kind: mappings that have
+// nothing of what makes a document. One that only lacks a part of it is a
+// faulty document, and not to be passed over.
+func somethingElse(content []byte) bool {
+	stream, any := yaml.NewDecoder(bytes.NewReader(content)), false
+	for {
+		var value yaml.Node
+		switch err := stream.Decode(&value); {
+		case errors.Is(err, io.EOF):
+			return any
+		case err != nil || value.Kind != yaml.DocumentNode || value.Content[0].Kind != yaml.MappingNode:
+			return false
+		}
+		keys := value.Content[0].Content
+		for i := 0; i < len(keys); i += 2 {
+			switch keys[i].Value {
+			case "apiVersion", "kind", "metadata", "spec":
+				return false
+			}
+		}
+		any = true
+	}
 }
 
 func isDocumentFile(path string) bool {

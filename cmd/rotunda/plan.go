@@ -28,7 +28,7 @@ what would follow from it. Exits 0 when there is none, 2 when there are some,
 	prune := cmd.Flags().Bool("prune", false, "count what the files do not hold as to be removed")
 	out := cmd.Flags().String("out", "", "save the plan in a `file` for apply --plan")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		files, err := readSources(*paths, cmd.InOrStdin())
+		files, err := readSources(*paths, cmd.InOrStdin(), cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}

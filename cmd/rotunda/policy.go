@@ -127,7 +127,7 @@ func beside(file, named string) string {
 }
 
 func compilePolicies(u *ui, paths []string) (*policy.Engine, error) {
-	sources, err := readSources(paths, strings.NewReader(""))
+	sources, err := readSources(paths, strings.NewReader(""), u.errs)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +195,7 @@ rule that allowed it and the one that would refuse it. Nothing is changed.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		request := &api.ReplayPolicyRequest{Since: timestamppb.New(time.Now().Add(-back.Std()))}
 		if len(*paths) > 0 {
-			files, err := readSources(*paths, cmd.InOrStdin())
+			files, err := readSources(*paths, cmd.InOrStdin(), cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
