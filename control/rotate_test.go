@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rotunda-pki/rotunda/api"
@@ -70,6 +71,129 @@ func TestWindowLeavesRideOut(t *testing.T) {
 	}
 	if left := leaf.NotAfter.Sub(before); left < 4*time.Hour {
 		t.Errorf("the window closes %s before expiry, the profile's rideOut is 4h", left)
+	}
+}
+
+// Of many each has its turn, and a dry run shows the same. Asked again, a
+// placement keeps its earlier time.
+func TestRotationsHaveAPace(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	hosts := map[string]*host{}
+	for _, name := range []string{"a", "b", "c"} {
+		h := d.enrolHost(map[string]string{"role": "orders", "host": name})
+		h.holds(1)
+		if err := h.report(&api.PlacementReport{Generation: 1, Revision: 1}); err != nil {
+			t.Fatal(err)
+		}
+		hosts[h.placement()] = h
+	}
+	begin := d.clock.now()
+	rotate := func(over *durationpb.Duration, dry bool) *api.RotateResponse {
+		t.Helper()
+		response, err := d.Rotate(t.Context(), operator, &api.RotateRequest{All: true, Over: over, DryRun: dry})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response
+	}
+	dry, real := rotate(nil, true), rotate(nil, false)
+	for i, id := range real.Placements {
+		at, planned := real.Affected[i].RotateAt.AsTime(), dry.Affected[i].RotateAt.AsTime()
+		want := begin.Add(time.Duration(i) * time.Second)
+		if dry.Placements[i] != id || (at.Sub(want)).Abs() > time.Second/10 || at.Sub(planned).Abs() > time.Second/10 {
+			t.Errorf("turn %d of %s at %s, planned for %s; want %s", i, id, at, planned, want)
+		}
+		desired := hosts[id].desired()
+		if desired.RenewThrough != 1 || (i == 0) != (desired.RenewFrom == nil) || i > 0 && !desired.RenewFrom.AsTime().Equal(at) {
+			t.Errorf("turn %d: through %d from %v", i, desired.RenewThrough, desired.RenewFrom)
+		}
+	}
+	if real.Over.AsDuration() != 2*time.Second || dry.Over.AsDuration() != 2*time.Second {
+		t.Errorf("over %s, in the dry run %s", real.Over.AsDuration(), dry.Over.AsDuration())
+	}
+	d.clock.turn(500 * time.Millisecond)
+	later := rotate(durationpb.New(time.Hour), false)
+	for i, id := range real.Placements {
+		if got, want := hosts[id].desired().RenewFrom.AsTime(), real.Affected[i].RotateAt.AsTime(); i > 0 && !got.Equal(want) {
+			t.Errorf("asked again, turn %d is at %s instead of %s", i, got, want)
+		}
+		if i > 0 && !later.Affected[i].RotateAt.AsTime().Equal(real.Affected[i].RotateAt.AsTime()) {
+			t.Errorf("asked again, turn %d is shown at %s", i, later.Affected[i].RotateAt.AsTime())
+		}
+	}
+	last := real.Placements[2]
+	hosts[last].holds(2)
+	if err := hosts[last].report(&api.PlacementReport{Generation: 2, Revision: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if got := hosts[last].desired(); got.RenewFrom != nil || hosts[last].status().RotateAt != nil {
+		t.Errorf("after it came about: %v", got.RenewFrom)
+	}
+	_, err := d.Rotate(t.Context(), operator, &api.RotateRequest{All: true, Over: durationpb.New(-time.Second)})
+	wantCode(t, err, fault.Invalid)
+	_, err = d.Rotate(t.Context(), operator, &api.RotateRequest{All: true, Over: durationpb.New(365 * 24 * time.Hour)})
+	wantCode(t, err, fault.Invalid)
+}
+
+// Members of a cluster are given parts of the window that don't overlap.
+func TestMembersHavePartsOfTheWindow(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf("c1", 1))
+	m := d.members(3)
+	for i, one := range m {
+		one.tell(d.Control)
+		got := one.desired()
+		for j, other := range m[:i] {
+			o := other.desired()
+			if got.RenewAfter.AsTime().Before(o.RenewBefore.AsTime()) && o.RenewAfter.AsTime().Before(got.RenewBefore.AsTime()) {
+				t.Errorf("windows of members %d and %d: %s to %s, %s to %s", i, j,
+					got.RenewAfter.AsTime(), got.RenewBefore.AsTime(), o.RenewAfter.AsTime(), o.RenewBefore.AsTime())
+			}
+		}
+		if status := one.status(); !status.RenewAfter.AsTime().Equal(got.RenewAfter.AsTime()) {
+			t.Errorf("status says %s, desired is %s", status.RenewAfter.AsTime(), got.RenewAfter.AsTime())
+		}
+	}
+}
+
+// An agent's clock has no say in the breaker: failures are dated when they are
+// reported, as resumes are when they are asked for.
+func TestBreakerGoesByTheServersClock(t *testing.T) {
+	for name, skew := range map[string]time.Duration{"behind": -400 * 24 * time.Hour, "ahead": 400 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			d := found(t)
+			d.apply(documents)
+			a := d.enrolHost(map[string]string{"role": "orders", "host": "a"})
+			b := d.enrolHost(map[string]string{"role": "orders", "host": "b"})
+			a.holds(1)
+			fail := func(step string) {
+				t.Helper()
+				failure := &api.Failure{Step: step, Reason: "r", Generation: 2, At: timestamppb.New(d.clock.now().Add(skew))}
+				for range 2 { // said again, it is the same failure
+					if err := a.report(&api.PlacementReport{State: api.State_STATE_FAILED, Generation: 1, Failure: failure}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			held := func(when string, want bool) {
+				t.Helper()
+				hold := b.desired().Hold
+				if (hold != "") != want || want && !strings.Contains(hold, "since "+d.clock.now().Format("15:")) {
+					t.Errorf("%s: hold %q", when, hold)
+				}
+			}
+			fail("prove")
+			held("failed", true)
+			if _, err := d.Resume(t.Context(), operator, &api.ResumeRequest{Intent: "orders-tls"}); err != nil {
+				t.Fatal(err)
+			}
+			held("resumed", false)
+			fail("activate")
+			held("failed again", true)
+			d.restart()
+			held("after a restart", true)
+		})
 	}
 }
 

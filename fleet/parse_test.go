@@ -40,7 +40,7 @@ spec:
 		t.Fatalf("%d documents, want 2", len(documents))
 	}
 	p := documents[0].Spec.(*Profile)
-	if p.Algorithm != "ecdsa-p256" || p.RenewAt != 0.66 || p.RideOut.Std() != 4*time.Hour || p.Backdate.Std() != time.Minute ||
+	if p.Algorithm != "ecdsa-p256" || p.RenewAt != 0.5 || p.RideOut.Std() != 4*time.Hour || p.Backdate.Std() != time.Minute ||
 		p.TLS.MinVersion != "1.2" || p.Grace.Std() != time.Hour || p.KeyAge != 0 {
 		t.Errorf("profile: %+v", p)
 	}

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"math"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/pki"
@@ -12,7 +13,10 @@ type Profile struct {
 	Algorithm Algorithm `json:"algorithm"`
 	// How long a certificate is good for from its issuance.
 	Lifetime Duration `json:"lifetime"`
-	// The share of the lifetime after which the renewal window opens.
+	// The share of the lifetime after which the renewal window opens. It
+	// closes rideOut before the end. Certificates that were issued at one
+	// moment are spread over it, so a wide one keeps them apart. Default:
+	// 0.5, which makes it a third of the life.
 	RenewAt float64 `json:"renewAt"`
 	// The longest outage of the control plane that certificates outlive: the
 	// renewal window closes this long before the end. Default: a sixth of
@@ -94,7 +98,7 @@ func (Group) values() []string {
 func defaultProfile() *Profile {
 	return &Profile{
 		Algorithm: "ecdsa-p256",
-		RenewAt:   0.66,
+		RenewAt:   0.5,
 		Backdate:  Duration(time.Minute),
 		TLS:       TLS{MinVersion: "1.2"},
 		Grace:     Duration(time.Hour),
@@ -112,4 +116,19 @@ func (p *Profile) complete(given func(string) bool) {
 func (p *Profile) RenewalWindow() (opens, closes time.Duration) {
 	opens = time.Duration(float64(p.Lifetime) * p.RenewAt)
 	return opens, p.Lifetime.Std() - p.RideOut.Std()
+}
+
+// MostCrowding is the Crowding above which a renewal window is too narrow.
+const MostCrowding = 3
+
+// Crowding is how many times the mean rate of renewals is reached within the
+// window of certificates that were issued at one moment: the mean time between
+// two renewals of one placement over the width of the window. A window of no
+// width has none: +Inf.
+func (p *Profile) Crowding() float64 {
+	opens, closes := p.RenewalWindow()
+	if closes <= opens {
+		return math.Inf(1)
+	}
+	return (opens + closes).Seconds() / 2 / (closes - opens).Seconds()
 }

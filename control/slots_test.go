@@ -1,0 +1,553 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+)
+
+const clusterDocuments = `
+apiVersion: rotunda/v1
+kind: Service
+metadata: {name: db}
+spec: {owner: {team: shop, contact: shop@test.example, runbook: "https://test.example/db"}}
+---
+apiVersion: rotunda/v1
+kind: Profile
+metadata: {name: member}
+spec: {lifetime: 24h, usages: [serverAuth, clientAuth]}
+---
+apiVersion: rotunda/v1
+kind: Policy
+metadata: {name: names}
+spec: {rules: [{name: own, effect: allow, when: 'service == "db"'}]}
+---
+apiVersion: rotunda/v1
+kind: Intent
+metadata: {name: db}
+spec:
+  service: db
+  selector: {role: db}
+  profile: member
+  identity: {dnsNames: ["{{ labels.host }}.db.test.example"]}
+  target: {kind: etcd, name: etcd, cluster: CLUSTER, maxUnavailable: MOST, address: "127.0.0.1:2379", clientAuth: required, restartCommand: restart-etcd}
+  files: {directory: /srv/db/tls}
+`
+
+func clusterOf(cluster string, most int) string {
+	return strings.NewReplacer("CLUSTER", cluster, "MOST", fmt.Sprint(most)).Replace(clusterDocuments)
+}
+
+// memberHost is a host whose placement is a member of a cluster. It carries
+// what a real agent has: the newest desired state, and what it has begun.
+type memberHost struct {
+	*host
+	id   string // of its placement
+	took *api.DesiredState
+	ask  uint64
+	slot string // begun
+}
+
+// members are hosts of a cluster, connected and with a certificate.
+func (d *domain) members(n int) []*memberHost {
+	d.t.Helper()
+	var all []*memberHost
+	for i := range n {
+		m := &memberHost{host: d.enrolHost(map[string]string{"role": "db", "host": fmt.Sprintf("h%d", i)})}
+		m.id = m.placement()
+		m.holds(1)
+		d.connect(m.caller)
+		all = append(all, m)
+	}
+	return all
+}
+
+func (d *domain) connect(caller Caller) {
+	d.t.Helper()
+	boot := uint64(d.clock.now().UnixMicro())
+	if _, err := d.Connect(d.t.Context(), caller, &api.Hello{Boot: boot}); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// message is what the agent would report now.
+func (m *memberHost) message() *api.AgentReport {
+	report := &api.PlacementReport{
+		PlacementId: m.id, State: api.State_STATE_STEADY, Generation: 1, Revision: 1, Level: api.Level_LEVEL_DELIVERED, SlotId: m.slot,
+	}
+	if m.slot == "" {
+		report.AsksSlot = m.ask
+	}
+	if m.slot != "" || m.ask != 0 {
+		report.State = api.State_STATE_ROTATING
+	}
+	return &api.AgentReport{Placements: []*api.PlacementReport{report}, DesiredSeq: m.took.GetSeq()}
+}
+
+// look takes the newest desired state, and returns the slot in it.
+func (m *memberHost) look(c *Control) *api.Slot {
+	m.domain.t.Helper()
+	state, err := c.Desired(context.Background(), m.caller)
+	if err != nil {
+		m.domain.t.Fatal(err)
+	}
+	m.took = state
+	return state.Placements[0].Slot
+}
+
+func (m *memberHost) tell(c *Control) {
+	m.domain.t.Helper()
+	if err := c.Report(context.Background(), m.caller, m.message()); err != nil {
+		m.domain.t.Fatal(err)
+	}
+}
+
+// asks reports an ask, and returns the slot where it was granted at once.
+func (m *memberHost) asks(revision uint64) *api.Slot {
+	m.domain.t.Helper()
+	m.ask = revision
+	m.tell(m.domain.Control)
+	return m.look(m.domain.Control)
+}
+
+func (m *memberHost) begins() {
+	m.domain.t.Helper()
+	m.slot, m.ask = m.look(m.domain.Control).GetId(), 0
+	if m.slot == "" {
+		m.domain.t.Fatalf("agent %s has no slot to begin with", m.host.id)
+	}
+	m.tell(m.domain.Control)
+}
+
+func (m *memberHost) ends() {
+	m.domain.t.Helper()
+	m.slot = ""
+	m.tell(m.domain.Control)
+}
+
+func (d *domain) tend() {
+	d.t.Helper()
+	if _, err := d.TendSlots(d.t.Context()); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// states are how the members stand to the slots.
+func states(members []*memberHost) (all []string) {
+	for _, m := range members {
+		all = append(all, m.status().Slot)
+	}
+	return all
+}
+
+func wantStates(t *testing.T, members []*memberHost, want ...string) {
+	t.Helper()
+	if got := states(members); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Fatalf("slots %q, want %q", got, want)
+	}
+}
+
+// Members of a cluster go one by one, the one that asked first in front; each
+// is told why it waits, and every move is entered.
+func TestMembersGoOneByOne(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf("c1", 1))
+	m := d.members(3)
+	if !m[0].desired().NeedsSlot || m[0].status().Cluster != "c1" {
+		t.Fatalf("a member of a cluster needs no slot: %v", m[0].desired())
+	}
+	if slot := m[2].asks(7); slot == nil || slot.Revision != 7 || slot.StartWithin.AsDuration() != startWithin {
+		t.Fatalf("the first that asks got %v", slot)
+	}
+	if m[0].asks(4) != nil || m[1].asks(5) != nil {
+		t.Fatal("a second one was granted")
+	}
+	wantStates(t, m, "waits", "waits", "granted")
+	m[2].begins()
+	want := "cluster c1 has 1 of 1 members away: the one on agent " + m[2].host.id + " holds it since " + d.clock.now().Format("15:04")
+	if reason := m[0].status().Reason; !strings.Contains(reason, want) {
+		t.Errorf("reason %q, want %q in it", reason, want)
+	}
+	m[2].tell(d.Control) // said twice
+	m[2].ends()
+	m[2].tell(d.Control)
+	wantStates(t, m, "granted", "waits", "")
+	m[0].begins()
+	m[0].ends()
+	wantStates(t, m, "", "granted", "")
+	m[1].begins()
+	m[1].ends()
+	wantStates(t, m, "", "", "")
+	log := strings.Join(d.entries(), "\n")
+	for _, verb := range []string{"slot.granted", "slot.begun", "slot.ended"} {
+		if n := strings.Count(log, `"`+verb+`"`); n != 3 {
+			t.Errorf("%d entries of %s, want 3", n, verb)
+		}
+	}
+}
+
+func TestMaxUnavailable(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf("c1", 2))
+	m := d.members(3)
+	for _, one := range m {
+		one.asks(2)
+	}
+	wantStates(t, m, "granted", "granted", "waits")
+	d.apply(clusterOf("c1", 3))
+	d.tend() // the documents let more go
+	wantStates(t, m, "granted", "granted", "granted")
+}
+
+// Clusters of their own don't wait for each other.
+func TestClustersAreApart(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf(`"c-{{ labels.host }}"`, 1))
+	m := d.members(2)
+	m[0].asks(2)
+	m[1].asks(2)
+	wantStates(t, m, "granted", "granted")
+}
+
+// A slot that was begun is held over any time and over a restart of the server,
+// until an operator retires the agent or releases it. Then the next one goes.
+func TestTimeEndsNoBegunSlot(t *testing.T) {
+	for name, end := range map[string]func(*domain, *memberHost) error{
+		"retired": func(d *domain, m *memberHost) error {
+			_, err := d.RetireAgent(d.t.Context(), operator, &api.RetireAgentRequest{AgentId: m.host.id})
+			return err
+		},
+		"released": func(d *domain, m *memberHost) error {
+			_, err := d.ReleaseSlot(d.t.Context(), operator, &api.ReleaseSlotRequest{Id: m.slot, Reason: "host is gone"})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := found(t)
+			d.apply(clusterOf("c1", 1))
+			m := d.members(2)
+			m[0].asks(2)
+			m[0].begins()
+			m[1].asks(2)
+			for range 3 {
+				d.clock.turn(24 * time.Hour)
+				d.tend()
+				d.restart()
+				d.connect(m[1].caller)
+				d.tend()
+				m[1].tell(d.Control)
+				wantStates(t, m, "begun", "waits")
+			}
+			if err := end(d, m[0]); err != nil {
+				t.Fatal(err)
+			}
+			wantStates(t, m[1:], "granted")
+			if log := strings.Join(d.entries(), "\n"); !strings.Contains(log, `"slot.release`) {
+				t.Error("no entry says who released it")
+			}
+		})
+	}
+}
+
+// A grant that was not begun in time is shown no more; but nobody else gets one
+// before the agent has said that it knows, however long that takes. What it
+// begins until then counts.
+func TestGrantIsFreeOnlyWhenItsAgentKnows(t *testing.T) {
+	withdrawn := func(t *testing.T) (*domain, []*memberHost, *api.AgentReport) {
+		d := found(t)
+		d.apply(clusterOf("c1", 1))
+		m := d.members(2)
+		m[0].asks(2)
+		onItsWay := m[0].message() // made when it had the grant
+		m[1].asks(2)
+		d.clock.turn(startWithin + withdrawnAfter - time.Second)
+		d.tend()
+		if m[0].desired().Slot == nil {
+			t.Fatal("withdrawn too early")
+		}
+		d.clock.turn(2 * time.Second)
+		d.tend()
+		if m[0].desired().Slot != nil {
+			t.Fatal("an overdue slot is still shown")
+		}
+		d.clock.turn(24 * time.Hour)
+		d.tend()
+		if err := d.Report(t.Context(), m[0].caller, onItsWay); err != nil {
+			t.Fatal(err)
+		}
+		d.restart()
+		d.connect(m[0].caller)
+		d.connect(m[1].caller)
+		d.tend()
+		m[1].tell(d.Control)
+		wantStates(t, m, "granted", "waits")
+		return d, m, onItsWay
+	}
+	t.Run("it knows", func(t *testing.T) {
+		d, m, _ := withdrawn(t)
+		m[0].look(d.Control)
+		m[0].tell(d.Control)
+		wantStates(t, m, "waits", "granted") // and goes behind the other
+	})
+	t.Run("it had begun", func(t *testing.T) {
+		d, m, onItsWay := withdrawn(t)
+		m[0].slot = slotOf(t, d, m[0])
+		m[0].tell(d.Control)
+		wantStates(t, m, "begun", "waits")
+		if err := d.Report(t.Context(), m[0].caller, onItsWay); err != nil { // from an older stream
+			t.Fatal(err)
+		}
+		wantStates(t, m, "begun", "waits")
+		m[0].ask = 0
+		m[0].look(d.Control)
+		m[0].ends()
+		wantStates(t, m, "", "granted")
+	})
+	t.Run("it begins after it said that it knows", func(t *testing.T) { // against the rules
+		d, m, _ := withdrawn(t)
+		slot := slotOf(t, d, m[0])
+		m[0].look(d.Control)
+		m[0].tell(d.Control)
+		m[0].slot = slot
+		m[0].tell(d.Control)
+		wantStates(t, m, "begun", "granted")
+		m[1].begins()
+		m[1].ends()
+		m[1].asks(3)
+		wantStates(t, m, "begun", "waits") // the fact counts from when it is known
+	})
+}
+
+func slotOf(t *testing.T, d *domain, m *memberHost) string {
+	t.Helper()
+	list, err := d.ListSlots(t.Context(), operator, &api.ListSlotsRequest{Cluster: "c1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, slot := range list.Slots {
+		if slot.Agent == m.host.id {
+			return slot.Id
+		}
+	}
+	t.Fatal("no slot")
+	return ""
+}
+
+// A report of a stream that broke, made before its agent had the grant, ends
+// nothing though it is heard last.
+func TestOldReportsEndNoSlot(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf("c1", 1))
+	m := d.members(2)
+	m[0].look(d.Control)
+	idle := m[0].message()
+	m[0].asks(2)
+	m[0].begins()
+	m[1].asks(2)
+	if err := d.Report(t.Context(), m[0].caller, idle); err != nil {
+		t.Fatal(err)
+	}
+	wantStates(t, m, "begun", "waits")
+}
+
+// An agent that can't be told gets nothing; one that asks for a newer revision
+// keeps its grant.
+func TestGrantsReachTheirAgents(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf("c1", 1))
+	m := d.members(3)
+	m[0].asks(2)
+	m[0].begins()
+	m[1].asks(2)
+	m[2].asks(2)
+	here, _ := d.presence.of(m[1].host.id)
+	d.presence.leave(m[1].host.id, here.boot)
+	m[0].ends()
+	wantStates(t, m, "", "waits", "granted")
+	if slot := m[2].asks(3); slot.GetRevision() != 3 {
+		t.Errorf("slot %v after another revision was staged", slot)
+	}
+	wantStates(t, m, "", "waits", "granted")
+	if m[2].asks(1<<64 - 1); m[2].status().Slot != "granted" {
+		t.Error("a great number upsets it")
+	}
+}
+
+// Of two servers on one store only one grants.
+func TestTwoServersGrantOnce(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf("c1", 1))
+	m := d.members(6)
+	first := d.Control
+	d.open()
+	planes := []*Control{first, d.Control}
+	for _, one := range m {
+		if _, err := d.Connect(t.Context(), one.caller, &api.Hello{Boot: lastBoot}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var away, most, went atomic.Int32
+	var group sync.WaitGroup
+	for i, one := range m {
+		group.Go(func() {
+			for turn := range 8 {
+				c := planes[(i+turn)%2]
+				for one.ask = uint64(turn + 2); ; c = planes[(i+turn)%2] {
+					one.tell(c)
+					if slot := one.look(c); slot != nil {
+						one.slot, one.ask = slot.Id, 0
+						break
+					}
+					turn++
+				}
+				now := away.Add(1)
+				if now > most.Load() {
+					most.Store(now)
+				}
+				one.tell(c)
+				away.Add(-1)
+				one.slot = ""
+				one.tell(c)
+				went.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	if most.Load() != 1 || went.Load() != 48 {
+		t.Errorf("%d members were away at once; %d turns", most.Load(), went.Load())
+	}
+}
+
+// Messages late, lost and of broken streams, servers that start anew, operators
+// and time: agents that follow the rules are never away two at once by their
+// grants.
+func TestNeverTwoByTwoGrants(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf("c1", 1))
+	var agents []*courier
+	for _, m := range d.members(2) {
+		agents = append(agents, &courier{memberHost: m})
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	begun := 0
+	var told []string
+	for range 4000 {
+		i := random.IntN(len(agents))
+		did, changed := agents[i].something(agents, random)
+		if changed && agents[i].slot != "" {
+			begun++
+		}
+		told = append(told, fmt.Sprintf("%d %s", i, did))
+		if agents[0].slot != "" && agents[1].slot != "" {
+			t.Fatalf("both are away:\n%s", strings.Join(told[max(0, len(told)-40):], "\n"))
+		}
+	}
+	if begun < 20 {
+		t.Errorf("only %d slots were begun", begun)
+	}
+}
+
+// courier is an agent whose messages lie on the way. It does not hurry: the
+// thirty seconds that an agent gives itself only make fewer things possible.
+type courier struct {
+	*memberHost
+	down  []*api.DesiredState
+	up    []*api.AgentReport
+	old   []*api.AgentReport // of a stream that broke, which the server may still read
+	asked uint64
+}
+
+// something does one thing, and says what, and whether the agent acted.
+func (c *courier) something(all []*courier, random *rand.Rand) (did string, acted bool) {
+	d := c.domain
+	switch n := random.IntN(100); {
+	case n < 14:
+		state, err := d.Desired(d.t.Context(), c.caller)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		c.down = append(c.down, state)
+		return fmt.Sprintf("is sent %v", state.Placements[0].Slot), false
+	case n < 34:
+		c.take()
+		return "takes what it was sent", false
+	case n < 54:
+		return c.act(), true
+	case n < 66:
+		c.up = append(c.up, c.message())
+		return fmt.Sprintf("reports %q, %d", c.slot, c.ask), false
+	case n < 88:
+		c.hear(&c.up)
+		return "is heard", false
+	case n < 92:
+		c.hear(&c.old)
+		return "is heard of a stream that broke", false
+	case n < 94:
+		c.down, c.old, c.up = nil, c.up, nil
+		return "breaks its stream", false
+	case n < 99:
+		d.clock.turn(time.Duration(random.IntN(40)) * time.Second)
+		d.tend()
+		return "sees time pass", false
+	}
+	d.open()
+	for _, agent := range all {
+		d.connect(agent.caller)
+	}
+	return "sees the server start anew", false
+}
+
+func (c *courier) take() {
+	if len(c.down) == 0 {
+		return
+	}
+	if c.down[0].Seq >= c.took.GetSeq() {
+		c.took = c.down[0]
+	}
+	c.down = c.down[1:]
+}
+
+// act begins where it may, ends what it began, or asks.
+func (c *courier) act() string {
+	switch placements := c.took.GetPlacements(); {
+	case c.slot != "":
+		c.slot = ""
+		return "ends"
+	case c.ask == 0:
+		c.asked++
+		c.ask = c.asked
+		return "asks"
+	case len(placements) > 0 && placements[0].Slot != nil && placements[0].Slot.Revision == c.ask:
+		c.slot, c.ask = placements[0].Slot.Id, 0
+		return "begins"
+	}
+	return "waits"
+}
+
+func (c *courier) hear(queue *[]*api.AgentReport) {
+	if len(*queue) == 0 {
+		return
+	}
+	if err := c.domain.Report(c.domain.t.Context(), c.caller, (*queue)[0]); err != nil {
+		c.domain.t.Fatal(err)
+	}
+	*queue = (*queue)[1:]
+}
+
+func TestSlotsAreForOperators(t *testing.T) {
+	d := found(t)
+	_, err := d.ListSlots(t.Context(), Caller{Kind: Agent}, &api.ListSlotsRequest{})
+	wantCode(t, err, fault.Forbidden)
+	_, err = d.ReleaseSlot(t.Context(), operator, &api.ReleaseSlotRequest{Id: "x"})
+	wantCode(t, err, fault.Invalid)
+	_, err = d.ReleaseSlot(t.Context(), operator, &api.ReleaseSlotRequest{Id: "x", Reason: "y"})
+	wantCode(t, err, fault.NotFound)
+}
