@@ -24,6 +24,9 @@ func (v *view) begin() *Step {
 		if step := v.stage(newest.Number, "the bundle"); step != nil {
 			return step
 		}
+		if !v.later.IsZero() && newest.Number <= v.through {
+			v.decline(v.later, "generation %d is good; it is to be renewed from %s on", newest.Number, stamp(v.later))
+		}
 		at := v.d.RenewAt(*newest)
 		return v.decline(at, "generation %d is good; its renewal is at %s", newest.Number, stamp(at))
 	}
@@ -89,7 +92,7 @@ func (v *view) request(newest *Generation, reason string) *Step {
 	if v.held(reason) {
 		return nil
 	}
-	number := max(v.LastGeneration, v.d.Window.Generation, v.d.RenewThrough) + 1
+	number := max(v.LastGeneration, v.d.Window.Generation, v.through) + 1
 	if v.newKey() {
 		return &Step{Action: Request, Generation: number, NewKey: true, Reason: reason}
 	}
@@ -117,6 +120,9 @@ func (v *view) stage(generation uint64, what string) *Step {
 		return nil
 	}
 	if r := v.staged(); r != nil && r.Generation == generation && r.Bundle == v.d.Bundle {
+		if v.usable(r) {
+			return v.decline(time.Time{}, "revision %d is staged and checked", r.Number)
+		}
 		var from time.Time
 		if g := v.Generation(generation); g != nil && g.Leaf != nil {
 			from = g.Leaf.NotBefore // the clock was set back since the check

@@ -22,12 +22,25 @@ type Desired struct {
 	Repair  bool          // whether drift is put back, or only reported
 
 	Window       Window
-	RenewThrough uint64 // renew now if the generation is not above this
-	NewKey       bool   // with RenewThrough: whatever the key's age
-	Attempt      uint64 // raised by an operator: clears the back-off
-	ClockOff     bool   // this host's clock is wrong or was never compared: nothing is destroyed by it
-	Hold         string // not empty: begin nothing new, and why
-	Orphan       bool   // nothing wants this placement any more: keep it, begin nothing
+	RenewThrough uint64    // renew now if the generation is not above this
+	RenewFrom    time.Time // RenewThrough and NewKey count from then on; zero: at once
+	NewKey       bool      // with RenewThrough: whatever the key's age
+	Attempt      uint64    // raised by an operator: clears the back-off
+	ClockOff     bool      // this host's clock is wrong or was never compared: nothing is destroyed by it
+	Hold         string    // not empty: begin nothing new, and why
+	Orphan       bool      // nothing wants this placement any more: keep it, begin nothing
+
+	// NeedsSlot: the target is a member of a cluster, and what stands is not
+	// switched from without leave. Slot is that leave, where it was granted.
+	NeedsSlot bool
+	Slot      Slot
+}
+
+// Slot is leave to take a member of a cluster out of its steady state once.
+type Slot struct {
+	ID       string    // empty: none is granted
+	Revision uint64    // that it was asked for
+	Until    time.Time // not begun by then, it may not be begun any more
 }
 
 // Window is the span in which an ordinary renewal of a generation falls

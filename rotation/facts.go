@@ -29,6 +29,17 @@ type Record struct {
 	Loaded  uint64   `json:"loaded"`
 	Proven  uint64   `json:"proven"`
 	Setback *Setback `json:"setback,omitempty"` // since the last commit
+	// Slot is the leave with which the target was taken out of its steady
+	// state, from before that until it is back.
+	Slot *Begun `json:"slot,omitempty"`
+}
+
+// Begun is a slot that was begun. Without an ID it is no slot: the certificate
+// was about to run out, and nobody gave leave.
+type Begun struct {
+	ID       string   `json:"id,omitempty"`
+	Revision uint64   `json:"revision"`
+	Unwell   *Failure `json:"unwell,omitempty"` // the target is not back in its steady state, and why
 }
 
 // Generation is a certificate and its key, or a key that a certificate was
@@ -61,6 +72,9 @@ type Revision struct {
 	ActivatedAt time.Time        `json:"activatedAt,omitzero"` // first
 	CommittedAt time.Time        `json:"committedAt,omitzero"`
 	Failed      *Failure         `json:"failed,omitempty"` // until the same step succeeds
+	// What the check found of the process, before anything was touched.
+	Away bool `json:"away,omitempty"` // it was not running
+	Well bool `json:"well,omitempty"` // the member of the cluster was in its steady state
 }
 
 // Committed says whether the revision was proven and stood.
@@ -72,6 +86,8 @@ type Failure struct {
 	Reason string    `json:"reason"`
 	At     time.Time `json:"at"`
 	Count  int       `json:"count"` // in a row
+	// Transient: nothing was refused; something could not be reached.
+	Transient bool `json:"transient,omitempty"`
 }
 
 // Setback is the row of failed attempts since the last commit, for the same
@@ -79,7 +95,6 @@ type Failure struct {
 type Setback struct {
 	Failure
 	Generation uint64 `json:"generation"` // that was tried
-	Transient  bool   `json:"transient"`  // nothing was refused; something could not be reached
 	// What was desired then. A change of these begins a new row.
 	Attempt      uint64           `json:"attempt"`
 	RenewThrough uint64           `json:"renewThrough"`

@@ -52,6 +52,38 @@ var stories = map[string]struct {
 		w.badLeaf = false
 		w.pass(t, 3*time.Hour)
 	}, 0, 1}, // as many generations as attempts
+	"a member's renewal": {func(t testing.TB, w *world) {
+		w.d.NeedsSlot = true
+		w.run(t)
+		w.d.RenewThrough = 1
+		w.run(t)
+		w.grant()
+		w.run(t)
+		w.pass(t, 2*time.Hour)
+	}, 2, 1},
+	"a member that is restored, then goes again": {func(t testing.TB, w *world) {
+		w.d.NeedsSlot = true
+		w.run(t)
+		w.liar[2] = true
+		w.d.RenewThrough = 1
+		for range 2 {
+			w.run(t)
+			w.grant()
+			w.pass(t, 20*time.Second)
+		}
+		clear(w.liar)
+		for range 4 {
+			w.pass(t, time.Hour)
+			w.grant()
+		}
+		w.run(t)
+	}, 2, 1},
+	"a member that goes without leave": {func(t testing.TB, w *world) {
+		w.d.NeedsSlot = true
+		w.run(t)
+		w.pass(t, w.lifetime-time.Minute)
+		w.pass(t, time.Hour)
+	}, 2, 1},
 	"an identity without a bundle's grace": {func(t testing.TB, w *world) {
 		w.d.Grace = 0
 		w.run(t)
@@ -106,6 +138,9 @@ func ended(t *testing.T, w *world, generation uint64, b byte) {
 	}
 	if v := w.record.Revision(w.current); v != nil && generation != 0 && (v.Generation != generation || v.Bundle != bundle(b)) {
 		t.Errorf("ends with generation %d and bundle %x%s", v.Generation, v.Bundle[0], w.log())
+	}
+	if w.record.Slot != nil {
+		t.Errorf("ends with slot %+v%s", w.record.Slot, w.log())
 	}
 	if generation != 0 && w.record.LastGeneration != generation {
 		t.Errorf("used %d generations, not %d%s", w.record.LastGeneration, generation, w.log())

@@ -17,6 +17,7 @@ func TestModel(t *testing.T) {
 		w.d.Grace = rapid.SampledFrom([]time.Duration{0, time.Minute, 3 * time.Hour}).Draw(r, "grace")
 		w.lifetime = rapid.SampledFrom([]time.Duration{time.Minute, 24 * time.Hour, 90 * 24 * time.Hour}).Draw(r, "lifetime")
 		w.d.RideOut = w.lifetime / 6
+		w.d.NeedsSlot = rapid.Bool().Draw(r, "member")
 		left := 0
 		w.kill = func(string) bool { left--; return left == 0 }
 		fault := rapid.Bool()
@@ -40,6 +41,11 @@ func TestModel(t *testing.T) {
 				clear(w.liar)
 				w.liar[rapid.Uint64Range(0, w.record.LastGeneration+1).Draw(r, "liar")] = true
 			},
+			"process": func(r *rapid.T) {
+				if w.start(); fault.Draw(r, "stopped") {
+					w.down = true
+				}
+			},
 			"drift": func(*rapid.T) { w.drift = "edited" },
 			"wipe":  func(r *rapid.T) { w.wipe(rapid.Uint64Range(0, w.record.LastRevision).Draw(r, "wiped")) },
 			"relink": func(r *rapid.T) { // someone moves the link by hand
@@ -57,6 +63,17 @@ func TestModel(t *testing.T) {
 				w.d.KeyAge = rapid.SampledFrom([]time.Duration{0, w.lifetime}).Draw(r, "key age")
 				w.d.NewKey = fault.Draw(r, "new key")
 				w.d.Identity = rapid.IntRange(0, 9).Draw(r, "identity") > 0
+			},
+			"slot": func(r *rapid.T) {
+				w.unwell = fault.Draw(r, "unwell")
+				if len(w.steps) > 0 && fault.Draw(r, "granted") {
+					w.grant()
+				} else {
+					w.d.Slot = Slot{}
+				}
+			},
+			"later": func(r *rapid.T) {
+				w.d.RenewFrom = w.now.Add(w.lifetime / time.Duration(rapid.IntRange(1, 100).Draw(r, "part")))
 			},
 			"operator": func(r *rapid.T) {
 				w.d.Attempt += uint64(rapid.IntRange(0, 1).Draw(r, "attempt"))
@@ -85,7 +102,8 @@ func some(w *world, n int) {
 
 func heal(r *rapid.T, w *world) {
 	w.serverDown, w.badLeaf, w.badReload, w.badCheck, w.diskFull, w.refusal = false, false, false, false, false, ""
-	w.kill = nil
+	w.start()
+	w.kill, w.unwell, w.d.RenewFrom = nil, false, time.Time{}
 	clear(w.liar)
 	w.d.Hold, w.d.Orphan, w.d.Identity, w.d.Repair = "", false, true, true
 	deadline := w.now.Add(3 * time.Hour)
@@ -95,7 +113,10 @@ func heal(r *rapid.T, w *world) {
 				r.Fatalf("no end of steps%s", w.log())
 			}
 		}
-		if w.good() == "" {
+		if w.grant() {
+			continue
+		}
+		if w.good() == "" && w.record.Slot == nil {
 			break
 		}
 		s := w.steps[len(w.steps)-1]

@@ -35,7 +35,11 @@ func (s *Setback) until(inUse *Generation, now time.Time) time.Time {
 	if s.Transient {
 		first = transientPause
 	}
-	pause := doubled(first, s.Count, longestPause)
+	longest := longestPause
+	if s.Transient && s.Step == Check {
+		longest = longestRetry // a process that does not run: it is seen soon when it does
+	}
+	pause := doubled(first, s.Count, longest)
 	if inUse != nil && inUse.Leaf != nil {
 		if left := inUse.Leaf.NotAfter.Sub(s.At); left > 0 {
 			pause = min(pause, max(left/2, shortestPause))

@@ -42,6 +42,34 @@ func (r *Record) Check(revision uint64) {
 	}
 }
 
+// Meet notes what was found of the process at the check, before anything is
+// touched: that it does not run, or that the member is well.
+func (r *Record) Meet(revision uint64, away, well bool) {
+	if v := r.Revision(revision); v != nil {
+		v.Away, v.Well = away, well
+	}
+}
+
+// Begin notes that the target is about to leave its steady state, with leave or
+// without. It goes with Switch, in one durable write.
+func (r *Record) Begin(b Begun) { r.Slot = &b }
+
+// Linger notes that the target is not back in its steady state yet.
+func (r *Record) Linger(reason string, now time.Time) {
+	if r.Slot == nil {
+		return
+	}
+	begun, count := *r.Slot, 1
+	if begun.Unwell != nil {
+		count += begun.Unwell.Count
+	}
+	begun.Unwell = &Failure{Step: Release, Reason: reason, At: now, Count: count, Transient: true}
+	r.Slot = &begun
+}
+
+// LetGo notes that the target is back in its steady state: others may go.
+func (r *Record) LetGo() { r.Slot = nil }
+
 // Switch notes that the directory is about to lead to a revision: from now
 // until Load and Prove it is not known what the process uses.
 func (r *Record) Switch(revision uint64, now time.Time) {
@@ -89,7 +117,7 @@ func (r *Record) Fail(revision uint64, step Action, reason string, transient boo
 	} else if !v.Committed() {
 		r.SetBack(step, v.Generation, reason, transient, d, now)
 	}
-	v.Failed = &Failure{Step: step, Reason: reason, At: now, Count: count}
+	v.Failed = &Failure{Step: step, Reason: reason, At: now, Count: count, Transient: transient}
 	if step == Prove && count%doubtAfter == 0 && r.Loaded == revision {
 		r.Loaded = 0
 	}
@@ -102,9 +130,9 @@ func (r *Record) SetBack(step Action, generation uint64, reason string, transien
 		count += r.Setback.Count
 	}
 	r.Setback = &Setback{
-		Failure:    Failure{Step: step, Reason: reason, At: now, Count: count},
-		Generation: generation, Transient: transient,
-		Attempt: d.Attempt, RenewThrough: d.RenewThrough, Terms: d.Terms, Bundle: d.Bundle,
+		Failure:    Failure{Step: step, Reason: reason, At: now, Count: count, Transient: transient},
+		Generation: generation,
+		Attempt:    d.Attempt, RenewThrough: d.RenewThrough, Terms: d.Terms, Bundle: d.Bundle,
 	}
 }
 

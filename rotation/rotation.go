@@ -11,6 +11,9 @@
 //	                              │        │
 //	                              └────────┴─ restore ─ prove
 //
+// A member of a cluster waits for a slot before it activates what others would
+// miss it for, and lets it go (release) when it is back in its steady state.
+//
 // A revision is what stands in the directory: a generation of the certificate
 // and a bundle. A new bundle alone is a new revision of the same generation and
 // passes the same steps without request. What was put in the place of a
@@ -37,6 +40,7 @@ const (
 	Commit     Action = "commit"      // the revision stands: restores lead here from now on
 	Restore    Action = "restore"     // switch back to the revision that stood, and load it
 	Repair     Action = "repair"      // stage anew what was edited on the host
+	Release    Action = "release"     // the target is well: let the slot go
 	Remove     Action = "remove"      // delete the revision's directory
 	DestroyKey Action = "destroy-key" // delete the generation's key; its number stays used
 )
@@ -49,6 +53,8 @@ type Step struct {
 	Bundle     pki.BundleDigest // Stage, Repair
 	NewKey     bool             // Request: make a key
 	KeyOf      uint64           // Request without NewKey: the generation whose key is used again; 0: its own, saved already
+	Begins     Begun            // Activate: recorded with the switch; without a revision: nothing is begun
+	AsksSlot   uint64           // the revision that may not be activated without a slot; 0: none waits
 	Reason     string           // in words, for the operator
 	Until      time.Time        // Wait: look again then; zero: only when something changes
 	Alarm      bool             // Wait: an operator should look
@@ -64,11 +70,13 @@ func Next(f Facts, d Desired, now time.Time) Step {
 		v.advance, // what is staged is checked and activated
 		v.refill,  // what is gone from the directory is put back
 		v.settle,  // what was restored is loaded and proven again
+		v.release, // the slot of a member that is back goes to the next
 		v.begin,   // a new generation or revision, where one is wanted
 		v.repair,  // drift is put back
 		v.clean,   // what nothing needs any more goes
 	} {
 		if step := rule(); step != nil {
+			step.AsksSlot = v.asks
 			return *step
 		}
 	}

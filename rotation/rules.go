@@ -22,7 +22,14 @@ func (v *view) bring(r *Revision) *Step {
 	case !r.Checked:
 		return &Step{Action: Check, Revision: r.Number, Reason: "someone linked to it before it was checked"}
 	case v.Loaded != r.Number:
-		return &Step{Action: Activate, Revision: r.Number, Reason: "the process has not been told of it yet, or the agent was stopped before it knew"}
+		begins, ok := Begun{}, true
+		if r.ActivatedAt.IsZero() { // by hand; what the agent began goes on
+			begins, ok = v.leave(r)
+		}
+		if !ok {
+			return nil
+		}
+		return &Step{Action: Activate, Revision: r.Number, Begins: begins, Reason: "the process has not been told of it yet, or the agent was stopped before it knew"}
 	case v.Proven != r.Number:
 		return &Step{Action: Prove, Revision: r.Number, Reason: "in place, not yet shown as far as the intent asks" + lastTry(r)}
 	default:
@@ -41,7 +48,10 @@ func lastTry(r *Revision) string {
 // giveUp goes back from a revision that failed to the one that stood.
 func (v *view) giveUp(r *Revision) *Step {
 	back := v.Standing()
-	if v.usable(back) {
+	// A process that did not run before the switch, and does not yet, would not
+	// run with what stood either: the new files are for its next start.
+	absent := r.Away && r.Failed.Transient
+	if v.usable(back) && !absent {
 		if back.Failed != nil && v.now.Before(back.Failed.again(v.now)) {
 			v.alarm = true
 			return v.decline(back.Failed.again(v.now), "restore of revision %d failed %s: %s", back.Number, times(back.Failed.Count), back.Failed.Reason)
@@ -51,7 +61,11 @@ func (v *view) giveUp(r *Revision) *Step {
 	}
 	if again := r.Failed.again(v.now); v.now.Before(again) {
 		v.alarm = true
-		return v.decline(again, "revision %d failed at %s %s: %s; nothing valid to go back to", r.Number, r.Failed.Step, times(r.Failed.Count), r.Failed.Reason)
+		why := "nothing valid to go back to"
+		if absent {
+			why = "the process did not run before the switch either, and finds the new files at its start"
+		}
+		return v.decline(again, "revision %d failed at %s %s: %s; %s", r.Number, r.Failed.Step, times(r.Failed.Count), r.Failed.Reason, why)
 	}
 	if v.renewing() {
 		return nil // a fresh certificate does more than another try with this one
@@ -82,7 +96,11 @@ func (v *view) advance() *Step {
 	if !v.usable(r) {
 		return nil // its dates passed since the check, or the clock was set
 	}
-	return &Step{Action: Activate, Revision: r.Number, Reason: "checked"}
+	begins, ok := v.leave(r)
+	if !ok {
+		return nil
+	}
+	return &Step{Action: Activate, Revision: r.Number, Begins: begins, Reason: "checked"}
 }
 
 // staged is the newest revision, where it waits for its turn and is still

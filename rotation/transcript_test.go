@@ -101,6 +101,26 @@ func command(t *testing.T, w *world, words []string) {
 		w.d.Orphan = true
 	case "renew-through":
 		w.d.RenewThrough = number()
+	case "renew-from": // in so long
+		d, err := time.ParseDuration(arg())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.d.RenewFrom = w.now.Add(d)
+	case "member":
+		w.d.NeedsSlot = true
+	case "slot": // slot ID REVISION; none: it is withdrawn
+		w.d.Slot = Slot{}
+		if len(words) == 3 {
+			n, _ := strconv.ParseUint(words[2], 10, 64)
+			w.d.Slot = Slot{ID: words[1], Revision: n, Until: w.now.Add(30 * time.Second)}
+		}
+	case "process":
+		if w.start(); arg() == "stops" {
+			w.down = true
+		}
+	case "unwell":
+		w.unwell = arg() == "yes"
 	case "new-key":
 		w.d.NewKey = true
 	case "key-age":

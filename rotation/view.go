@@ -17,13 +17,20 @@ type view struct {
 	base  *Revision   // what counts as in use: inUse while that is not committed, else what stands
 	leaf  *Generation // of base; nil: none
 
+	through uint64    // the desired RenewThrough, whether it counts yet or not
+	later   time.Time // when it will; zero: it does, or there is none
+
 	why   string
+	asks  uint64 // the revision that waits for a slot
 	alarm bool
 	until time.Time
 }
 
 func look(f Facts, d Desired, now time.Time) *view {
-	v := &view{Facts: f, d: d, now: now}
+	v := &view{Facts: f, d: d, now: now, through: d.RenewThrough}
+	if d.RenewThrough > 0 && now.Before(d.RenewFrom) {
+		v.later, v.d.RenewThrough, v.d.NewKey = d.RenewFrom, 0, false
+	}
 	if v.gone(v.Current) {
 		v.Current, v.Drift = 0, ""
 	}
@@ -87,7 +94,7 @@ func (v *view) wait() Step {
 	if v.why == "" {
 		v.why = "nothing to do"
 	}
-	return Step{Action: Wait, Reason: v.why, Until: v.until, Alarm: v.alarm}
+	return Step{Action: Wait, AsksSlot: v.asks, Reason: v.why, Until: v.until, Alarm: v.alarm}
 }
 
 // backingOff says whether attempts are put off after a failure, and declines.

@@ -15,11 +15,16 @@ func (d Desired) RenewAt(g Generation) time.Time {
 	if width <= 0 {
 		return after
 	}
+	return after.Add(time.Duration(share(d.Placement, g.Number) * float64(width)))
+}
+
+// share is a number from 0 to 1, excluding 1, that is always the same for the
+// same generation of the same placement.
+func share(placement string, generation uint64) float64 {
 	var number [8]byte
-	binary.BigEndian.PutUint64(number[:], g.Number)
-	sum := sha256.Sum256(append([]byte(d.Placement), number[:]...))
-	share := float64(binary.BigEndian.Uint64(sum[:8])>>11) / (1 << 53)
-	return after.Add(time.Duration(share * float64(width)))
+	binary.BigEndian.PutUint64(number[:], generation)
+	sum := sha256.Sum256(append([]byte(placement), number[:]...))
+	return float64(binary.BigEndian.Uint64(sum[:8])>>11) / (1 << 53)
 }
 
 // window is the one that the control plane gave for the generation. Without

@@ -39,6 +39,9 @@ type world struct {
 	badReload  bool                 // the reload command fails
 	liar       map[uint64]bool      // generations that the process does not take, saying it did
 	diskFull   bool                 // nothing can be staged
+	down       bool                 // the process does not run
+	unwell     bool                 // the member is not in its steady state
+	over       map[string]bool      // slots that were let go
 	kill       func(at string) bool // nil: never
 
 	steps []Step
@@ -56,6 +59,7 @@ func newWorld() *world {
 		d: Desired{Placement: "p1", Identity: true, Algorithm: "ecdsa-p256", Terms: "ecdsa-p256 | serverAuth | a.test",
 			Bundle: bundle(1), RideOut: 4 * time.Hour, Grace: time.Hour, Repair: true},
 		dirs: map[uint64]Revision{}, keys: map[uint64]int{}, issued: map[uint64]issuedLeaf{}, liar: map[uint64]bool{}, wiped: map[uint64]bool{},
+		over: map[string]bool{},
 	}
 }
 
@@ -143,6 +147,10 @@ func (w *world) do(s Step) {
 	case Activate, Restore:
 		w.load(s)
 	case Prove:
+		if w.down {
+			r.Fail(s.Revision, Prove, "nothing answers", r.Revision(s.Revision).Away, w.d, w.now)
+			return
+		}
 		if w.process == s.Revision && !w.liar[r.Revision(s.Revision).Generation] {
 			r.Prove(s.Revision)
 			return
@@ -150,6 +158,13 @@ func (w *world) do(s Step) {
 		r.Fail(s.Revision, Prove, "the process serves something else", false, w.d, w.now)
 	case Commit:
 		r.Commit(s.Revision, w.now)
+	case Release:
+		if w.unwell {
+			r.Linger("the link to its master is down", w.now)
+			return
+		}
+		w.over[r.Slot.ID] = true
+		r.LetGo()
 	case Remove:
 		delete(w.dirs, s.Revision)
 		w.point("removed")
@@ -216,9 +231,20 @@ func (w *world) check(s Step) {
 		}
 	case w.badCheck:
 		r.Fail(s.Revision, Check, "a client does not know the issuer", false, w.d, w.now)
+	case w.down && r.Standing() != nil && !r.Urgent(w.d, w.now):
+		r.Fail(s.Revision, Check, "nothing answers", true, w.d, w.now)
 	default:
 		r.Check(s.Revision)
+		r.Meet(s.Revision, w.down, !w.unwell)
 	}
+}
+
+// start lets the process run again: with the files that it finds.
+func (w *world) start() {
+	if v, ok := w.dirs[w.current]; w.down && ok {
+		w.process = v.Number
+	}
+	w.down = false
 }
 
 func (w *world) load(s Step) {
@@ -232,6 +258,9 @@ func (w *world) load(s Step) {
 		w.dirs[s.Revision] = *r.Revision(s.Revision)
 		delete(w.wiped, s.Revision)
 	}
+	if s.Begins.Revision != 0 {
+		r.Begin(s.Begins)
+	}
 	r.Switch(s.Revision, w.now)
 	w.point("noted")
 	if w.current != s.Revision {
@@ -243,7 +272,12 @@ func (w *world) load(s Step) {
 		r.Fail(s.Revision, s.Action, "reload exits 1", false, w.d, w.now)
 		return
 	}
-	if v := r.Revision(s.Revision); !w.liar[v.Generation] {
+	if v := r.Revision(s.Revision); w.down {
+		if r.Standing() != nil {
+			r.Fail(s.Revision, s.Action, "nothing answers", v.Away, w.d, w.now)
+			return
+		}
+	} else if !w.liar[v.Generation] {
 		w.process = s.Revision
 	}
 	w.point("reloaded")
@@ -273,6 +307,11 @@ func (w *world) guard(s Step) {
 		if g := w.record.Generation(r.Generation); g != nil && w.current != s.Revision && !g.Valid(w.now) {
 			wrong("revision %d is activated, and its certificate is not valid", s.Revision)
 		}
+		w.guardSlot(s, wrong)
+	case Release:
+		if w.current != w.process || w.record.Proven != w.current || !w.record.Revision(w.current).Committed() {
+			wrong("the slot is let go, and the target is not back")
+		}
 	case Restore:
 		if _, there := w.dirs[s.Revision]; !there && w.current == s.Revision {
 			wrong("revision %d is written anew under a process's eyes", s.Revision)
@@ -289,6 +328,38 @@ func (w *world) guard(s Step) {
 			wrong("revision %d is removed within its grace", s.Revision)
 		}
 	}
+}
+
+// guardSlot holds that no member is taken out of its steady state without
+// leave, unless it is about to run out.
+func (w *world) guardSlot(s Step, wrong func(string, ...any)) {
+	standing := w.record.Standing()
+	if b := s.Begins; b.Revision != 0 {
+		switch {
+		case !w.d.NeedsSlot || w.record.Slot != nil || b.Revision != s.Revision:
+			wrong("begins %+v for revision %d with %+v", b, s.Revision, w.record.Slot)
+		case b.ID == "" && !w.record.Urgent(w.d, w.now):
+			wrong("revision %d goes without leave, and nothing is urgent", s.Revision)
+		case b.ID != "" && (b.ID != w.d.Slot.ID || w.d.Slot.Revision != s.Revision || !w.now.Before(w.d.Slot.Until) || w.over[b.ID]):
+			wrong("revision %d goes with slot %s, and granted is %+v", s.Revision, b.ID, w.d.Slot)
+		}
+		return
+	}
+	r := w.record.Revision(s.Revision)
+	noticed := w.current == s.Revision && !r.ActivatedAt.IsZero() // it is a repetition
+	if w.d.NeedsSlot && w.record.Slot == nil && standing != nil && w.facts().Current != 0 && !noticed {
+		wrong("revision %d of a standing member is activated without leave", s.Revision)
+	}
+}
+
+// grant gives the slot that is asked for, as a server does.
+func (w *world) grant() bool {
+	asked := w.steps[len(w.steps)-1].AsksSlot
+	if asked == 0 || w.d.Slot.Revision == asked && w.now.Before(w.d.Slot.Until) {
+		return false
+	}
+	w.d.Slot = Slot{ID: fmt.Sprintf("s%d-%d", asked, len(w.steps)), Revision: asked, Until: w.now.Add(30 * time.Second)}
+	return true
 }
 
 // look holds what must be true whatever happened.
@@ -370,6 +441,12 @@ func describe(s Step) string {
 	}
 	if s.KeyOf != 0 {
 		text += fmt.Sprintf(" key of %d", s.KeyOf)
+	}
+	if s.Begins.Revision != 0 {
+		text += fmt.Sprintf(" begins slot %q", s.Begins.ID)
+	}
+	if s.AsksSlot != 0 {
+		text += fmt.Sprintf(" asks slot for %d", s.AsksSlot)
 	}
 	if s.Alarm {
 		text += " ALARM"
