@@ -38,7 +38,7 @@ func rabbitmq() Adapter {
 			ClosesConnections: No,
 			CloseSessionsBy:   "rabbitmqctl close_all_connections, list_connections peer_cert_issuer",
 			Validates:         No,
-			BrokenPair:        "it says ok, and every new handshake fails",
+			BrokenPair:        "it says ok, and every new handshake fails: so the reload has it try the files first, and refuses. A bad CA file it reads by itself, at the next handshake",
 			VerifyDepth:       1,
 			Formats:           []fleet.Format{fleet.FormatPEM, fleet.FormatCombined},
 			Preamble:          probe.AMQP,
