@@ -23,6 +23,11 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("TZ", "UTC")
 			env.Setenv("NO_COLOR", "1")
+			examples, err := filepath.Abs("../../examples")
+			if err != nil {
+				return err
+			}
+			env.Setenv("EXAMPLES", examples)
 			for _, variable := range []string{"ROTUNDA_SERVER", "ROTUNDA_CREDENTIALS", "ROTUNDA_SOCKET", "XDG_CONFIG_HOME"} {
 				env.Setenv(variable, "")
 			}
