@@ -10,7 +10,7 @@ const (
 	maxLifetime  = 3650 * day
 	longLifetime = 398 * day
 	maxBackdate  = 24 * time.Hour
-	heapShare    = 20 // a window shorter than this part of the lifetime is narrow
+	maxHeap      = 3.0 // renewals in the fullest hour, in means
 )
 
 func (v *validator) profile(p *Profile) {
@@ -50,7 +50,7 @@ func (v *validator) lifetime(p *Profile) {
 // renewal checks that the window opens before it closes, rideOut before the end.
 func (v *validator) renewal(p *Profile) {
 	if math.IsNaN(p.RenewAt) || p.RenewAt <= 0 || p.RenewAt >= 1 {
-		v.fail("spec.renewAt", "value", "write a share such as 0.66", "renewAt %v must be more than 0 and less than 1", p.RenewAt)
+		v.fail("spec.renewAt", "value", "write a share such as 0.5", "renewAt %v must be more than 0 and less than 1", p.RenewAt)
 		return
 	}
 	if p.Lifetime <= 0 {
@@ -63,9 +63,16 @@ func (v *validator) renewal(p *Profile) {
 			p.RideOut, p.RideOut, p.Lifetime, p.RenewAt, Duration(p.Lifetime.Std()-opens))
 		return
 	}
-	if window := closes - opens; window < p.Lifetime.Std()/heapShare {
-		v.warn("spec.renewAt", "narrow-window", "write a lower renewAt, or a shorter rideOut",
-			"of lifetime %s the renewal window is %s only: certificates that were issued together renew in a heap, %.0f times as many an hour as spread over their lives",
-			p.Lifetime, Duration(window.Round(time.Second)), float64(closes)/float64(max(window, time.Millisecond)))
+	if heap := heapOf(opens, closes); heap > maxHeap {
+		v.warn("spec.renewAt", "narrow-window", "write a lower renewAt, a shorter rideOut or a longer lifetime",
+			"the renewal window is %s of lifetime %s: certificates that were issued together renew in a heap, %.0f times as many an hour as on average",
+			Duration((closes - opens).Round(time.Second)), p.Lifetime, heap)
 	}
+}
+
+// heapOf is how many times the average the renewals of an hour can be, where
+// all certificates were issued together and renew evenly over their window.
+func heapOf(opens, closes time.Duration) float64 {
+	window := closes - opens
+	return float64(opens+window/2) / float64(window)
 }

@@ -155,7 +155,8 @@ func TestValidateFinds(t *testing.T) {
 		{"postgres with root's key", "kind: files\n    address: \"127.0.0.1:8443\"\n  files:", "kind: postgres\n    address: \"127.0.0.1:8443\"\n  files:\n    owner: root\n    mode: \"0600\"", 29, Error, "postgres", "could not read"},
 		{"postgres with its own key", "kind: files\n    address: \"127.0.0.1:8443\"\n  files:", "kind: postgres\n    address: \"127.0.0.1:8443\"\n  files:\n    owner: postgres\n    mode: \"0600\"", 0, "", "", ""},
 		{"postgres by its group", "kind: files\n    address: \"127.0.0.1:8443\"\n  files:", "kind: postgres\n    address: \"127.0.0.1:8443\"\n  files:\n    owner: root\n    group: postgres", 0, "", "", ""},
-		{"a narrow window", "lifetime: 24h", "lifetime: 24h\n  renewAt: 0.82", 13, Warning, "narrow-window", "in a heap"},
+		{"a narrow window", "lifetime: 24h", "lifetime: 24h\n  renewAt: 0.7", 13, Warning, "narrow-window", "in a heap, 6 times as many"},
+		{"a window that is wide enough", "lifetime: 24h", "lifetime: 24h\n  renewAt: 0.5", 0, "", "", ""},
 
 		{"no directory", "    directory: /d/i\n", "    mode: \"0600\"\n", 27, Error, "required", "directory is missing"},
 		{"a relative directory", "/d/i", "d/i", 28, Error, "value", "absolute"},
