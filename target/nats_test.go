@@ -1,11 +1,13 @@
 package target_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -33,7 +35,9 @@ func TestNATSTakesWhatItsRowSays(t *testing.T) {
 func TestNATSKeepsTheOldPair(t *testing.T) {
 	s := natsStand(t, targettest.NATSOptions{})
 	before := s.breaks()
-	_, err := s.reload(target.Change{Leaf: true})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := s.adapter.Load(ctx, targettest.Host(nil), target.Act{Kind: target.ActReload, Target: s.Target, Change: target.Change{Leaf: true}})
 	s.fails("a broken pair", err, fault.Invalid, "refused the reload", "its log says why")
 	s.serves(before)
 	s.deliver(s.a.Issue(t, targettest.Order{}), s.a.Root)
@@ -56,7 +60,9 @@ func TestNATSAstray(t *testing.T) {
 
 	// The monitoring port of one and the process of another.
 	s.deliver(s.a.Issue(t, targettest.Order{}), s.a.Root)
-	_, err := s.adapter.Load(t.Context(), targettest.Host(nil), target.Act{Kind: target.ActReload, Target: monitor(other.Target.Control.Address), Change: target.Change{Leaf: true}})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := s.adapter.Load(ctx, targettest.Host(nil), target.Act{Kind: target.ActReload, Target: monitor(other.Target.Control.Address), Change: target.Change{Leaf: true}})
 	s.fails("two servers", err, fault.Invalid, "is not the process of pid file")
 
 	s.frozen(fleet.Loaded)
