@@ -68,5 +68,5 @@ var mayCall = map[string][]CallerKind{
 
 	"agent.enrol": anyone,
 	"agent.renew": agents, "agent.connect": agents, "agent.report": agents,
-	"issue": agents, "bundle.fetch": agents, "audit.prove": agents,
+	"issue": agents, "canary.issue": agents, "bundle.fetch": agents, "audit.prove": agents,
 }

@@ -61,6 +61,7 @@ type Control struct {
 	clones     sync.Map // agent → alarm about a second copy of its state
 	doubts     sync.Map // placement → what its report was last doubted for
 	refusals   refusals
+	canaries   canaryBudget
 	crls       sync.Map // shard → keptCRL
 	figures    figures
 }

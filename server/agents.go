@@ -98,6 +98,10 @@ func (a *agents) Issue(ctx context.Context, r *api.IssueRequest) (*api.IssueResp
 	return a.control.Issue(ctx, callerOf(ctx), r)
 }
 
+func (a *agents) IssueCanaries(ctx context.Context, r *api.IssueCanariesRequest) (*api.IssueCanariesResponse, error) {
+	return a.control.IssueCanaries(ctx, callerOf(ctx), r)
+}
+
 func (a *agents) FetchBlobs(ctx context.Context, r *api.FetchBlobsRequest) (*api.FetchBlobsResponse, error) {
 	return a.control.FetchBlobs(ctx, callerOf(ctx), r)
 }

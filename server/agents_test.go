@@ -23,6 +23,10 @@ func agentCalls(client api.AgentServiceClient) map[string]func(context.Context) 
 			_, err := client.Issue(ctx, &api.IssueRequest{})
 			return err
 		},
+		"IssueCanaries": func(ctx context.Context) error {
+			_, err := client.IssueCanaries(ctx, &api.IssueCanariesRequest{})
+			return err
+		},
 		"FetchBlobs": func(ctx context.Context) error {
 			_, err := client.FetchBlobs(ctx, &api.FetchBlobsRequest{})
 			return err
@@ -65,7 +69,7 @@ func TestAgentsCallsNeedAnAgentsRecord(t *testing.T) {
 		}
 	}
 	for call, do := range agentCalls(agentClient(t, p, newAgent(t, p, nil).cert)) {
-		if call == "RenewIdentity" { // which wants a CSR
+		if call == "RenewIdentity" || call == "IssueCanaries" { // which want a CSR
 			wantGRPC(t, do(t.Context()), codes.InvalidArgument, "")
 		} else if err := do(t.Context()); err != nil {
 			t.Errorf("%s by an agent: %v", call, err)

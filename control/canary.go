@@ -1,0 +1,166 @@
+package control
+
+import (
+	"context"
+	"crypto/x509"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/ca"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// canaryTerms: a canary is a login in the eyes of a database, so it is short,
+// a client only, and names nobody but itself.
+var canaryTerms = ca.Terms{
+	Lifetime: 10 * time.Minute, Backdate: time.Minute,
+	Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+}
+
+// IssueCanaries signs client certificates by which an agent tries what a target
+// of its own trusts: one for each authority that can sign now. Each is
+// recorded before it leaves, and opens nothing here: see identify.
+func (c *Control) IssueCanaries(ctx context.Context, caller Caller, req *api.IssueCanariesRequest) (*api.IssueCanariesResponse, error) {
+	if err := authorize(caller, "canary.issue"); err != nil {
+		return nil, err
+	}
+	csr, err := pki.ParseCSR(req.Csr)
+	if err != nil {
+		return nil, err
+	}
+	response, err := c.issueCanaries(ctx, caller, req.PlacementId, csr)
+	if code := fault.CodeOf(err); err != nil && (code == fault.Forbidden || code == fault.Conflict) {
+		return nil, c.refused(ctx, caller, "canary.issue", "Placement/"+printable(req.PlacementId), err)
+	}
+	return response, err
+}
+
+func (c *Control) issueCanaries(ctx context.Context, caller Caller, placementID string, csr *x509.CertificateRequest) (*api.IssueCanariesResponse, error) {
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		_, err := c.canaryPlacement(ctx, tx, caller, placementID)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Once for each call, not for each run of what follows.
+	if err := c.canaries.spend(placementID, c.now()); err != nil {
+		return nil, err
+	}
+	response := &api.IssueCanariesResponse{}
+	err = c.db.Write(ctx, func(tx *store.Tx) error {
+		proto.Reset(response)
+		placement, err := c.canaryPlacement(ctx, tx, caller, placementID)
+		if err != nil {
+			return err
+		}
+		canary, err := c.signCanary(ctx, tx, caller, placement, csr)
+		response.Canaries = append(response.Canaries, canary)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
+// canaryPlacement is the placement that canaries are for: the caller's, wanted,
+// with a certificate of its own, at a process that asks its clients for one.
+func (c *Control) canaryPlacement(ctx context.Context, tx *store.Tx, caller Caller, id string) (store.Placement, error) {
+	agent, err := activeAgent(ctx, tx, caller)
+	if err != nil {
+		return store.Placement{}, err
+	}
+	placement, err := tx.Placement(ctx, id)
+	switch {
+	case err != nil && fault.CodeOf(err) == fault.NotFound:
+		return placement, fault.New(fault.NotFound, "placement %s does not exist", printable(id))
+	case err != nil:
+		return placement, err
+	case placement.AgentID != caller.ID:
+		return placement, fault.New(fault.Forbidden, "placement %s is not of agent %s", placement.ID, caller.ID)
+	case placement.Orphan:
+		return placement, fault.New(fault.Forbidden, "placement %s: no intent wants it any more", placement.ID)
+	}
+	w, err := c.worldAt(ctx, tx)
+	if err != nil {
+		return placement, err
+	}
+	expanded, err := c.expand(w, agent, keyOf(placement))
+	if err != nil {
+		return placement, err
+	}
+	asks := expanded.Target.ClientAuth == "required" || expanded.Target.ClientAuth == "optional"
+	if expanded.Names == nil || !asks {
+		return placement, fault.New(fault.Forbidden, "placement %s: canaries are for processes that have a certificate and ask their clients for one", placement.ID).
+			WithRemedy("say so in intent %s: target.clientAuth: required, or optional", placement.Intent)
+	}
+	return placement, nil
+}
+
+func (c *Control) signCanary(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, csr *x509.CertificateRequest) (*api.Canary, error) {
+	authority, err := tx.Authority(ctx, c.issuer.ID)
+	if err != nil {
+		return nil, err
+	}
+	id := newID()
+	names, err := c.roleNames(pki.RoleCanary, id, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	issued, err := c.sign(tx.Now, ca.Request{PublicKey: csr.PublicKey, Names: names, Terms: canaryTerms})
+	if err != nil {
+		return nil, err
+	}
+	record := c.certificateRecord(store.KindCanary, issued, names, tx.Now)
+	record.AgentID, record.Intent = caller.ID, placement.Intent
+	if err := tx.InsertCertificate(ctx, record); err != nil {
+		return nil, err
+	}
+	_, err = done(ctx, tx, caller, "canary.issue", "Placement/"+placement.ID, map[string]any{
+		"intent": placement.Intent, "canary": id, "serial": issued.Serial.String(), "authority": c.issuer.ID,
+		"notAfter": issued.NotAfter.UTC().Format(time.RFC3339),
+	})
+	return &api.Canary{
+		Chain: append([][]byte{issued.DER}, c.issuer.ChainDER()...), Anchor: pki.FingerprintOf(c.root.Raw).String(), Authority: authority.Name,
+	}, err
+}
+
+// canaryBudget bounds the signatures and rows that one placement can ask for:
+// a proof takes one call.
+type canaryBudget struct {
+	mu      sync.Mutex
+	buckets map[string]bucket // by placement
+}
+
+const (
+	canaryBurst     = 30
+	canariesAMinute = 6
+)
+
+func (b *canaryBudget) spend(placementID string, now time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.buckets == nil {
+		b.buckets = map[string]bucket{}
+	}
+	kept, known := b.buckets[placementID]
+	if !known {
+		kept = bucket{canaryBurst, now}
+	}
+	if passed := now.Sub(kept.at).Minutes(); passed > 0 {
+		kept = bucket{min(canaryBurst, kept.left+passed*canariesAMinute), now}
+	}
+	if kept.left < 1 {
+		return fault.New(fault.Unavailable, "placement %s asked for more than %d canaries in a minute", placementID, canariesAMinute).
+			WithRemedy("ask again in %s", time.Minute/canariesAMinute)
+	}
+	kept.left--
+	b.buckets[placementID] = kept
+	return nil
+}
