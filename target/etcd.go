@@ -1,11 +1,9 @@
 package target
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/rotunda-pki/rotunda/fleet"
-	"github.com/rotunda-pki/rotunda/probe"
 )
 
 // etcd reads certificate and key at each handshake, so a renewal needs no act
@@ -29,7 +27,8 @@ func etcd() Adapter {
 			Validates:         No,
 			BrokenPair:        "every new handshake fails until mended",
 			Owner:             "readable by etcd's user",
-			Health:            "answers /health, which takes a leader",
+			Word:              "none",
+			Health:            "/health, which reads through a leader; its own peers are all connected (/metrics against the member list)",
 			Formats:           []fleet.Format{fleet.FormatPEM, fleet.FormatCombined},
 			Measured:          "3.4, 3.5, 3.6",
 			Note: "Restart one member at a time, the leader last and after moving it, and wait for health before the next. " +
@@ -53,14 +52,4 @@ func planEtcd(t Target, change Change) []Act {
 			"etcd %s reads its CA files at start only and its intent names no restartCommand: the new bundle takes effect at its next restart", t.Name)}}
 	}
 	return []Act{{Kind: ActRestart, Target: t, Command: t.RestartCommand, Reason: "etcd reads its CA files at start only"}}
-}
-
-// healthOfEtcd asks /health, which answers from a linearizable read: only a
-// member that has a leader is well. It can't be asked without the client
-// certificate that the server demands.
-func healthOfEtcd(ctx context.Context, _ Host, _ Target, spec probe.Spec) error {
-	if spec.Certificate == nil {
-		return nil
-	}
-	return askHealth(ctx, "/health", spec)
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/probe"
@@ -39,10 +41,16 @@ func (a Adapter) Health(ctx context.Context, host Host, t Target, spec probe.Spe
 	return nil
 }
 
-// askHealth reads the health page. It carries no secret and decides nothing
-// about trust, which the proof does; so a bundle is verified where there is
-// one, by the same rules as in a proof.
-func askHealth(ctx context.Context, page string, spec probe.Spec) error {
+// pages reads pages of a target over TLS, all on one connection. None carries
+// a secret or decides anything about trust, which the proof does; so a bundle
+// is verified where there is one, by the same rules as in a proof.
+type pages struct {
+	client http.Client
+	base   string
+}
+
+// pagesOf is for one look at the target. The caller closes it.
+func pagesOf(spec probe.Spec) *pages {
 	config := &tls.Config{ServerName: spec.ServerName, InsecureSkipVerify: true}
 	if !spec.Roots.Empty() && spec.ServerName != "" {
 		config.InsecureSkipVerify, config.RootCAs, config.Time = false, spec.Roots.Pool(), spec.Now
@@ -54,21 +62,34 @@ func askHealth(ctx context.Context, page string, spec probe.Spec) error {
 	if timeout <= 0 {
 		timeout = probe.DefaultTimeout
 	}
-	client := http.Client{
+	return &pages{base: "https://" + spec.Address, client: http.Client{
 		Timeout:       timeout,
-		Transport:     &http.Transport{TLSClientConfig: config, DisableKeepAlives: true, ResponseHeaderTimeout: timeout, TLSHandshakeTimeout: timeout},
+		Transport:     &http.Transport{TLSClientConfig: config, ResponseHeaderTimeout: timeout, TLSHandshakeTimeout: timeout},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+func (p *pages) close() { p.client.CloseIdleConnections() }
+
+// read lets a page be read, by POST where there is something to ask, up to a
+// limit.
+func (p *pages) read(ctx context.Context, page, ask string, limit int64, read func(status int, body io.Reader) error) error {
+	method, question := http.MethodGet, io.Reader(http.NoBody)
+	if ask != "" {
+		method, question = http.MethodPost, strings.NewReader(ask)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+spec.Address+page, nil)
+	request, err := http.NewRequestWithContext(ctx, method, p.base+page, question)
 	if err != nil {
 		return err
 	}
-	response, err := client.Do(request)
+	response, err := p.client.Do(request)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = response.Body.Close() }() // only read from
-	return readHealth(response.StatusCode, io.LimitReader(response.Body, maxHealth))
+	body := io.LimitReader(response.Body, limit)
+	err = read(response.StatusCode, body)
+	_, _ = io.Copy(io.Discard, body) // what is left, so that the connection can be used again
+	return errors.Join(err, response.Body.Close())
 }
 
 // readHealth reads etcd's answer: {"health":"true","reason":""}, where old
