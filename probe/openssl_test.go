@@ -37,9 +37,9 @@ func opensslServer(t *testing.T, ca authority, leaf tls.Certificate, flags ...st
 	if err != nil {
 		t.Fatal(err)
 	}
-	address = closedPort(t)
+	address = freeAddress(t)
 	command := exec.Command(program, append([]string{
-		"s_server", "-accept", address, "-quiet", "-naccept", "100",
+		"s_server", "-accept", address, "-quiet", "-naccept", "100000",
 		"-cert", write("cert.pem", pki.EncodeCertificatesPEM(leaf.Certificate[0])),
 		"-cert_chain", write("chain.pem", pki.EncodeCertificatesPEM(leaf.Certificate[1:]...)),
 		"-key", write("key.pem", key),

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// script is a server that plays a protocol's plain part, then TLS, then what
+// script is a server that plays a protocol's plain part, if it has one, then TLS, then what
 // comes after it.
 type script struct {
 	plain func(net.Conn) error
@@ -22,17 +22,25 @@ type script struct {
 
 func (s script) serve(t *testing.T, config *tls.Config) (address string, done chan error) {
 	done = make(chan error, 8)
+	tell := func(err error) {
+		select {
+		case done <- err:
+		default: // nobody is interested any more
+		}
+	}
 	return serve(t, func(conn net.Conn) {
-		if err := s.plain(conn); err != nil {
-			done <- err
-			return
+		if s.plain != nil {
+			if err := s.plain(conn); err != nil {
+				tell(err)
+				return
+			}
 		}
 		session := tls.Server(conn, config)
 		if err := session.Handshake(); err != nil {
-			done <- err
+			tell(err)
 			return
 		}
-		done <- s.after(session)
+		tell(s.after(session))
 		_, _ = io.Copy(io.Discard, session)
 	}), done
 }
@@ -83,32 +91,6 @@ func TestPreamblesLeadToTLSAndOut(t *testing.T) {
 		preamble Preamble
 		script   script
 	}{
-		"postgres": {Postgres, script{
-			func(conn net.Conn) error {
-				if err := expectBytes(conn, sslRequest); err != nil {
-					return err
-				}
-				_, err := conn.Write([]byte{'S'})
-				return err
-			},
-			func(session *tls.Conn) error {
-				if err := expectBytes(session, postgresStartup()); err != nil {
-					return err
-				}
-				_, err := session.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 3})
-				return err
-			},
-		}},
-		"nats": {NATS, script{
-			func(conn net.Conn) error { _, err := io.WriteString(conn, natsInfo); return err },
-			func(session *tls.Conn) error {
-				if err := expectBytes(session, []byte(natsHello)); err != nil {
-					return err
-				}
-				_, err := io.WriteString(session, "PONG\r\n")
-				return err
-			},
-		}},
 		"mysql": {MySQL, script{mysqlPlain, func(session *tls.Conn) error {
 			if err := readLogin(session); err != nil {
 				return err
@@ -176,25 +158,28 @@ func TestMySQLIsLeftPolitely(t *testing.T) {
 // place of its answer.
 func TestRejectionIsReadThroughPreambles(t *testing.T) {
 	leaf := newAuthority(t, "A").leaf(t)
-	for preamble, plain := range map[Preamble]func(net.Conn) error{
-		Postgres: func(conn net.Conn) error {
-			if err := expectBytes(conn, sslRequest); err != nil {
-				return err
-			}
-			_, err := conn.Write([]byte{'S'})
-			return err
-		},
-		NATS:  func(conn net.Conn) error { _, err := io.WriteString(conn, natsInfo); return err },
-		MySQL: mysqlPlain,
-	} {
-		address, done := script{plain, func(*tls.Conn) error { return errors.New("accepted") }}.serve(t,
+	for _, preamble := range Preambles() {
+		address, done := script{plainOf[preamble], func(*tls.Conn) error { return errors.New("accepted") }}.serve(t,
 			&tls.Config{Certificates: []tls.Certificate{leaf}, ClientAuth: tls.RequireAnyClientCert})
 		seen := shake(t, Spec{Address: address, Preamble: preamble, ReadAcceptance: true})
-		if seen.Outcome != Served || seen.Accepted != Rejected {
+		if seen.Outcome != Served || seen.Accepted != Rejected || !strings.Contains(seen.Error, "certificate required") {
 			t.Errorf("%s: outcome %s, accepted %q: %s", preamble, seen.Outcome, seen.Accepted, seen.Error)
 		}
 		<-done
 	}
+}
+
+// plainOf is the servers' part before TLS begins.
+var plainOf = map[Preamble]func(net.Conn) error{
+	Postgres: func(conn net.Conn) error {
+		if err := expectBytes(conn, sslRequest); err != nil {
+			return err
+		}
+		_, err := conn.Write([]byte{'S'})
+		return err
+	},
+	NATS:  func(conn net.Conn) error { _, err := io.WriteString(conn, natsInfo); return err },
+	MySQL: mysqlPlain,
 }
 
 func TestPreamblesSayWhyThereIsNoTLS(t *testing.T) {

@@ -53,7 +53,7 @@ func expect(ca authority, address string, old, new tls.Certificate) Expectation 
 		},
 		MinProtocol: tls.VersionTLS12,
 		Observe:     200 * time.Millisecond,
-		Timeout:     time.Second,
+		Timeout:     1500 * time.Millisecond,
 	}
 }
 

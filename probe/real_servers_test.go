@@ -198,7 +198,7 @@ frontend f
 }
 
 func startEtcd(t *testing.T, g *ground) {
-	peer := "http://" + closedPort(t)
+	peer := "http://" + freeAddress(t)
 	g.start(NoPreamble, program(t, "etcd"), "--name=e", "--data-dir=DIR/data", "--listen-client-urls=https://127.0.0.1:PORT",
 		"--advertise-client-urls=https://127.0.0.1:PORT", "--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer,
 		"--initial-cluster=e="+peer, "--cert-file=DIR/cert.pem", "--key-file=DIR/key.pem", "--trusted-ca-file=DIR/ca.pem", "--client-cert-auth")

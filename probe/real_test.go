@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/tls"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -42,6 +43,22 @@ func program(t testing.TB, names ...string) string {
 	return ""
 }
 
+// freeAddress is an address for a process to listen on. It is outside of the
+// range from which the kernel gives ports to whoever asks for any, so that
+// nobody is given it before the process has it.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.IntN(12000)))
+		if listener, err := net.Listen("tcp", address); err == nil {
+			_ = listener.Close()
+			return address
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
 // settle makes a directory with cert.pem (leaf and chain), key.pem and ca.pem
 // in it, all owned by account where the tests run as root.
 func settle(t *testing.T, account string, ca authority, leaf tls.Certificate) *ground {
@@ -51,7 +68,7 @@ func settle(t *testing.T, account string, ca authority, leaf tls.Certificate) *g
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	g := &ground{t: t, dir: dir, address: closedPort(t), log: &syncBuffer{}}
+	g := &ground{t: t, dir: dir, address: freeAddress(t), log: &syncBuffer{}}
 	if account != "" && os.Geteuid() == 0 {
 		if g.account, err = user.Lookup(account); err != nil {
 			t.Fatalf("%v: run `make deps`", err)
