@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -80,7 +81,8 @@ func awaitRotation(ctx context.Context, s *server, u *ui, done *api.RotateRespon
 		stream, err := s.WatchPlacements(ctx, connect.NewRequest(filter))
 		return drain(stream, err, func(list *api.ListPlacementsResponse) {
 			if a.see(list.Placements); a.over() {
-				stop()
+				stop() // the verdict says the rest
+				return
 			}
 			shown(a.words())
 		})
@@ -105,6 +107,6 @@ func (a *awaited) verdict(u *ui, took time.Duration) error {
 		return fault.New(fault.Unavailable, "interrupted: %s; the others go on without you", a.words()).
 			WithRemedy("rotunda watch shows how it goes")
 	}
-	u.note("%s after %s.", a.words(), rough(took.Round(time.Second)))
+	u.note("%s after %s.", a.words(), short(durationpb.New(took)))
 	return nil
 }
