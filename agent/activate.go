@@ -24,12 +24,7 @@ func (p *placement) activate(ctx context.Context, w *wish, s rotation.Step) erro
 	if err != nil {
 		return err
 	}
-	now := p.e.Now()
-	err = p.change(func(r *record) {
-		r.Switch(s.Revision, now)
-		r.Level, r.Pending = api.Level_LEVEL_UNSPECIFIED, ""
-	})
-	if err != nil {
+	if goes, err := p.note(ctx, w, s, v); err != nil || !goes {
 		return err
 	}
 	p.e.reached(string(s.Action) + ": noted")
@@ -42,6 +37,38 @@ func (p *placement) activate(ctx context.Context, w *wish, s rotation.Step) erro
 		r.Load(s.Revision)
 		r.Level, r.Pending = levelOf(loaded.Level), loaded.Pending
 	})
+}
+
+// note records that the switch is coming, and with what leave. It says no where
+// the switch must not be.
+func (p *placement) note(ctx context.Context, w *wish, s rotation.Step, v rotation.Revision) (bool, error) {
+	seen := p.ahead
+	begins := s.Action == rotation.Activate && v.ActivatedAt.IsZero()
+	if stale := seen.revision != v.Number || p.e.elapsed()-seen.at >= lookHolds; begins && stale && p.record.Standing() != nil {
+		var problem error
+		if seen, problem = p.lookAhead(ctx, w, v); ctx.Err() != nil {
+			return false, nil
+		}
+		if problem != nil {
+			return false, p.objected(w, v, problem)
+		}
+	}
+	now := p.e.Now()
+	do := func(r *record) {
+		if begins && seen.revision == v.Number {
+			r.Meet(v.Number, seen.away, seen.well)
+		}
+		r.Switch(v.Number, now)
+		r.Level, r.Pending = api.Level_LEVEL_UNSPECIFIED, ""
+	}
+	if s.Begins.Revision == 0 {
+		return true, p.change(do)
+	}
+	goes, err := p.begin(s.Begins, do)
+	if goes {
+		p.e.announce()
+	}
+	return goes, err
 }
 
 // load switches the link and carries out what the target needs then.
@@ -223,8 +250,9 @@ func (p *placement) rewrite(l *layout, revision uint64, was fileFact, files []co
 func (p *placement) failed(w *wish, action rotation.Action, v rotation.Revision, problem error) error {
 	p.e.Log.Warn("step failed", "placement", p.id, "intent", w.intent, "action", string(action), "revision", v.Number, "error", problem.Error())
 	now := p.e.Now()
+	away := v.Away && absent(problem)
 	return p.change(func(r *record) {
-		r.Fail(v.Number, action, problem.Error(), false, w.desired, now)
+		r.Fail(v.Number, action, problem.Error(), away, w.desired, now)
 		if v.Committed() {
 			return // a restore; the failure that it is for is noted
 		}

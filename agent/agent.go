@@ -196,7 +196,7 @@ func (a *Agent) assemble() error {
 		return err
 	}
 	s := &syncer{
-		version: a.version, pace: a.pace, now: a.now, log: a.log, state: a.state, ids: a.ids, wishes: wishes,
+		version: a.version, targets: a.config.targetList(), pace: a.pace, now: a.now, log: a.log, state: a.state, ids: a.ids, wishes: wishes,
 		clock: newServerClock(a.now), alarms: a.alarms, servers: newServers(a.config.Servers, a.pace.backoff),
 		linked: make(chan struct{}, 1), wanted: make(chan struct{}, 1),
 	}

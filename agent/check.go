@@ -26,12 +26,25 @@ import (
 func (p *placement) check(ctx context.Context, w *wish, s rotation.Step) error {
 	v := *p.record.Revision(s.Revision)
 	problem := p.examine(ctx, w, v)
+	var seen found
+	if problem == nil {
+		seen, problem = p.lookAhead(ctx, w, v)
+	}
 	if ctx.Err() != nil {
 		return nil
 	}
 	if problem == nil {
-		return p.change(func(r *record) { r.Check(s.Revision) })
+		p.ahead = seen
+		return p.change(func(r *record) {
+			r.Check(s.Revision)
+			r.Meet(s.Revision, seen.away, seen.well)
+		})
 	}
+	return p.objected(w, v, problem)
+}
+
+// objected records that a revision must not be switched to.
+func (p *placement) objected(w *wish, v rotation.Revision, problem error) error {
 	own, spoiled := errors.AsType[*spoiledError](problem)
 	if spoiled {
 		problem = own.error
@@ -39,7 +52,7 @@ func (p *placement) check(ctx context.Context, w *wish, s rotation.Step) error {
 	p.e.Log.Warn("step failed", "placement", p.id, "intent", w.intent, "action", string(rotation.Check), "revision", v.Number, "error", problem.Error())
 	stands, now := p.record.Standing(), p.e.Now()
 	return p.change(func(r *record) {
-		r.Fail(s.Revision, rotation.Check, problem.Error(), fault.CodeOf(problem) == fault.Unavailable, w.desired, now)
+		r.Fail(v.Number, rotation.Check, problem.Error(), fault.CodeOf(problem) == fault.Unavailable, w.desired, now)
 		r.Failure = &failure{Step: rotation.Check, Reason: problem.Error(), Generation: v.Generation, At: now}
 		if spoiled && (stands == nil || stands.Generation != v.Generation) {
 			r.Refuse(v.Generation, problem.Error())

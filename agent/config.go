@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -129,6 +132,16 @@ type TargetConfig struct {
 	Program   string   `yaml:"program"`
 	Arguments []string `yaml:"arguments"`
 	RunAs     string   `yaml:"runAs"`
+}
+
+// targetList names the targets that have a control path, "name=kind" each,
+// sorted: the control plane says at a plan which ones are missing.
+func (c *Config) targetList() string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(c.Targets)) {
+		list = append(list, name+"="+c.Targets[name].Kind)
+	}
+	return strings.Join(list, ",")
 }
 
 // PasswordConfig is one named password.

@@ -39,7 +39,7 @@ func (e *enrolment) run(ctx context.Context) (*Identity, []byte, error) {
 	}
 	request := &api.EnrolRequest{
 		TokenId: e.token.ID, TokenSecret: e.token.Secret, Csr: csr,
-		TrustDomain: e.token.TrustDomain.Name(), Facts: facts(e.version),
+		TrustDomain: e.token.TrustDomain.Name(), Facts: facts(e.version, ""), // the targets come with the first report
 	}
 	refused := map[string]error{}
 	for {

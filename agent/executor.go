@@ -42,6 +42,8 @@ type ExecutorOptions struct {
 
 	Now func() time.Time
 	Log *slog.Logger
+
+	elapsed func() time.Duration // of a clock that only goes forward
 }
 
 // Executor carries out what package rotation derives for the placements of
@@ -73,6 +75,9 @@ func NewExecutor(o ExecutorOptions) (*Executor, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.elapsed == nil {
+		o.elapsed = sinceBoot
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -25,7 +25,13 @@ type placement struct {
 	ready   atomic.Pointer[Readiness]
 	targets []string // that it was ever of; held by e.mu
 
+	// granting is held while a slot is begun, and while a desire is replaced.
+	granting sync.Mutex
+
 	mu      sync.Mutex // held while it is worked on
+	contact contact    // what answers on the control path
+	ahead   found      // by the last look before a switch
+	wellAt  found      // when the member was last seen well after one
 	drawer  drawer
 	opened  bool
 	record  record
@@ -41,6 +47,8 @@ type wished struct {
 	*wish
 	err    error
 	target string // whose worker it is for
+	// arrived is when its slot came for the first time.
+	arrived time.Duration
 }
 
 // blockage is trouble on this host that leaves nothing to derive a step from.
@@ -63,13 +71,13 @@ func (p *placement) want(d *api.DesiredPlacement) {
 	known := before != nil && before.wish != nil && !before.bare
 	switch {
 	case err != nil && before != nil:
-		next.wish = before.wish // what was begun goes on
+		next.wish = before.ungranted() // what was begun goes on
 	case err != nil:
 		next.wish = nil
 	case w.bare && known: // as before, but nothing new
-		goesOn := *before.wish
+		goesOn := before.ungranted()
 		goesOn.desired.Orphan, goesOn.desired.Hold = w.desired.Orphan, w.desired.Hold
-		next.wish, next.target = &goesOn, before.target
+		next.wish, next.target = goesOn, before.target
 	}
 	p.settle(next)
 }
@@ -80,12 +88,29 @@ func (p *placement) orphan() {
 	if before == nil || before.wish == nil || before.desired.Orphan {
 		return
 	}
-	w := *before.wish
+	w := before.ungranted()
 	w.desired.Orphan = true
-	p.settle(&wished{wish: &w, target: before.target})
+	p.settle(&wished{wish: w, target: before.target})
+}
+
+// ungranted is a copy of the wish without its slot: only what the newest desire
+// shows is granted.
+func (w *wished) ungranted() *wish {
+	if w.wish == nil {
+		return nil
+	}
+	goesOn := *w.wish
+	goesOn.slot = leave{}
+	return &goesOn
 }
 
 func (p *placement) settle(next *wished) {
+	next.arrived = p.e.elapsed()
+	if before := p.wished.Load(); before != nil && before.wish != nil && next.wish != nil && before.slot.id == next.slot.id {
+		next.arrived = before.arrived
+	}
+	p.granting.Lock()
+	defer p.granting.Unlock()
 	if !slices.Contains(p.targets, next.target) {
 		p.targets = append(p.targets, next.target)
 	}
@@ -155,17 +180,21 @@ func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Tim
 	}
 	var made progress
 	for {
+		p.greet(ctx, w.wish)
+		if ctx.Err() != nil {
+			return time.Time{}, nil
+		}
 		facts, err := p.facts(w)
 		if err != nil {
 			return time.Time{}, err
 		}
-		step := p.next(w.wish, facts)
+		step := p.next(w, facts)
 		p.publish(w, facts, step)
 		if halt != nil && halt(facts, step) {
 			return time.Time{}, nil
 		}
 		if step.Action == rotation.Wait {
-			return earlier(step.Until, p.e.Now().Add(presenceInterval)), w.err
+			return earlier(earlier(step.Until, p.contact.again), p.e.Now().Add(presenceInterval)), w.err
 		}
 		if err := made.next(facts, step); err != nil {
 			return time.Time{}, fault.Wrap(fault.Internal, err, "placement %s: no progress", p.id)
@@ -214,8 +243,10 @@ func (p *placement) block(err error) time.Time {
 
 // next is what the rules derive. Where all that is known is that nothing new is
 // wanted, there is nothing to derive it from.
-func (p *placement) next(w *wish, f rotation.Facts) rotation.Step {
+func (p *placement) next(w *wished, f rotation.Facts) rotation.Step {
 	switch {
+	case w.bare && f.Slot != nil && f.Current != 0 && f.Loaded == f.Current && f.Proven == f.Current:
+		return rotation.Step{Action: rotation.Release, Revision: f.Current, Reason: "the slot is over, and no intent wants this placement any more"}
 	case w.bare && w.desired.Orphan:
 		return rotation.Step{Action: rotation.Wait, Reason: "no intent wants this placement any more"}
 	case w.bare:
@@ -353,13 +384,17 @@ func (p *placement) reshaped(w *wish, revision uint64) bool {
 
 // desired is what rotations go by: the wish, the host's own hold, and that
 // other files are wanted, which is not for the profile to decline.
-func (p *placement) desired(w *wish) rotation.Desired {
+func (p *placement) desired(w *wished) rotation.Desired {
 	d := w.desired
+	if wrong := p.contact.wrong(); wrong != nil {
+		d.Hold = wrong.Error()
+	}
 	if hold := p.e.held(); hold != "" {
 		d.Hold = hold
 	}
+	d.Slot = w.granted(p.e.Now(), p.e.elapsed())
 	d.ClockOff = p.e.clockOff()
-	if p.drift == "" && p.record.Loaded != 0 && p.reshaped(w, p.record.Loaded) {
+	if p.drift == "" && p.record.Loaded != 0 && p.reshaped(w.wish, p.record.Loaded) {
 		d.Repair = true
 	}
 	return d
@@ -379,6 +414,7 @@ func (p *placement) carryOut(ctx context.Context, w *wish, s rotation.Step) erro
 		rotation.Restore:    p.activate,
 		rotation.Prove:      p.prove,
 		rotation.Commit:     p.commit,
+		rotation.Release:    p.release,
 		rotation.Remove:     p.remove,
 		rotation.DestroyKey: p.destroyKey,
 	}[s.Action]

@@ -17,6 +17,10 @@ func (p *placement) publish(w *wished, f rotation.Facts, s rotation.Step) {
 	if p.record.Pending != "" && report.State == api.State_STATE_STEADY {
 		report.Reason = p.record.Pending
 	}
+	report.AsksSlot = s.AsksSlot
+	if wrong := p.contact.wrong(); wrong != nil && s.Action == rotation.Wait && report.State != api.State_STATE_ORPHAN {
+		report.State, report.Reason = api.State_STATE_FAILED, wrong.Error()
+	}
 	if w.err != nil {
 		report.State, report.Reason = api.State_STATE_FAILED, w.err.Error()
 	}
@@ -31,6 +35,7 @@ func (p *placement) publishBlocked(err error) {
 		report = proto.CloneOf(last)
 	}
 	report.State, report.Reason = api.State_STATE_FAILED, err.Error()
+	report.SlotId = p.record.slotID() // kept, whatever else is known
 	p.show(report)
 }
 
@@ -69,7 +74,7 @@ func (p *placement) report(f rotation.Facts) *api.PlacementReport {
 	r := &p.record
 	report := &api.PlacementReport{
 		PlacementId: p.id, LastGeneration: r.LastGeneration, Evidence: r.Observed.message(), Drift: f.Drift != "",
-		Rotations: r.Rotations, Restores: r.Restores,
+		Rotations: r.Rotations, Restores: r.Restores, SlotId: r.slotID(), Product: p.contact.product,
 	}
 	if r.Took > 0 {
 		report.Took = durationpb.New(r.Took)

@@ -23,6 +23,7 @@ import (
 func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 	v := *p.record.Revision(s.Revision)
 	level, problem := p.record.Level, error(nil)
+	end := time.Now().Add(w.proof.timeout)
 	var seen *evidence
 	switch {
 	case w.proof.level == api.Level_LEVEL_PROVEN && v.Generation != 0:
@@ -31,6 +32,9 @@ func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 	case w.proof.level == api.Level_LEVEL_LOADED && level < api.Level_LEVEL_LOADED:
 		problem = fault.New(fault.Conflict, "the intent asks for level loaded, and no command of target %s said that it loaded", w.target.Name).
 			WithRemedy("name a reloadCommand in intent %s, or ask for level delivered", w.intent)
+	}
+	if problem == nil && v.Well && !v.Committed() {
+		problem = p.convalesce(ctx, w, v, end)
 	}
 	if ctx.Err() != nil {
 		return nil // stopped in the middle: nothing was shown either way
@@ -75,22 +79,30 @@ func (p *placement) observe(ctx context.Context, w *wish, v rotation.Revision) (
 			return nil, err
 		}
 	}
-	if !verdict.Proven {
-		return seen, errors.New(verdict.Reason)
+	switch {
+	case verdict.Proven:
+		return seen, nil
+	case verdict.Cause == probe.CausePath:
+		return seen, fault.New(fault.Unavailable, "%s", verdict.Reason)
 	}
-	return seen, nil
+	return seen, errors.New(verdict.Reason)
 }
 
-func (p *placement) expectation(w *wish, c *credential, b pki.Bundle) probe.Expectation {
+// spec is how to shake hands with a process that has the credential.
+func (p *placement) spec(w *wish, c *credential, b pki.Bundle) probe.Spec {
 	spec := probe.Spec{
 		Address: w.target.Address, ServerName: w.target.ServerName, Preamble: w.target.Preamble,
 		Roots: b, Observer: p.e.AgentID, Now: p.e.Now,
 	}
-	if slices.Contains(w.usages, x509.ExtKeyUsageClientAuth) {
+	if c != nil && slices.Contains(w.usages, x509.ExtKeyUsageClientAuth) {
 		spec.Certificate = &tls.Certificate{Certificate: c.chain.DER(), PrivateKey: c.key, Leaf: c.chain.Leaf}
 	}
+	return spec
+}
+
+func (p *placement) expectation(w *wish, c *credential, b pki.Bundle) probe.Expectation {
 	expected := probe.Expectation{
-		Spec: spec, Known: map[pki.Fingerprint]string{},
+		Spec: p.spec(w, c, b), Known: map[pki.Fingerprint]string{},
 		MinProtocol: w.proof.minVersion, Groups: w.proof.groups, ClientAuth: w.proof.clientAuth,
 		Observe: w.proof.observe, Timeout: w.proof.timeout, Immediate: w.adapter.Proof.Immediate,
 	}

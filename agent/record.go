@@ -124,6 +124,14 @@ func (d drawer) reserve() error {
 	return durable.WriteFile(d.root, d.path(reserveFile), filler, 0o600, nil)
 }
 
+// slotID names the slot that is begun, or "".
+func (r *record) slotID() string {
+	if r.Slot == nil {
+		return ""
+	}
+	return r.Slot.ID
+}
+
 // clone is a copy that shares nothing that is ever changed.
 func (r *record) clone() (record, error) {
 	var copied record

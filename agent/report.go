@@ -21,7 +21,7 @@ type reporter struct {
 // first opens the stream: who, and all placements.
 func (r *reporter) first(boot uint64) *api.AgentReport {
 	report := r.full()
-	report.Hello = &api.Hello{Boot: boot, Version: r.sync.version, Facts: facts(r.sync.version), Epoch: r.sync.epoch()}
+	report.Hello = &api.Hello{Boot: boot, Version: r.sync.version, Facts: facts(r.sync.version, r.sync.targets), Epoch: r.sync.epoch()}
 	return report
 }
 
@@ -78,8 +78,11 @@ func (r *reporter) vouch(placement *api.PlacementReport) *api.PlacementReport {
 }
 
 // facts is what the agent says of itself. Selectors and policies can't use it.
-func facts(version string) map[string]string {
+func facts(version, targets string) map[string]string {
 	said := map[string]string{"os": runtime.GOOS, "arch": runtime.GOARCH, "version": version}
+	if targets != "" {
+		said["targets"] = targets
+	}
 	if host, err := os.Hostname(); err == nil {
 		said["hostname"] = host
 	}

@@ -53,6 +53,7 @@ var errReconnect = errors.New("the identity was renewed")
 // the next stream opens.
 type syncer struct {
 	version string
+	targets string // what control paths agent.yaml names, as a fact
 	pace    pace
 	now     func() time.Time
 	log     *slog.Logger
@@ -326,7 +327,7 @@ func (s *syncer) watchClock() {
 func (s *syncer) carryOn() {
 	if s.wishes.current != nil {
 		s.newest.Store(s.wishes.current)
-		s.performer.SetDesired(s.wishes.current)
+		s.performer.SetDesired(withoutSlots(s.wishes.current))
 	}
 }
 

@@ -25,6 +25,8 @@ type wish struct {
 	intent    string
 	service   string
 	instance  string
+	cluster   string // empty: nobody else would miss the target
+	slot      leave
 	names     pki.Names
 	algorithm pki.KeyAlgorithm
 	usages    []x509.ExtKeyUsage
@@ -68,7 +70,13 @@ func parseWish(d *api.DesiredPlacement) (*wish, error) {
 		Grace:        d.GetProfile().GetGrace().AsDuration(),
 		Repair:       d.GetProfile() == nil || d.GetProfile().GetRepairDrift(),
 		RenewThrough: d.GetRenewThrough(), NewKey: d.GetNewKey(), Attempt: d.GetAttempt(),
-		Hold: d.GetHold(), Orphan: d.GetOrphan(),
+		Hold: d.GetHold(), Orphan: d.GetOrphan(), NeedsSlot: d.GetNeedsSlot(),
+	}
+	if d.GetRenewFrom() != nil {
+		w.desired.RenewFrom = d.GetRenewFrom().AsTime()
+	}
+	if s := d.GetSlot(); s != nil {
+		w.slot = leave{id: s.GetId(), revision: s.GetRevision(), within: s.GetStartWithin().AsDuration()}
 	}
 	if d.GetRenewAfter() != nil && d.GetRenewBefore() != nil {
 		w.desired.Window = rotation.Window{Generation: d.GetWindowGeneration(),
@@ -169,6 +177,7 @@ func (w *wish) keystores() bool {
 
 func (w *wish) parseTarget(d *api.DesiredPlacement) error {
 	t := d.GetTarget()
+	w.cluster = t.GetCluster()
 	var err error
 	if w.adapter, err = target.Lookup(fleet.TargetKind(t.GetKind())); err != nil {
 		return err
