@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -45,6 +46,27 @@ func TestTargetsPrintsATableThatFitsAScreen(t *testing.T) {
 	var rows []struct{ Kind, AnchorAdd string }
 	if err := json.Unmarshal([]byte(out), &rows); err != nil || code != exitOK || len(rows) != len(target.Adapters()) || rows[0].AnchorAdd != "restart" {
 		t.Errorf("exit %d, %v: %s", code, err, out)
+	}
+}
+
+// The README shows lines of the table: they are in it.
+func TestREADMEShowsTheTable(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, out, _ := rotunda("targets")
+	shown := 0
+	for line := range strings.Lines(string(readme)) {
+		if line = strings.TrimSpace(line); strings.Count(line, "●") > 1 {
+			shown++
+			if !strings.Contains(out, line+"\n") {
+				t.Errorf("the README shows %q, and rotunda targets does not", line)
+			}
+		}
+	}
+	if shown < 3 {
+		t.Errorf("the README shows %d kinds", shown)
 	}
 }
 
