@@ -18,10 +18,12 @@ import (
 )
 
 // TestRabbitMQ has one node for all its cases: it takes seconds to start, and
-// each look at it a second of CPU.
+// each look at it a second of CPU. It runs from the example's configuration.
 func TestRabbitMQ(t *testing.T) {
 	s := newStand(t, fleet.TargetRabbitMQ, targettest.RabbitMQAccount(), func(d *targettest.Delivery) *targettest.Server {
-		return targettest.RabbitMQ(t, d, targettest.RabbitMQOptions{})
+		return targettest.RabbitMQ(t, d, targettest.RabbitMQOptions{Whole: func(port int) string {
+			return exampleOf(t, "rabbitmq/rabbitmq.conf", d, "listeners.ssl.default = 5671", "listeners.ssl.1 = "+targettest.Loopback(port))
+		}})
 	})
 	for _, c := range []struct {
 		name string

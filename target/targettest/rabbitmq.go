@@ -26,6 +26,8 @@ type RabbitMQOptions struct {
 	Certificate string
 	// Config is further lines of rabbitmq.conf.
 	Config []string
+	// Whole replaces rabbitmq.conf.
+	Whole func(port int) string
 }
 
 // RabbitMQAccount is the account that RabbitMQ runs as in tests.
@@ -114,6 +116,9 @@ func rabbitIsUp(dir string) error {
 
 // rabbitConfig is rabbitmq.conf as examples/hosts/rabbitmq has it.
 func rabbitConfig(d *Delivery, opts RabbitMQOptions, port int) string {
+	if opts.Whole != nil {
+		return opts.Whole(port)
+	}
 	lines := []string{
 		"listeners.tcp = none",
 		"listeners.ssl.1 = " + Loopback(port),
