@@ -15,6 +15,7 @@ func etcd() Adapter {
 			Kind:              fleet.TargetEtcd,
 			Title:             "etcd",
 			Layout:            LayoutSymlink,
+			Control:           "address (loopback host:port of its --listen-metrics-urls), by which health is asked without a certificate and for a peer's placement too; it needs none",
 			Reload:            "none: certificate and key are read at each handshake",
 			Leaf:              AtHandshake,
 			KeyType:           AtHandshake,
@@ -28,16 +29,17 @@ func etcd() Adapter {
 			BrokenPair:        "every new handshake fails until mended",
 			Owner:             "readable by etcd's user",
 			Word:              "none",
-			Health:            "/health, which reads through a leader; its own peers are all connected (/metrics against the member list)",
+			Health:            "/health, which reads through a leader; its own peers are all connected (/metrics against the member list, over a control path against those that it has heard of). At a peer's port without a control path: answers",
 			Formats:           []fleet.Format{fleet.FormatPEM, fleet.FormatCombined},
 			Measured:          "3.4, 3.5, 3.6",
 			Note: "Restart one member at a time, the leader last and after moving it, and wait for health before the next. " +
 				"A peer certificate needs serverAuth and clientAuth; so does a server's where the JSON gateway is used. " +
 				"A CRL file must be DER; it is compared by serial number alone.",
 		},
-		Proof:  ProofDefaults{Immediate: true},
-		plan:   planEtcd,
-		health: healthOfEtcd,
+		Proof:   ProofDefaults{Immediate: true},
+		plan:    planEtcd,
+		contact: contactEtcd,
+		health:  healthOfEtcd,
 	}
 }
 

@@ -14,7 +14,7 @@ func FuzzEtcdPages(f *testing.F) {
 	f.Add(`etcd_network_peer_received_bytes_total{From="0"} 1`, `{"header":{"member_id":"1"},"members":[{"ID":"x","name":"m"}]}`)
 	f.Fuzz(func(t *testing.T, metrics, list string) {
 		peers := etcdPeers{}
-		if err := peers.read(200, strings.NewReader(metrics)); err != nil {
+		if _, err := peers.read(200, strings.NewReader(metrics)); err != nil {
 			return
 		}
 		for id, count := range peers {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -18,7 +19,7 @@ import (
 // CAs at a restart, and no mercy for a broken pair.
 func TestEtcd(t *testing.T) {
 	d := newDatabase(t, fleet.TargetEtcd, targettest.EtcdAccount(), func(d *targettest.Delivery) *targettest.Server {
-		return targettest.Etcd(t, targettest.EtcdDeliveries{Server: d, Peer: d}, targettest.EtcdOptions{})
+		return targettest.Etcd(t, targettest.EtcdDeliveries{Server: d, Peer: d}, targettest.EtcdOptions{Control: true})
 	})
 	serves := func(leaf *targettest.Credential) {
 		t.Helper()
@@ -68,11 +69,71 @@ func TestEtcd(t *testing.T) {
 	if err := d.health(d.leaf); err != nil {
 		t.Errorf("%v", err)
 	}
-	if err := d.health(nil); err != nil {
-		t.Errorf("a server that can't be asked without a certificate: %v", err)
+	withControl := d.server.Target.Control
+	for _, client := range []*targettest.Credential{d.leaf, nil} {
+		d.server.Target.Control = nil
+		if err := d.health(client); err != nil {
+			t.Errorf("over its own port, or not at all without a certificate: %v", err)
+		}
+		d.server.Target.Control = withControl
 	}
+	etcdContact(t, d)
+}
+
+func etcdContact(t *testing.T, d *database) {
+	seen, err := d.contact(*d.server.Target.Control)
+	if err != nil || seen.Product != "etcd" || !strings.HasPrefix(seen.Version, "3.") {
+		t.Errorf("contact: %+v, %v", seen, err)
+	}
+	for _, c := range []struct {
+		name, address string
+		code          fault.Code
+		word          string
+	}{
+		{"no address", "", fault.Invalid, "--listen-metrics-urls"},
+		{"nobody", targettest.Loopback(targettest.Port(t)), fault.Invalid, "though something listens"},
+		{"its own TLS port", d.server.Target.Address, fault.Invalid, "not etcd's listener for metrics"},
+	} {
+		_, err := d.contact(target.Control{Address: c.address})
+		refuses(t, err, c.code, c.word)
+	}
+	d.server.Freeze()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err = d.adapter.Contact(ctx, targettest.Host(nil), d.server.Target)
+	refuses(t, err, fault.Unavailable, "no answer in time")
+	d.server.Thaw()
 	d.server.Stop()
+	_, err = d.contact(*d.server.Target.Control)
+	refuses(t, err, fault.Unavailable, "is not running")
 	refuses(t, d.health(d.leaf), fault.Unavailable, "not well")
+}
+
+// TestEtcdPeerPort: a placement of a peer's looks at a port that has no pages.
+func TestEtcdPeerPort(t *testing.T) {
+	adapter, err := target.Lookup(fleet.TargetEtcd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := targettest.NewAuthority(t, "a")
+	leaf, delivery := a.Issue(t, targettest.Order{}), targettest.NewDelivery(t, targettest.EtcdAccount())
+	delivery.Switch(leaf, a.Root)
+	peer := targettest.Loopback(targettest.Port(t))
+	s := targettest.Etcd(t, targettest.EtcdDeliveries{Server: delivery, Peer: delivery}, targettest.EtcdOptions{
+		Control: true, Arguments: []string{"--listen-peer-urls", "https://" + peer},
+	})
+	at := s.Target
+	at.Address = peer
+	spec := probe.Spec{Address: peer, ServerName: "localhost", Certificate: leaf.TLS(), Now: time.Now}
+	if err := adapter.Health(t.Context(), targettest.Host(nil), at, spec); err != nil {
+		t.Errorf("over the control path: %v", err)
+	}
+	at.Control = nil
+	if err := adapter.Health(t.Context(), targettest.Host(nil), at, spec); err != nil {
+		t.Errorf("at the peer's port alone: %v", err)
+	}
+	s.Stop()
+	refuses(t, adapter.Health(t.Context(), targettest.Host(nil), s.Target, spec), fault.Unavailable)
 }
 
 // health asks with a client's certificate.
@@ -88,15 +149,19 @@ func (d *database) health(client *targettest.Credential) error {
 // TestEtcdHealthSeesPeers: a member that has a leader, and answers /health, but
 // can't reach its peers is not well.
 func TestEtcdHealthSeesPeers(t *testing.T) {
-	for _, gateway := range []string{"true", "false"} {
-		t.Run("gateway "+gateway, func(t *testing.T) {
+	for name, opts := range map[string]targettest.EtcdOptions{
+		"gateway":      {},
+		"no gateway":   {Arguments: []string{"--enable-grpc-gateway=false"}},
+		"control path": {Control: true},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			etcdHealthSeesPeers(t, gateway)
+			etcdHealthSeesPeers(t, opts)
 		})
 	}
 }
 
-func etcdHealthSeesPeers(t *testing.T, gateway string) {
+func etcdHealthSeesPeers(t *testing.T, opts targettest.EtcdOptions) {
 	adapter, err := target.Lookup(fleet.TargetEtcd)
 	if err != nil {
 		t.Fatal(err)
@@ -110,9 +175,12 @@ func etcdHealthSeesPeers(t *testing.T, gateway string) {
 		peer.Switch(leaf, a.Root)
 		deliveries = append(deliveries, targettest.EtcdDeliveries{Server: server, Peer: peer})
 	}
-	members := targettest.EtcdCluster(t, deliveries, targettest.EtcdOptions{Arguments: []string{"--enable-grpc-gateway=" + gateway}})
+	members := targettest.EtcdCluster(t, deliveries, opts)
 	health := func(i int) error {
 		d := &database{t: t, adapter: adapter, server: members[i]}
+		if opts.Control {
+			return d.health(nil)
+		}
 		return d.health(leaf)
 	}
 	is := func(i int, words string) {
@@ -133,7 +201,7 @@ func etcdHealthSeesPeers(t *testing.T, gateway string) {
 	for i := range members {
 		is(i, "well")
 	}
-	if gateway == "false" {
+	if opts.Arguments != nil {
 		return
 	}
 	// One that is gone, and one that is alone.

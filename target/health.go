@@ -49,6 +49,15 @@ type pages struct {
 	base   string
 }
 
+// plainPages is pages over a control path that speaks in the plain.
+func plainPages(control *Control) *pages {
+	return &pages{base: "http://" + control.Address, client: http.Client{
+		Timeout:       plainTimeout,
+		Transport:     &http.Transport{ResponseHeaderTimeout: plainTimeout},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
 // pagesOf is for one look at the target. The caller closes it.
 func pagesOf(spec probe.Spec) *pages {
 	config := &tls.Config{ServerName: spec.ServerName, InsecureSkipVerify: true}

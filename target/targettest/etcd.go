@@ -21,6 +21,8 @@ import (
 type EtcdOptions struct {
 	// Name of the target and the member. Empty: "etcd".
 	Name string
+	// Control names the plain listener for metrics as the control path.
+	Control bool
 	// NoClientAuth lets clients in without a certificate.
 	NoClientAuth bool
 	// Arguments are further ones of its command line; the last one counts.
@@ -60,7 +62,11 @@ func EtcdCluster(t testing.TB, deliveries []EtcdDeliveries, opts EtcdOptions) []
 			Dir: Dir(t, name+"-"), Account: EtcdAccount(), t: t,
 			Target: kindOf(t, fleet.TargetEtcd, target.Target{Name: name, Directory: d.Server.Dir, Address: Loopback(Port(t))}),
 		}
-		plain[i] = "http://" + Loopback(Port(t))
+		metrics := Loopback(Port(t))
+		plain[i] = "http://" + metrics
+		if opts.Control {
+			members[i].Target.Control = &target.Control{Address: metrics}
+		}
 		members[i].foreign = func(ctx context.Context) error { _, err := asksPage(ctx, plain[i]+"/health"); return err }
 	}
 	for i, d := range deliveries {
