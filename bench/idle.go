@@ -75,7 +75,7 @@ func (b *bench) idle(ctx context.Context) ([]Result, error) {
 	if err := os.WriteFile(path, []byte(documents), 0o600); err != nil {
 		return nil, err
 	}
-	if err := b.rotunda(ctx, "apply", "--state", b.state(), "--prune", "-f", path); err != nil {
+	if err := b.rotunda(ctx, "apply", "--state", b.state(), "--prune", "--yes", "-f", path); err != nil {
 		return nil, err
 	}
 	agent, err := b.agent(ctx)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -153,8 +154,12 @@ func bareReload(r *rig, kind fleet.TargetKind, authority *targettest.Authority, 
 		d.Switch(next, authority.Root)
 		began := time.Now()
 		for _, act := range adapter.Plan(s.Target, target.Change{Leaf: true}) {
-			if _, err := adapter.Load(r.ctx, targettest.Host(nil), act); err != nil {
+			loaded, err := adapter.Load(r.ctx, targettest.Host(nil), act)
+			if err != nil {
 				return 0, err
+			}
+			if loaded.Pending != "" {
+				return 0, errors.New(loaded.Pending)
 			}
 		}
 		for shown := false; !shown; {
@@ -194,7 +199,7 @@ func (b *bench) adopt(r *rig, k kind, d *targettest.Delivery, s *targettest.Serv
 			return nil, err
 		}
 	}
-	if err := b.rotunda(r.ctx, "apply", "--state", b.state(), "--prune", "-f", documents); err != nil {
+	if err := b.rotunda(r.ctx, "apply", "--state", b.state(), "--prune", "--yes", "-f", documents); err != nil {
 		return nil, err
 	}
 	created, err := b.token(r.ctx)
