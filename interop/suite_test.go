@@ -44,9 +44,9 @@ func TestSuite(t *testing.T) {
 			t.Run(kind.name, func(t *testing.T) {
 				t.Parallel()
 				subject := kind.start(t)
-				subject.Tally.Count(func(r *table.Row) { r.Version = kind.version(t) })
+				subject.Tally.Count(func(r *table.Row) { r.Kind, r.Version = kind.name, kind.version(t) })
 				subject.Employ(t, kind.load(subject))
-				row := subject.Tell(t, only()...)
+				row := subject.Tell(t, cmpOr(only(), kind.stories)...)
 				rows.Add(row)
 				if !row.Sound() {
 					t.Errorf("failed %d, false proven %d, false failed %d", row.Failed, row.FalseProven, row.FalseFailed)
@@ -55,6 +55,13 @@ func TestSuite(t *testing.T) {
 		}
 	})
 	fmt.Fprint(os.Stderr, rows.Text())
+}
+
+func cmpOr(a, b []string) []string {
+	if len(a) > 0 {
+		return a
+	}
+	return b
 }
 
 // only is the stories to tell, of INTEROP_STORIES; none named is all.
@@ -66,6 +73,8 @@ type kind struct {
 	version func(testing.TB) string
 	start   func(*testing.T) *story.Subject
 	load    func(*story.Subject) load.Options
+	// stories that are told; none named is all of them.
+	stories []string
 }
 
 // plainLoad is the clients of most kinds, at the first member.

@@ -61,6 +61,14 @@ func Redis(address string) Dialer {
 	})
 }
 
+// RedisRead reads, where a replica takes no writes.
+func RedisRead(address string) Dialer {
+	return dialLines(address, probe.NoPreamble, lines{
+		ask:     func(int) string { return "EXISTS interop:1\r\n" },
+		answers: func(_ int, line string) bool { return strings.HasPrefix(line, ":") },
+	})
+}
+
 // Memcached writes a counter.
 func Memcached(address string) Dialer {
 	return dialLines(address, probe.NoPreamble, lines{

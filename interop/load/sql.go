@@ -15,10 +15,22 @@ import (
 // Login is how clients of a database log in.
 type Login struct{ User, Password, Database string }
 
-type postgres struct{ conn *pgx.Conn }
+type postgres struct {
+	conn *pgx.Conn
+	sql  string
+}
 
 // Postgres inserts a row.
 func Postgres(login Login) func(address string) Dialer {
+	return askPostgres(login, "INSERT INTO load DEFAULT VALUES")
+}
+
+// Standby reads one, where nobody may write.
+func Standby(login Login) func(address string) Dialer {
+	return askPostgres(login, "SELECT id FROM load LIMIT 1")
+}
+
+func askPostgres(login Login, sql string) func(address string) Dialer {
 	return func(address string) Dialer {
 		return func(ctx context.Context, tlsConfig *tls.Config) (Session, error) {
 			host, port, err := net.SplitHostPort(address)
@@ -39,13 +51,13 @@ func Postgres(login Login) func(address string) Dialer {
 			if err != nil {
 				return nil, err
 			}
-			return postgres{conn}, nil
+			return postgres{conn, sql}, nil
 		}
 	}
 }
 
 func (p postgres) Request(ctx context.Context) error {
-	_, err := p.conn.Exec(ctx, "INSERT INTO load DEFAULT VALUES")
+	_, err := p.conn.Exec(ctx, p.sql)
 	return err
 }
 

@@ -4,30 +4,46 @@ import (
 	"testing"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/interop/lab"
 	"github.com/rotunda-pki/rotunda/interop/table"
 	"github.com/rotunda-pki/rotunda/target"
 )
 
 // Deaf lets a reload succeed that changes nothing: a named command that only
-// says yes. The rotation must fail and be put back, whatever the command says.
+// says yes, and a control path that leads to another server. The rotation must
+// fail and be put back, whatever the reload says.
 func (s *Subject) Deaf(t *testing.T) {
 	if s.Adapter.Leaf == target.AtHandshake {
 		return // no reload that could lie
 	}
 	m := s.Members[0]
-	m.trouble("its reload does nothing")
-	hearing := m.Host.Desired(m.Placement).GetTarget()
 	deaf := m.Settings
 	deaf.Targets, deaf.Commands = nil, map[string][]string{"nothing": {"/bin/true"}}
-	m.reconfigure(t, deaf, func(d *api.DesiredPlacement) { d.Target.ReloadCommand, d.Target.RestartCommand = "nothing", "" })
+	s.unheard(t, m, "its reload does nothing", deaf, func(d *api.DesiredPlacement) {
+		d.Target.ReloadCommand, d.Target.RestartCommand = "nothing", ""
+	})
+	if s.Second == nil {
+		return
+	}
+	astray := m.Settings
+	elsewhere := m.Server.Target
+	elsewhere.Control = s.Second(t)
+	astray.Targets = map[fleet.TargetKind][]target.Target{s.Adapter.Kind: {elsewhere}}
+	s.unheard(t, m, "its control path leads to another server", astray, func(*api.DesiredPlacement) {})
+}
 
+func (s *Subject) unheard(t *testing.T, m *Member, what string, settings lab.Settings, change func(*api.DesiredPlacement)) {
+	t.Helper()
+	m.trouble(what)
+	hearing := m.Host.Desired(m.Placement).GetTarget()
+	m.reconfigure(t, settings, change)
 	from := m.renew(t)
 	report := m.await(t, "failed and restored", func(r *api.PlacementReport) bool {
 		return inTrouble(r) && r.GetFailure().GetRestored()
 	})
 	if report.GetFailure().GetStep() != "prove" || report.GetGeneration() != from {
-		t.Errorf("%s: a reload that does nothing ends with generation %d, %s: %s", m.Name, report.GetGeneration(), report.GetFailure().GetStep(), report.GetFailure().GetReason())
+		t.Errorf("%s: %s, and it ends with generation %d, %s: %s", m.Name, what, report.GetGeneration(), report.GetFailure().GetStep(), report.GetFailure().GetReason())
 	}
 	if err := m.serves(report); err != nil {
 		t.Error(err)

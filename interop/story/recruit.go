@@ -1,6 +1,7 @@
 package story
 
 import (
+	"cmp"
 	"path/filepath"
 	"testing"
 	"time"
@@ -21,9 +22,13 @@ type Recruit struct {
 	Account string // that key files belong to
 	// Timeout is how long a proof may take.
 	Timeout time.Duration
-	Start   func(*targettest.Delivery) *targettest.Server
 	Dial    func(address string) load.Dialer
 	Change  func(*api.DesiredPlacement) // of what is desired; nil: nothing
+	// ClientAuth is what the server demands of clients. Empty: required.
+	ClientAuth string
+	// Identity wants a client's certificate beside the server's, in a placement
+	// of its own: what a standby shows its primary.
+	Identity bool
 	// Together keeps clients at work while this member restarts: others of its
 	// cluster serve them.
 	Together bool
@@ -43,21 +48,32 @@ func NewSubject(t testing.TB, kind fleet.TargetKind) *Subject {
 	return &Subject{Adapter: adapter, Plane: plane, Tally: table.NewTally(string(kind)), began: time.Now()}
 }
 
-// Join makes a member: its agent delivers the first certificate, then its
-// server starts with that, as on a new host.
-func (s *Subject) Join(t *testing.T, r Recruit) *Member {
+// Join makes members: their agents deliver the first certificates, then the
+// servers start with those, as on new hosts.
+func (s *Subject) Join(t *testing.T, start func([]*targettest.Delivery) []*targettest.Server, recruits ...Recruit) {
 	t.Helper()
-	host, err := lab.OpenHost(t.TempDir(), r.Name, s.Plane)
-	if err != nil {
-		t.Fatal(err)
+	var deliveries []*targettest.Delivery
+	for _, r := range recruits {
+		host, err := lab.OpenHost(t.TempDir(), r.Name, s.Plane)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := targettest.Dir(t, "interop-")
+		m := &Member{Name: r.Name, Placement: r.Name, Host: host, subject: s, Settings: lab.Settings{Directory: dir, Account: r.Account}}
+		d := &targettest.Delivery{Dir: filepath.Join(dir, r.Name)}
+		s.deliver(t, m, r, d.Dir)
+		s.Members, deliveries = append(s.Members, m), append(deliveries, d)
 	}
-	dir := targettest.Dir(t, "interop-")
-	m := &Member{Name: r.Name, Placement: r.Name, Host: host, subject: s, Settings: lab.Settings{Directory: dir, Account: r.Account}}
-	s.deliver(t, m, r, filepath.Join(dir, r.Name))
-	m.Server = r.Start(&targettest.Delivery{Dir: filepath.Join(dir, r.Name)})
-	s.employ(t, m, r)
-	s.Members = append(s.Members, m)
-	return m
+	for i, server := range start(deliveries) {
+		s.Members[i].Server = server
+		s.employ(t, s.Members[i], recruits[i])
+	}
+}
+
+// One is Join for a kind that runs alone.
+func (s *Subject) One(t *testing.T, start func(*targettest.Delivery) *targettest.Server, r Recruit) {
+	t.Helper()
+	s.Join(t, func(d []*targettest.Delivery) []*targettest.Server { return []*targettest.Server{start(d[0])} }, r)
 }
 
 // deliver has the agent place the first certificate.
@@ -70,6 +86,13 @@ func (s *Subject) deliver(t *testing.T, m *Member, r Recruit, dir string) {
 	if r.Change != nil {
 		m.want(t, r.Change)
 	}
+	if r.Identity {
+		m.Identity = r.Name + "-identity"
+		identity := Plain(fleet.TargetFiles, target.Target{Name: m.Identity, Directory: filepath.Join(m.Settings.Directory, m.Identity)}, r.Account, s.Plane, r.Timeout)
+		if err := m.Host.Want(m.Identity, func(d *api.DesiredPlacement) { identity(d); clientOnly(d) }); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := m.Host.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -78,11 +101,12 @@ func (s *Subject) deliver(t *testing.T, m *Member, r Recruit, dir string) {
 			t.Error(err)
 		}
 	})
-	ctx := t.Context()
-	if _, err := m.Host.Await(ctx, m.Placement, "delivered", func(r *api.PlacementReport) bool {
-		return r.GetState() == api.State_STATE_STEADY && r.GetGeneration() == 1
-	}); err != nil {
-		t.Fatal(err)
+	for _, id := range m.placements() {
+		if _, err := m.Host.Await(t.Context(), id, "delivered", func(r *api.PlacementReport) bool {
+			return r.GetState() == api.State_STATE_STEADY && r.GetGeneration() == 1
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := m.Host.Stop(); err != nil {
 		t.Fatal(err)
@@ -111,12 +135,29 @@ func (s *Subject) employ(t *testing.T, m *Member, r Recruit) {
 	m.Host.Look = m.witness
 	m.reconfigure(t, m.Settings, func(d *api.DesiredPlacement) {
 		d.Target.Name, d.Target.Address, d.Target.ServerName, d.Target.Preamble = at.Name, at.Address, at.ServerName, string(at.Preamble)
-		d.Target.ClientAuth = "required"
+		d.Target.ClientAuth = cmp.Or(r.ClientAuth, "required")
 		if len(s.Adapter.NeedsRestart()) > 0 {
 			d.Target.RestartCommand = "restart"
 		}
 		d.Proof.Level = api.Level_LEVEL_PROVEN
 	})
+}
+
+// clientOnly makes the desire one for a client's certificate.
+func clientOnly(d *api.DesiredPlacement) {
+	d.Identity = &api.Identity{CommonName: d.GetPlacementId()}
+	d.Profile.Usages = []string{"clientAuth"}
+}
+
+// IdentityDir is where the identity of a member is placed.
+func (m *Member) IdentityDir() string { return filepath.Join(m.Settings.Directory, m.Identity) }
+
+// placements are the ids of what the member's agent looks after.
+func (m *Member) placements() []string {
+	if m.Identity == "" {
+		return []string{m.Placement}
+	}
+	return []string{m.Identity, m.Placement}
 }
 
 // restart is the named restart command.

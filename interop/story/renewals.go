@@ -19,6 +19,7 @@ func (s *Subject) Renewals(t *testing.T) {
 		same := n < 10
 		for _, m := range s.Members {
 			before := s.leaf(t, m)
+			s.renewIdentity(t, m)
 			watch := s.clock(m)
 			from := m.renew(t, func(d *api.DesiredPlacement) {
 				d.Profile.KeyAge = durationpb.New(0)
@@ -35,6 +36,9 @@ func (s *Subject) Renewals(t *testing.T) {
 			}
 			s.Tally.Count(func(r *table.Row) { r.Renewals++ })
 		}
+	}
+	for _, m := range s.Members {
+		s.linked(t, m)
 	}
 }
 

@@ -32,6 +32,12 @@ type Subject struct {
 	// Sparse says how many points between two kills are passed over: 1 is
 	// none. It is for kinds whose renewal takes seconds.
 	Sparse int
+	// Links proves that the members reach each other, by connections that are
+	// made anew, after the member changed. nil: they do not.
+	Links func(t *testing.T, m *Member)
+	// Second is a control path that leads to another server of the kind. nil:
+	// there is none.
+	Second func(t *testing.T) *target.Control
 
 	began time.Time
 }
@@ -40,6 +46,7 @@ type Subject struct {
 type Member struct {
 	Name      string
 	Placement string // its id
+	Identity  string // that of its client's certificate; empty: it has none
 	Host      *lab.Host
 	Server    *targettest.Server
 	Settings  lab.Settings
@@ -58,7 +65,7 @@ func (s *Subject) Say(t testing.TB, format string, args ...any) {
 	if s.began.IsZero() {
 		s.began = time.Now()
 	}
-	progress("%-10s %6.1fs  %s", s.Adapter.Kind, time.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
+	progress("%-11s %6.1fs  %s", s.Tally.Row().Kind, time.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
 // Plain is the desire for a placement that serves under root A: a certificate

@@ -1,6 +1,7 @@
 package story
 
 import (
+	"context"
 	"testing"
 
 	"github.com/rotunda-pki/rotunda/api"
@@ -23,11 +24,46 @@ func (s *Subject) bundle(t *testing.T, names string) {
 	t.Helper()
 	digest := s.Plane.Bundle(names).Digest().String()
 	for _, m := range s.Members {
+		s.identity(t, m, func(d *api.DesiredPlacement) { d.BundleDigest = digest })
 		m.want(t, func(d *api.DesiredPlacement) { d.BundleDigest = digest })
 		m.await(t, "proven with bundle "+names, func(r *api.PlacementReport) bool {
 			return settled(r) && r.GetBundleDigest() == digest
 		})
 		s.trusts(t, m, names)
+		s.linked(t, m)
+	}
+}
+
+// identity changes the member's client certificate, before its server's, and
+// waits until that is delivered.
+func (s *Subject) identity(t *testing.T, m *Member, change func(*api.DesiredPlacement)) {
+	t.Helper()
+	if m.Identity == "" {
+		return
+	}
+	if err := m.Host.Want(m.Identity, change); err != nil {
+		t.Fatal(err)
+	}
+	wanted := m.Host.Desired(m.Identity)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	if _, err := m.Host.Await(ctx, m.Identity, "delivered", func(r *api.PlacementReport) bool {
+		return r.GetState() == api.State_STATE_STEADY && r.GetBundleDigest() == wanted.GetBundleDigest() && r.GetGeneration() > wanted.GetRenewThrough()
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// renewIdentity renews it, where there is one.
+func (s *Subject) renewIdentity(t *testing.T, m *Member) {
+	t.Helper()
+	s.identity(t, m, func(d *api.DesiredPlacement) { d.RenewThrough++ })
+}
+
+func (s *Subject) linked(t *testing.T, m *Member) {
+	t.Helper()
+	if s.Links != nil {
+		s.Links(t, m)
 	}
 }
 
@@ -37,8 +73,10 @@ func (s *Subject) leafUnderB(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range s.Members {
+		s.renewIdentity(t, m)
 		from := m.renew(t)
 		m.proven(t, from)
+		s.linked(t, m)
 		if err := s.leaf(t, m).CheckSignatureFrom(s.Plane.B.Issuing); err != nil {
 			t.Errorf("%s serves a leaf that is not under root B: %v", m.Name, err)
 		}

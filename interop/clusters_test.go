@@ -1,0 +1,218 @@
+package interop
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/interop/load"
+	"github.com/rotunda-pki/rotunda/interop/story"
+	"github.com/rotunda-pki/rotunda/target/targettest"
+)
+
+// inStep is the stories of several processes: what one process goes through,
+// its own row tells.
+var inStep = []string{"renewals", "trust"}
+
+// both is for members that are each other's clients.
+func both(d *api.DesiredPlacement) { d.Profile.Usages = []string{"serverAuth", "clientAuth"} }
+
+// redisReplicas is a master with two replicas, the replicas first.
+func redisReplicas(t *testing.T) *story.Subject {
+	s := story.NewSubject(t, fleet.TargetRedis)
+	var recruits []story.Recruit
+	for _, name := range []string{"replica-1", "replica-2", "master"} {
+		recruits = append(recruits, story.Recruit{Name: name, Account: targettest.RedisAccount(), Timeout: 3 * time.Second, Dial: load.RedisRead, Change: both})
+	}
+	recruits[2].Dial = load.Redis
+	s.Join(t, func(d []*targettest.Delivery) []*targettest.Server {
+		master := targettest.Redis(t, d[2], targettest.RedisOptions{Name: "master"})
+		return []*targettest.Server{
+			targettest.Redis(t, d[0], targettest.RedisOptions{Name: "replica-1", ReplicaOf: master}),
+			targettest.Redis(t, d[1], targettest.RedisOptions{Name: "replica-2", ReplicaOf: master}),
+			master,
+		}
+	}, recruits...)
+	s.Links = func(t *testing.T, _ *story.Member) { relinkRedis(t, s) }
+	return s
+}
+
+// relinkRedis closes the links to the master and waits until both replicas
+// have one again: an old one would survive whatever the certificates say.
+func relinkRedis(t *testing.T, s *story.Subject) {
+	t.Helper()
+	before := askRedis(t, s.Members[2].Server, "INFO stats")
+	askRedis(t, s.Members[2].Server, "CLIENT KILL TYPE replica")
+	until(t, "both replicas are linked again", func() error {
+		for _, replica := range s.Members[:2] {
+			if info := askRedis(t, replica.Server, "INFO replication"); !strings.Contains(info, "master_link_status:up") {
+				return fmt.Errorf("%s: %s", replica.Name, info)
+			}
+		}
+		if after := askRedis(t, s.Members[2].Server, "INFO stats"); resyncs(after) < resyncs(before)+2 {
+			return fmt.Errorf("only %d links were made anew", resyncs(after)-resyncs(before))
+		}
+		return nil
+	})
+}
+
+// resyncs counts the links that a master ever accepted.
+func resyncs(info string) (n int) {
+	for _, field := range []string{"sync_full:", "sync_partial_ok:"} {
+		var count int
+		if _, rest, ok := strings.Cut(info, field); ok {
+			if _, err := fmt.Sscan(rest, &count); err == nil {
+				n += count
+			}
+		}
+	}
+	return n
+}
+
+// askRedis asks over the unix socket, as an administrator.
+func askRedis(t *testing.T, server *targettest.Server, command string) string {
+	t.Helper()
+	conn, err := net.DialTimeout("unix", server.Target.Control.Address, 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(conn, "%s\r\n", command); err != nil {
+		t.Fatal(err)
+	}
+	reader := bufio.NewReader(conn)
+	line, err := reader.ReadString('\n')
+	if err != nil || strings.HasPrefix(line, "-") {
+		t.Fatalf("%s: %q, %v", command, line, err)
+	}
+	var size int
+	if _, err := fmt.Sscanf(line, "$%d", &size); err != nil {
+		return line // a number
+	}
+	var answer strings.Builder
+	for answer.Len() < size {
+		line, err := reader.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.WriteString(line)
+	}
+	return answer.String()
+}
+
+// postgresStandby is a primary with a standby that streams from it, the standby
+// first; what the standby shows the primary is a placement of its own.
+func postgresStandby(t *testing.T) *story.Subject {
+	login := load.Login{User: targettest.PostgresApp, Password: targettest.PostgresPassword, Database: "postgres"}
+	account := targettest.PostgresAccount()
+	s := story.NewSubject(t, fleet.TargetPostgres)
+	s.Join(t, func(d []*targettest.Delivery) []*targettest.Server {
+		primary := targettest.Postgres(t, d[1], targettest.PostgresOptions{Name: "primary"})
+		identity := &targettest.Delivery{Dir: s.Members[0].IdentityDir()}
+		return []*targettest.Server{targettest.PostgresStandby(t, primary, d[0], identity, targettest.PostgresOptions{}), primary}
+	},
+		story.Recruit{Name: "standby", Account: account, Timeout: 3 * time.Second, Dial: load.Standby(login), Identity: true},
+		story.Recruit{Name: "primary", Account: account, Timeout: 3 * time.Second, Dial: load.Postgres(login)},
+	)
+	s.Links = func(t *testing.T, _ *story.Member) { relinkPostgres(t, s.Members[1].Server) }
+	return s
+}
+
+// relinkPostgres ends the walsender and waits for another that streams.
+func relinkPostgres(t *testing.T, primary *targettest.Server) {
+	t.Helper()
+	const senders = "SELECT pid FROM pg_stat_replication WHERE state = 'streaming'"
+	var before []string
+	until(t, "the standby streams", func() error {
+		if before = targettest.PostgresSQL(t, primary, senders); len(before) != 1 {
+			return fmt.Errorf("walsenders: %q", before)
+		}
+		return nil
+	})
+	targettest.PostgresSQL(t, primary, "SELECT pg_terminate_backend("+before[0]+")")
+	until(t, "the standby streams again", func() error {
+		if now := targettest.PostgresSQL(t, primary, senders); len(now) != 1 || now[0] == before[0] {
+			return fmt.Errorf("walsenders: %q, was %q", now, before)
+		}
+		return nil
+	})
+}
+
+// etcdCluster is three members.
+func etcdCluster(t *testing.T) *story.Subject {
+	s := story.NewSubject(t, fleet.TargetEtcd)
+	var recruits []story.Recruit
+	for _, name := range []string{"etcd1", "etcd2", "etcd3"} {
+		recruits = append(recruits, story.Recruit{
+			Name: name, Account: targettest.EtcdAccount(), Timeout: 3 * time.Second, Change: both, Together: true,
+			Dial: func(address string) load.Dialer { return load.Etcd(address) },
+		})
+	}
+	s.Join(t, func(deliveries []*targettest.Delivery) []*targettest.Server {
+		var d []targettest.EtcdDeliveries
+		for _, one := range deliveries {
+			d = append(d, targettest.EtcdDeliveries{Server: one, Peer: one})
+		}
+		return targettest.EtcdCluster(t, d, targettest.EtcdOptions{})
+	}, recruits...)
+	s.Links = func(t *testing.T, m *story.Member) { wellEtcd(t, s, m) }
+	return s
+}
+
+// wellEtcd waits until a write through this member alone succeeds.
+func wellEtcd(t *testing.T, s *story.Subject, m *story.Member) {
+	t.Helper()
+	until(t, m.Name+" takes writes", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		session, err := m.Dial(ctx, s.Load.Config())
+		if err != nil {
+			return err
+		}
+		defer func() { _ = session.Close() }()
+		return session.Request(ctx)
+	})
+}
+
+// clusterLoad is clients of all members, which send what failed once more.
+func clusterLoad(s *story.Subject) load.Options {
+	var addresses []string
+	for _, m := range s.Members {
+		addresses = append(addresses, m.Server.Target.Address)
+	}
+	o := slowLoad(s)
+	o.Dial, o.Retry = load.Etcd(addresses...), true
+	return o
+}
+
+// masterLoad is clients of the last member, which takes writes.
+func masterLoad(s *story.Subject) load.Options {
+	o := databaseLoad(s)
+	o.Dial = s.Members[len(s.Members)-1].Dial
+	return o
+}
+
+// until asks again until there is no error.
+func until(t *testing.T, what string, ask func() error) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		err := ask()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s: %v", what, err)
+		}
+		time.Sleep(20 * time.Millisecond) // the pace of asking
+	}
+}
