@@ -6,11 +6,16 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 )
 
+// workTime is what a renewal may take, with its turn in the cluster, before it
+// is begun so late that rideOut is touched. Of a narrow window it is a part.
+const workTime = 10 * time.Minute
+
 // Window is when a certificate should be renewed (RFC 9773). It is reckoned
 // from the end, so a leaf that was cut short by its issuer's end keeps the
-// whole of rideOut.
+// whole of rideOut. It closes early enough for the work to be done by then.
 func Window(profile *fleet.Profile, notAfter time.Time) (after, before time.Time) {
 	opens, closes := profile.RenewalWindow()
+	closes -= max(0, min(workTime, (closes-opens)/20))
 	issued := notAfter.Add(-profile.Lifetime.Std())
 	return issued.Add(opens).UTC(), issued.Add(closes).UTC()
 }
