@@ -12,7 +12,7 @@ import (
 // A rejection is one flight behind the handshake. A server that was asked
 // something will answer, so it costs nothing to wait longer for it.
 const (
-	minAcceptanceWait = 150 * time.Millisecond
+	minAcceptanceWait = 300 * time.Millisecond
 	minAnswerWait     = 600 * time.Millisecond
 	maxAcceptanceWait = 2 * time.Second
 )

@@ -203,7 +203,7 @@ func TestHostileServersAreBounded(t *testing.T) {
 			start := time.Now()
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			seen := shake(t, Spec{Address: address, Preamble: c.preamble, Roots: newAuthority(t, "A").bundle, Timeout: 700 * time.Millisecond, ReadAcceptance: true})
+			seen := shake(t, Spec{Address: address, Preamble: c.preamble, Roots: newAuthority(t, "A").bundle, Timeout: 1500 * time.Millisecond, ReadAcceptance: true})
 			runtime.ReadMemStats(&after)
 			if seen.Outcome != c.want {
 				t.Errorf("outcome %s at %s, want %s: %s", seen.Outcome, seen.Stage, c.want, seen.Error)

@@ -71,9 +71,10 @@ func TestProtocolsBelowTheLowestAreRefused(t *testing.T) {
 			leaf := ca.leaf(t)
 			expected := expect(ca, serveTLS(t, c.config(&tls.Config{Certificates: []tls.Certificate{leaf}})), leaf, leaf)
 			expected.MinProtocol = c.lowest
-			if c.cause == "" {
+			switch c.cause {
+			case Fits:
 				expected = patient(expected)
-			} else {
+			case CausePath:
 				expected.Spec.Timeout = expected.Timeout / 4
 			}
 			verdict, seen := Prove(context.Background(), expected)
