@@ -7,6 +7,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/probe"
 )
 
 // memcached is memcached. It reads the three files of its command line again
@@ -33,6 +34,7 @@ func memcached() Adapter {
 			Validates:         No,
 			BrokenPair:        "refresh_certs answers an error, and from then on every new handshake fails until it takes a good pair; a chain that can't be read leaves the old one",
 			Formats:           []fleet.Format{fleet.FormatPEM, fleet.FormatCombined},
+			Preamble:          probe.Memcached,
 			Measured:          "1.6.18",
 			Note: "A CA that refresh_certs no longer finds stays trusted until a restart, though it is not advertised any more. " +
 				"A key of another type is put beside the old certificate, and clients get the one or the other until a restart. " +
@@ -159,23 +161,20 @@ func (c *conversation) settings() (map[string]string, error) {
 
 // checkMemcached sees that it speaks TLS, and reads what this target's
 // placement writes: refresh_certs takes no paths. Before the first revision
-// there is nothing that it could have been started with.
+// there is nothing that it could have been started with; and a placement may
+// deliver a bundle alone.
 func (t Target) checkMemcached(settings map[string]string) error {
 	if settings["ssl_enabled"] != "yes" {
 		return fault.New(fault.Invalid, "target %s: this memcached has TLS switched off or is built without", t.Name).
 			WithRemedy("start it with -Z -o ssl_chain_cert=%s -o ssl_key=%s -o ssl_ca_cert=%s", t.File("chain.pem"), t.File("key.pem"), t.File("bundle.pem"))
 	}
-	if !t.placed("chain.pem") {
-		return nil
-	}
 	for _, file := range []struct{ option, name string }{
 		{"ssl_chain_cert", "chain.pem"}, {"ssl_key", "key.pem"}, {"ssl_ca_cert", "bundle.pem"},
 	} {
 		used := settings[file.option]
-		if used == "NULL" && file.option == "ssl_ca_cert" || t.sameFile(used, file.name) {
-			continue
-		}
-		if file.option != "ssl_ca_cert" && t.sameFile(used, "combined.pem") {
+		trustsNobody := file.name == "bundle.pem" && used == "NULL" && t.placed("chain.pem")
+		asCombined := file.name != "bundle.pem" && t.sameFile(used, "combined.pem")
+		if !t.placed(file.name) || trustsNobody || asCombined || t.sameFile(used, file.name) {
 			continue
 		}
 		return fault.New(fault.Invalid, "target %s: memcached does not use %s; its %s is %s", t.Name, t.File(file.name), file.option, used).

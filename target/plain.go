@@ -21,7 +21,8 @@ import (
 // What a conversation may cost, unless its caller allows for less.
 const (
 	plainTimeout = 10 * time.Second
-	maxPlain     = 4 << 20 // HAProxy lists each certificate that it holds
+	plainDying   = 100 * time.Millisecond // in which a server that ends closes all its listeners
+	maxPlain     = 4 << 20                // HAProxy lists each certificate that it holds
 	maxPlainLine = 16 << 10
 )
 
@@ -108,7 +109,7 @@ func (t Target) unreached(ctx context.Context, err error) error {
 	case filepath.IsAbs(path) && statErr == nil && info.Mode().Type() != fs.ModeSocket:
 		return fault.New(fault.Invalid, "target %s: its control path %s is no socket", t.Name, path).
 			WithRemedy("name the server's own socket as targets.%s.address in agent.yaml", t.Name)
-	case (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)) && t.listens(ctx):
+	case (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)) && t.stays(ctx):
 		return fault.New(fault.Invalid, "target %s: nobody listens at its control path %s, though something listens at %s", t.Name, path, t.Address).
 			WithRemedy("name the server's own control path as targets.%s.address in agent.yaml", t.Name)
 	}
@@ -123,11 +124,25 @@ func (c *conversation) broke(err error) error {
 	case c.ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded):
 		return fault.New(fault.Unavailable, "target %s: no answer in time at its control path %s", c.t.Name, path).
 			WithRemedy("see whether it hangs; if it does not, another product listens there")
-	case !c.heard && c.t.listens(c.ctx):
+	case !c.heard && c.t.stays(c.ctx):
 		return fault.Wrap(fault.Invalid, err, "target %s: what listens at its control path %s hangs up without an answer", c.t.Name, path).
 			WithRemedy("name a listener without TLS, of this server, as targets.%s.address in agent.yaml", c.t.Name)
 	}
 	return fault.Wrap(fault.Unavailable, err, "target %s hung up at its control path %s", c.t.Name, path)
+}
+
+// stays says whether something listens where the target serves, and goes on to.
+// A server that is ending closes one listener after the other.
+func (t Target) stays(ctx context.Context) bool {
+	if !t.listens(ctx) {
+		return false
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(plainDying):
+		return t.listens(ctx)
+	}
 }
 
 // stranger is an answer that this kind of server would never give.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/probe"
 )
 
 // redisRights is what the agent's ACL user has to have, and no more.
@@ -34,6 +35,7 @@ func redis() Adapter {
 			Validates:         Yes,
 			BrokenPair:        "CONFIG SET answers an error and the old pair stays",
 			Formats:           []fleet.Format{fleet.FormatPEM, fleet.FormatCombined},
+			Preamble:          probe.Redis,
 			Measured:          "7.0.15",
 			Note: "From 7.0 on; Valkey speaks the same and was not measured. A replica uses the same certificate towards its master: the profile needs serverAuth and clientAuth. " +
 				"A link that is up stays up through a wrong certificate until it reconnects. " +
@@ -58,8 +60,11 @@ func reloadRedis(ctx context.Context, _ Host, t Target, _ Change) (Loaded, error
 	if _, err := s.look(); err != nil {
 		return Loaded{}, err
 	}
-	answer, err := s.ask("CONFIG", "SET",
-		"tls-cert-file", t.File("chain.pem"), "tls-key-file", t.File("key.pem"), "tls-ca-cert-file", t.File("bundle.pem"))
+	words := []string{"CONFIG", "SET", "tls-ca-cert-file", t.File("bundle.pem")}
+	if t.placed("chain.pem") { // else the placement delivers a bundle alone
+		words = append(words, "tls-cert-file", t.File("chain.pem"), "tls-key-file", t.File("key.pem"))
+	}
+	answer, err := s.ask(words...)
 	if err != nil {
 		return Loaded{}, err
 	}

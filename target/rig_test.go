@@ -206,7 +206,7 @@ func (r *rig) outages() {
 	}
 	r.s.Stop()
 	_, err := r.contact(r.s.Target)
-	fails(r.t, err, fault.Unavailable, "not running", r.s.Target.Control.Address)
+	fails(r.t, err, fault.Unavailable, r.s.Target.Control.Address)
 	_, err = r.load(target.Change{Leaf: true})
 	fails(r.t, err, fault.Unavailable)
 	loaded, err := r.load(target.Change{First: true, Leaf: true})
@@ -237,4 +237,17 @@ func (r *rig) breaks() {
 		"cert.pem": pki.EncodeCertificatesPEM(good.Leaf.Raw), "key.pem": key, "chain.pem": chain,
 		"combined.pem": append(append([]byte(nil), key...), chain...), "bundle.pem": pki.EncodeCertificatesPEM(r.a.Root.Raw),
 	})
+}
+
+// bundleAlone delivers anchors and no certificate, as for a placement without
+// an identity; the server has its certificate from elsewhere.
+func (r *rig) bundleAlone(change target.Change, anchors ...*x509.Certificate) {
+	r.t.Helper()
+	r.d.Switch(nil, anchors...)
+	if _, err := r.contact(r.s.Target); err != nil {
+		r.t.Fatal(err)
+	}
+	if loaded, err := r.load(change); err != nil || loaded.Level != fleet.Loaded {
+		r.t.Fatalf("bundle alone: %+v %v\n%s", loaded, err, r.s.Log())
+	}
 }

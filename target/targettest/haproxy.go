@@ -30,6 +30,8 @@ type HAProxyOptions struct {
 	// Certificate is what the bind line loads. Empty: combined.pem of the
 	// delivery.
 	Certificate string
+	// Bind is more of the bind line.
+	Bind string
 	// Global is further lines of the section global.
 	Global []string
 }
@@ -122,7 +124,7 @@ func haproxyConfig(d *Delivery, opts HAProxyOptions, port int, stats, backend st
 	lines = append(lines,
 		"defaults", "    mode http", "    timeout connect 5s", "    timeout client 30s", "    timeout server 30s",
 		"frontend tls",
-		fmt.Sprintf("    bind %s ssl crt %s %s alpn h2,http/1.1", Loopback(port), orDefault(opts.Certificate, d.File("combined.pem")), verify),
+		fmt.Sprintf("    bind %s ssl crt %s %s alpn h2,http/1.1 %s", Loopback(port), orDefault(opts.Certificate, d.File("combined.pem")), verify, opts.Bind),
 		"    default_backend app", "backend app", "    server app "+backend)
 	return strings.Join(lines, "\n") + "\n"
 }

@@ -1,9 +1,12 @@
 package targettest
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/target"
@@ -40,6 +43,13 @@ func Memcached(t testing.TB, d *Delivery, opts MemcachedOptions) *Server {
 		Target: kindOf(t, fleet.TargetMemcached, target.Target{
 			Name: name, Directory: d.Dir, Address: Loopback(port), Control: &target.Control{Address: Loopback(plain)},
 		}),
+	}
+	s.foreign = func(ctx context.Context) error {
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", Loopback(plain))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
 	}
 	s.Start()
 	return s

@@ -1,11 +1,13 @@
 package targettest
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/target"
@@ -65,8 +67,18 @@ func Redis(t testing.TB, d *Delivery, opts RedisOptions) *Server {
 			},
 		}),
 	}
+	s.foreign = func(ctx context.Context) error { return opens(ctx, filepath.Join(dir, "redis.sock")) }
 	s.Start()
 	return s
+}
+
+// opens says whether something listens on a unix socket.
+func opens(ctx context.Context, path string) error {
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // redisConfig is redis.conf as examples/hosts/redis has it.
@@ -120,6 +132,7 @@ func PlainRedis(t testing.TB, config []string, arguments ...string) *Server {
 			Name: "redis", Directory: dir, Address: Loopback(port), Control: &target.Control{Address: Loopback(port)},
 		}),
 	}
+	s.foreign = func(ctx context.Context) error { return opens(ctx, filepath.Join(dir, "redis.sock")) }
 	s.Start()
 	return s
 }
