@@ -133,3 +133,22 @@ func etcdArguments(t testing.TB, s *Server, d EtcdDeliveries, opts EtcdOptions, 
 		"--heartbeat-interval", "50", "--election-timeout", "500", "--snapshot-count", "10000", "--log-level", "warn",
 	}, opts.Arguments...)
 }
+
+// EtcdFromEnv runs an etcd that is configured by its environment alone, as its
+// package's service is. The target's control path is its listener for metrics.
+func EtcdFromEnv(t testing.TB, env []string, at target.Target) *Server {
+	t.Helper()
+	s := &Server{Dir: Dir(t, "etcd-"), Account: EtcdAccount(), t: t, argv: []string{Binary(t, "etcd")}, Target: kindOf(t, fleet.TargetEtcd, at)}
+	for _, line := range env {
+		if strings.HasPrefix(line, "ETCD_") {
+			s.env = append(s.env, line)
+		}
+	}
+	s.env = append(s.env, "ETCD_DATA_DIR="+filepath.Join(s.Dir, "data"), "ETCD_LOG_LEVEL=warn")
+	s.foreign = func(ctx context.Context) error {
+		_, err := asksPage(ctx, "http://"+at.Control.Address+"/health")
+		return err
+	}
+	s.Start()
+	return s
+}

@@ -1,0 +1,8 @@
+-- Run once, on the primary, as a superuser. The agent reads system views and
+-- calls one function; it may read no table and change nothing.
+CREATE ROLE rotunda LOGIN PASSWORD 'the line of /etc/rotunda/postgres.password';
+GRANT pg_monitor TO rotunda;
+GRANT EXECUTE ON FUNCTION pg_catalog.pg_reload_conf() TO rotunda;
+
+-- What a standby logs in as.
+CREATE ROLE replicator LOGIN REPLICATION;
