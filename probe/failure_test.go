@@ -141,7 +141,7 @@ func TestHostileServersAreBounded(t *testing.T) {
 	}
 	drip := func(text []byte) func(net.Conn) {
 		return func(conn net.Conn) {
-			tick := time.NewTicker(20 * time.Millisecond)
+			tick := time.NewTicker(50 * time.Millisecond)
 			defer tick.Stop()
 			for _, b := range text {
 				<-tick.C
