@@ -30,6 +30,7 @@ func TestRabbitMQ(t *testing.T) {
 		run  func(*stand)
 	}{
 		{"contact", rabbitContact},
+		{"depth", rabbitDepth},
 		{"renewals", rabbitRenews},
 		{"anchors", rabbitAnchors},
 		{"bad files", rabbitBadFiles},
@@ -82,8 +83,18 @@ func rabbitAnchors(s *stand) {
 	}
 }
 
-// rabbitBadFiles tries what a node can't use. It is told so, and serves on.
+// rabbitDepth is that of the example.
+func rabbitDepth(s *stand) {
+	r := newRevoker(s.t)
+	s.SwitchFiles(r.files(s.t, s.leaf))
+	s.loads(target.Change{AnchorsAdded: true, AnchorsRemoved: true}, fleet.Loaded)
+	s.follows(r, []int{0, 1, 2}, []int{3})
+}
+
+// rabbitBadFiles tries what a node can't use. It is told so, and serves on what
+// its cache holds since the last handshake.
 func rabbitBadFiles(s *stand) {
+	s.serves(s.leaf)
 	before := s.breaks()
 	good := map[string][]byte{}
 	for _, name := range []string{"chain.pem", "key.pem", "bundle.pem"} {

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"testing"
 	"time"
@@ -66,6 +67,23 @@ func (r *revoker) client(t *testing.T) *targettest.Credential {
 	return &targettest.Credential{Leaf: leaf, Chain: [][]byte{leaf.Raw}, Key: key}
 }
 
+// under is a client under so many intermediates.
+func (r *revoker) under(t *testing.T, intermediates int) *targettest.Credential {
+	t.Helper()
+	by, ders := r, [][]byte(nil)
+	for range intermediates {
+		r.n++
+		ca, key := by.sign(t, &x509.Certificate{
+			Subject: pkix.Name{CommonName: fmt.Sprint("intermediate ", r.n)}, IsCA: true, BasicConstraintsValid: true,
+			KeyUsage: x509.KeyUsageCertSign, SubjectKeyId: []byte{9, byte(r.n)},
+		})
+		by, ders = &revoker{root: ca, key: key, n: r.n}, append([][]byte{ca.Raw}, ders...)
+	}
+	client := by.client(t)
+	client.Chain = append(client.Chain, ders...)
+	return client
+}
+
 // files is a server's revision that trusts the revoker, but for these.
 func (r *revoker) files(t *testing.T, leaf *targettest.Credential, revoked ...*targettest.Credential) map[string][]byte {
 	t.Helper()
@@ -122,5 +140,46 @@ func TestRevocationLists(t *testing.T) {
 			s.refuses(gone)
 			s.accepts(stays)
 		})
+	}
+}
+
+// TestVerifyDepths: how many intermediates a server follows in a client's
+// chain, when nobody has told it. A bridge makes two.
+func TestVerifyDepths(t *testing.T) {
+	r := newRevoker(t)
+	for _, c := range []struct {
+		kind    fleet.TargetKind
+		account string
+		follows []int
+		not     []int
+		start   func(*targettest.Delivery) *targettest.Server
+	}{
+		{fleet.TargetNginx, targettest.NginxAccount(), []int{1}, []int{2}, func(d *targettest.Delivery) *targettest.Server {
+			return targettest.Nginx(t, d, targettest.NginxOptions{VerifyDepth: -1})
+		}},
+		{fleet.TargetNginx, targettest.NginxAccount(), []int{1, 2}, []int{3}, func(d *targettest.Delivery) *targettest.Server {
+			return targettest.Nginx(t, d, targettest.NginxOptions{VerifyDepth: 2})
+		}},
+		{fleet.TargetNATS, targettest.NATSAccount(), []int{2, 11}, nil, func(d *targettest.Delivery) *targettest.Server {
+			return targettest.NATS(t, d, targettest.NATSOptions{})
+		}},
+		{fleet.TargetMosquitto, targettest.MosquittoAccount(), []int{2, 11}, nil, func(d *targettest.Delivery) *targettest.Server {
+			return targettest.Mosquitto(t, d, targettest.MosquittoOptions{})
+		}},
+	} {
+		d := targettest.NewDelivery(t, c.account)
+		d.SwitchFiles(r.files(t, targettest.NewAuthority(t, "A").Issue(t, targettest.Order{})))
+		s := &stand{t: t, Delivery: d, Server: c.start(d)}
+		s.follows(r, c.follows, c.not)
+	}
+}
+
+func (s *stand) follows(r *revoker, these, not []int) {
+	s.t.Helper()
+	for _, n := range these {
+		s.accepts(r.under(s.t, n))
+	}
+	for _, n := range not {
+		s.refuses(r.under(s.t, n))
 	}
 }

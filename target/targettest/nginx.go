@@ -21,7 +21,8 @@ type NginxOptions struct {
 	Certificate string
 	// VerifyClient is ssl_verify_client. Empty: on.
 	VerifyClient string
-	// VerifyDepth is ssl_verify_depth. 0: 2, so that a bridge is followed.
+	// VerifyDepth is ssl_verify_depth. 0: 2, so that a bridge is followed; -1:
+	// nginx's own.
 	VerifyDepth int
 	// Location replaces what is answered to everything.
 	Location string
@@ -82,10 +83,12 @@ func nginxConfig(d *Delivery, opts NginxOptions, dir string, port int) string {
 		"    ssl_certificate_key "+d.File("key.pem")+";",
 		"    ssl_client_certificate "+d.File("bundle.pem")+";",
 		"    ssl_verify_client "+orDefault(opts.VerifyClient, "on")+";",
-		fmt.Sprintf("    ssl_verify_depth %d;", depth),
 		"    ssl_session_cache off;", "    ssl_session_tickets off;",
 		"    location / { "+orDefault(opts.Location, `return 200 "ok\n";`)+" }",
 	)
+	if depth > 0 {
+		lines = append(lines, fmt.Sprintf("    ssl_verify_depth %d;", depth))
+	}
 	for _, line := range opts.Server {
 		lines = append(lines, "    "+line)
 	}
