@@ -31,12 +31,13 @@ type Installed struct {
 }
 
 // Brisk and Calm are the two paces of the profiles. A brisk certificate has
-// two minutes to live, and is renewed about two seconds after its issuance.
+// two minutes to live, and is renewed about four seconds after its issuance:
+// the three members of the cluster take their turns meanwhile, one at a time.
 const (
 	Brisk = `
   lifetime: 2m
-  renewAt: 0.015 # of the lifetime: the window opens after 1.8s
-  rideOut: 1m57s600ms # it closes so long before the end: after 2.4s
+  renewAt: 0.03 # of the lifetime: the window opens after 3.6s
+  rideOut: 1m55s500ms # it closes so long before the end: after 4.5s
   keyAge: 1h
   grace: 10s`
 	Calm = `

@@ -93,7 +93,7 @@ func (d *demo) tenRenewals(ctx context.Context) error {
 		goal[p.ID] = p.Rotations + renewals
 	}
 	said := uint64(0)
-	err = d.fleet.Await(ctx, 2*patience, func(now []operator.Placement) string {
+	err = d.fleet.Await(ctx, 5*patience, func(now []operator.Placement) string {
 		least := uint64(renewals)
 		for _, p := range now {
 			least = min(least, renewals-min(renewals, goal[p.ID]-min(goal[p.ID], p.Rotations)))
