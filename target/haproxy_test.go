@@ -120,7 +120,7 @@ func TestHAProxyLeafAfterCA(t *testing.T) {
 // busy with the last one, or with its start.
 func TestHAProxyReloadsInARow(t *testing.T) {
 	r := newHAProxy(t, targettest.HAProxyOptions{})
-	for i := range 8 {
+	for i := range 6 {
 		change, anchors := target.Change{Leaf: true, AnchorsAdded: true}, []*x509.Certificate{r.a.Root, r.b.Root}
 		if i%2 == 1 {
 			change, anchors = target.Change{Leaf: true, AnchorsRemoved: true}, anchors[:1]

@@ -76,7 +76,7 @@ func (r *rig) takes(change target.Change, c *targettest.Credential, anchors ...*
 	r.serves(c)
 }
 
-// serves waits until this whole chain is served, and sees it twenty times in a
+// serves waits until this whole chain is served, and sees it ten times in a
 // row.
 func (r *rig) serves(c *targettest.Credential) {
 	r.t.Helper()
@@ -86,7 +86,7 @@ func (r *rig) serves(c *targettest.Credential) {
 			r.t.Fatalf("%s serves %v (%s %s) and never %v\n%s", r.s.Target.Name, seen.Chain, seen.Outcome, seen.Error, c.Fingerprints(), r.s.Log())
 		}
 	}
-	for range 20 {
+	for range 10 {
 		if seen := r.look(nil); !shows(seen, c) {
 			r.t.Fatalf("%s serves %v (%s %s) again, expected %v", r.s.Target.Name, seen.Chain, seen.Outcome, seen.Error, c.Fingerprints())
 		}

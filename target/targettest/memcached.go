@@ -70,3 +70,6 @@ func PlainMemcached(t testing.TB) *Server {
 	s.Start()
 	return s
 }
+
+// Arguments replaces the command line, for the next start.
+func (s *Server) Arguments(arguments ...string) { s.argv = append(s.argv[:1:1], arguments...) }
