@@ -83,7 +83,7 @@ func (d *database) look(client *targettest.Credential) probe.Observation {
 
 func (d *database) spec() probe.Spec {
 	at := d.server.Target
-	return probe.Spec{Address: at.Address, ServerName: at.ServerName, Preamble: at.Preamble, ReadAcceptance: true, Timeout: 5 * time.Second, Now: time.Now}
+	return probe.Spec{Address: at.Address, ServerName: at.ServerName, Preamble: at.Preamble, ReadAcceptance: true, Timeout: 20 * time.Second, Now: time.Now}
 }
 
 func (d *database) shows(seen probe.Observation, leaf *targettest.Credential) bool {

@@ -120,7 +120,11 @@ func mariadbAway(t *testing.T, d *database) {
 		"silence":                    {fault.Unavailable, []string{"another product listens there"}}, // waits to be spoken to
 	} {
 		other := greet(t, at.Control.Address, banner)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		patience := targettest.Patience
+		if banner == "silence" {
+			patience = time.Second
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		_, err = d.adapter.Contact(ctx, targettest.Host(nil), at)
 		refuses(t, err, c.code, c.words...)
 		cancel()
