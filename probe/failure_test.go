@@ -184,7 +184,7 @@ func TestHostileServersAreBounded(t *testing.T) {
 	}{
 		"garbage":                 {flood([]byte("\x00\xff garbage ")), NoPreamble, NotTLS},
 		"garbage after S":         {flood([]byte("S\x16\x03\x03\x00\x07garbage")), Postgres, TLSFailed},
-		"a line without an end":   {flood([]byte("INFO {")), NATS, NotTLS},
+		"a line without an end":   {flood([]byte("INFO {" + strings.Repeat(" ", 8<<10))), NATS, NotTLS},
 		"a greeting of 16 MiB":    {flood(bytes.Repeat([]byte{0xff}, 4096)), MySQL, NotTLS},
 		"drop by drop":            {drip(record(message(2, make([]byte, 60)))), NoPreamble, Timeout},
 		"a preamble drop by drop": {drip([]byte("INFO " + strings.Repeat(" ", 4096))), NATS, Timeout},

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // onOld is a server that does something of its own with a client that offers
@@ -76,6 +77,9 @@ func TestProtocolsBelowTheLowestAreRefused(t *testing.T) {
 				expected = patient(expected)
 			case CausePath:
 				expected.Spec.Timeout = expected.Timeout / 4
+			}
+			if slices.Contains(c.words, "it flips") {
+				expected.Timeout = 4 * time.Second // for two passes on a busy machine
 			}
 			verdict, seen := Prove(context.Background(), expected)
 			if verdict.Proven != (c.cause == "") || verdict.Cause != c.cause {
