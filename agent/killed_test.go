@@ -42,6 +42,18 @@ var killedStories = map[string]struct {
 			l.want("p1")
 		},
 	}, end: 1},
+	"a member that waits for its slot": {turns: []func(*lab, *server){
+		func(l *lab, s *server) { l.want("p1", s.proven, reloading, asMember) },
+		func(l *lab, s *server) { l.want("p1", renewThrough(1)) },
+		func(l *lab, s *server) { l.grant("p1") },
+	}, end: 2},
+	"a member that is restored": {turns: []func(*lab, *server){
+		func(l *lab, s *server) {
+			l.want("p1", s.proven, reloading, asMember, func(d *api.DesiredPlacement) { d.Proof.Timeout = durationpb.New(500 * time.Millisecond) })
+		},
+		func(l *lab, s *server) { s.lying.Store(true); l.want("p1", renewThrough(1)) },
+		func(l *lab, s *server) { l.grant("p1") },
+	}, end: 1, restored: true},
 	"a lying reload, restored": {turns: []func(*lab, *server){
 		func(l *lab, s *server) {
 			l.want("p1", s.proven, reloading, func(d *api.DesiredPlacement) { d.Proof.Timeout = durationpb.New(500 * time.Millisecond) })
@@ -59,7 +71,7 @@ func TestKilledAtEachPoint(t *testing.T) {
 			t.Parallel()
 			for n := 1; ; n++ {
 				l := newLab(t)
-				s := l.serve("p1", !strings.Contains(name, "reload") && name != "drift")
+				s := l.serve("p1", !strings.Contains(name, "restored") && !strings.Contains(name, "member") && name != "drift")
 				count := l.crashAt(n)
 				crashed := ""
 				for _, turn := range story.turns {
@@ -109,6 +121,9 @@ func ended(t *testing.T, l *lab, crashed string, generation uint64, restored boo
 		t.Error("nothing is in use")
 	}
 	rec := l.recorded("p1")
+	if rec.Slot != nil || r.GetSlotId() != "" || r.GetAsksSlot() != 0 {
+		t.Errorf("ends with slot %+v, report %v", rec.Slot, r)
+	}
 	for _, v := range rec.Revisions {
 		if _, err := os.Stat(filepath.Join(l.path("p1"), revName(v.Number))); err != nil {
 			t.Errorf("recorded revision is gone: %v", err)

@@ -48,6 +48,9 @@ func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 	if problem != nil {
 		return p.failed(w, rotation.Prove, v, problem)
 	}
+	if p.contact.err != nil && absent(p.contact.err) {
+		p.contact.again = p.e.Now() // it runs now
+	}
 	if p.record.Pending != "" {
 		level = min(level, api.Level_LEVEL_DELIVERED)
 	}
