@@ -10,8 +10,11 @@ import (
 	"github.com/rotunda-pki/rotunda/store"
 )
 
-// recentSlots bounds how many slots that are over are shown.
-const recentSlots = 100
+// How many slots are shown: those that are held, and the newest that are over.
+const (
+	mostSlots   = 10_000
+	recentSlots = 100
+)
 
 // ListSlots shows the slots that are held; those that are over too, where they
 // are asked for.
@@ -21,9 +24,16 @@ func (c *Control) ListSlots(ctx context.Context, caller Caller, req *api.ListSlo
 	}
 	response := &api.ListSlotsResponse{}
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		slots, err := tx.Slots(ctx, req.Cluster, req.Ended, recentSlots)
+		slots, err := tx.Slots(ctx, req.Cluster, false, mostSlots)
 		if err != nil {
 			return err
+		}
+		if req.Ended {
+			over, err := tx.Slots(ctx, req.Cluster, true, recentSlots)
+			if err != nil {
+				return err
+			}
+			slots = append(slots, over...)
 		}
 		for _, slot := range slots {
 			placement, err := tx.Placement(ctx, slot.PlacementID)

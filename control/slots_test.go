@@ -157,7 +157,7 @@ func wantStates(t *testing.T, members []*memberHost, want ...string) {
 
 // Members of a cluster go one by one, the one that asked first in front; each
 // is told why it waits, and every move is entered.
-func TestMembersGoOneByOne(t *testing.T) {
+func TestClusterMembersGoOneByOne(t *testing.T) {
 	d := found(t)
 	d.apply(clusterOf("c1", 1))
 	m := d.members(3)
@@ -186,10 +186,28 @@ func TestMembersGoOneByOne(t *testing.T) {
 	m[1].begins()
 	m[1].ends()
 	wantStates(t, m, "", "", "")
+	m[1].asks(6)
+	for ended, want := range map[bool]string{false: "granted", true: "granted ended ended ended"} {
+		list, err := d.ListSlots(t.Context(), operator, &api.ListSlotsRequest{Ended: ended})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, slot := range list.Slots {
+			got = append(got, slot.State)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("slots %v, want %s", got, want)
+		}
+	}
 	log := strings.Join(d.entries(), "\n")
 	for _, verb := range []string{"slot.granted", "slot.begun", "slot.ended"} {
-		if n := strings.Count(log, `"`+verb+`"`); n != 3 {
-			t.Errorf("%d entries of %s, want 3", n, verb)
+		want := 3
+		if verb == "slot.granted" {
+			want = 4
+		}
+		if n := strings.Count(log, `"`+verb+`"`); n != want {
+			t.Errorf("%d entries of %s, want %d", n, verb, want)
 		}
 	}
 }
