@@ -28,7 +28,7 @@ func redisReplicas(t *testing.T) *story.Subject {
 	s := story.NewSubject(t, fleet.TargetRedis)
 	var recruits []story.Recruit
 	for _, name := range []string{"replica-1", "replica-2", "master"} {
-		recruits = append(recruits, story.Recruit{Name: name, Account: targettest.RedisAccount(), Timeout: 3 * time.Second, Dial: load.RedisRead, Change: both})
+		recruits = append(recruits, story.Recruit{Name: name, Account: targettest.RedisAccount(), Timeout: patience, Dial: load.RedisRead, Change: both})
 	}
 	recruits[2].Dial = load.Redis
 	s.Join(t, func(d []*targettest.Delivery) []*targettest.Server {
@@ -120,8 +120,8 @@ func postgresStandby(t *testing.T) *story.Subject {
 		identity := &targettest.Delivery{Dir: s.Members[0].IdentityDir()}
 		return []*targettest.Server{targettest.PostgresStandby(t, primary, d[0], identity, targettest.PostgresOptions{}), primary}
 	},
-		story.Recruit{Name: "standby", Account: account, Timeout: 3 * time.Second, Dial: load.Standby(login), Identity: true},
-		story.Recruit{Name: "primary", Account: account, Timeout: 3 * time.Second, Dial: load.Postgres(login)},
+		story.Recruit{Name: "standby", Account: account, Timeout: patience, Dial: load.Standby(login), Identity: true},
+		story.Recruit{Name: "primary", Account: account, Timeout: patience, Dial: load.Postgres(login)},
 	)
 	s.Links = func(t *testing.T, _ *story.Member) { relinkPostgres(t, s.Members[1].Server) }
 	return s
@@ -153,7 +153,7 @@ func etcdCluster(t *testing.T) *story.Subject {
 	var recruits []story.Recruit
 	for _, name := range []string{"etcd1", "etcd2", "etcd3"} {
 		recruits = append(recruits, story.Recruit{
-			Name: name, Account: targettest.EtcdAccount(), Timeout: 3 * time.Second, Change: both, Together: true,
+			Name: name, Account: targettest.EtcdAccount(), Timeout: patience, Change: both, Together: true,
 			Dial: func(address string) load.Dialer { return load.Etcd(address) },
 		})
 	}
@@ -190,7 +190,7 @@ func clusterLoad(s *story.Subject) load.Options {
 		addresses = append(addresses, m.Server.Target.Address)
 	}
 	o := slowLoad(s)
-	o.Dial, o.Retry = load.Etcd(addresses...), true
+	o.Dial, o.Retry, o.RetryNew = load.Etcd(addresses...), true, true
 	return o
 }
 

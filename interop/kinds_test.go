@@ -31,10 +31,14 @@ var kinds = []kind{
 	{name: "mosquitto", version: versionOf("mosquitto", "-h"), start: mosquitto, load: plainLoad},
 }
 
+// patience is how long a proof may take: far longer than it does, since the
+// machine has others to serve.
+const patience = 10 * time.Second
+
 // one is a subject of a single member.
 func one(t *testing.T, kind fleet.TargetKind, account string, dial func(string) load.Dialer, start func(*targettest.Delivery) *targettest.Server) *story.Subject {
 	s := story.NewSubject(t, kind)
-	s.One(t, start, story.Recruit{Name: string(kind), Account: account, Timeout: 3 * time.Second, Dial: dial})
+	s.One(t, start, story.Recruit{Name: string(kind), Account: account, Timeout: patience, Dial: dial})
 	return s
 }
 
@@ -74,7 +78,7 @@ func haproxy(t *testing.T) *story.Subject {
 	s.One(t, func(d *targettest.Delivery) *targettest.Server {
 		return targettest.HAProxy(t, d, targettest.HAProxyOptions{})
 	}, story.Recruit{
-		Name: "haproxy", Account: targettest.HAProxyAccount(), Timeout: 3 * time.Second, Dial: load.HTTP, Change: combined,
+		Name: "haproxy", Account: targettest.HAProxyAccount(), Timeout: patience, Dial: load.HTTP, Change: combined,
 	})
 	return s
 }
@@ -95,7 +99,7 @@ func rabbitmq(t *testing.T) *story.Subject {
 	s.One(t, func(d *targettest.Delivery) *targettest.Server {
 		return targettest.RabbitMQ(t, d, targettest.RabbitMQOptions{Config: rabbitVersions})
 	}, story.Recruit{
-		Name: "rabbitmq", Account: targettest.RabbitMQAccount(), Timeout: 8 * time.Second, Dial: load.RabbitMQ,
+		Name: "rabbitmq", Account: targettest.RabbitMQAccount(), Timeout: 2 * patience, Dial: load.RabbitMQ,
 	})
 	return s
 }
@@ -113,7 +117,7 @@ func mariadb(t *testing.T) *story.Subject {
 	s.One(t, func(d *targettest.Delivery) *targettest.Server {
 		return targettest.MariaDB(t, d, targettest.MariaDBOptions{})
 	}, story.Recruit{
-		Name: "mariadb", Account: targettest.MariaDBAccount(), Timeout: 3 * time.Second, Dial: load.MariaDB(login),
+		Name: "mariadb", Account: targettest.MariaDBAccount(), Timeout: patience, Dial: load.MariaDB(login),
 		ClientAuth: "optional", // it is the account that demands a certificate
 	})
 	return s

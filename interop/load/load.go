@@ -34,6 +34,9 @@ type Options struct {
 	// Retry lets a client whose kept connection was closed on it send the
 	// request once more on a new one, as HTTP clients do.
 	Retry bool
+	// RetryNew lets a client whose new connection failed try once more, as
+	// clients of a cluster do, which has another member.
+	RetryNew bool
 	// Pause between two requests, on the kept connection and on new ones.
 	Kept, Fresh time.Duration
 	// Patience bounds one request, with its connection.
@@ -137,6 +140,10 @@ func (l *Load) keep(ctx context.Context) {
 func (l *Load) renew(ctx context.Context) {
 	l.pace(ctx, l.Fresh, func(ctx context.Context) error {
 		session, err := l.once(ctx, nil)
+		if err != nil && l.RetryNew {
+			l.reconnects.Add(1)
+			session, err = l.once(ctx, nil)
+		}
 		if session != nil {
 			_ = session.Close()
 		}

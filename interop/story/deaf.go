@@ -38,7 +38,7 @@ func (s *Subject) unheard(t *testing.T, m *Member, what string, settings lab.Set
 	m.trouble(what)
 	hearing := m.Host.Desired(m.Placement).GetTarget()
 	m.reconfigure(t, settings, change)
-	from := m.renew(t)
+	from := m.renew(t, hasty)
 	report := m.await(t, "failed and restored", func(r *api.PlacementReport) bool {
 		return inTrouble(r) && r.GetFailure().GetRestored()
 	})
@@ -48,7 +48,7 @@ func (s *Subject) unheard(t *testing.T, m *Member, what string, settings lab.Set
 	if err := m.serves(report); err != nil {
 		t.Error(err)
 	}
-	m.reconfigure(t, m.Settings, func(d *api.DesiredPlacement) { d.Target = hearing; d.Attempt++ })
+	m.reconfigure(t, m.Settings, func(d *api.DesiredPlacement) { m.patient(d); d.Target = hearing })
 	m.proven(t, from)
 	m.calm()
 	s.Tally.Count(func(r *table.Row) { r.Renewals++ })

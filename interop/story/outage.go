@@ -2,6 +2,9 @@ package story
 
 import (
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/interop/table"
@@ -24,7 +27,7 @@ func (s *Subject) stopped(t *testing.T, m *Member) {
 	var from uint64
 	s.away(t, func() {
 		m.Server.Stop()
-		from = m.renew(t)
+		from = m.renew(t, hasty)
 		m.await(t, "failed while stopped", inTrouble)
 		m.Server.Start()
 	})
@@ -37,7 +40,7 @@ func (s *Subject) frozen(t *testing.T, m *Member) {
 	var from uint64
 	s.away(t, func() {
 		m.once("activate: switched", func() error { m.Server.Freeze(); return nil })
-		from = m.renew(t)
+		from = m.renew(t, hasty)
 		m.await(t, "failed while frozen", inTrouble)
 		m.Server.Thaw()
 	})
@@ -63,7 +66,7 @@ func (s *Subject) mended(t *testing.T, m *Member, from uint64) {
 	t.Helper()
 	m.Host.OnReached(nil)
 	if report := m.report(t); !settled(report) || report.GetGeneration() <= from {
-		m.want(t, again)
+		m.want(t, m.patient)
 	}
 	report := m.proven(t, from)
 	m.calm()
@@ -71,6 +74,15 @@ func (s *Subject) mended(t *testing.T, m *Member, from uint64) {
 		t.Error(err)
 	}
 	s.Tally.Count(func(r *table.Row) { r.Renewals++ })
+}
+
+// hasty gives up a proof soon, where it can't succeed.
+func hasty(d *api.DesiredPlacement) { d.Proof.Timeout = durationpb.New(3 * time.Second) }
+
+// patient lets the next attempt begin, and take its time: rotunda resume.
+func (m *Member) patient(d *api.DesiredPlacement) {
+	d.Attempt++
+	d.Proof.Timeout = durationpb.New(m.patience)
 }
 
 func inTrouble(r *api.PlacementReport) bool {

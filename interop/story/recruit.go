@@ -59,7 +59,7 @@ func (s *Subject) Join(t *testing.T, start func([]*targettest.Delivery) []*targe
 			t.Fatal(err)
 		}
 		dir := targettest.Dir(t, "interop-")
-		m := &Member{Name: r.Name, Placement: r.Name, Host: host, subject: s, Settings: lab.Settings{Directory: dir, Account: r.Account}}
+		m := &Member{Name: r.Name, Placement: r.Name, Host: host, subject: s, patience: r.Timeout, Settings: lab.Settings{Directory: dir, Account: r.Account}}
 		d := &targettest.Delivery{Dir: filepath.Join(dir, r.Name)}
 		s.deliver(t, m, r, d.Dir)
 		s.Members, deliveries = append(s.Members, m), append(deliveries, d)

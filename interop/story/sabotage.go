@@ -53,25 +53,25 @@ func (s *Subject) Sabotage(t *testing.T) {
 	m := s.Members[0]
 	for _, wrong := range signedWrong {
 		s.Plane.Twist(wrong.twist)
-		s.caught(t, m, wrong.name, "request", "check")
+		s.caught(t, m, wrong.name, m.patient, "request", "check")
 	}
 	for _, wrong := range spoiled {
 		m.once("stage: recorded", func() error { return wrong.spoil(newest(m.Server.Target.Directory)) })
-		s.caught(t, m, wrong.name, "check")
+		s.caught(t, m, wrong.name, m.patient, "check")
 	}
 	if s.Adapter.Validates == target.Yes {
 		m.once("check: recorded", func() error { return strangeKey(newest(m.Server.Target.Directory)) })
-		s.caught(t, m, "a key that does not match, after the check", "activate", "prove")
+		s.caught(t, m, "a key that does not match, after the check", hasty, "activate", "prove")
 	}
 	s.otherKeyType(t, m)
 }
 
 // caught renews, sees the agent refuse, sees that nothing changed, and lets
 // the next attempt end well.
-func (s *Subject) caught(t *testing.T, m *Member, what string, steps ...string) {
+func (s *Subject) caught(t *testing.T, m *Member, what string, change func(*api.DesiredPlacement), steps ...string) {
 	t.Helper()
 	m.trouble(what)
-	from := m.renew(t)
+	from := m.renew(t, change)
 	report := m.await(t, "caught", func(r *api.PlacementReport) bool {
 		return inTrouble(r) && r.GetGeneration() == from || settled(r) && r.GetGeneration() > from+1
 	})
@@ -91,7 +91,7 @@ func (s *Subject) caught(t *testing.T, m *Member, what string, steps ...string) 
 		t.Errorf("after %s: %v", what, err)
 	}
 	m.Host.OnReached(nil)
-	m.want(t, again)
+	m.want(t, m.patient)
 	m.proven(t, from)
 	m.calm()
 	s.Tally.Count(func(r *table.Row) { r.Renewals++ })

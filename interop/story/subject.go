@@ -53,7 +53,8 @@ type Member struct {
 	Dial      load.Dialer
 	Eye       eye.Eye
 
-	subject *Subject
+	subject  *Subject
+	patience time.Duration // that a proof may take
 
 	mu    sync.Mutex
 	fault string               // what is wrong on purpose; empty: all is well
@@ -144,9 +145,6 @@ func (m *Member) renew(t testing.TB, changes ...func(*api.DesiredPlacement)) (fr
 	})
 	return from
 }
-
-// again clears the pause after a failure, as rotunda resume does.
-func again(d *api.DesiredPlacement) { d.Attempt++ }
 
 // trouble says what is wrong on purpose from now on: failures that the agent
 // reports are right. Calm says that nothing is any more.
