@@ -69,6 +69,7 @@ func TestRotateWaits(t *testing.T) {
 		picture(at(5, rotating), at(4, steady)),               // switched to, and not proven
 		picture(at(5, steady), at(5, steady)),                 // a failed generation that came through late is not what was asked for
 		nil,                                                   // the server restarts
+		picture(at(5, steady), at(6, rotating)),               // still not proven
 		picture(at(5, steady), at(6, steady)))
 	if code != exitOK || !strings.Contains(errs, "1 of 2 placements rotated\n") || !strings.Contains(errs, "2 of 2 placements rotated after ") || strings.Count(errs, "2 of 2") != 1 {
 		t.Errorf("exit %d:\n%s", code, errs)
