@@ -28,13 +28,15 @@ func (p *placement) activate(ctx context.Context, w *wish, s rotation.Step) erro
 		return err
 	}
 	p.e.reached(string(s.Action) + ": noted")
-	loaded, err := p.load(ctx, w, s, change)
+	loaded, acts, err := p.load(ctx, w, s, change)
 	if err != nil {
 		return p.failed(w, s.Action, v, err)
 	}
 	p.e.reached(string(s.Action) + ": loaded")
+	trusts := p.taken(w, v, change, acts, loaded.Pending)
 	return p.change(func(r *record) {
 		r.Load(s.Revision)
+		r.Trusts = trusts
 		r.Level, r.Pending = levelOf(loaded.Level), loaded.Pending
 	})
 }
@@ -72,31 +74,32 @@ func (p *placement) note(ctx context.Context, w *wish, s rotation.Step, v rotati
 }
 
 // load switches the link and carries out what the target needs then.
-func (p *placement) load(ctx context.Context, w *wish, s rotation.Step, change target.Change) (target.Loaded, error) {
+func (p *placement) load(ctx context.Context, w *wish, s rotation.Step, change target.Change) (target.Loaded, []target.Act, error) {
 	l, err := openLayout(p.e.Host, p.record.Directory, p.owner(), true)
 	if err != nil {
-		return target.Loaded{}, err
+		return target.Loaded{}, nil, err
 	}
 	defer l.close()
 	if s.Action == rotation.Restore {
 		if err := p.mend(l, w, s.Revision); err != nil {
-			return target.Loaded{}, err
+			return target.Loaded{}, nil, err
 		}
 	}
 	if err := l.lead(s.Revision); err != nil {
-		return target.Loaded{}, fmt.Errorf("switch to revision %d: %w", s.Revision, err)
+		return target.Loaded{}, nil, fmt.Errorf("switch to revision %d: %w", s.Revision, err)
 	}
 	p.looked = time.Time{}
 	p.e.reached(string(s.Action) + ": switched")
 	t, err := p.reach(w)
 	if err != nil {
-		return target.Loaded{}, err
+		return target.Loaded{}, nil, err
 	}
 	var sum target.Loaded
-	for i, act := range w.adapter.Plan(t, change) {
+	acts := w.adapter.Plan(t, change)
+	for i, act := range acts {
 		loaded, err := p.do(ctx, w, act)
 		if err != nil {
-			return target.Loaded{}, err
+			return target.Loaded{}, nil, err
 		}
 		if i > 0 && levelOf(sum.Level) < levelOf(loaded.Level) {
 			loaded.Level = sum.Level // no more is loaded than the least of the acts shows
@@ -106,7 +109,7 @@ func (p *placement) load(ctx context.Context, w *wish, s rotation.Step, change t
 		}
 		sum = loaded
 	}
-	return sum, nil
+	return sum, acts, nil
 }
 
 // reach is the target with the control path that agent.yaml names for it.

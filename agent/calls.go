@@ -22,6 +22,11 @@ func (s *syncer) issue(ctx context.Context, requests []*api.PlacementRequest) ([
 	return response.Results, nil
 }
 
+func (s *syncer) canaries(ctx context.Context, placement string, csr []byte) ([]*api.Canary, error) {
+	response, err := call(ctx, s, api.AgentServiceClient.IssueCanaries, &api.IssueCanariesRequest{PlacementId: placement, Csr: csr})
+	return response.GetCanaries(), err
+}
+
 func (s *syncer) fetchBlobs(ctx context.Context, digests []string) ([]*api.Blob, error) {
 	response, err := call(ctx, s, api.AgentServiceClient.FetchBlobs, &api.FetchBlobsRequest{Digests: digests})
 	return response.GetBlobs(), err

@@ -13,6 +13,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -25,7 +26,11 @@ import (
 // such as a relying party that does not know the issuer yet, may be mended.
 func (p *placement) check(ctx context.Context, w *wish, s rotation.Step) error {
 	v := *p.record.Revision(s.Revision)
+	// Canaries are to be at hand when nothing may wait any more.
+	var fetching sync.WaitGroup
+	fetching.Go(func() { p.fetchCanaries(ctx, w) })
 	problem := p.examine(ctx, w, v)
+	fetching.Wait()
 	var seen found
 	if problem == nil {
 		seen, problem = p.lookAhead(ctx, w, v)

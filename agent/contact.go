@@ -172,7 +172,13 @@ func (p *placement) lookSpec(w *wish, v rotation.Revision) (probe.Spec, error) {
 	if err != nil {
 		return probe.Spec{}, err
 	}
-	return p.spec(w, c, b), nil
+	spec := p.spec(w, c, b)
+	for _, known := range p.canaries.list {
+		if spec.Certificate == nil && holds(b, known.anchor) && p.e.elapsed()-p.canaries.since < canaryFor {
+			spec.Certificate = &known.certificate // what a client of its would show
+		}
+	}
+	return spec, nil
 }
 
 // convalesce waits until a member is well again after the switch, or end.

@@ -45,6 +45,7 @@ type lab struct {
 	twist    func(*ca.Request, *[][]byte) // of what is issued
 	requests int
 	calls    int
+	canaried [][]byte        // signed, DER
 	gone     map[string]bool // bundles that can't be had
 
 	executor *Executor
@@ -166,7 +167,8 @@ func (l *lab) options(change ...func(*Config)) ExecutorOptions {
 	}
 	return ExecutorOptions{
 		Host: c.HostRules(), State: root, AgentID: "agent-1",
-		Issue: l.issue, Bundles: l.bundles, Sign: labSign,
+		Canaries: l.canaries,
+		Issue:    l.issue, Bundles: l.bundles, Sign: labSign,
 		Now: l.now, Log: slog.New(slog.NewTextHandler(labLog{l.t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }

@@ -28,18 +28,19 @@ type placement struct {
 	// granting is held while a slot is begun, and while a desire is replaced.
 	granting sync.Mutex
 
-	mu      sync.Mutex // held while it is worked on
-	contact contact    // what answers on the control path
-	ahead   found      // by the last look before a switch
-	wellAt  found      // when the member was last seen well after one
-	drawer  drawer
-	opened  bool
-	record  record
-	last    *wished // that was acted on last
-	looked  time.Time
-	drift   string // found then
-	strays  bool   // the directory holds revisions that the record does not know
-	blocked *blockage
+	mu       sync.Mutex // held while it is worked on
+	canaries canaries   // by which the trust of the process is tried
+	contact  contact    // what answers on the control path
+	ahead    found      // by the last look before a switch
+	wellAt   found      // when the member was last seen well after one
+	drawer   drawer
+	opened   bool
+	record   record
+	last     *wished // that was acted on last
+	looked   time.Time
+	drift    string // found then
+	strays   bool   // the directory holds revisions that the record does not know
+	blocked  *blockage
 }
 
 // wished is a desire, or why it can't be one.

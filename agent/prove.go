@@ -75,10 +75,16 @@ func (p *placement) observe(ctx context.Context, w *wish, v rotation.Revision) (
 	if err != nil {
 		return nil, err
 	}
-	verdict, observations := probe.Prove(ctx, p.expectation(w, c, b))
+	expected := p.expectation(w, c, b)
+	var none error
+	expected.Trials, expected.MustAccept, none = p.trials(ctx, w, c, b)
+	verdict, observations := probe.Prove(ctx, expected)
 	var seen *evidence
 	if len(observations) > 0 {
-		if seen, err = p.e.testify(observations[len(observations)-1]); err != nil {
+		last := observations[len(observations)-1]
+		untried(&last, none)
+		last.Says = p.says(ctx, w)
+		if seen, err = p.e.testify(last); err != nil {
 			return nil, err
 		}
 	}

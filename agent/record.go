@@ -12,6 +12,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/durable"
+	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/rotation"
 )
 
@@ -23,6 +24,7 @@ type record struct {
 	Directory string                `json:"directory"`           // whose revisions these are
 	Files     map[uint64][]fileFact `json:"files,omitempty"`     // by revision
 	Level     api.Level             `json:"level"`               // shown for the revision in use
+	Trusts    pki.BundleDigest      `json:"trusts"`              // that the process is known to have taken
 	Pending   string                `json:"pending,omitempty"`   // takes effect only later, and when
 	Observed  *evidence             `json:"observed,omitempty"`  // newest
 	Failure   *failure              `json:"failure,omitempty"`   // of the newest failed attempt, until one succeeds

@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/ca"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/probe"
+)
+
+// canaries signs one under each root, as a control plane does.
+func (l *lab) canaries(_ context.Context, placement string, der []byte) ([]*api.Canary, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.down {
+		return nil, fault.New(fault.Unavailable, "no server answers")
+	}
+	csr, err := pki.ParseCSR(der)
+	if err != nil {
+		return nil, err
+	}
+	names, err := pki.ParseNames("", nil, nil, "spiffe://lab.test/rotunda/canary/"+placement)
+	if err != nil {
+		return nil, err
+	}
+	var signed []*api.Canary
+	for _, name := range []string{"a", "b"} {
+		prepared, err := l.roots[name].authority.Prepare(time.Now(), ca.Request{
+			PublicKey: csr.PublicKey, Names: names,
+			Terms: ca.Terms{Lifetime: 10 * time.Minute, Backdate: time.Minute, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
+		})
+		if err != nil {
+			return nil, err
+		}
+		issued, err := l.roots[name].authority.Issue(prepared)
+		if err != nil {
+			return nil, err
+		}
+		l.canaried = append(l.canaried, issued.Chain[0])
+		signed = append(signed, &api.Canary{Chain: issued.Chain, Anchor: pki.FingerprintOf(l.roots[name].anchor.Raw).String(), Authority: name})
+	}
+	return signed, nil
+}
+
+func observed(t *testing.T, r *api.PlacementReport) probe.Observation {
+	t.Helper()
+	var seen probe.Observation
+	check(t, json.Unmarshal(r.GetEvidence().GetStatement(), &seen))
+	return seen
+}
+
+func trialsOf(seen probe.Observation) string {
+	var all []string
+	for _, trial := range seen.Trials {
+		all = append(all, trial.Name+"="+string(trial.Accepted))
+	}
+	return strings.Join(all, " ")
+}
+
+// A real Redis is proven to accept whom its bundle names, and nobody else; when
+// an anchor comes and when it goes.
+func TestTrustIsTried(t *testing.T) {
+	l := newLab(t)
+	l.running("p1")
+	first := l.steady("p1", 1)
+	if got := trialsOf(observed(t, first)); got != "authority a=yes authority b=no a throwaway root=no" {
+		t.Errorf("trials: %s", got)
+	}
+	for i, bundle := range [][]string{{"a", "b"}, {"a"}} {
+		l.want("p1", func(d *api.DesiredPlacement) { d.BundleDigest = l.bundle(bundle...).Digest().String() })
+		report := l.until("p1", "with the bundle", func(r *api.PlacementReport) bool {
+			return r.GetState() == api.State_STATE_STEADY && r.GetRevision() == uint64(i+2)
+		})
+		want := "authority a=yes authority b=" + []string{"yes", "no"}[i] + " a throwaway root=no"
+		if got := trialsOf(observed(t, report)); got != want {
+			t.Errorf("trials: %s, want %s", got, want)
+		}
+	}
+	l.neverWritten()
+}
+
+// neverWritten holds that no canary is on the disk.
+func (l *lab) neverWritten() {
+	l.t.Helper()
+	if len(l.canaried) == 0 {
+		l.t.Error("no canary was ever signed")
+	}
+	check(l.t, filepath.WalkDir(l.dir, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, der := range l.canaried {
+			if bytes.Contains(text, der) || bytes.Contains(text, pki.EncodeCertificatesPEM(der)) {
+				l.t.Errorf("%s holds a canary", path)
+			}
+		}
+		return err
+	}))
+}
+
+// A Redis that trusts a root which its bundle does not name is not proven.
+func TestTrustInTooMany(t *testing.T) {
+	l := newLab(t)
+	wide := filepath.Join(l.dir, "wide.pem")
+	check(t, os.WriteFile(wide, l.bundle("a", "b").PEM(), 0o644))
+	r := l.redis("p1", "tls-ca-cert-file "+wide)
+	l.want("p1", r.wanted)
+	l.run(r.named())
+	l.until("p1", "in place", func(report *api.PlacementReport) bool { return report.GetRevision() > 0 })
+	r.start()
+	report := l.until("p1", "not proven", func(r *api.PlacementReport) bool { return strings.Contains(r.GetFailure().GetReason(), "authority b") })
+	if report.GetLevel() == api.Level_LEVEL_PROVEN || !strings.Contains(report.GetFailure().GetReason(), "not in the bundle") {
+		t.Errorf("report: %v", report)
+	}
+}
+
+// Without a control plane the proof goes on with what it has, and says so.
+func TestTrustWithoutCanaries(t *testing.T) {
+	l := newLab(t)
+	r := l.redis("p1")
+	l.want("p1", r.wanted)
+	stop := l.run(r.named())
+	l.until("p1", "in place", func(report *api.PlacementReport) bool { return report.GetRevision() > 0 })
+	stop()
+	l.down = true
+	r.start()
+	l.run(r.named())
+	seen := observed(t, l.steady("p1", 1))
+	if got := trialsOf(seen); got != "a throwaway root=no canaries=" || !strings.Contains(seen.Trials[1].Error, "not tried: ") {
+		t.Errorf("trials: %s, %+v", got, seen.Trials)
+	}
+}
