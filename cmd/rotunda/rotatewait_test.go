@@ -43,8 +43,9 @@ func waits(t *testing.T, pictures ...*api.ListPlacementsResponse) (code int, err
 	t.Helper()
 	s := &rotatingServer{placementServer{pictures: make(chan *api.ListPlacementsResponse)}}
 	credentials := newOperator(t, s)
-	ended := make(chan struct{})
+	ended, fed := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(fed)
 		for _, one := range pictures {
 			select {
 			case s.pictures <- one:
@@ -56,6 +57,7 @@ func waits(t *testing.T, pictures ...*api.ListPlacementsResponse) (code int, err
 	}()
 	code, out, errs := rotunda("rotate", "cache", "--wait", "--credentials", credentials)
 	close(ended)
+	<-fed
 	if !strings.Contains(out, "2 placements will rotate. Audit entry 0199-b1.") {
 		t.Errorf("output:\n%s", out)
 	}
@@ -91,6 +93,17 @@ func TestRotateWaitsForNoOrphan(t *testing.T) {
 	code, errs := waits(t, picture(at(5, api.State_STATE_STEADY), nil))
 	if code != exitOK || !strings.Contains(errs, "1 of 2 placements rotated, 1 not wanted any more after ") {
 		t.Errorf("exit %d:\n%s", code, errs)
+	}
+}
+
+// What is switched to and not yet proven is not what was waited for.
+func TestRotatingIsNotRotated(t *testing.T) {
+	a := awaitOf(&api.RotateResponse{Affected: []*api.PlacementStatus{{Id: "p-1", Generation: 4}}})
+	if a.see(picture(at(5, api.State_STATE_ROTATING), nil).Placements); a.over() {
+		t.Error("it ends before the proof")
+	}
+	if a.see(picture(at(5, api.State_STATE_STEADY), nil).Placements); !a.over() {
+		t.Error("it does not end")
 	}
 }
 
