@@ -236,7 +236,7 @@ func (h *Host) issue(_ context.Context, requests []*api.PlacementRequest) ([]*ap
 	}
 	var results []*api.IssueResult
 	for _, request := range requests {
-		chain, err := h.Plane.sign(h.Desired(request.GetPlacementId()), request)
+		chain, err := h.Plane.Sign(h.Desired(request.GetPlacementId()), request)
 		if err != nil {
 			return nil, err
 		}

@@ -168,9 +168,9 @@ func (p *Plane) Count(placement string) int {
 	return len(found)
 }
 
-// sign answers a request as a server does: one key for each number, and the
+// Sign answers a request as a server does: one key for each number, and the
 // same answer to the same request.
-func (p *Plane) sign(d *api.DesiredPlacement, request *api.PlacementRequest) ([][]byte, error) {
+func (p *Plane) Sign(d *api.DesiredPlacement, request *api.PlacementRequest) ([][]byte, error) {
 	csr, err := pki.ParseCSR(request.GetCsr())
 	if err != nil {
 		return nil, err

@@ -1,6 +1,8 @@
 package story
 
 import (
+	"context"
+	"net"
 	"testing"
 	"time"
 
@@ -18,7 +20,7 @@ func (s *Subject) Outages(t *testing.T) {
 	s.stopped(t, m)
 	s.frozen(t, m)
 	s.restarted(t, m, "activate: switched", m.Server.Restart)
-	s.restarted(t, m, "activate: loaded", func() { m.Server.Kill(); m.Server.Start() })
+	s.restarted(t, m, "activate: loaded", func() { m.Server.Kill(); m.gone(t); m.Server.Start() })
 }
 
 // stopped renews while the server is down.
@@ -58,6 +60,22 @@ func (s *Subject) restarted(t *testing.T, m *Member, point string, restart func(
 		return inTrouble(r) || settled(r) && r.GetGeneration() > from
 	})
 	s.mended(t, m, from)
+}
+
+// gone waits until nobody answers at the server's port: its workers end a
+// moment after it.
+func (m *Member) gone(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	for ctx.Err() == nil {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", m.Server.Target.Address)
+		if err != nil {
+			return
+		}
+		_ = conn.Close()
+		time.Sleep(5 * time.Millisecond) // the pace of knocking
+	}
+	t.Errorf("%s was killed, and somebody answers at %s", m.Name, m.Server.Target.Address)
 }
 
 // mended lets the rotation end now that the server is well. From then on a

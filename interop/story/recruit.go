@@ -132,7 +132,7 @@ func (s *Subject) employ(t *testing.T, m *Member, r Recruit) {
 		t.Fatal(err)
 	}
 	m.Settings.Commands = map[string][]string{"restart": ring}
-	m.Host.Look = m.witness
+	m.Host.Look, m.overtaken = m.witness, m.isOvertaken
 	m.reconfigure(t, m.Settings, func(d *api.DesiredPlacement) {
 		d.Target.Name, d.Target.Address, d.Target.ServerName, d.Target.Preamble = at.Name, at.Address, at.ServerName, string(at.Preamble)
 		d.Target.ClientAuth = cmp.Or(r.ClientAuth, "required")

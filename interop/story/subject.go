@@ -53,12 +53,14 @@ type Member struct {
 	Dial      load.Dialer
 	Eye       eye.Eye
 
-	subject  *Subject
-	patience time.Duration // that a proof may take
+	subject   *Subject
+	overtaken func(*api.PlacementReport) bool // that the agent has gone on since
+	patience  time.Duration                   // that a proof may take
 
 	mu    sync.Mutex
 	fault string               // what is wrong on purpose; empty: all is well
 	seen  *api.PlacementReport // that was judged last
+	claim claimed              // that was looked behind last
 }
 
 // Say writes a line of progress.

@@ -27,23 +27,32 @@ func (m *Member) witness(reports []*api.PlacementReport) {
 
 func (m *Member) judge(report *api.PlacementReport) {
 	before := m.seen
-	fresh := before.GetRevision() != report.GetRevision() || before.GetLevel() != report.GetLevel() || before.GetState() != report.GetState()
-	if report.GetLevel() == api.Level_LEVEL_PROVEN && report.GetState() != api.State_STATE_ROTATING && fresh {
+	claim := claimed{report.GetRevision(), report.GetRestores()}
+	switch {
+	case report.GetLevel() != api.Level_LEVEL_PROVEN:
+		m.claim = claimed{}
+	case report.GetState() != api.State_STATE_ROTATING && claim != m.claim:
+		m.claim = claim
 		m.judgeProven(report)
 	}
 	attempt := report.GetFailure() != nil && !proto.Equal(report.GetFailure().GetAt(), before.GetFailure().GetAt())
 	blocked := report.GetState() == api.State_STATE_FAILED && report.GetFailure() == nil && before.GetState() != api.State_STATE_FAILED
 	if before != nil && (blocked || attempt) && !m.troubled() {
 		m.subject.Tally.Count(func(r *table.Row) { r.FalseFailed++ })
-		progress("%s: FALSE FAILED: state %s, %s: %s", m.Name, report.GetState(), report.GetFailure().GetStep(), report.GetFailure().GetReason())
+		progress("%s: FALSE FAILED: state %s, %s: %s; %s", m.Name, report.GetState(), report.GetFailure().GetStep(), report.GetFailure().GetReason(), report.GetReason())
 	}
 }
+
+// claimed is what a report says was proven. That it stays so in later reports,
+// while the server is down and the agent says that too, is no new claim.
+type claimed struct{ revision, restores uint64 }
 
 // judgeProven looks for itself at what the agent says that it proved. A look
 // that was overtaken by the agent's next step says nothing.
 func (m *Member) judgeProven(report *api.PlacementReport) {
 	wrong := m.mismatch(report)
-	if wrong != "" && overtaken(report, m.Host.Now(m.Placement)) {
+	if wrong != "" && m.overtaken(report) {
+		m.claim = claimed{}
 		return
 	}
 	m.subject.Tally.Count(func(r *table.Row) {
@@ -57,7 +66,9 @@ func (m *Member) judgeProven(report *api.PlacementReport) {
 	}
 }
 
-func overtaken(report, now *api.PlacementReport) bool {
+// isOvertaken says whether the agent itself says something else by now.
+func (m *Member) isOvertaken(report *api.PlacementReport) bool {
+	now := m.Host.Now(m.Placement)
 	return now == nil || now.GetRevision() != report.GetRevision() || now.GetState() != report.GetState() || now.GetLevel() != report.GetLevel()
 }
 
