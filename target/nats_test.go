@@ -2,6 +2,7 @@ package target_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -90,4 +91,18 @@ func TestNATSInThePlain(t *testing.T) {
 	plain := targettest.NATS(t, s.Delivery, targettest.NATSOptions{Name: "plain", Config: []string{"allow_non_tls: true"}})
 	_, err := s.adapter.Contact(t.Context(), targettest.Host(nil), plain.Target)
 	s.fails("contact", err, fault.Invalid, "does not demand TLS", "allow_non_tls")
+}
+
+// TestNATSWithoutALeader is one of a cluster that never was: its port answers,
+// and JetStream has nobody to lead it.
+func TestNATSWithoutALeader(t *testing.T) {
+	monitor := targettest.Loopback(targettest.Port(t))
+	store := targettest.Dir(t, "jetstream-")
+	targettest.Own(t, store, targettest.NATSAccount())
+	s := natsStand(t, targettest.NATSOptions{Unmonitored: true, Config: []string{
+		"http: " + monitor, "server_name: n1", fmt.Sprintf("jetstream { store_dir: %q }", store),
+		"cluster { name: c1, listen: " + targettest.Loopback(targettest.Port(t)) + `, routes: ["nats://127.0.0.1:1"] }`,
+	}})
+	at := s.without(func(c *target.Control) { c.Address = monitor })
+	s.fails("health", s.adapter.Health(t.Context(), targettest.Host(nil), at, s.spec()), fault.Unavailable, "503", "JetStream")
 }
