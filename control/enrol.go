@@ -229,11 +229,13 @@ func (c *Control) renewedIdentity(ctx context.Context, tx *store.Tx, caller Call
 	return issued.DER, err
 }
 
-// facts keeps what an agent says of itself small.
+// facts keeps what an agent says of itself small. targets is the list of the
+// control paths that its agent.yaml names, by which a plan tells which are
+// missing.
 func facts(said map[string]string) map[string]string {
 	kept := map[string]string{}
-	for _, key := range []string{"hostname", "os", "arch", "version"} {
-		if value, ok := said[key]; ok && len(value) <= 256 {
+	for key, most := range map[string]int{"hostname": 256, "os": 256, "arch": 256, "version": 256, "targets": 16 << 10} {
+		if value, ok := said[key]; ok && len(value) <= most {
 			kept[key] = value
 		}
 	}
