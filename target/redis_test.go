@@ -285,3 +285,14 @@ func httpServer(t *testing.T) string {
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
 }
+
+// TestRedisTakesOver: what ran with files from elsewhere takes all three of
+// ours by the first reload.
+func TestRedisTakesOver(t *testing.T) {
+	r := newRedis(t, targettest.RedisOptions{})
+	d := targettest.NewDelivery(t, targettest.RedisAccount())
+	r.s.Target.Directory, r.d = d.Dir, d
+	r.takes(target.Change{First: true, Leaf: true, AnchorsAdded: true}, r.b.Issue(t, targettest.Order{}), r.b.Root)
+	r.trusts(r.b, true)
+	r.trusts(r.a, false)
+}
