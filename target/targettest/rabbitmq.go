@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/target"
@@ -100,6 +102,17 @@ func startEPMD(t testing.TB, port int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = epmd.Process.Kill(); _ = epmd.Wait() })
+	// A node that finds none yet starts a daemon of its own, which stays.
+	for deadline := time.Now().Add(Patience); ; time.Sleep(10 * time.Millisecond) {
+		conn, err := net.Dial("tcp", Loopback(port))
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("epmd does not answer: %v", err)
+		}
+	}
 }
 
 // rabbitIsUp reads the log: the port answers a moment before the node is up.
