@@ -156,12 +156,12 @@ func TestHealth(t *testing.T) {
 	}
 	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
+		case "/health":
 		case "/metrics": // a member without peers
 			return
 		default:
 			http.NotFound(w, r)
 			return
-		case "/health":
 		}
 		w.WriteHeader(now.Load().status)
 		_, _ = io.WriteString(w, now.Load().page)
