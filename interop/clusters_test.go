@@ -3,8 +3,11 @@ package interop
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +16,8 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/interop/load"
 	"github.com/rotunda-pki/rotunda/interop/story"
+	"github.com/rotunda-pki/rotunda/probe"
+	"github.com/rotunda-pki/rotunda/target"
 	"github.com/rotunda-pki/rotunda/target/targettest"
 )
 
@@ -162,16 +167,19 @@ func etcdCluster(t *testing.T) *story.Subject {
 		for _, one := range deliveries {
 			d = append(d, targettest.EtcdDeliveries{Server: one, Peer: one})
 		}
-		return targettest.EtcdCluster(t, d, targettest.EtcdOptions{})
+		return targettest.EtcdCluster(t, d, targettest.EtcdOptions{Control: true})
 	}, recruits...)
 	s.Links = func(t *testing.T, m *story.Member) { wellEtcd(t, s, m) }
+	s.Order = func(t *testing.T) []*story.Member { return leaderLast(t, s.Members) }
 	return s
 }
 
-// wellEtcd waits until a write through this member alone succeeds.
+// wellEtcd waits until a write through this member alone succeeds, and every
+// member says that it has a leader and all its peers: only then may the next
+// one be restarted.
 func wellEtcd(t *testing.T, s *story.Subject, m *story.Member) {
 	t.Helper()
-	until(t, m.Name+" takes writes", func() error {
+	until(t, m.Name+" takes writes, and all are well", func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		session, err := m.Dial(ctx, s.Load.Config())
@@ -179,8 +187,35 @@ func wellEtcd(t *testing.T, s *story.Subject, m *story.Member) {
 			return err
 		}
 		defer func() { _ = session.Close() }()
+		for _, member := range s.Members {
+			if err := s.Adapter.Health(ctx, target.Host{}, member.Server.Target, probe.Spec{}); err != nil {
+				return err
+			}
+		}
 		return session.Request(ctx)
 	})
+}
+
+// leaderLast puts the leader at the end.
+func leaderLast(t *testing.T, members []*story.Member) []*story.Member {
+	t.Helper()
+	var order, leaders []*story.Member
+	for _, m := range members {
+		response, err := http.Get("http://" + m.Server.Target.Control.Address + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := io.ReadAll(response.Body)
+		if err := errors.Join(err, response.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(page), "\netcd_server_is_leader 1") {
+			leaders = append(leaders, m)
+		} else {
+			order = append(order, m)
+		}
+	}
+	return append(order, leaders...)
 }
 
 // clusterLoad is clients of all members, which send what failed once more.

@@ -35,6 +35,8 @@ type Subject struct {
 	// Links proves that the members reach each other, by connections that are
 	// made anew, after the member changed. nil: they do not.
 	Links func(t *testing.T, m *Member)
+	// Order is whose turn comes when a bundle is given out. nil: as they joined.
+	Order func(t *testing.T) []*Member
 	// Second is a control path that leads to another server of the kind. nil:
 	// there is none.
 	Second func(t *testing.T) *target.Control

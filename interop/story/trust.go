@@ -23,7 +23,11 @@ func (s *Subject) Trust(t *testing.T) {
 func (s *Subject) bundle(t *testing.T, names string) {
 	t.Helper()
 	digest := s.Plane.Bundle(names).Digest().String()
-	for _, m := range s.Members {
+	members := s.Members
+	if s.Order != nil {
+		members = s.Order(t)
+	}
+	for _, m := range members {
 		s.identity(t, m, func(d *api.DesiredPlacement) { d.BundleDigest = digest })
 		m.want(t, func(d *api.DesiredPlacement) { d.BundleDigest = digest })
 		m.await(t, "proven with bundle "+names, func(r *api.PlacementReport) bool {
