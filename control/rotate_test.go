@@ -167,9 +167,11 @@ func TestBreakerGoesByTheServersClock(t *testing.T) {
 			a := d.enrolHost(map[string]string{"role": "orders", "host": "a"})
 			b := d.enrolHost(map[string]string{"role": "orders", "host": "b"})
 			a.holds(1)
+			var last *api.Failure
 			fail := func(step string) {
 				t.Helper()
 				failure := &api.Failure{Step: step, Reason: "r", Generation: 2, At: timestamppb.New(d.clock.now().Add(skew))}
+				last = failure
 				for range 2 { // said again, it is the same failure
 					if err := a.report(&api.PlacementReport{State: api.State_STATE_FAILED, Generation: 1, Failure: failure}); err != nil {
 						t.Fatal(err)
@@ -189,6 +191,10 @@ func TestBreakerGoesByTheServersClock(t *testing.T) {
 				t.Fatal(err)
 			}
 			held("resumed", false)
+			if err := a.report(&api.PlacementReport{State: api.State_STATE_FAILED, Generation: 1, Failure: last}); err != nil {
+				t.Fatal(err)
+			}
+			held("resumed, and the old failure said again", false)
 			fail("activate")
 			held("failed again", true)
 			d.restart()
