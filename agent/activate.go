@@ -66,6 +66,7 @@ func (p *placement) note(ctx context.Context, w *wish, s rotation.Step, v rotati
 	if s.Begins.Revision == 0 {
 		return true, p.change(do)
 	}
+	p.e.reached(string(s.Action) + ": to begin a slot")
 	goes, err := p.begin(s.Begins, do)
 	if goes {
 		p.e.announce()

@@ -36,6 +36,7 @@ type placement struct {
 	drawer   drawer
 	opened   bool
 	record   record
+	unsaved  bool    // the record holds what the disk does not have yet
 	last     *wished // that was acted on last
 	looked   time.Time
 	drift    string // found then
@@ -192,9 +193,12 @@ func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Tim
 		step := p.next(w, facts)
 		p.publish(w, facts, step)
 		if halt != nil && halt(facts, step) {
-			return time.Time{}, nil
+			return time.Time{}, p.flush()
 		}
 		if step.Action == rotation.Wait {
+			if err := p.flush(); err != nil {
+				return time.Time{}, err
+			}
 			return earlier(earlier(step.Until, p.contact.again), p.e.Now().Add(presenceInterval)), w.err
 		}
 		if err := made.next(facts, step); err != nil {
@@ -274,16 +278,32 @@ func (p *placement) open() error {
 
 // change changes the record durably, or not at all.
 func (p *placement) change(do func(r *record)) error {
-	next, err := p.record.clone()
-	if err != nil {
-		return err
-	}
+	next := p.record.clone()
 	do(&next)
 	if err := p.drawer.save(&next); err != nil {
 		return err
 	}
-	p.record = next
+	p.record, p.unsaved = next, false
 	return nil
+}
+
+// changeSoon changes the record; the next change, or the next wait, makes it
+// durable. It is for facts that may be lost, since the step that made them may
+// be repeated and comes to the same: the server answers the same request with
+// the same certificate, and what was staged is staged anew.
+func (p *placement) changeSoon(do func(r *record)) error {
+	next := p.record.clone()
+	do(&next)
+	p.record, p.unsaved = next, true
+	return nil
+}
+
+// flush makes durable what was changed and is not yet.
+func (p *placement) flush() error {
+	if !p.unsaved {
+		return nil
+	}
+	return p.change(func(*record) {})
 }
 
 // move begins anew in another directory where the intent names one. What is in

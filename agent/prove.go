@@ -39,13 +39,10 @@ func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 	if ctx.Err() != nil {
 		return nil // stopped in the middle: nothing was shown either way
 	}
-	if seen != nil {
-		if err := p.change(func(r *record) { r.Observed = seen }); err != nil {
-			return err
-		}
-		p.e.reached("prove: evidence saved")
-	}
 	if problem != nil {
+		if seen != nil {
+			p.record.Observed = seen // goes with the failure that it is of
+		}
 		return p.failed(w, rotation.Prove, v, problem)
 	}
 	if p.contact.err != nil && absent(p.contact.err) {
@@ -54,14 +51,26 @@ func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 	if p.record.Pending != "" {
 		level = min(level, api.Level_LEVEL_DELIVERED)
 	}
-	return p.change(func(r *record) {
-		r.Prove(v.Number)
-		r.Level = level
-		if v.Committed() && r.Failure != nil && !r.Failure.Restored {
-			r.Failure.Restored = true
-			r.Restores++
-		}
-	})
+	if v.Committed() {
+		return p.change(func(r *record) {
+			r.show(v.Number, level, seen)
+			if r.Failure != nil && !r.Failure.Restored {
+				r.Failure.Restored = true
+				r.Restores++
+			}
+		})
+	}
+	// What comes next is the commit, whatever else is desired: it is one fact.
+	p.e.reached("prove: shown")
+	return p.stand(w, v, func(r *record) { r.show(v.Number, level, seen) })
+}
+
+// show notes that the process was seen with the revision.
+func (r *record) show(revision uint64, level api.Level, seen *evidence) {
+	r.Prove(revision)
+	if r.Level = level; seen != nil {
+		r.Observed = seen
+	}
 }
 
 // observe shakes hands with the process until it is proven to serve the
@@ -157,16 +166,22 @@ func (v *evidence) digest() []byte {
 	return sum[:]
 }
 
-// commit records that the revision stands.
+// commit records that the revision stands, where that was proven and is not
+// recorded yet.
 func (p *placement) commit(_ context.Context, w *wish, s rotation.Step) error {
-	v := *p.record.Revision(s.Revision)
+	return p.stand(w, *p.record.Revision(s.Revision), func(*record) {})
+}
+
+// stand records that a revision stands, with what else is known by now.
+func (p *placement) stand(w *wish, v rotation.Revision, do func(*record)) error {
 	now := p.e.Now()
 	began := v.StagedAt
 	if g := p.record.Generation(v.Generation); g != nil && p.untried(g.Number, v.Number) {
 		began = g.AskedAt
 	}
 	err := p.change(func(r *record) {
-		r.Commit(s.Revision, now)
+		do(r)
+		r.Commit(v.Number, now)
 		r.Failure, r.Committed, r.Took = nil, now, max(now.Sub(began), 0)
 		r.Rotations++
 	})

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
+	"slices"
 	"syscall"
 	"time"
 
@@ -134,12 +136,14 @@ func (r *record) slotID() string {
 	return r.Slot.ID
 }
 
-// clone is a copy that shares nothing that is ever changed.
-func (r *record) clone() (record, error) {
-	var copied record
-	content, err := json.Marshal(r)
-	if err != nil {
-		return copied, err
+// clone is a copy that shares nothing that is ever changed in place. What
+// stands behind the other pointers is only ever replaced.
+func (r *record) clone() record {
+	copied := *r
+	copied.Generations, copied.Revisions, copied.Files = slices.Clone(r.Generations), slices.Clone(r.Revisions), maps.Clone(r.Files)
+	if r.Failure != nil {
+		failure := *r.Failure
+		copied.Failure = &failure
 	}
-	return copied, json.Unmarshal(content, &copied)
+	return copied
 }

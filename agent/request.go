@@ -94,7 +94,7 @@ func (p *placement) take(w *wish, generation uint64, key crypto.Signer, result *
 		return err
 	}
 	p.e.reached("request: chain saved")
-	return p.change(func(r *record) { r.Issue(generation, leaf) })
+	return p.changeSoon(func(r *record) { r.Issue(generation, leaf) })
 }
 
 // spoil records that a generation will never do; another one is asked for

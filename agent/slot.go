@@ -43,12 +43,11 @@ func (w *wished) granted(now time.Time, elapsed time.Duration) rotation.Slot {
 //
 // It says no where the slot is not granted any more.
 func (p *placement) begin(b rotation.Begun, do func(r *record)) (bool, error) {
+	now, elapsed := p.e.Now(), p.e.elapsed()
 	p.granting.Lock()
 	defer p.granting.Unlock()
 	if b.ID != "" {
-		newest := p.wished.Load()
-		now, elapsed := p.e.Now(), p.e.elapsed()
-		slot := newest.granted(now, elapsed)
+		slot := p.wished.Load().granted(now, elapsed)
 		if slot.ID != b.ID || slot.Revision != b.Revision || !now.Before(slot.Until) {
 			return false, nil
 		}

@@ -25,7 +25,7 @@ func (p *placement) stage(ctx context.Context, w *wish, s rotation.Step) error {
 		return p.setBack(w, rotation.Stage, s.Generation, err, passing(err))
 	}
 	p.e.reached("stage: written")
-	return p.change(func(r *record) {
+	return p.changeSoon(func(r *record) {
 		r.Stage(v)
 		if r.Files == nil {
 			r.Files = map[uint64][]fileFact{}
