@@ -104,7 +104,7 @@ func (m *Member) patient(d *api.DesiredPlacement) {
 }
 
 func inTrouble(r *api.PlacementReport) bool {
-	return r.GetState() == api.State_STATE_FAILED && r.GetFailure() != nil
+	return r.GetState() == api.State_STATE_FAILED
 }
 
 func (s *Subject) away(t *testing.T, outage func()) {
