@@ -80,7 +80,7 @@ spec:
   selector: {host: bench}
   profile: both
   identity: {dnsNames: [{{ .Name }}.bench.example]}
-  target: {kind: {{ .Kind }}, name: {{ .Name }}, address: "{{ .Address }}", clientAuth: required}
+  target: {kind: {{ .Kind }}, name: {{ .Name }}, address: "{{ .Address }}", clientAuth: {{ .ClientAuth }}}
   files: {directory: {{ .Directory }}, mode: "0600", formats: [pem, combined]{{ with .Owner }}, owner: {{ . }}{{ end }}}
 `
 
@@ -186,7 +186,7 @@ func (b *bench) adopt(r *rig, k kind, d *targettest.Delivery, s *targettest.Serv
 	}
 	dir := r.TempDir()
 	fill := map[string]string{
-		"Name": string(k.kind), "Kind": string(k.kind), "Address": s.Target.Address, "Directory": d.Dir, "Servers": b.agents,
+		"ClientAuth": clientAuthOf(k.kind), "Name": string(k.kind), "Kind": string(k.kind), "Address": s.Target.Address, "Directory": d.Dir, "Servers": b.agents,
 		"State": filepath.Join(dir, "agent"), "Owner": k.account, "Control": string(control),
 	}
 	documents, config, token := filepath.Join(dir, "fleet.yaml"), filepath.Join(dir, "agent.yaml"), filepath.Join(dir, "token")
@@ -222,6 +222,15 @@ func (b *bench) adopt(r *rig, k kind, d *targettest.Delivery, s *targettest.Serv
 		return nil, err
 	}
 	return agent, nil
+}
+
+// clientAuthOf is what a kind makes of clients without a certificate: MariaDB
+// leaves it to each account whether it needs one.
+func clientAuthOf(kind fleet.TargetKind) string {
+	if kind == fleet.TargetMariaDB {
+		return "optional"
+	}
+	return "required"
 }
 
 // controlOf is a server's control path as agent.yaml has it.
