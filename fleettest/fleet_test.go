@@ -49,7 +49,7 @@ func declare(p *Plane, hosts ...*Host) {
 	p.Apply(strings.ReplaceAll(documents, "TREE", root))
 }
 
-func fleet(p *Plane, n int) []*Host {
+func fleetOf(p *Plane, n int) []*Host {
 	var hosts []*Host
 	for i := range n {
 		hosts = append(hosts, p.NewHost(map[string]string{"role": "files", "host": fmt.Sprintf("h%d", i)}))
@@ -63,7 +63,7 @@ func fleet(p *Plane, n int) []*Host {
 
 func TestThreeHostsAreServedAndRotate(t *testing.T) {
 	p := NewPlane(t)
-	hosts := fleet(p, 3)
+	hosts := fleetOf(p, 3)
 	p.Await("first issuance on three hosts", Steady(3, 1))
 
 	if _, err := p.Rotate(t.Context(), Operator, &api.RotateRequest{All: true, NewKey: true}); err != nil {
@@ -83,7 +83,7 @@ func TestThreeHostsAreServedAndRotate(t *testing.T) {
 // are back, once.
 func TestRotationReachesAgentsThatWereAway(t *testing.T) {
 	p := NewPlane(t)
-	hosts := fleet(p, 2)
+	hosts := fleetOf(p, 2)
 	p.Await("first issuance", Steady(2, 1))
 	hosts[0].Stop()
 	if _, err := p.Rotate(t.Context(), Operator, &api.RotateRequest{All: true}); err != nil {
@@ -105,7 +105,7 @@ func TestRotationReachesAgentsThatWereAway(t *testing.T) {
 // An outage of the control plane leaves what is in place alone.
 func TestOutageTouchesNothing(t *testing.T) {
 	p := NewPlane(t)
-	hosts := fleet(p, 1)
+	hosts := fleetOf(p, 1)
 	p.Await("first issuance", Steady(1, 1))
 	dir := filepath.Join(hosts[0].Config.Allow.Directories[0], "h0", "current")
 	before := read(t, dir)
@@ -140,7 +140,7 @@ func read(t *testing.T, dir string) string {
 // A retired agent's stream ends, it gets nothing more, and says why.
 func TestRetiredAgentIsCutOff(t *testing.T) {
 	p := NewPlane(t)
-	fleet(p, 1)
+	fleetOf(p, 1)
 	id := p.Await("first issuance", Steady(1, 1))[0].Agent
 	if _, err := p.RetireAgent(t.Context(), Operator, &api.RetireAgentRequest{AgentId: id}); err != nil {
 		t.Fatal(err)
