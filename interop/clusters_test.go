@@ -225,7 +225,7 @@ func clusterLoad(s *story.Subject) load.Options {
 		addresses = append(addresses, m.Server.Target.Address)
 	}
 	o := slowLoad(s)
-	o.Dial, o.Retry, o.RetryNew = load.Etcd(addresses...), true, true
+	o.Dial, o.Retry, o.RetryNew, o.Backoff = load.Etcd(addresses...), true, true, 300*time.Millisecond
 	return o
 }
 

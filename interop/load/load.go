@@ -37,6 +37,8 @@ type Options struct {
 	// RetryNew lets a client whose new connection failed try once more, as
 	// clients of a cluster do, which has another member.
 	RetryNew bool
+	// Backoff is how long a client waits before it tries again.
+	Backoff time.Duration
 	// Pause between two requests, on the kept connection and on new ones.
 	Kept, Fresh time.Duration
 	// Patience bounds one request, with its connection.
@@ -129,6 +131,7 @@ func (l *Load) keep(ctx context.Context) {
 		next, err := l.once(ctx, kept)
 		if err != nil && l.Retry && !fresh {
 			l.reconnects.Add(1)
+			time.Sleep(l.Backoff)
 			next, err = l.once(ctx, nil)
 		}
 		kept = next
@@ -142,6 +145,7 @@ func (l *Load) renew(ctx context.Context) {
 		session, err := l.once(ctx, nil)
 		if err != nil && l.RetryNew {
 			l.reconnects.Add(1)
+			time.Sleep(l.Backoff)
 			session, err = l.once(ctx, nil)
 		}
 		if session != nil {
@@ -188,8 +192,11 @@ func (l *Load) pace(ctx context.Context, pause time.Duration, request func(conte
 
 func (l *Load) count(err error) {
 	l.requests.Add(1)
-	if err != nil {
-		l.failed.Add(1)
+	if err == nil {
+		return
+	}
+	const most = 5 // who complains of everything is not heard
+	if l.failed.Add(1) <= most {
 		l.Complain("a request failed: %v", err)
 	}
 }

@@ -40,8 +40,11 @@ func (s *Subject) unheard(t *testing.T, m *Member, what string, settings lab.Set
 	m.reconfigure(t, settings, change)
 	from := m.renew(t, hasty)
 	report := m.await(t, "failed and restored, or refused before anything was touched", func(r *api.PlacementReport) bool {
-		return inTrouble(r) && (r.GetFailure() == nil || r.GetFailure().GetRestored())
+		return inTrouble(r) && (r.GetFailure() == nil || r.GetFailure().GetRestored()) || settled(r) && r.GetGeneration() > from
 	})
+	if settled(report) {
+		t.Fatalf("%s: %s, and generation %d is called proven", m.Name, what, report.GetGeneration())
+	}
 	if report.GetFailure() != nil && report.GetFailure().GetStep() != "prove" || report.GetGeneration() != from {
 		t.Errorf("%s: %s, and it ends with generation %d, %s: %s", m.Name, what, report.GetGeneration(), report.GetFailure().GetStep(), report.GetFailure().GetReason())
 	}

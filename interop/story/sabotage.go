@@ -73,9 +73,12 @@ func (s *Subject) caught(t *testing.T, m *Member, what string, change func(*api.
 	m.trouble(what)
 	from := m.renew(t, change)
 	report := m.await(t, "caught", func(r *api.PlacementReport) bool {
-		return inTrouble(r) && r.GetGeneration() == from || settled(r) && r.GetGeneration() > from+1
+		return inTrouble(r) && r.GetGeneration() == from || settled(r) && r.GetGeneration() > from
 	})
-	if settled(report) { // it threw the certificate away at once and asked for another
+	if settled(report) {
+		if report.GetGeneration() == from+1 {
+			t.Errorf("%s: nobody caught %s", m.Name, what)
+		} // else it threw the certificate away at once and asked for another
 		m.calm()
 		s.Tally.Count(func(r *table.Row) { r.Renewals++ })
 		return
