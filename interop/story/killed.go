@@ -22,6 +22,9 @@ import (
 func (s *Subject) Killed(t *testing.T) {
 	m := s.Members[0]
 	from := m.report(t).GetGeneration()
+	if s.Sparse > 1 {
+		s.Tally.Count(func(r *table.Row) { r.Note = fmt.Sprintf("killed at every %dth point", s.Sparse) })
+	}
 	if err := m.Host.Stop(); err != nil {
 		t.Fatal(err)
 	}

@@ -123,7 +123,6 @@ func (m *Member) once(point string, do func() error) {
 		done = true
 		if err := do(); err != nil {
 			progress("%s: at %q: %v", m.Name, point, err)
-			m.subject.Tally.Count(func(r *table.Row) { r.Note = err.Error() })
 		}
 	})
 }
