@@ -20,11 +20,12 @@ const namedAgents = 3
 // controlLines are the fields of agent.yaml that each kind wants, as on a
 // Debian host. Kinds without a control path are not here.
 var controlLines = map[fleet.TargetKind][]string{
+	fleet.TargetEtcd:      {"address: 127.0.0.1:2381"},
 	fleet.TargetHAProxy:   {"address: /run/haproxy/admin.sock", "pidFile: /run/haproxy.pid"},
 	fleet.TargetMariaDB:   {"address: /run/mysqld/mysqld.sock", "user: rotunda", "passwordFile: /etc/rotunda/mariadb.password"},
 	fleet.TargetMemcached: {"address: 127.0.0.1:11212"},
 	fleet.TargetMosquitto: {"pidFile: /run/mosquitto/mosquitto.pid"},
-	fleet.TargetNATS:      {"pidFile: /run/nats/nats-server.pid"},
+	fleet.TargetNATS:      {"pidFile: /run/nats/nats-server.pid", "address: 127.0.0.1:8222"},
 	fleet.TargetNginx:     {"pidFile: /run/nginx.pid", "program: /usr/sbin/nginx"},
 	fleet.TargetPostgres:  {"address: /run/postgresql/.s.PGSQL.5432", "user: rotunda", "passwordFile: /etc/rotunda/postgres.password"},
 	fleet.TargetRabbitMQ:  {"program: /usr/sbin/rabbitmqctl", "runAs: rabbitmq"},
@@ -74,7 +75,7 @@ func (t targetReview) reviewControl() []fleet.Finding {
 		switch {
 		case known && kind != t.Kind:
 			differing = append(differing, s)
-		case !known && t.intent.Target.ReloadCommand == "":
+		case !known && t.Leaf == target.AtReload && t.intent.Target.ReloadCommand == "":
 			lacking = append(lacking, s)
 		}
 	}

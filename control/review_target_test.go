@@ -130,8 +130,8 @@ func TestPlanSaysThatCRLsAreNeverRead(t *testing.T) {
 		t.Errorf("nginx reads CRLs: %v", found)
 	}
 	plan := d.plan(withCRL.Replace(serverOf("mosquitto", "")))
-	if found := ruled(plan, "needs-restart"); len(found) != 1 || !strings.Contains(found[0].Message, "CRL") {
-		t.Errorf("mosquitto takes CRLs at a restart: %v", found)
+	if found := ruled(plan, "needs-restart"); len(found) != 1 || strings.Contains(found[0].Message, "CRL") {
+		t.Errorf("mosquitto takes CAs at a restart, and CRLs by a reload: %v", found)
 	}
 }
 
@@ -191,8 +191,8 @@ func TestPlanFindsHostsWithoutAControlPath(t *testing.T) {
 	if found := ruled(d.plan(serverOf("redis", ", restartCommand: restart-it")), "control-path"); len(found) != 1 || !strings.Contains(found[0].Message, "each renewal restarts it by restart-it") {
 		t.Errorf("by restarts: %v", found)
 	}
-	if found := ruled(d.plan(serverOf("etcd", "")), "control-path"); len(found) != 0 {
-		t.Errorf("etcd has no control path: %v", found)
+	if found := ruled(d.plan(serverOf("etcd", "")), "control-path"); len(found) != 1 || found[0].Severity != api.Finding_ERROR {
+		t.Errorf("etcd reloads nothing, so that none lacks a control path, and one is of another kind: %v", found)
 	}
 
 	// Another kind of server there is an error: nothing may be applied.

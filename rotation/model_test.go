@@ -51,7 +51,7 @@ func TestModel(t *testing.T) {
 			"relink": func(r *rapid.T) { // someone moves the link by hand
 				for number := range w.dirs {
 					if w.record.Revision(number) != nil && fault.Draw(r, "here") {
-						w.current = number
+						w.current, w.handed[number] = number, true
 						break
 					}
 				}
