@@ -75,10 +75,18 @@ func (v *view) outdated(g *Generation) string {
 		return fmt.Sprintf("the terms changed from %q to %q", g.Leaf.Terms, v.d.Terms)
 	case !v.now.Before(g.Leaf.NotAfter):
 		return fmt.Sprintf("generation %d ran out at %s", g.Number, stamp(g.Leaf.NotAfter))
-	case !v.now.Before(v.d.RenewAt(*g)):
+	case !v.now.Before(v.d.RenewAt(*g)) && !v.awaitsTurn(g):
 		return fmt.Sprintf("the renewal of generation %d was due at %s", g.Number, stamp(v.d.RenewAt(*g)))
 	}
 	return ""
+}
+
+// awaitsTurn says whether a generation waits, staged and checked, for the leave
+// of its cluster, and is good for long enough: a newer one would wait as well,
+// and so on, as often as the window comes round before the turn.
+func (v *view) awaitsTurn(g *Generation) bool {
+	r := v.Revision(v.asks)
+	return r != nil && r.Generation == g.Number && v.now.Before(v.d.urgentAt(*g))
 }
 
 // request asks for a generation: again for one that was begun, or for a new one.
