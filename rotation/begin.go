@@ -81,12 +81,12 @@ func (v *view) outdated(g *Generation) string {
 	return ""
 }
 
-// awaitsTurn says whether a generation waits, staged and checked, for the leave
-// of its cluster, and is good for long enough: a newer one would wait as well,
-// and so on, as often as the window comes round before the turn.
+// awaitsTurn says whether a new generation waits, staged and checked, for the
+// leave of its cluster, and is good for long enough: a newer one would wait as
+// well, and so on, as often as the window comes round before the turn.
 func (v *view) awaitsTurn(g *Generation) bool {
 	r := v.Revision(v.asks)
-	return r != nil && r.Generation == g.Number && v.now.Before(v.d.urgentAt(*g))
+	return r != nil && r.Generation == g.Number && g.Number != v.baseGeneration() && v.now.Before(v.d.urgentAt(*g))
 }
 
 // request asks for a generation: again for one that was begun, or for a new one.
