@@ -35,6 +35,7 @@ func (h *HostRules) runCommand(ctx context.Context, name string) (string, error)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), command.Timeout)
 	defer cancel()
 	output, err := runProgram(ctx, command.User, command.Argv...)
+	output = output[max(0, len(output)-maxTail):]
 	switch {
 	case err == nil:
 		return output, nil
@@ -119,20 +120,25 @@ func credentialOf(account *user.User) (*syscall.Credential, error) {
 	return credential, nil
 }
 
+// How much is kept of what a command and a program print. What a program
+// prints is read by an adapter: nginx prints its whole configuration.
+const (
+	maxTail    = 16 << 10
+	maxProgram = 4 << 20
+)
+
 // tail keeps the end of what is written to it.
 type tail struct {
 	mu   sync.Mutex
 	kept []byte
 }
 
-const maxTail = 16 << 10
-
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.kept = append(t.kept, p...)
-	if len(t.kept) > 2*maxTail {
-		t.kept = append(t.kept[:0], t.kept[len(t.kept)-maxTail:]...)
+	if len(t.kept) > 2*maxProgram {
+		t.kept = append(t.kept[:0], t.kept[len(t.kept)-maxProgram:]...)
 	}
 	return len(p), nil
 }
@@ -140,5 +146,5 @@ func (t *tail) Write(p []byte) (int, error) {
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return string(t.kept[max(0, len(t.kept)-maxTail):])
+	return string(t.kept[max(0, len(t.kept)-maxProgram):])
 }
