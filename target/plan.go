@@ -42,6 +42,9 @@ func (a Adapter) Plan(t Target, change Change) []Act {
 	if change.None() && !change.First {
 		return t.nothing("nothing differs")
 	}
+	if change.First { // it may run with anything: all of it differs
+		change.Leaf, change.AnchorsAdded, change.AnchorsRemoved = true, true, true
+	}
 	var acts []Act
 	if a.plan != nil {
 		acts = a.plan(t, change)

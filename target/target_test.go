@@ -126,3 +126,19 @@ func TestPlanKeepsToTheTable(t *testing.T) {
 		}
 	}
 }
+
+// TestFirstFilesAreAllNew: a server that runs already may run with anything, so
+// that the first files are loaded as if all of them differed.
+func TestFirstFilesAreAllNew(t *testing.T) {
+	for _, adapter := range Adapters() {
+		acts := adapter.Plan(Target{Control: &Control{}}, Change{First: true, Leaf: true})
+		for _, act := range acts {
+			if act.Kind == ActReload && !act.Change.Bundle() {
+				t.Errorf("%s: reloads only %+v at first", adapter.Kind, act.Change)
+			}
+			if act.Kind == ActRestart {
+				t.Errorf("%s: restarts at first", adapter.Kind)
+			}
+		}
+	}
+}
