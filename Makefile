@@ -26,9 +26,13 @@ deps: ## install what the tests need (Debian packages)
 
 .PHONY: test
 test: ## the product's tests, with the race detector where goroutines meet
-	$(GO) test ./...
+	$(GO) test $$($(GO) list ./... | grep -v /target$$)
 	$(GO) test -race -skip 'SIGKILL|Kill|TornLog' ./agent/... ./store/... ./server/... ./control/... ./fleettest/...
 	cd demo && $(GO) vet ./... && $(GO) test ./...
+
+.PHONY: test-targets
+test-targets: ## each adapter against its real server
+	$(GO) test ./target
 
 .PHONY: interop
 interop: ## every kind of server, under load and under sabotage (minutes)
