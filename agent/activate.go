@@ -142,7 +142,8 @@ func (p *placement) difference(w *wish, v rotation.Revision) (target.Change, err
 	before := p.before(v)
 	if before == nil {
 		// Where the record was lost, a process may run with what it does not know.
-		first := v.Failed == nil && w.proof.level != api.Level_LEVEL_LOADED && !p.strays
+		// Where the files moved, it runs with those of the old directory.
+		first := v.Failed == nil && w.proof.level != api.Level_LEVEL_LOADED && !p.strays && p.record.Stood == nil
 		return target.Change{First: first, Leaf: true}, nil
 	}
 	change := target.Change{Leaf: before.Generation != v.Generation}

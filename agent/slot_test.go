@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +116,33 @@ func TestSlotTakenBack(t *testing.T) {
 	}
 	if r := l.recorded("p1"); r.Slot != nil || r.Loaded != 1 || asked != revision {
 		t.Errorf("begun after it was taken back: %+v, asks for %d", r.Record, asked)
+	}
+}
+
+// Files that move to another directory are a switch like any other: the
+// processes of a cluster run with the old ones, and must not all be told at once.
+func TestMemberMovesWithLeave(t *testing.T) {
+	for _, level := range []api.Level{api.Level_LEVEL_DELIVERED, api.Level_LEVEL_LOADED} {
+		l := newLab(t)
+		l.want("p1", asMember, reloading, func(d *api.DesiredPlacement) { d.Proof.Level = level })
+		l.run()
+		l.steady("p1", 1)
+		check(t, os.RemoveAll(filepath.Join(l.dir, "reloaded")))
+		l.want("p1", func(d *api.DesiredPlacement) { d.Files.Directory = l.path("elsewhere") })
+		revision := l.asking("p1")
+		if _, err := os.Lstat(filepath.Join(l.path("elsewhere"), "current")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: switched without leave: %v", level, err)
+		}
+		if _, err := os.Stat(filepath.Join(l.dir, "reloaded")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: reloaded without leave: %v", level, err)
+		}
+		l.want("p1", slot("s1", revision))
+		l.until("p1", "steady where it moved", func(r *api.PlacementReport) bool {
+			return r.GetState() == api.State_STATE_STEADY && r.GetRevision() == revision && r.GetSlotId() == ""
+		})
+		if _, err := os.Stat(filepath.Join(l.dir, "reloaded")); err != nil {
+			t.Errorf("%s: never told that its files moved: %v", level, err)
+		}
 	}
 }
 

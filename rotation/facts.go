@@ -29,6 +29,9 @@ type Record struct {
 	Loaded  uint64   `json:"loaded"`
 	Proven  uint64   `json:"proven"`
 	Setback *Setback `json:"setback,omitempty"` // since the last commit
+	// Stood is the generation that was committed last, in whatever directory:
+	// of number 0 for a bundle alone. nil: nothing ever stood here.
+	Stood *Generation `json:"stood,omitempty"`
 	// Slot is the leave with which the target was taken out of its steady
 	// state, from before that until it is back.
 	Slot *Begun `json:"slot,omitempty"`
@@ -129,6 +132,19 @@ func (r *Record) Standing() *Revision {
 		}
 	}
 	return nil
+}
+
+// reliedOn is the generation that a process may live by, or nil: the one that
+// stands, else the one that stood in another directory.
+func (r *Record) reliedOn() *Generation {
+	g := r.Stood
+	if s := r.Standing(); s != nil {
+		g = r.Generation(s.Generation)
+	}
+	if g == nil || g.Leaf == nil {
+		return nil
+	}
+	return g
 }
 
 // Valid says whether the certificate is issued and within its dates.

@@ -48,6 +48,7 @@ func TestModel(t *testing.T) {
 			},
 			"drift": func(*rapid.T) { w.drift = "edited" },
 			"wipe":  func(r *rapid.T) { w.wipe(rapid.Uint64Range(0, w.record.LastRevision).Draw(r, "wiped")) },
+			"move":  func(*rapid.T) { w.move() },
 			"relink": func(r *rapid.T) { // someone moves the link by hand
 				for number := range w.dirs {
 					if w.record.Revision(number) != nil && fault.Draw(r, "here") {

@@ -82,9 +82,10 @@ func (r *Record) Switch(revision uint64, now time.Time) {
 // Load notes that the process took the revision.
 func (r *Record) Load(revision uint64) { r.Loaded = revision }
 
-// Prove notes that the process was seen with the revision.
+// Prove notes that the process was seen with the revision: so it took it, also
+// where that was in doubt.
 func (r *Record) Prove(revision uint64) {
-	r.Proven = revision
+	r.Loaded, r.Proven = revision, revision
 	if v := r.Revision(revision); v != nil {
 		v.Failed = nil
 	}
@@ -94,7 +95,11 @@ func (r *Record) Prove(revision uint64) {
 func (r *Record) Commit(revision uint64, now time.Time) {
 	if v := r.Revision(revision); v != nil {
 		v.CommittedAt = now
-		r.Setback = nil
+		r.Setback, r.Stood = nil, &Generation{}
+		if g := r.Generation(v.Generation); g != nil {
+			stood := *g
+			r.Stood = &stood
+		}
 	}
 }
 

@@ -18,10 +18,13 @@ func (v *view) finish() *Step {
 
 // bring takes the revision in use through its next step.
 func (v *view) bring(r *Revision) *Step {
+	if step := v.doubt(r); step != nil {
+		return step
+	}
 	switch {
 	case !r.Checked:
 		return &Step{Action: Check, Revision: r.Number, Reason: "someone linked to it before it was checked"}
-	case v.Loaded != r.Number:
+	case v.Loaded != r.Number && !v.wantsLeave(r):
 		begins, ok := Begun{}, true
 		if r.ActivatedAt.IsZero() { // by hand; what the agent began goes on
 			begins, ok = v.leave(r)
@@ -65,7 +68,8 @@ func (v *view) giveUp(r *Revision) *Step {
 		if absent {
 			why = "the process did not run before the switch either, and finds the new files at its start"
 		}
-		return v.decline(again, "revision %d failed at %s %s: %s; %s", r.Number, r.Failed.Step, times(r.Failed.Count), r.Failed.Reason, why)
+		v.decline(again, "revision %d failed at %s %s: %s; %s", r.Number, r.Failed.Step, times(r.Failed.Count), r.Failed.Reason, why)
+		return v.doubt(r)
 	}
 	if v.renewing() {
 		return nil // a fresh certificate does more than another try with this one

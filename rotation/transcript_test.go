@@ -131,6 +131,8 @@ func command(t *testing.T, w *world, words []string) {
 		w.d.Repair = arg() == "yes"
 	case "wipe": // a revision; 0: the whole directory
 		w.wipe(number())
+	case "move": // to another directory
+		w.move()
 	case "drift":
 		w.drift = arg()
 	case "server":

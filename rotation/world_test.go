@@ -42,6 +42,7 @@ type world struct {
 	diskFull   bool                 // nothing can be staged
 	down       bool                 // the process does not run
 	unwell     bool                 // the member is not in its steady state
+	stood      bool                 // something was committed once
 	over       map[string]bool      // slots that were let go
 	kill       func(at string) bool // nil: never
 
@@ -98,6 +99,14 @@ func (w *world) wipe(revision uint64) {
 	if revision == 0 {
 		w.current, w.drift = 0, ""
 	}
+}
+
+// move begins anew in another, empty directory. The process goes on with what
+// it loaded from the old one.
+func (w *world) move() {
+	w.wipe(0)
+	clear(w.wiped)
+	w.record.Revisions, w.record.Loaded, w.record.Proven = nil, 0, 0
 }
 
 // killed is thrown through an action and caught by step.
@@ -159,6 +168,7 @@ func (w *world) do(s Step) {
 		r.Fail(s.Revision, Prove, "the process serves something else", false, w.d, w.now)
 	case Commit:
 		r.Commit(s.Revision, w.now)
+		w.stood = true
 	case Release:
 		if w.unwell {
 			r.Linger("the link to its master is down", w.now)
@@ -348,7 +358,9 @@ func (w *world) guardSlot(s Step, wrong func(string, ...any)) {
 	}
 	r := w.record.Revision(s.Revision)
 	noticed := w.current == s.Revision && !r.ActivatedAt.IsZero() // it is a repetition
-	if w.d.NeedsSlot && w.record.Slot == nil && standing != nil && w.facts().Current != 0 && !noticed {
+	again := noticed && r.Failed != nil && r.Failed.Step == Prove // of what was done
+	gone := standing != nil && w.facts().Current == 0
+	if w.d.NeedsSlot && w.record.Slot == nil && ((w.stood && !gone && !noticed) || again) {
 		wrong("revision %d of a standing member is activated without leave", s.Revision)
 	}
 }
