@@ -65,23 +65,9 @@ func reloadsOf(master int) haproxyReloads {
 		return haproxyReloads{}
 	}
 	r := parseReloads(string(environ), master)
-	r.idle = r.idle && catches(master, syscall.SIGUSR2)
+	signals := signalsOf(master)
+	r.idle = r.idle && signals.caught(syscall.SIGUSR2) && !signals.holds(syscall.SIGUSR2)
 	return r
-}
-
-// catches says whether a process has a handler for a signal, and does not hold
-// it back.
-func catches(pid int, signal syscall.Signal) bool {
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-	if err != nil {
-		return false
-	}
-	fields := values(string(status), ":")
-	has := func(name string) bool {
-		mask, err := strconv.ParseUint(fields[name], 16, 64)
-		return err == nil && mask&(1<<(signal-1)) != 0
-	}
-	return has("SigCgt") && !has("SigBlk")
 }
 
 func parseReloads(environ string, master int) haproxyReloads {

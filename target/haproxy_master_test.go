@@ -31,7 +31,7 @@ func TestMastersReloads(t *testing.T) {
 }
 
 func TestCatches(t *testing.T) {
-	if catches(os.Getpid(), syscall.SIGKILL) || !catches(os.Getpid(), syscall.SIGURG) {
+	if own := signalsOf(os.Getpid()); own.caught(syscall.SIGKILL) || !own.caught(syscall.SIGURG) {
 		t.Error("this process can't catch SIGKILL, and its runtime catches SIGURG")
 	}
 	sleep := exec.Command("sleep", "600")

@@ -67,15 +67,15 @@ func (t Target) haproxyBySignal(ctx context.Context, host Host, before haproxyWo
 		return err
 	}
 	start := haproxySettles(ctx, master.Pid)
-	if err := t.send(master, syscall.SIGUSR2); err != nil {
+	if err := t.send(ctx, master, syscall.SIGUSR2); err != nil {
 		return err
 	}
-	return t.haproxyRenewed(ctx, before, t.haproxyHeard(master, start))
+	return t.haproxyRenewed(ctx, before, t.haproxyHeard(ctx, master, start))
 }
 
 // haproxyHeard is asked as long as the old worker answers: whether the master
 // has failed, and whether the signal was lost and has to be sent once more.
-func (t Target) haproxyHeard(master *os.Process, start haproxyReloads) func() error {
+func (t Target) haproxyHeard(ctx context.Context, master *os.Process, start haproxyReloads) func() error {
 	sent := time.Now()
 	return func() error {
 		now := reloadsOf(master.Pid)
@@ -86,7 +86,7 @@ func (t Target) haproxyHeard(master *os.Process, start haproxyReloads) func() er
 			return t.haproxyKeeps("it refused what it read")
 		case now.count == start.count && time.Since(sent) > haproxySettling:
 			sent = time.Now()
-			return t.send(master, syscall.SIGUSR2)
+			return t.send(ctx, master, syscall.SIGUSR2)
 		}
 		return nil
 	}

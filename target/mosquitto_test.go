@@ -2,6 +2,10 @@ package target_test
 
 import (
 	"crypto/tls"
+	"errors"
+	"io/fs"
+	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -94,6 +98,40 @@ func TestMosquittoTakesABrokenPair(t *testing.T) {
 	s.sees(nil, "no handshake", func(seen probe.Observation) bool { return seen.Outcome != probe.Served })
 	s.deliver(s.a.Issue(t, targettest.Order{}), s.a.Root)
 	s.takes(s.leaf)
+}
+
+// TestMosquittoIsSignalledAtItsStart: its pid file is there before it listens to
+// signals, and a signal then would be its end.
+func TestMosquittoIsSignalledAtItsStart(t *testing.T) {
+	s := mosquittoStand(t)
+	for i := range 20 {
+		s.Stop()
+		if err := os.Remove(s.Target.Control.PIDFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		s.deliver(s.a.Issue(t, targettest.Order{Key: s.leaf.Key}), s.a.Root)
+		s.Launch()
+		s.writesItsPID()
+		s.loads(target.Change{Leaf: true}, fleet.Delivered)
+		if err := s.Await(); err != nil {
+			t.Fatalf("start %d: %v\n%s", i, err, s.Log())
+		}
+		s.serves(s.leaf)
+	}
+}
+
+// writesItsPID comes back the moment that the pid file names a process.
+func (s *stand) writesItsPID() {
+	s.t.Helper()
+	for deadline := time.Now().Add(targettest.Patience); ; runtime.Gosched() {
+		content, err := os.ReadFile(s.Target.Control.PIDFile)
+		if err == nil && len(content) > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("no pid file: %v\n%s", err, s.Log())
+		}
+	}
 }
 
 func TestMosquittoAstray(t *testing.T) {

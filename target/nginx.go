@@ -95,7 +95,7 @@ func reloadNginx(ctx context.Context, host Host, t Target, _ Change) (Loaded, er
 		return Loaded{}, err
 	}
 	before := workersOf(process.Pid)
-	if err := t.send(process, syscall.SIGHUP); err != nil {
+	if err := t.send(ctx, process, syscall.SIGHUP); err != nil {
 		return Loaded{}, err
 	}
 	if len(before) == 0 {

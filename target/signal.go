@@ -21,6 +21,10 @@ import (
 // maxPIDFile is far above any pid file; PostgreSQL's has eight lines.
 const maxPIDFile = 4 << 10
 
+// heardEvery is how often a process that starts is asked whether it listens to
+// a signal yet.
+const heardEvery = time.Millisecond
+
 // signal sends a signal to the process that the target's pid file names, if
 // it is one of these programs.
 func (t Target) signal(ctx context.Context, signal syscall.Signal, programs ...string) error {
@@ -29,11 +33,16 @@ func (t Target) signal(ctx context.Context, signal syscall.Signal, programs ...s
 		return err
 	}
 	defer func() { _ = process.Release() }() // forgets it; the process runs on
-	return t.send(process, signal)
+	return t.send(ctx, process, signal)
 }
 
-// send is for a process that was found by process.
-func (t Target) send(process *os.Process, signal syscall.Signal) error {
+// send is for a process that was found by process. All that asks for a reload
+// ends a process that has no handler for it, and a server writes its pid file
+// before it has: so it is sent once there is one.
+func (t Target) send(ctx context.Context, process *os.Process, signal syscall.Signal) error {
+	if err := t.awaitHandler(ctx, process, signal); err != nil {
+		return err
+	}
 	err := process.Signal(signal)
 	switch {
 	case err == nil:
@@ -46,6 +55,49 @@ func (t Target) send(process *os.Process, signal syscall.Signal) error {
 	}
 	return fault.Wrap(fault.Unavailable, err, "send %v to process %d of target %s", signal, process.Pid, t.Name)
 }
+
+// awaitHandler waits until a process has a handler for a signal. A process of
+// Go's (NATS) has one for each from its first moment, which ends it like the
+// kernel would; NATS asks for its signals before it writes its pid file.
+func (t Target) awaitHandler(ctx context.Context, process *os.Process, signal syscall.Signal) error {
+	look := time.NewTicker(heardEvery)
+	defer look.Stop()
+	for !signalsOf(process.Pid).caught(signal) {
+		if err := process.Signal(syscall.Signal(0)); errors.Is(err, os.ErrProcessDone) {
+			return fault.New(fault.Unavailable, "process %d of target %s has just ended", process.Pid, t.Name)
+		}
+		select {
+		case <-ctx.Done():
+			return fault.New(fault.Unavailable, "process %d of target %s does not listen to %v, which would end it: it is starting, or ignores it", process.Pid, t.Name, signal).
+				WithRemedy("see whether its start hangs; start it without nohup")
+		case <-look.C:
+		}
+	}
+	return nil
+}
+
+// signals is what a process does about signals: sets of bits, as /proc shows
+// them.
+type signals struct{ handled, held uint64 }
+
+// signalsOf is empty where /proc does not show it.
+func signalsOf(pid int) signals {
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return signals{}
+	}
+	fields := values(string(status), ":")
+	set := func(name string) uint64 {
+		mask, _ := strconv.ParseUint(fields[name], 16, 64) // none where it is not there
+		return mask
+	}
+	return signals{handled: set("SigCgt"), held: set("SigBlk")}
+}
+
+// caught says whether there is a handler; holds, whether what is sent has to
+// wait.
+func (s signals) caught(signal syscall.Signal) bool { return s.handled&(1<<(signal-1)) != 0 }
+func (s signals) holds(signal syscall.Signal) bool  { return s.held&(1<<(signal-1)) != 0 }
 
 // process finds the process that the pid file names, and holds it by a handle
 // of the kernel's (pidfd) where there is one: should it end now and its number

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
@@ -28,16 +29,19 @@ func sleeper(t *testing.T) *exec.Cmd {
 }
 
 // sleeps is the name of what sleep runs as: busybox where it is that.
-func sleeps(t *testing.T) string {
+func sleeps(t *testing.T) string { return filepath.Base(program(t, "sleep")) }
+
+// program is the file that a command runs.
+func program(t *testing.T, name string) string {
 	t.Helper()
-	path, err := exec.LookPath("sleep")
+	path, err := exec.LookPath(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Base(path)
+	return path
 }
 
 func pidFile(t *testing.T, content string) Target {
@@ -49,19 +53,68 @@ func pidFile(t *testing.T, content string) Target {
 	return Target{Name: "db", Control: &Control{PIDFile: path}}
 }
 
-func TestSignalReachesTheProgram(t *testing.T) {
-	sleep := sleeper(t)
-	target := pidFile(t, strconv.Itoa(sleep.Process.Pid)+"\n/var/lib/postgresql\n")
-	if err := target.signal(t.Context(), syscall.SIGTERM, "other", sleeps(t)); err != nil {
+// starting is a shell that a SIGHUP would end, until it is told to listen to
+// it; then it answers by an exit of its own.
+func starting(t *testing.T) (shell *exec.Cmd, listen func()) {
+	t.Helper()
+	shell = exec.Command(program(t, "sh"), "-c", "read go; trap 'exit 7' HUP; read end")
+	told, err := shell.StdinPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
-	_ = sleep.Wait() // it says that it was signalled
-	status, ok := sleep.ProcessState.Sys().(syscall.WaitStatus)
-	if !ok || status.Signal() != syscall.SIGTERM {
-		t.Errorf("it ended by %v", sleep.ProcessState)
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = shell.Process.Kill(); _ = shell.Wait() })
+	return shell, func() {
+		t.Helper()
+		if _, err := told.Write([]byte("go\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestSignalWaitsForItsHandler: a server that has written its pid file and has
+// no handler yet would end on the signal.
+func TestSignalWaitsForItsHandler(t *testing.T) {
+	shell, listen := starting(t)
+	target := pidFile(t, strconv.Itoa(shell.Process.Pid)+"\n/var/lib/postgresql\n")
+	name := filepath.Base(shell.Path)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := target.signal(ctx, syscall.SIGHUP, "other", name); fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "does not listen to hangup") {
+		t.Errorf("%v", err)
+	}
+	listen()
+	if err := target.signal(t.Context(), syscall.SIGHUP, "other", name); err != nil {
+		t.Fatal(err)
+	}
+	_ = shell.Wait() // it says that it ended with 7
+	if code := shell.ProcessState.ExitCode(); code != 7 {
+		t.Errorf("it ended by %v", shell.ProcessState)
 	}
 	// Its file is stale now.
-	if err := target.signal(t.Context(), syscall.SIGTERM, sleeps(t)); fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "has ended") {
+	if err := target.signal(t.Context(), syscall.SIGHUP, name); fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "has ended") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestSignalSeesAnEnd: one that ends before it listens is not waited for.
+func TestSignalSeesAnEnd(t *testing.T) {
+	shell, _ := starting(t)
+	target := pidFile(t, strconv.Itoa(shell.Process.Pid))
+	process, err := target.process(t.Context(), filepath.Base(shell.Path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = process.Release() }()
+	ended := make(chan error, 1)
+	go func() { ended <- target.send(t.Context(), process, syscall.SIGHUP) }()
+	if err := shell.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = shell.Wait() // it says that it was killed
+	if err := <-ended; fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "has just ended") {
 		t.Errorf("%v", err)
 	}
 }
@@ -171,14 +224,15 @@ func TestSignalWithoutLeave(t *testing.T) {
 		}
 		return
 	}
-	sleep := sleeper(t)
-	target := pidFile(t, strconv.Itoa(sleep.Process.Pid))
-	process, err := target.process(t.Context(), sleeps(t))
+	shell, listen := starting(t)
+	listen()
+	target := pidFile(t, strconv.Itoa(shell.Process.Pid))
+	process, err := target.process(t.Context(), filepath.Base(shell.Path))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = process.Release() }()
-	asNobody(t, func() { err = target.send(process, syscall.SIGHUP) })
+	asNobody(t, func() { err = target.send(t.Context(), process, syscall.SIGHUP) })
 	if fault.CodeOf(err) != fault.Forbidden || !strings.Contains(err.Error(), "run the agent as root or as the server's user") {
 		t.Errorf("%v", err)
 	}

@@ -156,6 +156,21 @@ func (s *Server) Start() {
 }
 
 func (s *Server) start() error {
+	if err := s.launch(); err != nil {
+		return err
+	}
+	return s.Await()
+}
+
+// Launch starts the process and does not wait for it.
+func (s *Server) Launch() {
+	s.t.Helper()
+	if err := s.launch(); err != nil {
+		s.t.Fatalf("start %s: %v", s.argv[0], err)
+	}
+}
+
+func (s *Server) launch() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.log == nil {
@@ -181,11 +196,14 @@ func (s *Server) start() error {
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }() // how it ends is the log's to tell
 	s.process, s.ended = cmd, ended
-	return s.await(ended)
+	return nil
 }
 
-// await knocks until the server answers.
-func (s *Server) await(ended <-chan struct{}) error {
+// Await waits until the server that was launched answers.
+func (s *Server) Await() error {
+	s.mu.Lock()
+	ended := s.ended
+	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	knock := time.NewTicker(10 * time.Millisecond)
