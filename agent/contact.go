@@ -181,9 +181,11 @@ func (p *placement) lookSpec(w *wish, v rotation.Revision) (probe.Spec, error) {
 	return spec, nil
 }
 
-// convalesce waits until a member is well again after the switch, or end.
-func (p *placement) convalesce(ctx context.Context, w *wish, v rotation.Revision, end time.Time) error {
-	ctx, cancel := context.WithDeadline(ctx, end)
+// convalesce waits until a member is well again after the switch, for as long
+// as a proof may take. What the proof took is no part of that, and a look that
+// was begun in time has its own.
+func (p *placement) convalesce(ctx context.Context, w *wish, v rotation.Revision) error {
+	waiting, cancel := context.WithTimeout(ctx, w.proof.timeout)
 	defer cancel()
 	pause := 20 * time.Millisecond
 	for {
@@ -192,7 +194,7 @@ func (p *placement) convalesce(ctx context.Context, w *wish, v rotation.Revision
 			p.wellAt = found{revision: v.Number, at: p.e.elapsed(), well: true}
 			return nil
 		}
-		if wait(ctx, pause, nil) != nil {
+		if wait(waiting, pause, nil) != nil {
 			return fault.Wrap(fault.Conflict, err, "the member of cluster %s was well before the switch and is not since", w.cluster)
 		}
 		pause = min(2*pause, 500*time.Millisecond)

@@ -23,18 +23,22 @@ import (
 func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 	v := *p.record.Revision(s.Revision)
 	level, problem := p.record.Level, error(nil)
-	end := time.Now().Add(w.proof.timeout)
-	var seen *evidence
+	var look *probe.Observation
 	switch {
 	case w.proof.level == api.Level_LEVEL_PROVEN && v.Generation != 0:
-		seen, problem = p.observe(ctx, w, v)
+		look, problem = p.observe(ctx, w, v)
+		p.e.reached("prove: observed")
 		level = api.Level_LEVEL_PROVEN
 	case w.proof.level == api.Level_LEVEL_LOADED && level < api.Level_LEVEL_LOADED:
 		problem = fault.New(fault.Conflict, "the intent asks for level loaded, and no command of target %s said that it loaded", w.target.Name).
 			WithRemedy("name a reloadCommand in intent %s, or ask for level delivered", w.intent)
 	}
 	if problem == nil && v.Well && !v.Committed() {
-		problem = p.convalesce(ctx, w, v, end)
+		problem = p.convalesce(ctx, w, v)
+	}
+	seen, err := p.testify(ctx, w, look)
+	if err != nil && problem == nil {
+		problem = err
 	}
 	if ctx.Err() != nil {
 		return nil // stopped in the middle: nothing was shown either way
@@ -75,7 +79,7 @@ func (r *record) show(revision uint64, level api.Level, seen *evidence) {
 
 // observe shakes hands with the process until it is proven to serve the
 // revision, or is not.
-func (p *placement) observe(ctx context.Context, w *wish, v rotation.Revision) (*evidence, error) {
+func (p *placement) observe(ctx context.Context, w *wish, v rotation.Revision) (*probe.Observation, error) {
 	c, err := p.drawer.credential(v.Generation)
 	if err != nil {
 		return nil, err
@@ -88,14 +92,10 @@ func (p *placement) observe(ctx context.Context, w *wish, v rotation.Revision) (
 	var none error
 	expected.Trials, expected.MustAccept, none = p.trials(ctx, w, c, b)
 	verdict, observations := probe.Prove(ctx, expected)
-	var seen *evidence
+	var seen *probe.Observation
 	if len(observations) > 0 {
-		last := observations[len(observations)-1]
-		untried(&last, none)
-		last.Says = p.says(ctx, w)
-		if seen, err = p.e.testify(last); err != nil {
-			return nil, err
-		}
+		seen = &observations[len(observations)-1]
+		untried(seen, none)
 	}
 	switch {
 	case verdict.Proven:
@@ -135,11 +135,14 @@ func (p *placement) expectation(w *wish, c *credential, b pki.Bundle) probe.Expe
 	return expected
 }
 
-// testify makes evidence of an observation.
-func (e *Executor) testify(seen probe.Observation) (*evidence, error) {
-	if e.Sign == nil {
+// testify makes evidence of an observation, with the server's own word. That
+// has a time of its own: a slow tool is no reason to doubt a proof.
+func (p *placement) testify(ctx context.Context, w *wish, seen *probe.Observation) (*evidence, error) {
+	e := p.e
+	if e.Sign == nil || seen == nil || ctx.Err() != nil {
 		return nil, nil
 	}
+	seen.Says = p.says(ctx, w)
 	statement, err := seen.Statement()
 	if err != nil {
 		return nil, err

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/rotunda-pki/rotunda/api"
 )
 
@@ -262,5 +264,27 @@ func (r *redisServer) command(words ...string) {
 	output, err := exec.Command("redis-cli", append([]string{"-s", r.socket()}, words...)...).CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(output), "OK") {
 		r.l.t.Fatalf("redis-cli %v: %v: %s", words, err, output)
+	}
+}
+
+// A server that answers late after it was proven is not unwell, however short
+// its proof may be: a good rotation is not taken back for that.
+func TestSlowToBeWell(t *testing.T) {
+	l := newLab(t)
+	stopped := false
+	var r *redisServer
+	l.crash = func(point string) {
+		if point == "prove: observed" && stopped {
+			check(t, r.process.Process.Signal(syscall.SIGSTOP))
+			time.AfterFunc(1500*time.Millisecond, func() { _ = r.process.Process.Signal(syscall.SIGCONT) })
+			stopped = false
+		}
+	}
+	r = l.running("p1", asMember, func(d *api.DesiredPlacement) { d.Proof.Timeout = durationpb.New(time.Second) })
+	stopped = true
+	l.want("p1", renewThrough(1))
+	l.want("p1", slot("s1", l.asking("p1")))
+	if report := l.steady("p1", 2); report.GetRestores() != 0 || report.GetFailure() != nil {
+		t.Errorf("taken back: %v", report)
 	}
 }
