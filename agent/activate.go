@@ -121,20 +121,25 @@ func (p *placement) reach(w *wish) (target.Target, error) {
 	return t, err
 }
 
-// do carries out one act; a restarted process has as long to answer as a proof
-// may take.
+// do carries out one act.
 func (p *placement) do(ctx context.Context, w *wish, act target.Act) (target.Loaded, error) {
-	limit := w.proof.timeout
-	if act.Command != "" {
-		command, err := p.e.Host.Command(act.Command)
-		if err != nil {
-			return target.Loaded{}, err
-		}
-		limit += command.Timeout
+	limit, err := p.limit(w, act)
+	if err != nil {
+		return target.Loaded{}, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	return w.adapter.Load(ctx, p.e.Host.targetHost(), act)
+}
+
+// limit is how long an act may take. A restarted process has as long to answer
+// as a proof may take, beside what a command or the server's own tool takes.
+func (p *placement) limit(w *wish, act target.Act) (time.Duration, error) {
+	if act.Command == "" {
+		return w.proof.timeout + programPatience(act.Target), nil
+	}
+	command, err := p.e.Host.Command(act.Command)
+	return w.proof.timeout + command.Timeout, err
 }
 
 // difference is how a revision differs from what the process last had.

@@ -191,7 +191,7 @@ func (p *placement) says(ctx context.Context, w *wish) string {
 	if err != nil {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, contactTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience(t))
 	defer cancel()
 	word, err := w.adapter.Says(ctx, p.e.Host.targetHost(), t)
 	if err != nil {

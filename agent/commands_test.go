@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/target"
 )
 
 func commandRules(commands map[string]CommandConfig) *HostRules {
@@ -82,5 +83,33 @@ func TestCommandRunsAsItsUser(t *testing.T) {
 	output, err := h.runCommand(t.Context(), "who")
 	if err != nil || !strings.Contains(output, "uid="+account.Uid+"(daemon)") || strings.Contains(output, "groups=0") || strings.Contains(output, "root") {
 		t.Errorf("%q, %v", output, err)
+	}
+}
+
+// What starts a program has that program's time, beside the proof's own.
+func TestProgramsHaveTheirOwnTime(t *testing.T) {
+	p := &placement{e: &Executor{ExecutorOptions: ExecutorOptions{Host: commandRules(map[string]CommandConfig{"restart": {Timeout: Duration(time.Minute)}})}}}
+	w := &wish{}
+	w.proof.timeout = 3 * time.Second
+	control := func(program string) target.Target { return target.Target{Control: &target.Control{Program: program}} }
+	for name, c := range map[string]struct {
+		act   target.Act
+		limit time.Duration
+		looks time.Duration
+	}{
+		"no control path": {target.Act{}, 3 * time.Second, 10 * time.Second},
+		"a socket":        {target.Act{Target: control("")}, 3 * time.Second, 10 * time.Second},
+		"rabbitmqctl":     {target.Act{Target: control("/usr/sbin/rabbitmqctl")}, 33 * time.Second, 30 * time.Second},
+		"a command":       {target.Act{Command: "restart", Target: control("/usr/sbin/rabbitmqctl")}, 63 * time.Second, 30 * time.Second},
+	} {
+		if limit, err := p.limit(w, c.act); err != nil || limit != c.limit {
+			t.Errorf("%s: %s, %v", name, limit, err)
+		}
+		if looks := patience(c.act.Target); looks != c.looks {
+			t.Errorf("%s: looks for %s", name, looks)
+		}
+	}
+	if _, err := p.limit(w, target.Act{Command: "unknown"}); fault.CodeOf(err) != fault.Forbidden {
+		t.Errorf("a command that agent.yaml does not name: %v", err)
 	}
 }

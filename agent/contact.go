@@ -11,14 +11,27 @@ import (
 	"github.com/rotunda-pki/rotunda/target"
 )
 
-// How long a target may take to answer on its control path, and how often it
-// is asked again: for an administrator's mistake to be mended, for a process
-// to be started.
+// How long a target may take to answer on its control path, the longer where a
+// program has to start for that (rabbitmqctl starts a node of its own); and how
+// often it is asked again: for an administrator's mistake to be mended, for a
+// process to be started.
 const (
 	contactTimeout = 10 * time.Second
+	programTimeout = 30 * time.Second
 	firstAgain     = time.Second
 	longestAgain   = time.Minute
 )
+
+// patience is how long a look over a target's control path may take.
+func patience(t target.Target) time.Duration { return max(contactTimeout, programPatience(t)) }
+
+// programPatience is what a target's own tool takes, where there is one.
+func programPatience(t target.Target) time.Duration {
+	if t.Control != nil && t.Control.Program != "" {
+		return programTimeout
+	}
+	return 0
+}
 
 // contact is what answered on a target's control path when it was last looked
 // at. It is not kept over a restart: agent.yaml may be another then.
@@ -87,7 +100,7 @@ func (p *placement) ask(ctx context.Context, w *wish) (target.Contact, error) {
 	if err != nil || t.Control == nil {
 		return target.Contact{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, contactTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience(t))
 	defer cancel()
 	return w.adapter.Contact(ctx, p.e.Host.targetHost(), t)
 }
@@ -147,7 +160,7 @@ func (p *placement) health(ctx context.Context, w *wish, v rotation.Revision) er
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, contactTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience(t))
 	defer cancel()
 	return w.adapter.Health(ctx, p.e.Host.targetHost(), t, spec)
 }
