@@ -272,6 +272,12 @@ func (p *placement) open() error {
 	if aside != "" {
 		p.e.Log.Error("record could not be read and was set aside; the placement begins anew", "placement", p.id, "file", p.drawer.path(aside))
 	}
+	if aside != "" { // a process may run with what is not known any more
+		r.Stood = &rotation.Generation{}
+		if err := p.drawer.save(&r); err != nil {
+			return err
+		}
+	}
 	p.record, p.opened = r, true
 	return p.drawer.sweep(&p.record)
 }

@@ -29,13 +29,17 @@ func (p *placement) publish(w *wished, f rotation.Facts, s rotation.Step) {
 }
 
 // publishBlocked reports trouble of this host's beside what was last shown.
+// While the record can't be read that is nothing, and no revision: then it says
+// nothing of a slot either.
 func (p *placement) publishBlocked(err error) {
 	report := &api.PlacementReport{PlacementId: p.id}
 	if last := p.shown.Load(); last != nil {
 		report = proto.CloneOf(last)
 	}
 	report.State, report.Reason = api.State_STATE_FAILED, err.Error()
-	report.SlotId = p.record.slotID() // kept, whatever else is known
+	if p.opened {
+		report.SlotId = p.record.slotID() // kept, whatever else is known
+	}
 	p.show(report)
 }
 

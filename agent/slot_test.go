@@ -146,6 +146,48 @@ func TestMemberMovesWithLeave(t *testing.T) {
 	}
 }
 
+// A member whose record can't be read says nothing of what stands, nor that a
+// slot is over; with the record set aside, it asks for leave as one that stood.
+func TestMemberWithoutItsRecord(t *testing.T) {
+	l := newLab(t)
+	l.want("p1", asMember, reloading)
+	l.advanceAll()
+	l.want("p1", renewThrough(1))
+	l.advanceAll()
+	l.grant("p1")
+	l.crash = func(point string) {
+		if point == "activate: noted" {
+			panic(labCrash(point))
+		}
+	}
+	if l.advanceAll() == "" {
+		t.Fatal("was not killed")
+	}
+	l.crash = nil
+	at := filepath.Join(l.dir, "state", placementsDir, "p1", recordFile)
+	check(t, os.Rename(at, at+".away"))
+	check(t, os.Mkdir(at, 0o700)) // reading it is an error
+	l.advanceAll()
+	if r := l.executor.Reports()[0]; r.GetState() != api.State_STATE_FAILED || r.GetRevision() != 0 || r.GetSlotId() != "" || r.GetAsksSlot() != 0 {
+		t.Errorf("report: %v", r)
+	}
+	check(t, os.Remove(at))
+	check(t, os.WriteFile(at, []byte("{"), 0o600))
+	l.want("p1", func(d *api.DesiredPlacement) { d.Slot, d.WindowGeneration = nil, 2 })
+	for range 2 { // also by the next agent
+		l.advanceAll()
+		r := l.executor.Reports()[0]
+		if r.GetRevision() != 0 || r.GetAsksSlot() == 0 {
+			t.Errorf("switched without leave: %v", r)
+		}
+	}
+	l.grant("p1")
+	l.advanceAll()
+	if r := l.executor.Reports()[0]; r.GetRevision() == 0 || r.GetState() != api.State_STATE_STEADY || r.GetSlotId() != "" {
+		t.Errorf("report: %v", r)
+	}
+}
+
 // What was granted before a restart is not begun from the disk: it may be
 // another's by now.
 func TestSlotsAreNotCarriedOver(t *testing.T) {
