@@ -48,7 +48,9 @@ func (p *placement) check(ctx context.Context, w *wish, s rotation.Step) error {
 	return p.objected(w, v, problem)
 }
 
-// objected records that a revision must not be switched to.
+// objected records that a revision must not be switched to. What was merely not
+// to be reached is no failure for the report, where it would hold every
+// placement of the intent: the reason says it, and it is tried again soon.
 func (p *placement) objected(w *wish, v rotation.Revision, problem error) error {
 	own, spoiled := errors.AsType[*spoiledError](problem)
 	if spoiled {
@@ -56,9 +58,12 @@ func (p *placement) objected(w *wish, v rotation.Revision, problem error) error 
 	}
 	p.e.Log.Warn("step failed", "placement", p.id, "intent", w.intent, "action", string(rotation.Check), "revision", v.Number, "error", problem.Error())
 	stands, now := p.record.Standing(), p.e.Now()
+	transient := absent(problem)
 	return p.change(func(r *record) {
-		r.Fail(v.Number, rotation.Check, problem.Error(), fault.CodeOf(problem) == fault.Unavailable, w.desired, now)
-		r.Failure = &failure{Step: rotation.Check, Reason: problem.Error(), Generation: v.Generation, At: now}
+		r.Fail(v.Number, rotation.Check, problem.Error(), transient, w.desired, now)
+		if !transient {
+			r.Failure = &failure{Step: rotation.Check, Reason: problem.Error(), Generation: v.Generation, At: now}
+		}
 		if spoiled && (stands == nil || stands.Generation != v.Generation) {
 			r.Refuse(v.Generation, problem.Error())
 		}
