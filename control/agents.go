@@ -150,6 +150,9 @@ func (c *Control) RetireAgent(ctx context.Context, caller Caller, req *api.Retir
 		return nil, err
 	}
 	c.identities.forget()
+	if _, err := c.grantAsking(ctx); err != nil { // who waited for what it held goes now
+		c.log.Error("grant slots", "error", err)
+	}
 	c.watchers.wakeEverybody()
 	return response, nil
 }

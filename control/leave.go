@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -124,20 +123,63 @@ func (c *Control) grantSlot(ctx context.Context, tx *store.Tx, placement store.P
 	return enterSlot(ctx, tx, Caller{Kind: Server}, "slot.granted", slot, nil)
 }
 
-// grantAll does so in each cluster of a set.
-func (c *Control) grantAll(ctx context.Context, tx *store.Tx, clusters map[string]bool, reporter string) ([]string, error) {
+// grantAll does so in each cluster of a set, in a transaction of its own: what
+// stands in the way in one holds no other, and never the verb that brought it
+// up. What fails, or is lost by a crash before, TendSlots tries again.
+func (c *Control) grantAll(ctx context.Context, clusters []string, reporter string) []string {
 	var agents []string
-	for _, name := range slices.Sorted(maps.Keys(clusters)) {
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(clusters))) {
 		if name == "" {
 			continue
 		}
-		granted, err := c.grantSlots(ctx, tx, name, reporter)
-		if err != nil {
-			return nil, fmt.Errorf("slots of cluster %s: %w", name, err)
+		granted, err := c.grantCluster(ctx, name, reporter)
+		if err != nil && ctx.Err() == nil {
+			c.log.Error("grant slots", "cluster", name, "error", err)
 		}
 		agents = append(agents, granted...)
 	}
+	return agents
+}
+
+// grantCluster writes only where somebody may go.
+func (c *Control) grantCluster(ctx context.Context, name, reporter string) ([]string, error) {
+	someone := false
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		w, err := c.worldAt(ctx, tx)
+		if err != nil {
+			return err
+		}
+		cluster, _, err := c.clusterFacts(ctx, tx, w, name, reporter)
+		someone = slices.ContainsFunc(cluster.Decide(tx.Now), func(v rollout.Verdict) bool { return v.Granted })
+		return err
+	})
+	if err != nil || !someone {
+		return nil, err
+	}
+	var agents []string
+	err = c.db.Write(ctx, func(tx *store.Tx) error {
+		var err error
+		agents, err = c.grantSlots(ctx, tx, name, reporter)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
 	return agents, nil
+}
+
+// grantAsking does so in all clusters that somebody asks for leave of.
+func (c *Control) grantAsking(ctx context.Context) ([]string, error) {
+	var names []string
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		var err error
+		names, err = tx.AskingClusters(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.grantAll(ctx, names, ""), nil
 }
 
 func enterSlot(ctx context.Context, tx *store.Tx, caller Caller, verb string, slot store.Slot, more map[string]any) error {

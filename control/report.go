@@ -36,10 +36,9 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 	}
 	var news []news
 	var doubts []doubt
-	var granted []string
+	var clusters []string
 	err := c.db.Write(ctx, func(tx *store.Tx) error {
-		news, doubts = nil, nil
-		clusters := map[string]bool{}
+		news, doubts, clusters = nil, nil, nil
 		if _, err := activeAgent(ctx, tx, caller); err != nil {
 			return err
 		}
@@ -48,17 +47,12 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 			switch code := fault.CodeOf(err); {
 			case err == nil:
 				news = append(news, one)
-				clusters[one.freed] = true
-				clusters[one.asks] = true
+				clusters = append(clusters, one.freed, one.asks)
 			case code == fault.NotFound || code == fault.Conflict:
 				doubts = append(doubts, doubt{placement.PlacementId, err})
 			default:
 				return err
 			}
-		}
-		var err error
-		if granted, err = c.grantAll(ctx, tx, clusters, caller.ID); err != nil {
-			return err
 		}
 		return tx.SetAgentSeen(ctx, caller.ID)
 	})
@@ -69,7 +63,7 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 		return err
 	}
 	c.spread(news)
-	c.watchers.wakeAgents(granted...)
+	c.watchers.wakeAgents(c.grantAll(ctx, clusters, caller.ID)...)
 	c.voice(ctx, caller, doubts)
 	return nil
 }

@@ -65,15 +65,13 @@ func (c *Control) ReleaseSlot(ctx context.Context, caller Caller, req *api.Relea
 		return nil, fault.New(fault.Invalid, "a slot is released by hand only with a reason").WithRemedy("--reason TEXT")
 	}
 	response := &api.ReleaseSlotResponse{}
+	var slot store.Slot
 	err := c.db.Write(ctx, func(tx *store.Tx) error {
-		slot, err := tx.Slot(ctx, req.Id)
-		if err != nil {
+		var err error
+		if slot, err = tx.Slot(ctx, req.Id); err != nil {
 			return err
 		}
 		if err := tx.EndSlot(ctx, req.Id, caller.String()); err != nil {
-			return err
-		}
-		if _, err := c.grantSlots(ctx, tx, slot.Cluster, ""); err != nil {
 			return err
 		}
 		response.AuditId, err = done(ctx, tx, caller, "slot.release", "Slot/"+req.Id, map[string]any{"reason": req.Reason})
@@ -82,18 +80,17 @@ func (c *Control) ReleaseSlot(ctx context.Context, caller Caller, req *api.Relea
 	if err != nil {
 		return nil, err
 	}
+	c.grantAll(ctx, []string{slot.Cluster}, "")
 	c.watchers.wakeEverybody()
 	return response, nil
 }
 
-// releaseSlots ends what a retired agent held: it can't any more. Who waits for
-// them goes now.
+// releaseSlots ends what a retired agent held: it can't any more.
 func (c *Control) releaseSlots(ctx context.Context, tx *store.Tx, caller Caller, agentID string) error {
 	held, err := tx.AgentSlots(ctx, agentID)
 	if err != nil {
 		return err
 	}
-	clusters := map[string]bool{}
 	for _, slot := range held {
 		if err := tx.EndSlot(ctx, slot.ID, caller.String()); err != nil {
 			return err
@@ -101,10 +98,8 @@ func (c *Control) releaseSlots(ctx context.Context, tx *store.Tx, caller Caller,
 		if err := enterSlot(ctx, tx, caller, "slot.released", slot, nil); err != nil {
 			return err
 		}
-		clusters[slot.Cluster] = true
 	}
-	_, err = c.grantAll(ctx, tx, clusters, "")
-	return err
+	return nil
 }
 
 // desiredSlot is the slot that an agent is shown for its placement.

@@ -13,6 +13,7 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/store"
 )
 
 const clusterDocuments = `
@@ -347,7 +348,7 @@ func TestGrantIsFreeOnlyWhenItsAgentKnows(t *testing.T) {
 
 func slotOf(t *testing.T, d *domain, m *memberHost) string {
 	t.Helper()
-	list, err := d.ListSlots(t.Context(), operator, &api.ListSlotsRequest{Cluster: "c1"})
+	list, err := d.ListSlots(t.Context(), operator, &api.ListSlotsRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -538,4 +539,45 @@ func TestClusterFollowsTheDocuments(t *testing.T) {
 	m[0].ends()
 	d.tend()
 	wantStates(t, m, "", "granted")
+}
+
+// A member that is unwell by itself, while another one holds the slot, waits as
+// the others do: its report is taken, and so is everybody's.
+func TestUnwellMemberBesideAHolderWaits(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf("c1", 1))
+	m := d.members(2)
+	m[1].asks(2)
+	m[1].begins()
+	m[0].asks(2)
+	message := m[0].message()
+	message.Placements[0].State = api.State_STATE_FAILED
+	message.Placements[0].Failure = &api.Failure{Step: "prove", Reason: "nothing answers", Generation: 1}
+	if err := d.Report(t.Context(), m[0].caller, message); err != nil {
+		t.Fatal(err)
+	}
+	d.tend()
+	wantStates(t, m, "waits", "begun")
+	m[1].ends()
+	wantStates(t, m, "granted", "")
+}
+
+// A cluster in which nothing can be decided holds no other cluster, and refuses
+// nobody's report.
+func TestOneClusterHoldsNoOther(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf(`"c-{{ labels.host }}"`, 1))
+	m := d.members(2)
+	spoil := store.Reported{Report: []byte("no report"), FailedAt: d.clock.now(), AsksSlot: 2, AskedAt: d.clock.now()}
+	for _, id := range []string{m[0].id, m[1].id} {
+		asking := store.Reported{AsksSlot: 2, AskedAt: d.clock.now()}
+		if id == m[0].id {
+			asking = spoil
+		}
+		if err := d.db.Write(t.Context(), func(tx *store.Tx) error { return tx.SetPlacementReport(t.Context(), id, asking) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.tend()
+	slotOf(t, d, m[1])
 }

@@ -41,17 +41,19 @@ func TestDecide(t *testing.T) {
 		want    []string
 		reason  string // of the first that is not granted
 	}{
-		"the oldest first":            {Cluster{Asks: []Ask{ask("b", time.Minute), ask("a", 2*time.Minute)}}, noon, []string{"p-b"}, "c1 has 1 of 1 members away: the one on agent b was given it now"},
-		"two may":                     {Cluster{Most: 2, Asks: []Ask{ask("b", 2), ask("a", 1), ask("c", 3)}}, noon, []string{"p-a", "p-b"}, "c1 has 2 of 2"},
-		"one holds it":                {Cluster{Holds: begun, Asks: []Ask{ask("a", 0)}}, noon.Add(90 * 24 * time.Hour), nil, "cluster c1 has 1 of 1 members away: the one on agent x holds it since 14:02"},
-		"one of two holds it":         {Cluster{Most: 2, Holds: begun, Asks: []Ask{ask("a", 0), ask("b", 1)}}, noon, []string{"p-a"}, "2 of 2"},
-		"another of the same target":  {Cluster{Holds: begun, Asks: []Ask{ask("a", 0), both}}, noon, []string{"p-x-2"}, "holds it"},
-		"two asks of one target":      {Cluster{Asks: []Ask{ask("x", 0), both, ask("a", time.Hour)}}, noon, []string{"p-x", "p-x-2"}, "1 of 1"},
-		"its agent is away":           {Cluster{Asks: []Ask{unseen, ask("b", time.Minute)}}, noon, []string{"p-b"}, "agent a is not connected"},
-		"one is unwell":               {Cluster{Unwell: unwell, Asks: []Ask{ask("a", 0)}}, noon.Add(time.Minute), nil, "unwell since 14:02: prove failed"},
-		"one was unwell for too long": {Cluster{Unwell: unwell, Asks: []Ask{ask("a", 0)}}, noon.Add(UnwellFor), []string{"p-a"}, ""},
-		"the unwell one may heal":     {Cluster{Unwell: unwell, Asks: []Ask{ask("a", 0), ask("x", 1)}}, noon, []string{"p-x"}, "unwell"},
-		"more hold it than may":       {Cluster{Holds: append([]Hold{{Member: at("y"), Since: noon}}, begun...), Asks: []Ask{ask("a", 0), ask("b", 1)}}, noon, nil, "2 of 1 members away"},
+		"the oldest first":             {Cluster{Asks: []Ask{ask("b", time.Minute), ask("a", 2*time.Minute)}}, noon, []string{"p-b"}, "c1 has 1 of 1 members away: the one on agent b was given it now"},
+		"two may":                      {Cluster{Most: 2, Asks: []Ask{ask("b", 2), ask("a", 1), ask("c", 3)}}, noon, []string{"p-a", "p-b"}, "c1 has 2 of 2"},
+		"one holds it":                 {Cluster{Holds: begun, Asks: []Ask{ask("a", 0)}}, noon.Add(90 * 24 * time.Hour), nil, "cluster c1 has 1 of 1 members away: the one on agent x holds it since 14:02"},
+		"one of two holds it":          {Cluster{Most: 2, Holds: begun, Asks: []Ask{ask("a", 0), ask("b", 1)}}, noon, []string{"p-a"}, "2 of 2"},
+		"another of the same target":   {Cluster{Holds: begun, Asks: []Ask{ask("a", 0), both}}, noon, []string{"p-x-2"}, "holds it"},
+		"two asks of one target":       {Cluster{Asks: []Ask{ask("x", 0), both, ask("a", time.Hour)}}, noon, []string{"p-x", "p-x-2"}, "1 of 1"},
+		"its agent is away":            {Cluster{Asks: []Ask{unseen, ask("b", time.Minute)}}, noon, []string{"p-b"}, "agent a is not connected"},
+		"one is unwell":                {Cluster{Unwell: unwell, Asks: []Ask{ask("a", 0)}}, noon.Add(time.Minute), nil, "unwell since 14:02: prove failed"},
+		"one was unwell for too long":  {Cluster{Unwell: unwell, Asks: []Ask{ask("a", 0)}}, noon.Add(UnwellFor), []string{"p-a"}, ""},
+		"the unwell one may heal":      {Cluster{Unwell: unwell, Asks: []Ask{ask("a", 0), ask("x", 1)}}, noon, []string{"p-x"}, "unwell"},
+		"unwell beside one that holds": {Cluster{Holds: begun, Unwell: []Unwell{{Member: at("a"), Why: "prove failed", Since: noon}}, Asks: []Ask{ask("a", 0)}}, noon, nil, "2 of 1 members away"},
+		"fewer may than before":        {Cluster{Holds: append([]Hold{{Member: at("a"), Since: noon}}, begun...), Asks: []Ask{both}}, noon, nil, "2 of 1 members away"},
+		"more hold it than may":        {Cluster{Holds: append([]Hold{{Member: at("y"), Since: noon}}, begun...), Asks: []Ask{ask("a", 0), ask("b", 1)}}, noon, nil, "2 of 1 members away"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.cluster.Name = "c1"
@@ -98,9 +100,20 @@ func TestNeverTooManyAway(t *testing.T) {
 		for m := range before {
 			after[m] = true
 		}
+		held := map[Member]bool{}
+		for _, hold := range c.Holds {
+			held[hold.Member] = true
+		}
 		verdicts := c.Decide(noon)
 		waits := false
 		for _, v := range verdicts {
+			if v.Granted {
+				delete(held, v.Member)
+				if len(held) >= max(c.Most, 1) {
+					t.Fatalf("granted to %v beside %d that hold one: the store would refuse it", v.Member, len(held))
+				}
+				held[v.Member] = true
+			}
 			if v.Granted && v.Unseen {
 				t.Fatalf("granted to one who can't be told: %v", v)
 			}

@@ -55,7 +55,8 @@ type Verdict struct {
 
 // Decide says of each ask whether it is granted, in the order in which they
 // are: the oldest first. Of a member that is away already another placement may
-// go at once: it takes nobody away.
+// go at once: it takes nobody away. But not while more are away than may be:
+// one that is unwell by itself should not touch its process as well.
 func (c Cluster) Decide(now time.Time) []Verdict {
 	most := max(c.Most, 1)
 	away := c.away(now)
@@ -67,7 +68,7 @@ func (c Cluster) Decide(now time.Time) []Verdict {
 		switch {
 		case ask.Unseen:
 			verdict.Reason = fmt.Sprintf("cluster %s: the agent %s is not connected, so it can't be told to go", c.Name, ask.Agent)
-		case counted, len(away) < most:
+		case counted && len(away) <= most, len(away) < most:
 			verdict.Granted = true
 			if !counted {
 				away[ask.Member] = fmt.Sprintf("the one on agent %s was given it now", ask.Agent)
