@@ -243,6 +243,36 @@ func TestIssueTroubles(t *testing.T) {
 	l.steady("p1", 3)
 }
 
+// A server that signs what ran out already, by a wrong clock, is not asked
+// again and again: each of those is a failure, and the pause grows.
+func TestSignedThePast(t *testing.T) {
+	l := newLab(t)
+	l.want("p1")
+	l.run()
+	first := l.steady("p1", 1)
+	l.mu.Lock()
+	l.skew, l.twist = -4*time.Minute, func(r *ca.Request, _ *[][]byte) {
+		if r != nil {
+			r.Terms.Lifetime = 2 * time.Minute
+		}
+	}
+	before := l.requests
+	l.mu.Unlock()
+	l.want("p1", renewThrough(1))
+	report := l.until("p1", "failed", func(r *api.PlacementReport) bool { return r.GetState() == api.State_STATE_FAILED })
+	if f := report.GetFailure(); f.GetStep() != "request" || !strings.Contains(f.GetReason(), "ran out") || report.GetSerial() != first.GetSerial() {
+		t.Errorf("report: %v", report)
+	}
+	l.mu.Lock()
+	if l.requests != before+1 {
+		t.Errorf("%d requests", l.requests-before)
+	}
+	l.skew, l.twist = 0, nil
+	l.mu.Unlock()
+	l.want("p1", func(d *api.DesiredPlacement) { d.Attempt = 1 })
+	l.steady("p1", 3)
+}
+
 // Requests that come while a call is under way go together in the next.
 func TestRequestsGoTogether(t *testing.T) {
 	l := newLab(t)

@@ -40,6 +40,7 @@ type lab struct {
 	roots    map[string]*labRoot // "a" and "b"
 	signer   string              // which root issues
 	ahead    time.Duration       // of this host's clock
+	skew     time.Duration       // of the control plane's
 	down     bool                // no control plane answers
 	refusal  *api.IssueResult
 	twist    func(*ca.Request, *[][]byte) // of what is issued
@@ -320,7 +321,7 @@ func (l *lab) sign(request *api.PlacementRequest) ([][]byte, error) {
 	if l.twist != nil {
 		l.twist(&r, &none)
 	}
-	prepared, err := l.roots[l.signer].authority.Prepare(time.Now().Add(l.ahead), r)
+	prepared, err := l.roots[l.signer].authority.Prepare(time.Now().Add(l.ahead+l.skew), r)
 	if err != nil {
 		return nil, err
 	}

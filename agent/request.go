@@ -87,6 +87,10 @@ func (p *placement) take(w *wish, generation uint64, key crypto.Signer, result *
 	if err == nil {
 		leaf, err = leafOf(chain.Leaf)
 	}
+	if err == nil && !p.e.Now().Before(leaf.NotAfter) {
+		err = fault.New(fault.Invalid, "the certificate that the server sent ran out at %s", leaf.NotAfter.UTC().Format(time.RFC3339)).
+			WithRemedy("compare the server's clock with this host's")
+	}
 	if err != nil {
 		return p.spoil(w, generation, err)
 	}

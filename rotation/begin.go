@@ -27,7 +27,7 @@ func (v *view) begin() *Step {
 		if !v.later.IsZero() && newest.Number <= v.through {
 			v.decline(v.later, "generation %d is good; it is to be renewed from %s on", newest.Number, stamp(v.later))
 		}
-		at := v.d.RenewAt(*newest)
+		at := v.dueAt(newest)
 		return v.decline(at, "generation %d is good; its renewal is at %s", newest.Number, stamp(at))
 	}
 	if step := v.request(newest, reason); step != nil {
@@ -75,18 +75,24 @@ func (v *view) outdated(g *Generation) string {
 		return fmt.Sprintf("the terms changed from %q to %q", g.Leaf.Terms, v.d.Terms)
 	case !v.now.Before(g.Leaf.NotAfter):
 		return fmt.Sprintf("generation %d ran out at %s", g.Number, stamp(g.Leaf.NotAfter))
-	case !v.now.Before(v.d.RenewAt(*g)) && !v.awaitsTurn(g):
-		return fmt.Sprintf("the renewal of generation %d was due at %s", g.Number, stamp(v.d.RenewAt(*g)))
+	case !v.now.Before(v.dueAt(g)):
+		return fmt.Sprintf("the renewal of generation %d was due at %s", g.Number, stamp(v.dueAt(g)))
 	}
 	return ""
 }
 
-// awaitsTurn says whether a new generation waits, staged and checked, for the
-// leave of its cluster, and is good for long enough: a newer one would wait as
-// well, and so on, as often as the window comes round before the turn.
-func (v *view) awaitsTurn(g *Generation) bool {
-	r := v.Revision(v.asks)
-	return r != nil && r.Generation == g.Number && g.Number != v.baseGeneration() && v.now.Before(v.d.urgentAt(*g))
+// dueAt is when a generation is to be renewed. One that never stood is due only
+// when its end is near: it waits for its turn, is held, or fails its check, and
+// a newer one would do so as well, and so on, as often as the window comes
+// round. Where its end was near when it was made, it is used until then.
+func (v *view) dueAt(g *Generation) time.Time {
+	if g.Number <= v.baseGeneration() {
+		return v.d.RenewAt(*g)
+	}
+	if at := v.d.urgentAt(*g); at.After(born(g)) {
+		return at
+	}
+	return g.Leaf.NotAfter
 }
 
 // request asks for a generation: again for one that was begun, or for a new one.
@@ -97,7 +103,7 @@ func (v *view) request(newest *Generation, reason string) *Step {
 	if newest != nil && newest.Leaf == nil && newest.Number > v.d.RenewThrough && newest.Algorithm == v.d.Algorithm && newest.Number == v.LastGeneration {
 		return &Step{Action: Request, Generation: newest.Number, Reason: reason}
 	}
-	if v.held(reason) {
+	if v.held(reason) || v.tooSoon(newest, reason) {
 		return nil
 	}
 	number := max(v.LastGeneration, v.d.Window.Generation, v.through) + 1
@@ -105,6 +111,36 @@ func (v *view) request(newest *Generation, reason string) *Step {
 		return &Step{Action: Request, Generation: number, NewKey: true, Reason: reason}
 	}
 	return &Step{Action: Request, Generation: number, KeyOf: v.leaf.Number, Reason: reason}
+}
+
+// tooSoon says whether the last certificate is so new that another one would
+// come to the same, where time alone makes it the wrong one: what an authority
+// signs near its end, or by a wrong clock, is due, or over, when it is made.
+func (v *view) tooSoon(newest *Generation, reason string) bool {
+	if newest == nil || newest.Leaf == nil || newest.Number <= v.d.RenewThrough || newest.Leaf.Terms != v.d.Terms {
+		return false
+	}
+	pause, life := longestPause, newest.Leaf.NotAfter.Sub(born(newest))
+	if life <= 0 || v.d.Window.Generation == newest.Number { // there the control plane may know why
+		pause = refusedPause
+	}
+	if life > 0 {
+		pause = min(pause, max(life/3, shortestPause))
+	}
+	next := notBeyond(born(newest), pause, v.now)
+	if !v.now.Before(next) {
+		return false
+	}
+	v.decline(next, "%s, soon after it was made; another is asked for at %s", reason, stamp(next))
+	return true
+}
+
+// born is when a certificate came to be, by what is known here.
+func born(g *Generation) time.Time {
+	if g.AskedAt.After(g.Leaf.NotBefore) {
+		return g.AskedAt
+	}
+	return g.Leaf.NotBefore
 }
 
 // newKey says whether the next generation needs a key of its own.

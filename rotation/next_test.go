@@ -134,7 +134,10 @@ func TestNext(t *testing.T) {
 		}, noon, "wait until 02 04:46:44"},
 		"the window of this one is": {func(f *Facts, d *Desired) {
 			d.Window = Window{Generation: 1, After: noon.Add(-time.Hour), Before: noon}
-		}, noon, "request generation 2 new key: the renewal of generation 1 was due"},
+		}, noon.Add(time.Minute), "request generation 2 new key: the renewal of generation 1 was due"},
+		"though not at its first moment": {func(f *Facts, d *Desired) {
+			d.Window = Window{Generation: 1, After: noon.Add(-time.Hour), Before: noon}
+		}, noon, "wait until 01 12:01:00: the renewal of generation 1 was due"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -136,6 +136,11 @@ func command(t *testing.T, w *world, words []string) {
 	case "drift":
 		w.drift = arg()
 	case "server":
+		if w.backdate = 0; arg() == "signs the past" {
+			w.backdate = 2 * w.lifetime // ran out before it was asked for
+		} else if arg() == "signs the end" {
+			w.backdate = w.lifetime * 9 / 10 // due, and urgent, from its first moment
+		}
 		w.serverDown, w.badLeaf, w.refusal = arg() == "down", arg() == "wrong", ""
 		if words[1] == "refuses" {
 			w.refusal = "the policy refuses"

@@ -35,6 +35,7 @@ type world struct {
 	// Faults.
 	serverDown bool
 	refusal    string               // of the server
+	backdate   time.Duration        // of what the server signs
 	badLeaf    bool                 // the server signs something else than asked
 	badCheck   bool                 // a relying party's bundle does not know the issuer
 	badReload  bool                 // the reload command fails
@@ -223,9 +224,14 @@ func (w *world) request(s Step) {
 			terms = "something else"
 		}
 		known = issuedLeaf{w.keys[s.Generation], Leaf{Serial: fmt.Sprint(s.Generation), Terms: terms,
-			NotBefore: w.now.Add(-time.Minute), NotAfter: w.now.Add(w.lifetime)}}
+			NotBefore: w.now.Add(-time.Minute - w.backdate), NotAfter: w.now.Add(w.lifetime - w.backdate)}}
 		w.issued[s.Generation] = known
 		w.point("issued")
+	}
+	if !w.now.Before(known.leaf.NotAfter) {
+		r.Refuse(s.Generation, "it ran out already")
+		r.SetBack(Request, s.Generation, "it ran out already", false, w.d, w.now)
+		return
 	}
 	r.Issue(s.Generation, known.leaf)
 }
