@@ -195,9 +195,9 @@ func (p *placement) says(ctx context.Context, w *wish) string {
 	defer cancel()
 	word, err := w.adapter.Says(ctx, p.e.Host.targetHost(), t)
 	if err != nil {
-		return "its own word could not be had: error: " + err.Error()
+		return clip("its own word could not be had: error: " + err.Error())
 	}
-	return word
+	return clip(word)
 }
 
 // taken is the bundle that a process is known to trust by, after a load.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -10,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/rotation"
 	"github.com/rotunda-pki/rotunda/target"
 )
 
@@ -111,5 +115,40 @@ func TestProgramsHaveTheirOwnTime(t *testing.T) {
 	}
 	if _, err := p.limit(w, target.Act{Command: "unknown"}); fault.CodeOf(err) != fault.Forbidden {
 		t.Errorf("a command that agent.yaml does not name: %v", err)
+	}
+}
+
+// However much a command prints, a report stays one that the control plane takes.
+func TestReportsAreClipped(t *testing.T) {
+	p := newPlacement(&Executor{ExecutorOptions: ExecutorOptions{Now: time.Now}, version: make(chan struct{}), changed: make(chan struct{}, 1)}, "p1")
+	long := strings.Repeat("é", 100<<10)
+	p.contact.product = long
+	p.record.Failure = &failure{Step: "check", Reason: long, At: time.Now()}
+	p.record.Pending = long
+	publish := map[string]func(){
+		"published": func() {
+			p.publish(&wished{wish: &wish{}}, rotation.Facts{}, rotation.Step{Action: rotation.Wait, Reason: long})
+		},
+		"wrong": func() {
+			p.contact.err = errors.New(long)
+			p.publish(&wished{wish: &wish{}}, rotation.Facts{}, rotation.Step{Action: rotation.Wait})
+		},
+		"blocked": func() { p.publishBlocked(errors.New(long)) },
+	}
+	for name, do := range publish {
+		do()
+		report := p.shown.Load()
+		if size := proto.Size(report); size > 4<<10 {
+			t.Errorf("%s: %d bytes", name, size)
+		}
+		if _, err := proto.Marshal(report); err != nil { // a letter is not cut in two
+			t.Errorf("%s: %v", name, err)
+		}
+		if !strings.HasPrefix(report.GetReason(), "éé") || !strings.HasSuffix(report.GetReason(), "…") {
+			t.Errorf("%s: reason of %d bytes", name, len(report.GetReason()))
+		}
+	}
+	if r := p.record.Failure.Reason; r != long {
+		t.Error("the record is clipped")
 	}
 }

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"strings"
+
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -44,11 +46,26 @@ func (p *placement) publishBlocked(err error) {
 }
 
 func (p *placement) show(report *api.PlacementReport) {
+	report.Reason, report.Product = clip(report.Reason), clip(report.Product)
+	if report.Failure != nil {
+		report.Failure.Reason = clip(report.Failure.Reason)
+	}
 	if last := p.shown.Load(); last != nil && proto.Equal(last, report) {
 		return
 	}
 	p.shown.Store(report)
 	p.e.announce()
+}
+
+// maxText bounds each text of a report. What servers and commands say comes
+// into them, and the control plane refuses a report, whole, that is too large.
+const maxText = 1 << 10
+
+func clip(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "") + "…"
 }
 
 // stateOf says in one word how it stands.
