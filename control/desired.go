@@ -159,9 +159,13 @@ func (c *Control) windowOf(ctx context.Context, tx *store.Tx, placement store.Pl
 }
 
 // breaker says why nothing may begin at a placement: another placement of its
-// intent failed and has not recovered since. The one that failed goes on by
-// itself, with its back-off, so that it can heal and close the breaker.
+// intent failed and has not recovered since. One that failed itself goes on,
+// with its back-off, so that it can heal and close the breaker: two that failed
+// at once must not hold each other.
 func breaker(ctx context.Context, tx *store.Tx, placement store.Placement) (string, error) {
+	if placement.FailedAt.After(placement.ResumedAt) {
+		return "", nil
+	}
 	failed, err := tx.FailedPlacements(ctx, placement.Intent, placement.ID, 1)
 	if err != nil || len(failed) == 0 {
 		return "", err

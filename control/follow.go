@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/store"
@@ -30,8 +32,9 @@ import (
 // finds the slots in the store; it keeps nothing of them in memory.
 //
 // Should an agent begin with a lapsed slot all the same (its state was put back
-// from a copy), that is taken as the fact that it is: the slot is begun, and
-// nobody else goes while it is.
+// from a copy), or with one that an operator released before it was begun, or
+// that a restored store does not know, that is taken as the fact that it is:
+// the slot is begun, and nobody else goes while it is.
 const (
 	startWithin    = 30 * time.Second // on the agent's clock, from the arrival
 	withdrawnAfter = 30 * time.Second // after that, on the server's
@@ -46,9 +49,10 @@ func (c *Control) followSlot(ctx context.Context, tx *store.Tx, caller Caller, p
 	if err != nil && fault.CodeOf(err) != fault.NotFound {
 		return "", err
 	}
+	blind := report.Revision == 0 && report.AsksSlot == 0
 	switch {
 	case report.SlotId != "" && report.SlotId != held.ID:
-		return "", c.lateSlot(ctx, tx, caller, placement, held, report.SlotId)
+		return "", c.lateSlot(ctx, tx, caller, placement, held, report)
 	case held.ID == "":
 		return "", nil
 	case report.SlotId != "" && held.State == store.SlotGranted:
@@ -63,7 +67,7 @@ func (c *Control) followSlot(ctx context.Context, tx *store.Tx, caller Caller, p
 			return "", err
 		}
 		return held.Cluster, enterSlot(ctx, tx, caller, "slot.ended", held, nil)
-	case held.State == store.SlotBegun:
+	case held.State == store.SlotBegun, blind:
 		return "", nil
 	case !held.WithdrawnAt.IsZero() && seq >= uint64(held.WithdrawnAt.UnixMicro()):
 		return held.Cluster, lapse(ctx, tx, held)
@@ -76,10 +80,12 @@ func (c *Control) followSlot(ctx context.Context, tx *store.Tx, caller Caller, p
 // slotOver says whether a report ends a slot that was begun. One that was made
 // before the agent began must not, though it be handled later: by another
 // stream, after a newer one. The agent had the grant when it began; and what
-// asks for this very slot was made before it.
+// asks for this very slot was made before it. And one that knows no revision is
+// of an agent that can't read its record, or lost it: that is no word on what it
+// began. An operator releases the slot if nothing else comes.
 func slotOver(held store.Slot, report *api.PlacementReport, seq uint64) bool {
 	switch {
-	case seq < uint64(held.GrantedAt.UnixMicro()):
+	case seq < uint64(held.GrantedAt.UnixMicro()), report.Revision == 0:
 		return false
 	case report.AsksSlot != 0:
 		return report.AsksSlot != held.Revision
@@ -100,17 +106,21 @@ func lapse(ctx context.Context, tx *store.Tx, held store.Slot) error {
 }
 
 // lateSlot takes the fact that an agent has begun with a slot that it does not
-// hold any more. One that was ended here stays so: an operator said that it is.
-func (c *Control) lateSlot(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, held store.Slot, id string) error {
+// hold here: it lapsed, was released before it was begun, or is unknown to a
+// store that was restored from a copy. One that was ended after it was begun
+// stays so: an operator said that it is.
+func (c *Control) lateSlot(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, held store.Slot, report *api.PlacementReport) error {
+	id := report.SlotId
 	slot, err := tx.Slot(ctx, id)
-	if err != nil && fault.CodeOf(err) != fault.NotFound {
+	unknown := err != nil && fault.CodeOf(err) == fault.NotFound
+	if err != nil && !unknown {
 		return err
 	}
-	if err != nil || slot.PlacementID != placement.ID {
+	if unknown && (placement.Cluster == "" || uuid.Validate(id) != nil) || !unknown && slot.PlacementID != placement.ID {
 		c.log.Warn("a slot is said to be begun that was never granted here", "placement", placement.ID, "agent", caller.ID, "slot", printable(id))
 		return nil
 	}
-	if slot.State != store.SlotLapsed {
+	if !slot.BegunAt.IsZero() {
 		return nil
 	}
 	if held.ID != "" {
@@ -118,8 +128,17 @@ func (c *Control) lateSlot(ctx context.Context, tx *store.Tx, caller Caller, pla
 			return err
 		}
 	}
-	c.log.Warn("a slot was begun after it had lapsed", "placement", placement.ID, "agent", caller.ID, "slot", id)
-	if err := tx.BeginSlot(ctx, id); err != nil {
+	c.log.Warn("a slot was begun that is not held here", "placement", placement.ID, "agent", caller.ID, "slot", id)
+	if unknown {
+		slot = store.Slot{
+			ID: id, Cluster: placement.Cluster, AgentID: placement.AgentID, Target: placement.Target,
+			PlacementID: placement.ID, Revision: report.Revision,
+		}
+		err = tx.InsertBegunSlot(ctx, slot)
+	} else {
+		err = tx.BeginSlot(ctx, id)
+	}
+	if err != nil {
 		return err
 	}
 	return enterSlot(ctx, tx, caller, "slot.begun", slot, map[string]any{"late": true})

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
@@ -79,12 +80,18 @@ func unwell(placement store.Placement) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	switch failure := report.GetFailure(); {
-	case failure.GetRestored():
-	case failure.GetStep() == "activate", failure.GetStep() == "prove", failure.GetStep() == "restore":
+	if failure := report.GetFailure(); inDoubt(failure) {
 		return failure.GetStep() + " failed", nil
 	}
 	return "", nil
+}
+
+func inDoubt(failure *api.Failure) bool {
+	switch failure.GetStep() {
+	case "activate", "prove", "restore":
+		return !failure.GetRestored()
+	}
+	return false
 }
 
 // grantSlots grants what can be granted in a cluster, and returns the agents

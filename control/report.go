@@ -180,14 +180,18 @@ func (c *Control) storeReport(ctx context.Context, tx *store.Tx, caller Caller, 
 
 // reported is what the store keeps of a report. Since when a failure stands, or
 // a slot is asked for, goes by the server's clock: what it is compared with
-// does too.
+// does too. Of a row of failures the first counts, so that what never heals
+// does not hold its cluster for ever; but one from before a resume is over, and
+// a process comes in doubt when the first step that touches it fails.
 func (n *news) reported(now time.Time) (store.Reported, error) {
 	raw, err := proto.Marshal(n.after)
 	r := store.Reported{
 		Report: raw, Generation: n.after.Generation, Last: n.after.LastGeneration, NotAfter: n.after.NotAfter.AsTime(),
 	}
 	if n.after.GetFailure() != nil {
-		if r.FailedAt = n.placement.FailedAt; n.failed || r.FailedAt.IsZero() {
+		r.FailedAt = n.placement.FailedAt
+		doubted := inDoubt(n.after.Failure) && !inDoubt(n.before.GetFailure())
+		if r.FailedAt.IsZero() || n.failed && (doubted || !r.FailedAt.After(n.placement.ResumedAt)) {
 			r.FailedAt = now
 		}
 	}

@@ -313,3 +313,37 @@ func TestAuditLogGrowsConsistently(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Two that failed at once don't hold each other: each goes on by itself, and
+// the rest are held until both are well.
+func TestFailuresDoNotHoldEachOther(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	var hosts []*host
+	for _, name := range []string{"a", "b", "c"} {
+		h := d.enrolHost(map[string]string{"role": "orders", "host": name})
+		h.holds(1)
+		hosts = append(hosts, h)
+	}
+	fail := func(h *host) {
+		t.Helper()
+		failure := &api.Failure{Step: "check", Reason: "nothing answers", Generation: 2, At: timestamppb.New(d.clock.now())}
+		if err := h.report(&api.PlacementReport{State: api.State_STATE_FAILED, Generation: 1, Revision: 1, Failure: failure}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fail(hosts[0])
+	fail(hosts[1])
+	for i, want := range []bool{false, false, true} {
+		if hold := hosts[i].desired().Hold; (hold != "") != want {
+			t.Errorf("host %d: hold %q, want one: %v", i, hold, want)
+		}
+	}
+	if _, err := d.Resume(t.Context(), operator, &api.ResumeRequest{Intent: "orders-tls"}); err != nil {
+		t.Fatal(err)
+	}
+	fail(hosts[0])
+	if hosts[1].desired().Hold == "" {
+		t.Error("a failure from before the resume goes on as if it stood")
+	}
+}

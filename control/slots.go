@@ -56,7 +56,9 @@ func slotInfo(slot store.Slot, intent string) *api.SlotInfo {
 }
 
 // ReleaseSlot ends a slot that its agent can't end any more, because its host
-// is gone: time alone never does. The cluster's next member may go then.
+// is gone: time alone never does. The cluster's next member may go then. One
+// that was just granted is only withdrawn: its agent may be about to begin, and
+// if it does not the slot lapses. Released again it ends.
 func (c *Control) ReleaseSlot(ctx context.Context, caller Caller, req *api.ReleaseSlotRequest) (*api.ReleaseSlotResponse, error) {
 	if err := authorize(caller, "slot.release"); err != nil {
 		return nil, err
@@ -71,10 +73,11 @@ func (c *Control) ReleaseSlot(ctx context.Context, caller Caller, req *api.Relea
 		if slot, err = tx.Slot(ctx, req.Id); err != nil {
 			return err
 		}
-		if err := tx.EndSlot(ctx, req.Id, caller.String()); err != nil {
+		withdraw := slot.State == store.SlotGranted && slot.WithdrawnAt.IsZero()
+		if err := release(ctx, tx, caller, slot, withdraw); err != nil {
 			return err
 		}
-		response.AuditId, err = done(ctx, tx, caller, "slot.release", "Slot/"+req.Id, map[string]any{"reason": req.Reason})
+		response.AuditId, err = done(ctx, tx, caller, "slot.release", "Slot/"+req.Id, map[string]any{"reason": req.Reason, "withdrawn": withdraw})
 		return err
 	})
 	if err != nil {
@@ -83,6 +86,16 @@ func (c *Control) ReleaseSlot(ctx context.Context, caller Caller, req *api.Relea
 	c.grantAll(ctx, []string{slot.Cluster}, "")
 	c.watchers.wakeEverybody()
 	return response, nil
+}
+
+func release(ctx context.Context, tx *store.Tx, caller Caller, slot store.Slot, withdraw bool) error {
+	if withdraw {
+		return tx.WithdrawSlot(ctx, slot.ID)
+	}
+	if err := tx.EndSlot(ctx, slot.ID, caller.String()); err != nil {
+		return err
+	}
+	return tx.SetPlacementAsked(ctx, slot.PlacementID) // it goes behind the others
 }
 
 // releaseSlots ends what a retired agent held: it can't any more.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/rollout"
@@ -580,4 +582,113 @@ func TestOneClusterHoldsNoOther(t *testing.T) {
 	}
 	d.tend()
 	slotOf(t, d, m[1])
+}
+
+// An agent that can't read its record says nothing of the slot that it holds.
+func TestUnreadableRecordEndsNoSlot(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf("c1", 1))
+	m := d.members(2)
+	blind := &api.AgentReport{Placements: []*api.PlacementReport{{PlacementId: m[0].id, State: api.State_STATE_FAILED, Reason: "read the record: input/output error"}}}
+	say := func() {
+		t.Helper()
+		m[0].look(d.Control)
+		blind.DesiredSeq = m[0].took.Seq
+		if err := d.Report(t.Context(), m[0].caller, blind); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m[0].asks(2)
+	m[1].asks(2)
+	d.clock.turn(startWithin + withdrawnAfter + time.Second)
+	d.tend()
+	say()
+	wantStates(t, m, "granted", "waits") // it may have begun, unheard
+	m[0].slot = slotOf(t, d, m[0])
+	m[0].tell(d.Control)
+	say()
+	wantStates(t, m, "begun", "waits")
+	m[0].ask = 0
+	m[0].ends()
+	wantStates(t, m, "", "granted")
+}
+
+// A fresh grant that is released is withdrawn first: its agent may be about to
+// begin. Released again it ends; and what begins all the same is a fact.
+func TestReleaseOfAGrant(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf("c1", 1))
+	m := d.members(2)
+	m[0].asks(2)
+	m[1].asks(2)
+	id := slotOf(t, d, m[0])
+	release := func() {
+		t.Helper()
+		if _, err := d.ReleaseSlot(t.Context(), operator, &api.ReleaseSlotRequest{Id: id, Reason: "host is gone"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release()
+	wantStates(t, m, "granted", "waits")
+	if m[0].desired().Slot != nil {
+		t.Error("a released slot is still shown")
+	}
+	release()
+	wantStates(t, m, "waits", "granted")
+	m[0].slot = id
+	m[0].tell(d.Control)
+	wantStates(t, m, "begun", "granted")
+	m[1].begins()
+	m[1].ends()
+	m[1].asks(3)
+	wantStates(t, m, "begun", "waits")
+	release()
+	m[0].tell(d.Control) // a begun one that an operator ended stays so
+	wantStates(t, m, "", "granted")
+}
+
+// What keeps failing does not begin to be unwell anew with each attempt.
+func TestUnwellIsBounded(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf("c1", 1))
+	m := d.members(2)
+	fail := func(step string) {
+		t.Helper()
+		message := m[0].message()
+		message.Placements[0].Failure = &api.Failure{Step: step, Reason: "nothing answers", Generation: 1, At: timestamppb.New(d.clock.now())}
+		if err := d.Report(t.Context(), m[0].caller, message); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fail("check") // touches no process
+	d.clock.turn(rollout.UnwellFor)
+	fail("prove")
+	m[1].asks(2)
+	wantStates(t, m, "", "waits")
+	for range 3 {
+		d.clock.turn(rollout.UnwellFor / 3)
+		fail("prove")
+	}
+	d.tend()
+	wantStates(t, m, "", "granted")
+}
+
+// A slot that a restored store does not know is begun by its agent's word.
+func TestUnknownSlotIsBegun(t *testing.T) {
+	d := found(t)
+	d.apply(clusterOf("c1", 1))
+	m := d.members(2)
+	m[0].slot = newID()
+	m[0].tell(d.Control)
+	m[1].asks(2)
+	wantStates(t, m, "begun", "waits")
+	m[0].look(d.Control)
+	m[0].ends()
+	wantStates(t, m, "", "granted")
+	stolen := m[1].message()
+	stolen.Placements[0].SlotId = m[0].slot + strings.Repeat("x", 300)
+	if err := d.Report(t.Context(), m[1].caller, stolen); err != nil {
+		t.Fatal(err)
+	}
+	wantStates(t, m, "", "granted") // no id of ours
 }

@@ -15,6 +15,8 @@ import (
 //	   │               begin             │
 //	   ├──withdraw──▶ lapsed             │
 //	   └─────────────────end─────────────┘
+//
+// One that ended without having begun may be begun late, as one that lapsed.
 type SlotState string
 
 // The states of a slot.
@@ -81,12 +83,21 @@ func (tx *Tx) GrantSlot(ctx context.Context, s Slot, most int) error {
 		s.ID, s.Cluster, s.AgentID, s.Target, s.PlacementID, s.Revision, micros(tx.Now), micros(s.StartBy))
 }
 
+// InsertBegunSlot records a slot that its agent has begun with, and that this
+// store has no record of: it was restored from a copy that is older.
+func (tx *Tx) InsertBegunSlot(ctx context.Context, s Slot) error {
+	return tx.insert(ctx, thing{"slot", s.ID}, `
+		INSERT INTO slot (`+slotColumns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, 'begun', $7, $7, NULL, $7, NULL, '')`,
+		s.ID, s.Cluster, s.AgentID, s.Target, s.PlacementID, s.Revision, micros(tx.Now))
+}
+
 // BeginSlot records that the work began. That is a fact, so one that lapsed
-// can begin too.
+// can begin too, and one that was released unbegun.
 func (tx *Tx) BeginSlot(ctx context.Context, id string) error {
 	return tx.swap(ctx, thing{"granted slot", id}, `
-		UPDATE slot SET state = 'begun', begun_at = $2, ended_at = NULL
-		WHERE id = $1 AND state IN ('granted', 'lapsed')`, id, micros(tx.Now))
+		UPDATE slot SET state = 'begun', begun_at = $2, ended_at = NULL, ended_by = ''
+		WHERE id = $1 AND state <> 'begun' AND begun_at IS NULL`, id, micros(tx.Now))
 }
 
 // EndSlot records that the member is back in its steady state, and who says so.
