@@ -21,9 +21,19 @@ type haproxyWorkerInfo struct {
 	pid int
 }
 
+// haproxySocket opens the stats socket. What answers there is given the private
+// key, so it has to be one that only HAProxy itself can listen on.
+func (t Target) haproxySocket(ctx context.Context) (*conversation, error) {
+	if t.Control.Address != "" && !t.Control.bySocket() {
+		return nil, fault.New(fault.Invalid, "target %s: HAProxy's private key is not said to a port, on which any user of this host can listen while it is down: %s", t.Name, t.Control.Address).
+			WithRemedy("write stats socket /run/haproxy/admin.sock mode 600 level admin in haproxy.cfg, and name it as targets.%s.address in agent.yaml", t.Name)
+	}
+	return t.converse(ctx)
+}
+
 // haproxyAsk says one command to the stats socket, which answers and hangs up.
 func (t Target) haproxyAsk(ctx context.Context, command string) (string, error) {
-	c, err := t.converse(ctx)
+	c, err := t.haproxySocket(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -43,7 +53,7 @@ func (t Target) haproxyAsk(ctx context.Context, command string) (string, error) 
 // haproxyWorker says who answers. It judges by the first line, since another
 // product would not hang up after its answer.
 func (t Target) haproxyWorker(ctx context.Context) (haproxyWorkerInfo, error) {
-	c, err := t.converse(ctx)
+	c, err := t.haproxySocket(ctx)
 	if err != nil {
 		return haproxyWorkerInfo{}, err
 	}
@@ -84,7 +94,7 @@ func (t Target) haproxyName(ctx context.Context) (string, error) {
 		if name == "" || strings.HasPrefix(name, "#") || strings.HasPrefix(name, "*") { // a title; a transaction
 			continue
 		}
-		if t.sameFile(name, "combined.pem") {
+		if t.follows(name, "combined.pem") {
 			return name, nil
 		}
 		names = append(names, name)

@@ -277,11 +277,12 @@ func TestHAProxyContactTellsWhatIsWrong(t *testing.T) {
 		code   fault.Code
 		words  []string
 	}{
+		"a port":            {func(c *target.Control) { c.Address = httpServer(t) }, fault.Invalid, []string{"private key is not said to a port", "stats socket"}},
 		"no path":           {func(c *target.Control) { c.Address = "" }, fault.Invalid, []string{"names no address"}},
 		"wrong path":        {func(c *target.Control) { c.Address += ".old" }, fault.Invalid, []string{"nobody listens", "targets.haproxy.address"}},
 		"no socket":         {func(c *target.Control) { c.Address = c.PIDFile }, fault.Invalid, []string{"is no socket"}},
 		"Redis":             {func(c *target.Control) { c.Address = redis.Dir + "/redis.sock" }, fault.Invalid, []string{"Redis answers"}},
-		"HTTP":              {func(c *target.Control) { c.Address = httpServer(t) }, fault.Invalid, []string{"an HTTP server answers"}},
+		"HTTP":              {func(c *target.Control) { c.Address = httpSocket(t) }, fault.Invalid, []string{"an HTTP server answers"}},
 		"operator only":     {func(c *target.Control) { *c = *operator.s.Target.Control }, fault.Forbidden, []string{`level "operator"`, "level admin"}},
 		"another HAProxy":   {func(c *target.Control) { c.PIDFile = operator.s.Target.Control.PIDFile }, fault.Invalid, []string{"is not the master of worker"}},
 		"no pid file":       {func(c *target.Control) { c.PIDFile = "" }, fault.Invalid, []string{"targets.haproxy.pidFile", "reloadCommand"}},

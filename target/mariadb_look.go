@@ -93,7 +93,7 @@ func (s *mysqlSession) checkTLS() error {
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(variables["datadir"], path)
 		}
-		if !slices.ContainsFunc(one.files, func(file string) bool { return s.t.follows(path, file) }) {
+		if !s.t.follows(path, one.files...) {
 			return fault.New(fault.Invalid, "target %s: %s reads %s from %q, which is not this target's", s.t.Name, s.says.title, one.name, variables[one.name]).
 				WithRemedy("write %s = %s into its configuration and restart it. If it is right as it is, targets.%s.address in agent.yaml leads to another server",
 					one.name, s.t.File(one.files[0]), s.t.Name)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
@@ -32,13 +31,26 @@ type mysqlSession struct {
 	ctx  context.Context // of this one session, which ends before it
 	db   *sql.DB
 	conn *sql.Conn
+	link *mysqlLink
 	free context.CancelFunc
 	says mysqlDialect
 }
 
+// mysqlLink is the connection below the driver, which tells nobody why one
+// failed.
+type mysqlLink struct {
+	net.Conn
+	err error // of opening it
+}
+
+func (l *mysqlLink) tooMuch() bool {
+	limited, ok := l.Conn.(*limitedConn)
+	return ok && limited.left <= 0
+}
+
 // mysqlLogin opens one, in the plain or under TLS. The caller closes it.
 func (t Target) mysqlLogin(ctx context.Context, under *tls.Config) (*mysqlSession, error) {
-	config, unreached, err := t.mysqlConfig(under)
+	config, link, err := t.mysqlConfig(under)
 	if err != nil {
 		return nil, err
 	}
@@ -51,9 +63,11 @@ func (t Target) mysqlLogin(ctx context.Context, under *tls.Config) (*mysqlSessio
 	conn, err := db.Conn(ctx)
 	switch {
 	case err == nil:
-		return &mysqlSession{t: t, ctx: ctx, db: db, conn: conn, free: cancel}, nil
-	case *unreached != nil:
-		err = t.unreached(ctx, *unreached)
+		return &mysqlSession{t: t, ctx: ctx, db: db, conn: conn, link: link, free: cancel}, nil
+	case link.err != nil:
+		err = t.unreached(ctx, link.err)
+	case link.tooMuch():
+		err = t.endless()
 	default:
 		err = t.mysqlRefusal(ctx, err)
 	}
@@ -61,33 +75,29 @@ func (t Target) mysqlLogin(ctx context.Context, under *tls.Config) (*mysqlSessio
 	return nil, errors.Join(err, db.Close())
 }
 
-// mysqlConfig says who the agent is. An error in unreached is one of opening
-// the control path itself.
-func (t Target) mysqlConfig(under *tls.Config) (config *mysql.Config, unreached *error, err error) {
+// mysqlConfig says who the agent is.
+func (t Target) mysqlConfig(under *tls.Config) (*mysql.Config, *mysqlLink, error) {
 	if t.Control.Address == "" || t.Control.User == "" {
 		return nil, nil, fault.New(fault.Invalid, "target %s: agent.yaml names no socket of MariaDB's, or no account", t.Name).
 			WithRemedy("make an account (CREATE USER rotunda@localhost IDENTIFIED BY '…'; GRANT RELOAD, SLAVE MONITOR ON *.* TO rotunda@localhost) "+
 				"and name it as targets.%s.address (/run/mysqld/mysqld.sock), user and passwordFile", t.Name)
 	}
-	config, unreached = mysql.NewConfig(), new(error)
+	config, link := mysql.NewConfig(), new(mysqlLink)
 	config.User, config.Addr, config.Net, config.TLS = t.Control.User, t.Control.Address, "tcp", under
 	config.Logger = &mysql.NopLogger{} // the errors that it returns say the same
-	if filepath.IsAbs(t.Control.Address) {
+	if t.Control.bySocket() {
 		config.Net = "unix"
 	}
-	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, address)
-		*unreached = err
-		return conn, err
+	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		link.Conn, link.err = t.dial(ctx)
+		return link.Conn, link.err
 	}
-	if t.Control.Password != nil {
-		password, err := t.Control.Password()
-		if err != nil {
-			return nil, nil, err
-		}
-		config.Passwd = string(password)
+	password, err := t.secret()
+	if err != nil {
+		return nil, nil, err
 	}
-	return config, unreached, nil
+	config.Passwd = string(password)
+	return config, link, nil
 }
 
 // mysqlError is the number and the text of an error that the server answered,
@@ -161,6 +171,9 @@ func (s *mysqlSession) rows(query string) ([]map[string]string, error) {
 
 // failed is an error to a statement. What the server answered stays in it.
 func (s *mysqlSession) failed(query string, err error) error {
+	if s.link.tooMuch() {
+		return s.t.endless()
+	}
 	number, text := mysqlError(err)
 	switch number {
 	case 0:

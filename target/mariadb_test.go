@@ -64,7 +64,8 @@ func TestMariaDBContactSaysWhatToMend(t *testing.T) {
 		{"no password", with(func(c *target.Control) { c.Password = nil }), fault.Forbidden, []string{"passwordFile"}},
 		{"unknown account", with(func(c *target.Control) { c.User = "ghost" }), fault.Forbidden, []string{"ghost"}},
 		{"no right", with(func(c *target.Control) { c.User = targettest.MariaDBStranger }), fault.Forbidden, []string{"lacks RELOAD", "GRANT RELOAD, SLAVE MONITOR ON *.* TO nobody@localhost"}},
-		{"TLS port", with(func(c *target.Control) { c.Address = d.server.Target.Address }), fault.Forbidden, []string{"Access denied"}},
+		{"password to a port", with(func(c *target.Control) { c.Address = d.server.Target.Address }), fault.Invalid, []string{"a password is not said to a port", "unix socket"}},
+		{"TLS port", with(func(c *target.Control) { c.Address, c.Password = d.server.Target.Address, nil }), fault.Forbidden, []string{"Access denied"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := d.contact(c.control)

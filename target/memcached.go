@@ -2,7 +2,6 @@ package target
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/rotunda-pki/rotunda/fleet"
@@ -18,7 +17,7 @@ func memcached() Adapter {
 			Kind:              fleet.TargetMemcached,
 			Title:             "memcached",
 			Layout:            LayoutSymlink,
-			Control:           "address (a notls: listener on loopback); user and passwordFile where it runs with an auth file (-Y)",
+			Control:           "address (a notls: listener on loopback)",
 			Reload:            "refresh_certs",
 			Word:              "the answer to refresh_certs: an error for what it can't read; OK for a key of another type and a CA removed too, which it does not take",
 			Owner:             "readable by memcached's user",
@@ -38,7 +37,8 @@ func memcached() Adapter {
 			Measured:          "1.6.18",
 			Note: "A CA that refresh_certs no longer finds stays trusted until a restart, though it is not advertised any more. " +
 				"A key of another type is put beside the old certificate, and clients get the one or the other until a restart. " +
-				"refresh_certs reads the paths of the command line: start it with DIRECTORY/current/….",
+				"refresh_certs reads the paths of the command line: start it with DIRECTORY/current/…. " +
+				"One with an auth file (-Y) is not logged in to, since its password would go over a port: let its intent name a reloadCommand.",
 		},
 		contact: contactMemcached,
 		reload:  reloadMemcached,
@@ -46,7 +46,7 @@ func memcached() Adapter {
 }
 
 func contactMemcached(ctx context.Context, _ Host, t Target) (Contact, error) {
-	c, err := t.memcachedLogin(ctx)
+	c, err := t.memcachedOpen(ctx)
 	if err != nil {
 		return Contact{}, err
 	}
@@ -55,7 +55,7 @@ func contactMemcached(ctx context.Context, _ Host, t Target) (Contact, error) {
 }
 
 func reloadMemcached(ctx context.Context, _ Host, t Target, _ Change) (Loaded, error) {
-	c, err := t.memcachedLogin(ctx)
+	c, err := t.memcachedOpen(ctx)
 	if err != nil {
 		return Loaded{}, err
 	}
@@ -74,37 +74,18 @@ func reloadMemcached(ctx context.Context, _ Host, t Target, _ Change) (Loaded, e
 	return Loaded{Level: fleet.Loaded}, nil
 }
 
-// memcachedLogin opens a conversation, and logs in where there is a password:
-// the one of the auth file, by which memcached is asked in its own protocol.
-func (t Target) memcachedLogin(ctx context.Context) (*conversation, error) {
-	c, err := t.converse(ctx)
-	if err != nil || t.Control.Password == nil {
-		return c, err
+// memcachedOpen opens a conversation. memcached has no plain listener but a
+// port beside TLS, where a password would be shown to whoever listens.
+func (t Target) memcachedOpen(ctx context.Context) (*conversation, error) {
+	if t.Control.Password != nil {
+		return nil, fault.New(fault.Invalid, "target %s: a password is not said to a port, on which any user of this host can listen while memcached is down: %s", t.Name, t.Control.Address).
+			WithRemedy("remove targets.%s.passwordFile from agent.yaml, and "+memcachedWithAuth, t.Name)
 	}
-	password, err := t.Control.Password()
-	if err == nil {
-		err = c.loginMemcached(t.Control.User + " " + string(password))
-	}
-	if err != nil {
-		c.close()
-		return nil, err
-	}
-	return c, nil
+	return t.converse(ctx)
 }
 
-func (c *conversation) loginMemcached(secret string) error {
-	answer, err := c.exchange(fmt.Sprintf("set rotunda 0 0 %d\r\n%s", len(secret), secret))
-	switch {
-	case err != nil:
-		return err
-	case answer == "STORED":
-		return nil
-	case strings.HasPrefix(answer, "CLIENT_ERROR"):
-		return fault.New(fault.Forbidden, "target %s: memcached does not let in user %q with the password of targets.%s.passwordFile", c.t.Name, c.t.Control.User, c.t.Name).
-			WithRemedy("write the same into the file of its -Y, as USER:PASSWORD, and send it a SIGHUP or restart it")
-	}
-	return c.t.stranger([]byte(answer))
-}
+// memcachedWithAuth is the way for one that demands a password.
+const memcachedWithAuth = "start memcached without -Y, or remove it from targets there and let the intent name a reloadCommand that says refresh_certs, or a restartCommand"
 
 // exchange says one line and reads one.
 func (c *conversation) exchange(line string) (string, error) {
@@ -123,7 +104,7 @@ func (c *conversation) lookMemcached() (Contact, error) {
 	version, ok := strings.CutPrefix(answer, "VERSION ")
 	if strings.HasPrefix(answer, "CLIENT_ERROR unauth") {
 		return Contact{}, fault.New(fault.Forbidden, "target %s: memcached demands a password", c.t.Name).
-			WithRemedy("name user and passwordFile of its auth file (-Y) under targets.%s in agent.yaml", c.t.Name)
+			WithRemedy(memcachedWithAuth)
 	}
 	if !ok {
 		return Contact{}, c.t.stranger([]byte(answer))
@@ -173,8 +154,8 @@ func (t Target) checkMemcached(settings map[string]string) error {
 	} {
 		used := settings[file.option]
 		trustsNobody := file.name == "bundle.pem" && used == "NULL" && t.placed("chain.pem")
-		asCombined := file.name != "bundle.pem" && t.sameFile(used, "combined.pem")
-		if !t.placed(file.name) || trustsNobody || asCombined || t.sameFile(used, file.name) {
+		asCombined := file.name != "bundle.pem" && t.follows(used, "combined.pem")
+		if !t.placed(file.name) || trustsNobody || asCombined || t.follows(used, file.name) {
 			continue
 		}
 		return fault.New(fault.Invalid, "target %s: memcached does not use %s; its %s is %s", t.Name, t.File(file.name), file.option, used).

@@ -1,7 +1,6 @@
 package target_test
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -146,27 +145,13 @@ func TestMemcachedContactTellsWhatIsWrong(t *testing.T) {
 }
 
 // TestMemcachedPassword: one that is started with -Y wants a login on its
-// control path too.
+// control path too, which is a port, so that the agent leaves it alone.
 func TestMemcachedPassword(t *testing.T) {
 	file := filepath.Join(targettest.Dir(t, "auth-"), "auth")
 	targettest.Write(t, file, "rotunda:s3cret\n", 0o600, targettest.MemcachedAccount())
 	r := newMemcached(t, targettest.MemcachedOptions{Arguments: []string{"-Y", file}})
 	_, err := r.contact(r.s.Target)
-	fails(t, err, fault.Forbidden, "demands a password", "passwordFile")
-	login := func(password string) target.Target {
-		return r.changed(func(c *target.Control) {
-			c.User, c.Password = "rotunda", func() ([]byte, error) { return []byte(password), nil }
-		})
-	}
-	_, err = r.contact(login("wrong"))
-	fails(t, err, fault.Forbidden, `does not let in user "rotunda"`)
-	_, err = r.contact(r.changed(func(c *target.Control) { c.Password = func() ([]byte, error) { return nil, os.ErrNotExist } }))
-	if err == nil {
-		t.Error("a password that can't be read is passed over")
-	}
-	r.s.Target = login("s3cret")
-	if _, err := r.contact(r.s.Target); err != nil {
-		t.Fatal(err)
-	}
-	r.takes(target.Change{Leaf: true}, r.renew(nil), r.a.Root)
+	fails(t, err, fault.Forbidden, "demands a password", "reloadCommand")
+	_, err = r.load(target.Change{Leaf: true})
+	fails(t, err, fault.Forbidden, "demands a password")
 }

@@ -36,7 +36,7 @@ func mosquitto() Adapter {
 			Formats:           []fleet.Format{fleet.FormatPEM, fleet.FormatCombined},
 			Preamble:          probe.MQTT,
 			Measured:          "2.0.11",
-			Note:              "A reload adds a key of another type to the old one: clients that know both are shown the old leaf until a restart..",
+			Note:              "A reload adds a key of another type to the old one: clients that know both are shown the old leaf until a restart.",
 		},
 		contact: contactMosquitto,
 		reload:  reloadMosquitto,

@@ -174,32 +174,22 @@ func (t Target) varz(ctx context.Context) (varz, error) {
 	return seen, nil
 }
 
-// monitor reads a page of the monitoring port, which speaks in the plain on
-// loopback.
+// monitor reads a page of the monitoring port.
 func (t Target) monitor(ctx context.Context, page string) ([]byte, error) {
-	client := http.Client{
-		Timeout:       probe.DefaultTimeout,
-		Transport:     &http.Transport{DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	p := plainPages(t.Control)
+	defer p.close()
+	var content []byte
+	err := p.read(ctx, page, "", maxVarz, func(status int, body io.Reader) (err error) {
+		if content, err = io.ReadAll(body); err == nil && status != http.StatusOK {
+			err = fault.New(fault.Invalid, "what answers at %s for target %s answers %s with %d: %.300s",
+				t.Control.Address, t.Name, page, status, ending(string(content)))
+		}
+		return err
+	})
+	if _, told := errors.AsType[*fault.Error](err); err == nil || told {
+		return content, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+t.Control.Address+page, nil)
-	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "monitoring port of target %s", t.Name)
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return nil, t.unmonitored(ctx, err)
-	}
-	defer func() { _ = response.Body.Close() }() // only read from
-	content, err := io.ReadAll(io.LimitReader(response.Body, maxVarz))
-	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, err, "ask NATS %s for %s", t.Name, page)
-	}
-	if response.StatusCode != http.StatusOK {
-		return nil, fault.New(fault.Invalid, "what answers at %s for target %s answers %s with %s: %.300s",
-			t.Control.Address, t.Name, page, response.Status, ending(string(content)))
-	}
-	return content, nil
+	return nil, t.unmonitored(ctx, err)
 }
 
 // unmonitored tells a server that is down from a port that is not its own.
@@ -207,7 +197,7 @@ func (t Target) unmonitored(ctx context.Context, err error) error {
 	refused := errors.Is(err, syscall.ECONNREFUSED)
 	timeout, isNet := errors.AsType[net.Error](err)
 	down := refused && !t.listens(ctx) || isNet && timeout.Timeout() || ctx.Err() != nil ||
-		errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 	if down {
 		return fault.Wrap(fault.Unavailable, err, "ask NATS %s", t.Name)
 	}

@@ -199,7 +199,7 @@ var (
 func (t Target) usedBy(configuration string) error {
 	var elsewhere []string
 	for _, found := range nginxFile.FindAllStringSubmatch(configuration, -1) {
-		if t.holds(found[2]) {
+		if t.follows(found[2]) {
 			return nil
 		}
 		elsewhere = append(elsewhere, found[1]+" "+found[2])
@@ -214,33 +214,6 @@ func (t Target) usedBy(configuration string) error {
 	return fault.New(fault.Invalid, "nginx %s uses no file of %s; its configuration has %s", t.Name, t.File(""),
 		strings.Join(elsewhere[:min(len(elsewhere), 5)], ", ")).
 		WithRemedy("write ssl_certificate %s; ssl_certificate_key %s;", t.File("chain.pem"), t.File("key.pem"))
-}
-
-// holds says whether a path leads through DIRECTORY/current, by whatever
-// links come before.
-func (t Target) holds(path string) bool {
-	current := t.File("")
-	for range 8 {
-		dir := filepath.Dir(path)
-		if dir == current || sameDir(filepath.Dir(dir), t.Directory) && filepath.Base(dir) == filepath.Base(current) {
-			return true
-		}
-		next, err := os.Readlink(path)
-		if err != nil {
-			return false
-		}
-		if !filepath.IsAbs(next) {
-			next = filepath.Join(dir, next)
-		}
-		path = next
-	}
-	return false
-}
-
-func sameDir(a, b string) bool {
-	one, errOne := os.Stat(a)
-	other, errOther := os.Stat(b)
-	return errOne == nil && errOther == nil && os.SameFile(one, other)
 }
 
 // worker is a worker process; ending: it was told to end, and accepts no more.

@@ -22,7 +22,7 @@ import (
 const (
 	plainTimeout = 10 * time.Second
 	plainDying   = 100 * time.Millisecond // in which a server that ends closes all its listeners
-	maxPlain     = 4 << 20                // HAProxy lists each certificate that it holds
+	maxPlain     = 4 << 20                // in all: HAProxy lists each certificate that it holds
 	maxPlainLine = 16 << 10
 )
 
@@ -45,11 +45,7 @@ func (t Target) converse(ctx context.Context) (*conversation, error) {
 			WithRemedy("name it as targets.%s.address", t.Name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, plainTimeout)
-	network := "tcp"
-	if filepath.IsAbs(t.Control.Address) {
-		network = "unix"
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, t.Control.Address)
+	conn, err := t.dial(ctx)
 	if err != nil {
 		defer cancel()
 		return nil, t.unreached(ctx, err)
@@ -57,9 +53,58 @@ func (t Target) converse(ctx context.Context) (*conversation, error) {
 	// The past is a deadline that ends whatever is being read or written.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	return &conversation{
-		t: t, ctx: ctx, conn: conn, in: bufio.NewReaderSize(io.LimitReader(conn, maxPlain), maxPlainLine),
+		t: t, ctx: ctx, conn: conn, in: bufio.NewReaderSize(conn, maxPlainLine),
 		free: []func(){func() { stop() }, cancel},
 	}, nil
+}
+
+// bySocket says whether the control path is a unix socket. Whoever listens
+// there was let into its directory; on a loopback port any user of the host
+// can listen while the server is down.
+func (c *Control) bySocket() bool { return filepath.IsAbs(c.Address) }
+
+// dial opens the control path, for every driver and dialect.
+func (t Target) dial(ctx context.Context) (net.Conn, error) {
+	network := "tcp"
+	if t.Control.bySocket() {
+		network = "unix"
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, network, t.Control.Address)
+	if err != nil {
+		return nil, err
+	}
+	return &limitedConn{Conn: conn, left: maxPlain}, nil
+}
+
+var errTooMuch = errors.New("it sends without end")
+
+// limitedConn bounds what the other side can send in one conversation: a
+// driver would keep all of it.
+type limitedConn struct {
+	net.Conn
+	left int
+}
+
+func (c *limitedConn) Read(p []byte) (int, error) {
+	if c.left <= 0 {
+		return 0, errTooMuch
+	}
+	n, err := c.Conn.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, err
+}
+
+// secret is the password, nil where there is none. It is said to a unix socket
+// alone, by dialects that would show it to whoever asks.
+func (t Target) secret() ([]byte, error) {
+	if t.Control.Password == nil {
+		return nil, nil
+	}
+	if !t.Control.bySocket() {
+		return nil, fault.New(fault.Invalid, "target %s: a password is not said to a port, on which any user of this host can listen while the server is down: %s", t.Name, t.Control.Address).
+			WithRemedy("name the server's unix socket as targets.%s.address in agent.yaml, or remove passwordFile there", t.Name)
+	}
+	return t.Control.Password()
 }
 
 func (c *conversation) close() {
@@ -121,6 +166,8 @@ func (t Target) unreached(ctx context.Context, err error) error {
 func (c *conversation) broke(err error) error {
 	path := c.t.Control.Address
 	switch {
+	case errors.Is(err, errTooMuch):
+		return c.t.endless()
 	case c.ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded):
 		return fault.New(fault.Unavailable, "target %s: no answer in time at its control path %s", c.t.Name, path).
 			WithRemedy("see whether it hangs; if it does not, another product listens there")
@@ -129,6 +176,12 @@ func (c *conversation) broke(err error) error {
 			WithRemedy("name a listener without TLS, of this server, as targets.%s.address in agent.yaml", c.t.Name)
 	}
 	return fault.Wrap(fault.Unavailable, err, "target %s hung up at its control path %s", c.t.Name, path)
+}
+
+// endless is a server that says more than any of its kind would.
+func (t Target) endless() error {
+	return fault.New(fault.Invalid, "target %s: what answers at its control path %s sends more than %d MiB", t.Name, t.Control.Address, maxPlain>>20).
+		WithRemedy("name this server's own control path as targets.%s.address in agent.yaml", t.Name)
 }
 
 // stays says whether something listens where the target serves, and goes on to.
@@ -160,20 +213,6 @@ func (t Target) stranger(answer []byte) error {
 	}
 	return fault.New(fault.Invalid, "target %s: %s answers at its control path %s: %q", t.Name, who, t.Control.Address, text).
 		WithRemedy("name this server's own control path as targets.%s.address in agent.yaml", t.Name)
-}
-
-// sameFile says whether a path that a server names is a file of the revision
-// in use, by whatever links it leads there.
-func (t Target) sameFile(path, name string) bool {
-	if path == t.File(name) {
-		return true
-	}
-	theirs, err := os.Stat(path)
-	if err != nil {
-		return false
-	}
-	ours, err := os.Stat(t.File(name))
-	return err == nil && os.SameFile(theirs, ours)
 }
 
 // placed says whether a revision is in use yet. Before the first one no server

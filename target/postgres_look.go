@@ -2,7 +2,6 @@ package target
 
 import (
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -64,7 +63,7 @@ func (s *postgresSession) checkTLS() error {
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(settings["data_directory"], path)
 		}
-		if !slices.ContainsFunc(one.files, func(file string) bool { return s.t.follows(path, file) }) {
+		if !s.t.follows(path, one.files...) {
 			return s.readsElsewhere(one.name, settings[one.name], one.files[0])
 		}
 	}
@@ -78,18 +77,4 @@ func (s *postgresSession) checkTLS() error {
 func (s *postgresSession) readsElsewhere(setting, value, file string) error {
 	return fault.New(fault.Invalid, "target %s: PostgreSQL reads %s from %q, which is not this target's", s.t.Name, setting, value).
 		WithRemedy("ALTER SYSTEM SET %s = '%s'; SELECT pg_reload_conf(). If it is right as it is, targets.%s.address in agent.yaml leads to another PostgreSQL", setting, s.t.File(file), s.t.Name)
-}
-
-// follows says whether a path that a server names leads to a file of the
-// revision in use, now and after the next switch: not by a revision's own
-// directory.
-func (t Target) follows(path, file string) bool {
-	if path == t.File(file) {
-		return true
-	}
-	if !t.sameFile(path, file) {
-		return false
-	}
-	current, err := filepath.EvalSymlinks(filepath.Join(t.Directory, "current"))
-	return err == nil && !leadsThrough(path, current)
 }

@@ -39,14 +39,9 @@ func (t Target) postgresConnect(ctx context.Context) (*pgconn.PgConn, error) {
 		return nil, err
 	}
 	var unreached error
-	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		network := "tcp"
-		if filepath.IsAbs(t.Control.Address) {
-			network = "unix"
-		}
-		conn, err := new(net.Dialer).DialContext(ctx, network, t.Control.Address)
-		unreached = err
-		return conn, err
+	config.DialFunc = func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
+		conn, unreached = t.dial(ctx)
+		return conn, unreached
 	}
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	switch {
@@ -70,7 +65,7 @@ func (t Target) postgresConfig() (*pgconn.Config, error) {
 			WithRemedy("name the socket itself as targets.%s.address in agent.yaml, like /var/run/postgresql/.s.PGSQL.5432", t.Name)
 	}
 	options := "host=/ port=5432 user=rotunda database=postgres sslmode=disable passfile=/dev/null target_session_attrs=any"
-	if !filepath.IsAbs(t.Control.Address) {
+	if !t.Control.bySocket() {
 		// While the server is down any user of the host can listen on its
 		// port, and ask for the password in the clear.
 		options += " require_auth=!password"
@@ -94,6 +89,8 @@ func (t Target) postgresConfig() (*pgconn.Config, error) {
 func (t Target) postgresRefusal(ctx context.Context, err error) error {
 	refusal, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
+	case errors.Is(err, errTooMuch):
+		return t.endless()
 	case !answered && (ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)):
 		return fault.New(fault.Unavailable, "target %s: no answer in time at its control path %s", t.Name, t.Control.Address).
 			WithRemedy("see whether it hangs; if it does not, another product listens there")
@@ -155,6 +152,8 @@ func (s *postgresSession) row(sql string) ([]string, error) {
 func (s *postgresSession) failed(err error) error {
 	refusal, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
+	case errors.Is(err, errTooMuch):
+		return s.t.endless()
 	case !answered:
 		return fault.Wrap(fault.Unavailable, err, "target %s: ask PostgreSQL", s.t.Name)
 	case refusal.Code == "42501":

@@ -43,6 +43,7 @@ func rabbitmq() Adapter {
 			Preamble:          probe.AMQP,
 			Measured:          "3.10.8, Erlang 25",
 			Note: "Without a reload it takes files by itself within 120 s. " +
+				"It speaks TLS 1.1 unless ssl_options.versions says otherwise: write tlsv1.3 and tlsv1.2 there, or minVersion 1.2 is never proven. " +
 				"ssl_options.depth is 10 unless set; with Erlang older than 25 it is 1: set 2 before a root is replaced.",
 		},
 		contact: contactRabbit,
@@ -112,7 +113,7 @@ func rabbitSays(ctx context.Context, host Host, t Target) (string, error) {
 func (t Target) listensWith(listeners []rabbitListener) error {
 	var others []string
 	for _, l := range listeners {
-		if l.certfile != "" && t.holds(l.certfile) || l.ca != "" && t.holds(l.ca) {
+		if l.certfile != "" && t.follows(l.certfile) || l.ca != "" && t.follows(l.ca) {
 			return nil
 		}
 		others = append(others, fmt.Sprintf("%s on port %d with certfile %q and cacertfile %q", l.protocol, l.port, l.certfile, l.ca))

@@ -31,6 +31,7 @@ func TestRabbitMQ(t *testing.T) {
 	}{
 		{"contact", rabbitContact},
 		{"depth", rabbitDepth},
+		{"old protocols", rabbitOld},
 		{"renewals", rabbitRenews},
 		{"anchors", rabbitAnchors},
 		{"bad files", rabbitBadFiles},
@@ -52,6 +53,16 @@ func rabbitContact(s *stand) {
 	leaf := s.leaf.Fingerprints()[0]
 	if said, err := s.adapter.Says(s.t.Context(), targettest.Host(nil), s.Target); err != nil || said != "cached leaf "+hex.EncodeToString(leaf[:]) {
 		s.t.Errorf("%q, %v", said, err)
+	}
+}
+
+// rabbitOld: it speaks TLS 1.1 unless its configuration says otherwise.
+func rabbitOld(s *stand) {
+	spec := s.spec()
+	spec.MinVersion, spec.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	seen, err := probe.Handshake(s.t.Context(), spec)
+	if err != nil || seen.Outcome != probe.TLSFailed {
+		s.t.Errorf("offered TLS 1.1: %s %s %s (%v)", seen.Outcome, seen.Protocol, seen.Error, err)
 	}
 }
 

@@ -39,12 +39,9 @@ func (s *redisSession) login() error {
 	if control.User != "" {
 		words = append(words, control.User)
 	}
-	var password []byte
-	if control.Password != nil {
-		var err error
-		if password, err = control.Password(); err != nil {
-			return err
-		}
+	password, err := s.t.secret()
+	if err != nil {
+		return err
 	}
 	answer, err := s.ask(append(words, string(password))...)
 	if err != nil {
@@ -188,7 +185,7 @@ func (s *redisSession) checkTLS() error {
 			WithRemedy("remove tls-ca-cert-dir: %s holds the CAs", s.t.File("bundle.pem"))
 	}
 	_, want, _ := net.SplitHostPort(s.t.Address)
-	if want == "" || want == port || s.t.sameFile(config["tls-cert-file"], "chain.pem") {
+	if want == "" || want == port || s.t.follows(config["tls-cert-file"], "chain.pem") {
 		return nil
 	}
 	return fault.New(fault.Invalid, "target %s: the control path %s leads to another Redis: its tls-port is %s and its tls-cert-file %q, the target is at %s",

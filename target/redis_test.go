@@ -3,6 +3,7 @@ package target_test
 import (
 	"context"
 	"crypto/x509"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -76,7 +77,7 @@ func TestRedisOutages(t *testing.T) {
 // TestRedisContactTellsWhatIsWrong: each of an administrator's slips has its
 // own word and its own remedy, and none is taken for a server that is down.
 func TestRedisContactTellsWhatIsWrong(t *testing.T) {
-	r := newRedis(t, targettest.RedisOptions{Port: true, Config: []string{
+	r := newRedis(t, targettest.RedisOptions{Config: []string{
 		`user reader on ">` + targettest.RedisPassword + `" -@all +info +config|get`,
 		`user blind on ">` + targettest.RedisPassword + `" -@all +ping`,
 		"user default off",
@@ -96,19 +97,20 @@ func TestRedisContactTellsWhatIsWrong(t *testing.T) {
 		code   fault.Code
 		words  []string
 	}{
-		"no path":        {func(c *target.Control) { c.Address = "" }, fault.Invalid, []string{"names no address", "targets.redis.address"}},
-		"wrong path":     {func(c *target.Control) { c.Address = r.s.Dir + "/other.sock" }, fault.Invalid, []string{"nobody listens", "other.sock", "targets.redis.address"}},
-		"wrong port":     {func(c *target.Control) { c.Address = targettest.Loopback(targettest.Port(t)) }, fault.Invalid, []string{"nobody listens"}},
-		"no socket":      {func(c *target.Control) { c.Address = file }, fault.Invalid, []string{"is no socket"}},
-		"TLS port":       {func(c *target.Control) { c.Address = r.s.Target.Address }, fault.Invalid, []string{"hangs up", "without TLS"}},
-		"memcached":      {func(c *target.Control) { c.Address = stranger.Target.Control.Address }, fault.Invalid, []string{"memcached answers"}},
-		"HTTP":           {func(c *target.Control) { c.Address = httpServer(t) }, fault.Invalid, []string{"an HTTP server answers"}},
-		"wrong password": {func(c *target.Control) { c.Password = password("guess") }, fault.Forbidden, []string{"does not let in user rotunda", "passwordFile"}},
-		"no such user":   {func(c *target.Control) { c.User = "nobody" }, fault.Forbidden, []string{"does not let in user nobody"}},
-		"no login":       {func(c *target.Control) { c.User, c.Password = "", nil }, fault.Forbidden, []string{"demands a password", "+config|set"}},
-		"no password":    {func(c *target.Control) { c.Password = nil }, fault.Forbidden, []string{"does not let in"}},
-		"may read only":  {func(c *target.Control) { c.User = "reader" }, fault.Forbidden, []string{"user reader", "CONFIG SET", "ACL SETUSER reader +config|set +config|get +info"}},
-		"may do nothing": {func(c *target.Control) { c.User = "blind" }, fault.Forbidden, []string{"user blind", "INFO server", "ACL SETUSER blind"}},
+		"no path":            {func(c *target.Control) { c.Address = "" }, fault.Invalid, []string{"names no address", "targets.redis.address"}},
+		"wrong path":         {func(c *target.Control) { c.Address = r.s.Dir + "/other.sock" }, fault.Invalid, []string{"nobody listens", "other.sock", "targets.redis.address"}},
+		"wrong port":         {func(c *target.Control) { *c = target.Control{Address: targettest.Loopback(targettest.Port(t))} }, fault.Invalid, []string{"nobody listens"}},
+		"no socket":          {func(c *target.Control) { c.Address = file }, fault.Invalid, []string{"is no socket"}},
+		"TLS port":           {func(c *target.Control) { *c = target.Control{Address: r.s.Target.Address} }, fault.Invalid, []string{"hangs up", "without TLS"}},
+		"memcached":          {func(c *target.Control) { *c = target.Control{Address: stranger.Target.Control.Address} }, fault.Invalid, []string{"memcached answers"}},
+		"HTTP":               {func(c *target.Control) { *c = target.Control{Address: httpServer(t)} }, fault.Invalid, []string{"an HTTP server answers"}},
+		"wrong password":     {func(c *target.Control) { c.Password = password("guess") }, fault.Forbidden, []string{"does not let in user rotunda", "passwordFile"}},
+		"no such user":       {func(c *target.Control) { c.User = "nobody" }, fault.Forbidden, []string{"does not let in user nobody"}},
+		"password to a port": {func(c *target.Control) { c.Address = httpServer(t) }, fault.Invalid, []string{"a password is not said to a port", "unix socket"}},
+		"no login":           {func(c *target.Control) { c.User, c.Password = "", nil }, fault.Forbidden, []string{"demands a password", "+config|set"}},
+		"no password":        {func(c *target.Control) { c.Password = nil }, fault.Forbidden, []string{"does not let in"}},
+		"may read only":      {func(c *target.Control) { c.User = "reader" }, fault.Forbidden, []string{"user reader", "CONFIG SET", "ACL SETUSER reader +config|set +config|get +info"}},
+		"may do nothing":     {func(c *target.Control) { c.User = "blind" }, fault.Forbidden, []string{"user blind", "INFO server", "ACL SETUSER blind"}},
 		"password file": {func(c *target.Control) {
 			c.Password = func() ([]byte, error) { return nil, fault.New(fault.Invalid, "it is gone") }
 		}, fault.Invalid, []string{"it is gone"}},
@@ -154,6 +156,7 @@ func TestRedisOfAnotherKind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := targettest.PlainRedis(t, c.config, c.arguments...)
 			if name == "renamed AUTH" {
+				s.Target.Control.Address = filepath.Join(s.Dir, "redis.sock")
 				s.Target.Control.Password = func() ([]byte, error) { return []byte("never-shown"), nil }
 			}
 			_, err := r.contact(s.Target)
@@ -284,6 +287,21 @@ func httpServer(t *testing.T) string {
 	s := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
+}
+
+// httpSocket is one of those on a unix socket.
+func httpSocket(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(targettest.Dir(t, "http-"), "sock")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.Listener = listener
+	s.Start()
+	t.Cleanup(s.Close)
+	return path
 }
 
 // TestRedisTakesOver: what ran with files from elsewhere takes all three of

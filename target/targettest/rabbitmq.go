@@ -140,6 +140,7 @@ func rabbitConfig(d *Delivery, opts RabbitMQOptions, port int) string {
 		"ssl_options.cacertfile = " + d.File("bundle.pem"),
 		"ssl_options.verify = verify_peer",
 		fmt.Sprintf("ssl_options.fail_if_no_peer_cert = %t", !opts.Optional),
+		"ssl_options.versions.1 = tlsv1.3", "ssl_options.versions.2 = tlsv1.2",
 	}
 	return strings.Join(append(lines, opts.Config...), "\n") + "\n"
 }

@@ -27,7 +27,8 @@ type RedisOptions struct {
 	Rights string
 	// Config is further lines of redis.conf.
 	Config []string
-	// Port makes the control path a loopback port instead of a unix socket.
+	// Port makes the control path a loopback port instead of a unix socket,
+	// and asks the agent's user for no password there.
 	Port bool
 }
 
@@ -61,11 +62,11 @@ func Redis(t testing.TB, d *Delivery, opts RedisOptions) *Server {
 		argv: []string{Binary(t, "redis-server"), path},
 		Target: kindOf(t, fleet.TargetRedis, target.Target{
 			Name: name, Directory: d.Dir, Address: Loopback(port),
-			Control: &target.Control{
-				Address: control, User: RedisUser,
-				Password: func() ([]byte, error) { return []byte(RedisPassword), nil },
-			},
+			Control: &target.Control{Address: control, User: RedisUser},
 		}),
+	}
+	if !opts.Port {
+		s.Target.Control.Password = func() ([]byte, error) { return []byte(RedisPassword), nil }
 	}
 	s.foreign = func(ctx context.Context) error { return opens(ctx, filepath.Join(dir, "redis.sock")) }
 	s.Start()
@@ -83,13 +84,17 @@ func opens(ctx context.Context, path string) error {
 
 // redisConfig is redis.conf as examples/hosts/redis has it.
 func redisConfig(d *Delivery, opts RedisOptions, port int, plain, socket string) string {
+	secret := `">` + RedisPassword + `"`
+	if opts.Port {
+		secret = "nopass"
+	}
 	lines := []string{
 		"bind 127.0.0.1", plain, fmt.Sprintf("tls-port %d", port),
 		"unixsocket " + socket, "unixsocketperm 700",
 		"tls-cert-file " + d.File("chain.pem"), "tls-key-file " + d.File("key.pem"), "tls-ca-cert-file " + d.File("bundle.pem"),
 		"tls-auth-clients " + orDefault(opts.AuthClients, "yes"), "tls-session-caching no",
 		`save ""`, "appendonly no", "repl-diskless-sync-delay 0",
-		fmt.Sprintf(`user %s on ">%s" -@all %s`, RedisUser, RedisPassword, orDefault(opts.Rights, "+config|set +config|get +info +ping")),
+		fmt.Sprintf(`user %s on %s -@all %s`, RedisUser, secret, orDefault(opts.Rights, "+config|set +config|get +info +ping")),
 	}
 	if opts.ReplicaOf != nil {
 		host, masterPort, _ := net.SplitHostPort(opts.ReplicaOf.Target.Address)
