@@ -115,7 +115,8 @@ type TargetConfig struct {
 	Kind string `yaml:"kind"`
 
 	// Address of its control path: a unix socket by its absolute path, or a
-	// loopback host:port that speaks in the plain.
+	// loopback host:port that speaks in the plain. Where there is a password,
+	// and for haproxy, it must be a unix socket; postgres alone may have both.
 	Address string `yaml:"address"`
 
 	// User that the server knows the agent by, and the file that holds the
@@ -341,6 +342,7 @@ func (v *configCheck) checkTargets(c *Config) {
 		}
 		if t.Address != "" && !filepath.IsAbs(t.Address) {
 			v.loopback(t.Address, "targets", name, "address")
+			v.secrets(name, t)
 		}
 		if t.PasswordFile != "" && t.Address == "" {
 			v.fail("write the control path's address, or remove it", "a password is of no use without an address", "targets", name, "passwordFile")
@@ -348,6 +350,19 @@ func (v *configCheck) checkTargets(c *Config) {
 		if t.Program == "" && (len(t.Arguments) > 0 || t.RunAs != "") {
 			v.fail("write program, or remove them", "arguments and runAs are for a program", "targets", name, "program")
 		}
+	}
+}
+
+// secrets wants a unix socket where something secret is said. On a port, any
+// user of the host can listen while the server is down. Only PostgreSQL's way
+// in does not show him the password; HAProxy is given private keys.
+func (v *configCheck) secrets(name string, t TargetConfig) {
+	const ports = "on a port any user of this host can listen while the server is down"
+	switch kind := fleet.TargetKind(t.Kind); {
+	case kind == fleet.TargetHAProxy:
+		v.fail("write the path of its stats socket", fmt.Sprintf("%q: must be its unix socket: it is given private keys, and %s", t.Address, ports), "targets", name, "address")
+	case t.PasswordFile != "" && kind != fleet.TargetPostgres:
+		v.fail("write the path of its unix socket, or remove passwordFile", fmt.Sprintf("%q: must be its unix socket where there is a passwordFile: %s", t.Address, ports), "targets", name, "address")
 	}
 }
 
