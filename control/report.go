@@ -9,7 +9,6 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
-	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/probe"
 	"github.com/rotunda-pki/rotunda/store"
 )
@@ -153,7 +152,7 @@ func (c *Control) storeReport(ctx context.Context, tx *store.Tx, caller Caller, 
 		return n, fault.Wrap(fault.CodeOf(err), err, "report of placement %s", n.placement.ID)
 	}
 	n.compare()
-	if err := storeAdoption(ctx, tx, n.before, n.after, digest); err != nil {
+	if err := storeAdoption(ctx, tx, n.after, seen, digest); err != nil {
 		return n, err
 	}
 	if seen != nil {
@@ -282,25 +281,6 @@ func newestGeneration(ctx context.Context, tx *store.Tx, placement store.Placeme
 		return 0, err
 	}
 	return max(placement.LastGeneration, newest.Generation), nil
-}
-
-// storeAdoption records how far the placement has taken its bundle, when that
-// changed.
-func storeAdoption(ctx context.Context, tx *store.Tx, before, after *api.PlacementReport, evidence string) error {
-	if after.BundleDigest == "" || (after.BundleDigest == before.BundleDigest && after.Level == before.Level) {
-		return nil
-	}
-	digest, err := pki.ParseBundleDigest(after.BundleDigest)
-	if err != nil {
-		return err
-	}
-	if _, err := tx.BundleByDigest(ctx, digest); err != nil {
-		return err
-	}
-	return tx.PutAdoption(ctx, store.Adoption{
-		PlacementID: after.PlacementId, BundleDigest: after.BundleDigest,
-		Level: levelName(after.Level), Evidence: evidence, At: tx.Now,
-	})
 }
 
 // auditReport enters what changed for good: a rotation that was committed, or

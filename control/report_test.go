@@ -16,6 +16,7 @@ import (
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/probe"
+	"github.com/rotunda-pki/rotunda/store"
 )
 
 // holds has the generation issued to the host's only placement.
@@ -313,5 +314,65 @@ func TestNewerStreamReplacesTheOlder(t *testing.T) {
 	second.Leave()
 	if d.presence.count() != 0 {
 		t.Error("still there")
+	}
+}
+
+// The leaf proves nothing of the bundle beside it: a bundle is proven only by a
+// client certificate that was accepted beside one that was refused. What was
+// proven so stays, while the bundle is the same.
+func TestProvenLeafProvesNoBundle(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	h := d.enrolHost(map[string]string{"role": "orders", "host": "a"})
+	leaf := h.holds(1)
+	good := probe.TrialResult{Name: "root A", Sent: "aa", Expected: true, Accepted: probe.Accepted}
+	bad := probe.TrialResult{Name: "a throwaway root", Sent: "bb", Accepted: probe.Rejected}
+	taken, silent := bad, good
+	taken.Accepted, silent.Accepted = probe.Accepted, probe.Silent
+	level := func(trials ...probe.TrialResult) string {
+		t.Helper()
+		statement, err := probe.Observation{
+			Time: d.clock.now(), Observer: h.id, Address: "127.0.0.1:1", Outcome: probe.Served, Trials: trials,
+			Leaf: &probe.Leaf{Fingerprint: pki.FingerprintOf(leaf.Raw).String()},
+		}.Statement()
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest := h.desired().BundleDigest
+		err = h.report(&api.PlacementReport{
+			State: api.State_STATE_STEADY, Generation: 1, Revision: 1, Level: api.Level_LEVEL_PROVEN,
+			BundleDigest: digest, Evidence: h.sign(statement),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := h.status().Level; got != api.Level_LEVEL_PROVEN {
+			t.Errorf("the leaf is %s", got)
+		}
+		var all []store.Adoption
+		if err := d.db.Read(t.Context(), func(tx *store.Tx) error {
+			var err error
+			all, err = tx.PlacementAdoptions(t.Context(), h.placement())
+			return err
+		}); err != nil || len(all) != 1 || all[0].BundleDigest != digest {
+			t.Fatalf("adoptions %v, %v", all, err)
+		}
+		return all[0].Level
+	}
+	for _, c := range []struct {
+		name, want string
+		trials     []probe.TrialResult
+	}{
+		{"no trial", "loaded", nil},
+		{"nothing refused", "loaded", []probe.TrialResult{good}},
+		{"nothing accepted", "loaded", []probe.TrialResult{bad}},
+		{"everybody is taken", "loaded", []probe.TrialResult{good, taken}},
+		{"one is met with silence", "loaded", []probe.TrialResult{silent, bad}},
+		{"accepted and refused", "proven", []probe.TrialResult{good, bad}},
+		{"proven before, the same bundle", "proven", nil},
+	} {
+		if got := level(c.trials...); got != c.want {
+			t.Errorf("%s: the bundle is %s, want %s", c.name, got, c.want)
+		}
 	}
 }
