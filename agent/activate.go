@@ -9,6 +9,7 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/durable"
+	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/rotation"
 	"github.com/rotunda-pki/rotunda/target"
@@ -260,7 +261,7 @@ func (p *placement) rewrite(l *layout, revision uint64, was fileFact, files []co
 func (p *placement) failed(w *wish, action rotation.Action, v rotation.Revision, problem error) error {
 	p.e.Log.Warn("step failed", "placement", p.id, "intent", w.intent, "action", string(action), "revision", v.Number, "error", problem.Error())
 	now := p.e.Now()
-	away := v.Away && absent(problem)
+	away := v.Away && (absent(problem) || (action == rotation.Activate && p.stillWrong(problem)))
 	return p.change(func(r *record) {
 		r.Fail(v.Number, action, problem.Error(), away, w.desired, now)
 		if v.Committed() {
@@ -268,6 +269,13 @@ func (p *placement) failed(w *wish, action rotation.Action, v rotation.Revision,
 		}
 		r.Failure = &failure{Step: action, Reason: problem.Error(), Generation: v.Generation, At: now, Evidence: r.Observed.digest()}
 	})
+}
+
+// stillWrong says whether a problem is the one that the control path has anyway,
+// which is no fault of the revision's.
+func (p *placement) stillWrong(problem error) bool {
+	wrong := p.contact.wrong()
+	return wrong != nil && fault.CodeOf(wrong) == fault.CodeOf(problem)
 }
 
 func levelOf(level fleet.Level) api.Level {

@@ -109,7 +109,7 @@ func (p *placement) ask(ctx context.Context, w *wish) (target.Contact, error) {
 type found struct {
 	revision uint64
 	at       time.Duration // by the executor's own clock
-	away     bool          // it does not run
+	away     bool          // it does not run, or can't be told
 	well     bool          // the member is in its steady state
 }
 
@@ -117,8 +117,8 @@ type found struct {
 const lookHolds = 5 * time.Second
 
 // lookAhead sees to it that a switch can come to something, before anything is
-// touched. What is about to run out is switched though nothing answers: the
-// next start is to find good files.
+// touched. What is about to run out is switched though nothing answers, or the
+// control path is set up wrongly: the next start is to find good files.
 func (p *placement) lookAhead(ctx context.Context, w *wish, v rotation.Revision) (found, error) {
 	seen := found{revision: v.Number, at: p.e.elapsed()}
 	stands := p.record.Standing()
@@ -126,7 +126,7 @@ func (p *placement) lookAhead(ctx context.Context, w *wish, v rotation.Revision)
 	err := p.meet(ctx, w)
 	switch {
 	case err == nil:
-	case p.contact.wrong() != nil || (stands != nil && !urgent):
+	case !urgent && (p.contact.wrong() != nil || stands != nil):
 		return seen, err
 	default:
 		seen.away = true

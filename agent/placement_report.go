@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -22,6 +23,9 @@ func (p *placement) publish(w *wished, f rotation.Facts, s rotation.Step) {
 	report.AsksSlot = s.AsksSlot
 	if wrong := p.contact.wrong(); wrong != nil && s.Action == rotation.Wait && report.State != api.State_STATE_ORPHAN {
 		report.State, report.Reason = api.State_STATE_FAILED, wrong.Error()
+		if v := p.record.Revision(f.Current); v != nil && !v.Committed() {
+			report.Reason += fmt.Sprintf("; revision %d is delivered all the same: the next start finds it", v.Number)
+		}
 	}
 	if w.err != nil {
 		report.State, report.Reason = api.State_STATE_FAILED, w.err.Error()

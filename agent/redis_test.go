@@ -295,3 +295,28 @@ func TestSlowToBeWell(t *testing.T) {
 		t.Errorf("taken back: %v", report)
 	}
 }
+
+// A mistake of an administrator's must not let a certificate run out: what is
+// about to is switched though the password is wrong, for the next start; mended,
+// the process is told.
+func TestWrongPasswordUntilUrgent(t *testing.T) {
+	l := newLab(t)
+	r := l.running("p1", func(d *api.DesiredPlacement) { d.Target.ClientAuth = "" })
+	r.file("password", "nonsense")
+	l.pass(11*time.Hour + 30*time.Minute) // of twelve
+	report := l.until("p1", "delivered", func(report *api.PlacementReport) bool {
+		return report.GetGeneration() == 2 && report.GetState() == api.State_STATE_FAILED && strings.Contains(report.GetReason(), "delivered all the same")
+	})
+	if !strings.Contains(report.GetReason(), "does not let in") || report.GetRestores() != 0 || report.GetLevel() > api.Level_LEVEL_DELIVERED {
+		t.Errorf("report: %v", report)
+	}
+	l.pass(time.Minute) // it stays, however often it is tried
+	if leaf := l.sound("p1"); leaf == nil || !leaf.NotAfter.After(l.now().Add(time.Hour)) {
+		t.Errorf("in use: %v", leaf)
+	}
+	r.file("password", redisSecret)
+	l.pass(time.Minute)
+	if report := l.steady("p1", 2); report.GetRestores() != 0 {
+		t.Errorf("report: %v", report)
+	}
+}

@@ -76,7 +76,7 @@ type Revision struct {
 	CommittedAt time.Time        `json:"committedAt,omitzero"`
 	Failed      *Failure         `json:"failed,omitempty"` // until the same step succeeds
 	// What the check found of the process, before anything was touched.
-	Away bool `json:"away,omitempty"` // it was not running
+	Away bool `json:"away,omitempty"` // it was not running, or could not be told
 	Well bool `json:"well,omitempty"` // the member of the cluster was in its steady state
 }
 

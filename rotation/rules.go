@@ -66,7 +66,7 @@ func (v *view) giveUp(r *Revision) *Step {
 		v.alarm = true
 		why := "nothing valid to go back to"
 		if absent {
-			why = "the process did not run before the switch either, and finds the new files at its start"
+			why = "the process could not be reached before the switch either, and finds the new files at its start"
 		}
 		v.decline(again, "revision %d failed at %s %s: %s; %s", r.Number, r.Failed.Step, times(r.Failed.Count), r.Failed.Reason, why)
 		return v.doubt(r)
