@@ -118,3 +118,25 @@ func delivered(t *testing.T, account string) *targettest.Delivery {
 	d.Switch(a.Issue(t, targettest.Order{}), a.Root)
 	return d
 }
+
+// TestRevisionsOwnDirectory: what names it would stay behind at the switch, and
+// is told so before.
+func TestRevisionsOwnDirectory(t *testing.T) {
+	own := func(d *targettest.Delivery, file string) string {
+		path, err := filepath.EvalSymlinks(d.File(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	r := newRig(t, fleet.TargetHAProxy, targettest.HAProxyAccount(), func(d *targettest.Delivery) *targettest.Server {
+		return targettest.HAProxy(t, d, targettest.HAProxyOptions{Certificate: own(d, "combined.pem")})
+	})
+	_, err := r.contact(r.s.Target)
+	fails(t, err, fault.Invalid, "does not use "+r.d.File("combined.pem"), "it uses "+own(r.d, "combined.pem"))
+	r = newRig(t, fleet.TargetMemcached, targettest.MemcachedAccount(), func(d *targettest.Delivery) *targettest.Server {
+		return targettest.Memcached(t, d, targettest.MemcachedOptions{Arguments: []string{"-o", "ssl_key=" + own(d, "key.pem")}})
+	})
+	_, err = r.contact(r.s.Target)
+	fails(t, err, fault.Invalid, "does not use "+r.d.File("key.pem"), own(r.d, "key.pem"))
+}
