@@ -252,6 +252,9 @@ func (p *placement) next(w *wished, f rotation.Facts) rotation.Step {
 	switch {
 	case w.bare && f.Slot != nil && f.Current != 0 && f.Loaded == f.Current && f.Proven == f.Current:
 		return rotation.Step{Action: rotation.Release, Revision: f.Current, Reason: "the slot is over, and no intent wants this placement any more"}
+	case w.bare && f.Slot != nil && f.Slot.ID != "":
+		return rotation.Step{Action: rotation.Wait, Alarm: true, Reason: fmt.Sprintf(
+			"slot %s is kept: the agent was stopped in the middle of revision %d, and how to end that is not said any more; look at the target, then rotunda slots release %s", f.Slot.ID, f.Slot.Revision, f.Slot.ID)}
 	case w.bare && w.desired.Orphan:
 		return rotation.Step{Action: rotation.Wait, Reason: "no intent wants this placement any more"}
 	case w.bare:

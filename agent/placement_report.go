@@ -80,6 +80,8 @@ func stateOf(w *wished, f rotation.Facts, s rotation.Step) api.State {
 		return api.State_STATE_STEADY
 	case s.Action != rotation.Wait:
 		return api.State_STATE_ROTATING
+	case s.Alarm && f.Slot != nil && w.wish != nil && w.bare:
+		return api.State_STATE_FAILED
 	case w.wish != nil && w.desired.Orphan:
 		return api.State_STATE_ORPHAN
 	case f.Setback != nil && !(f.Setback.Step == rotation.Request && f.Setback.Transient):

@@ -188,6 +188,36 @@ func TestMemberWithoutItsRecord(t *testing.T) {
 	}
 }
 
+// An orphan that was killed half switched can't be brought back: nothing is
+// known any more of how. Its slot is kept, and an operator is called.
+func TestOrphanThatKeepsItsSlot(t *testing.T) {
+	for _, hold := range []string{"", "frozen"} {
+		l := newLab(t)
+		l.want("p1", asMember, reloading)
+		l.advanceAll()
+		l.want("p1", renewThrough(1))
+		l.advanceAll()
+		l.grant("p1")
+		l.crash = func(point string) {
+			if point == "activate: switched" {
+				panic(labCrash(point))
+			}
+		}
+		if l.advanceAll() == "" {
+			t.Fatal("was not killed")
+		}
+		l.crash = nil
+		l.mu.Lock()
+		l.desired = &api.DesiredState{Epoch: 1, Seq: l.desired.Seq + 1, Placements: []*api.DesiredPlacement{{PlacementId: "p1", Orphan: hold == "", Hold: hold}}}
+		l.mu.Unlock()
+		l.advanceAll()
+		r := l.executor.Reports()[0]
+		if r.GetSlotId() != "s2" || r.GetState() != api.State_STATE_FAILED || !strings.Contains(r.GetReason(), "slot s2 is kept") || !strings.Contains(r.GetReason(), "rotunda slots release") {
+			t.Errorf("report: %v", r)
+		}
+	}
+}
+
 // What was granted before a restart is not begun from the disk: it may be
 // another's by now.
 func TestSlotsAreNotCarriedOver(t *testing.T) {
