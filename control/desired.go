@@ -129,7 +129,7 @@ func (c *Control) desireCertificate(ctx context.Context, tx *store.Tx, w *world,
 	if err != nil {
 		return err
 	}
-	after, before, err := c.windowOf(ctx, tx, placement, expanded.Profile, newest.NotAfter)
+	after, before, err := c.windowOf(ctx, tx, placement, expanded.Profile, newest)
 	if err != nil {
 		return err
 	}
@@ -141,8 +141,8 @@ func (c *Control) desireCertificate(ctx context.Context, tx *store.Tx, w *world,
 // windowOf is when a certificate should be renewed, with the meaning that
 // RFC 9773 gives to a suggested window: the client picks a moment in it. Members
 // of a cluster get a part each.
-func (c *Control) windowOf(ctx context.Context, tx *store.Tx, placement store.Placement, profile *fleet.Profile, notAfter time.Time) (after, before time.Time, err error) {
-	after, before = rollout.Window(profile, notAfter)
+func (c *Control) windowOf(ctx context.Context, tx *store.Tx, placement store.Placement, profile *fleet.Profile, leaf store.Certificate) (after, before time.Time, err error) {
+	after, before = rollout.Window(profile, leaf.IssuedAt, leaf.NotAfter)
 	if placement.Cluster == "" {
 		return after, before, nil
 	}

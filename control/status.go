@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
@@ -107,7 +108,14 @@ func (c *Control) fillDeclared(ctx context.Context, tx *store.Tx, placement stor
 	}
 	status.Service, status.Target = string(expanded.Service), string(expanded.Target.Kind)+"/"+expanded.Target.Name
 	if expanded.Profile != nil && status.NotAfter != nil && !placement.Orphan {
-		after, _, err := c.windowOf(ctx, tx, placement, expanded.Profile, status.NotAfter.AsTime())
+		leaf, err := tx.PlacementCertificate(ctx, placement.ID, status.Generation)
+		if err != nil && fault.CodeOf(err) == fault.NotFound {
+			return nil // a restored store knows less
+		}
+		if err != nil {
+			return err
+		}
+		after, _, err := c.windowOf(ctx, tx, placement, expanded.Profile, leaf)
 		if err != nil {
 			return err
 		}

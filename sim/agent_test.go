@@ -165,7 +165,7 @@ func (p *placement) answered(s rotation.Step) {
 	life := p.profile.Lifetime.Std()
 	leaf := rotation.Leaf{Serial: fmt.Sprint(s.Generation), Terms: p.d.Terms, NotBefore: p.now.Add(-p.profile.Backdate.Std()), NotAfter: p.now.Add(life)}
 	p.record.Issue(s.Generation, leaf)
-	p.issuedTo(p, s.Generation, leaf.NotAfter)
+	p.issuedTo(p, s.Generation, p.now, leaf.NotAfter)
 }
 
 func (p *placement) committed(s rotation.Step) {

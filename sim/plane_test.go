@@ -213,8 +213,8 @@ func (p *placement) take(w wish, slot rotation.Slot) {
 }
 
 // issuedTo reckons the window of a new certificate and sends it.
-func (s *fleetSim) issuedTo(p *placement, generation uint64, notAfter time.Time) {
-	after, before := rollout.Window(p.profile, notAfter)
+func (s *fleetSim) issuedTo(p *placement, generation uint64, issued, notAfter time.Time) {
+	after, before := rollout.Window(p.profile, issued, notAfter)
 	if p.cluster != nil {
 		after, before = rollout.Part(p.cluster.name, p.member, p.cluster.members, after, before)
 	}

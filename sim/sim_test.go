@@ -94,7 +94,7 @@ func (s *fleetSim) checkClusters(t *testing.T) {
 	mixed := 0
 	for i := 0; i < clusters*ofCluster; i += ofCluster {
 		p := s.placements[i]
-		opens, closes := rollout.Window(p.profile, begin.Add(p.profile.Lifetime.Std()))
+		opens, closes := rollout.Window(p.profile, begin, begin.Add(p.profile.Lifetime.Std()))
 		third, parts := closes.Sub(opens)/ofCluster, map[time.Duration]bool{}
 		for _, member := range s.placements[i : i+ofCluster] {
 			parts[member.renewals[0].due.Sub(opens)/third] = true
