@@ -19,10 +19,11 @@ type awaited struct {
 	done    map[string]*api.PlacementStatus
 	failed  map[string]*api.PlacementStatus
 	gone    map[string]bool // no intent wants it any more
+	before  map[string]bool // it failed before this rotation, and has not tried again
 }
 
 func awaitOf(done *api.RotateResponse) *awaited {
-	a := &awaited{map[string]uint64{}, map[string]*api.PlacementStatus{}, map[string]*api.PlacementStatus{}, map[string]bool{}}
+	a := &awaited{map[string]uint64{}, map[string]*api.PlacementStatus{}, map[string]*api.PlacementStatus{}, map[string]bool{}, map[string]bool{}}
 	for _, p := range done.Affected {
 		a.through[p.Id] = max(p.LastGeneration, p.Generation)
 	}
@@ -40,11 +41,14 @@ func (a *awaited) see(placements []*api.PlacementStatus) {
 		}
 		present[p.Id] = true
 		delete(a.failed, p.Id)
+		delete(a.before, p.Id)
 		switch {
 		case p.State == api.State_STATE_ORPHAN:
 			a.gone[p.Id] = true
 		case p.State == api.State_STATE_FAILED && p.Failure.GetGeneration() > through:
 			a.failed[p.Id] = p
+		case p.State == api.State_STATE_FAILED:
+			a.before[p.Id] = true
 		case p.State == api.State_STATE_STEADY && p.Generation > through:
 			a.done[p.Id] = p
 		}
@@ -64,6 +68,9 @@ func (a *awaited) over() bool {
 
 func (a *awaited) words() string {
 	text := fmt.Sprintf("%d of %s rotated", len(a.done), plural(len(a.through), "placement"))
+	if len(a.before) > 0 {
+		text += fmt.Sprintf(", %d failed before and may hold the others (rotunda status says why, rotunda resume lets them go on)", len(a.before))
+	}
 	if len(a.gone) > 0 {
 		text += fmt.Sprintf(", %d not wanted any more", len(a.gone))
 	}

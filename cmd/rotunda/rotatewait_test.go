@@ -73,6 +73,9 @@ func TestRotateWaits(t *testing.T) {
 		nil,                                                   // the server restarts
 		picture(at(5, steady), at(6, rotating)),               // still not proven
 		picture(at(5, steady), at(6, steady)))
+	if !strings.Contains(errs, "0 of 2 placements rotated, 1 failed before and may hold the others") {
+		t.Errorf("nothing is said of what failed before:\n%s", errs)
+	}
 	if code != exitOK || !strings.Contains(errs, "1 of 2 placements rotated\n") || !strings.Contains(errs, "2 of 2 placements rotated after ") || strings.Count(errs, "2 of 2") != 1 {
 		t.Errorf("exit %d:\n%s", code, errs)
 	}
