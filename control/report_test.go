@@ -367,6 +367,7 @@ func TestProvenLeafProvesNoBundle(t *testing.T) {
 		{"nothing refused", "loaded", []probe.TrialResult{good}},
 		{"nothing accepted", "loaded", []probe.TrialResult{bad}},
 		{"everybody is taken", "loaded", []probe.TrialResult{good, taken}},
+		{"one too many is taken", "loaded", []probe.TrialResult{good, bad, taken}},
 		{"one is met with silence", "loaded", []probe.TrialResult{silent, bad}},
 		{"accepted and refused", "proven", []probe.TrialResult{good, bad}},
 		{"proven before, the same bundle", "proven", nil},
