@@ -155,7 +155,7 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // agent starts an agent and waits until it is ready.
 func (b *bench) agent(ctx context.Context) (*process, error) {
-	created, err := b.token(ctx)
+	created, err := b.token(ctx, "bench")
 	if err != nil {
 		return nil, err
 	}

@@ -160,7 +160,7 @@ func (c *client) issue(ctx context.Context, csr []byte) error {
 
 // enrol makes the bench an agent and learns its placement.
 func (b *bench) enrol(ctx context.Context) (*client, error) {
-	created, err := b.token(ctx)
+	created, err := b.token(ctx, "bench")
 	if err != nil {
 		return nil, fmt.Errorf("create a token: %w", err)
 	}

@@ -138,9 +138,9 @@ func (b *bench) rotunda(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// token makes an enrolment token.
-func (b *bench) token(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, b.binary, "token", "create", "--state", b.state(), "--label", "host=bench", "-o", "json").Output()
+// token makes an enrolment token for a host of that name.
+func (b *bench) token(ctx context.Context, host string) (string, error) {
+	out, err := exec.CommandContext(ctx, b.binary, "token", "create", "--state", b.state(), "--label", "host="+host, "-o", "json").Output()
 	return string(out), err
 }
 

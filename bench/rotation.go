@@ -77,7 +77,7 @@ kind: Intent
 metadata: {name: {{ .Name }}}
 spec:
   service: bench
-  selector: {host: bench}
+  selector: {host: {{ .Kind }}}
   profile: both
   identity: {dnsNames: [{{ .Name }}.bench.example]}
   target: {kind: {{ .Kind }}, name: {{ .Name }}, address: "{{ .Address }}", clientAuth: {{ .ClientAuth }}}
@@ -202,7 +202,7 @@ func (b *bench) adopt(r *rig, k kind, d *targettest.Delivery, s *targettest.Serv
 	if err := b.rotunda(r.ctx, "apply", "--state", b.state(), "--prune", "--yes", "-f", documents); err != nil {
 		return nil, err
 	}
-	created, err := b.token(r.ctx)
+	created, err := b.token(r.ctx, string(k.kind))
 	if err != nil {
 		return nil, err
 	}

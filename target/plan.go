@@ -39,12 +39,10 @@ func (a Act) Disrupts() bool { return a.Kind == ActRestart }
 // the intent's reloadCommand, else by a restart. What it takes at a restart
 // only is left pending where the intent names no restartCommand.
 func (a Adapter) Plan(t Target, change Change) []Act {
-	if change.None() && !change.First {
+	if change.None() && !change.First && !change.Unknown {
 		return t.nothing("nothing differs")
 	}
-	if change.First { // it may run with anything: all of it differs
-		change.Leaf, change.AnchorsAdded, change.AnchorsRemoved = true, true, true
-	}
+	change = a.assume(change)
 	var acts []Act
 	if a.plan != nil {
 		acts = a.plan(t, change)
@@ -55,6 +53,17 @@ func (a Adapter) Plan(t Target, change Change) []Act {
 		acts[i].Target, acts[i].Change = t, change
 	}
 	return acts
+}
+
+// assume takes it that a process of which nothing is known has none of what it
+// can be given. It is not restarted on the mere suspicion.
+func (a Adapter) assume(change Change) Change {
+	if change.First || change.Unknown {
+		change.Leaf = true
+		change.AnchorsAdded = change.AnchorsAdded || change.First || a.AnchorAdd.Live()
+		change.AnchorsRemoved = change.AnchorsRemoved || change.First || a.AnchorRemove.Live()
+	}
+	return change
 }
 
 // follow is the plan by the kind's row of the table.

@@ -106,6 +106,9 @@ type Change struct {
 	// First says that there was none before: whoever reads these files will
 	// do so at its start.
 	First bool
+	// Unknown says that nobody knows what the process has: the record of it was
+	// lost, or its files lay elsewhere.
+	Unknown bool
 	// Leaf is another certificate, KeyType a key of another algorithm.
 	Leaf, KeyType bool
 	// AnchorsAdded and AnchorsRemoved are how the bundle differs.
@@ -118,7 +121,7 @@ type Change struct {
 func (c Change) Bundle() bool { return c.AnchorsAdded || c.AnchorsRemoved }
 
 // None says whether nothing differs.
-func (c Change) None() bool { return c == Change{First: c.First} }
+func (c Change) None() bool { return c == Change{First: c.First, Unknown: c.Unknown} }
 
 // Adapters lists the adapters by kind.
 func Adapters() []Adapter {

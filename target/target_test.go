@@ -131,13 +131,14 @@ func TestPlanKeepsToTheTable(t *testing.T) {
 // that the first files are loaded as if all of them differed.
 func TestFirstFilesAreAllNew(t *testing.T) {
 	for _, adapter := range Adapters() {
-		acts := adapter.Plan(Target{Control: &Control{}}, Change{First: true, Leaf: true})
-		for _, act := range acts {
-			if act.Kind == ActReload && !act.Change.Bundle() {
-				t.Errorf("%s: reloads only %+v at first", adapter.Kind, act.Change)
-			}
-			if act.Kind == ActRestart {
-				t.Errorf("%s: restarts at first", adapter.Kind)
+		for _, change := range []Change{{First: true, Leaf: true}, {Unknown: true}} {
+			for _, act := range adapter.Plan(Target{Control: &Control{}, RestartCommand: "bounce"}, change) {
+				if act.Kind == ActReload && adapter.AnchorAdd.Live() && !act.Change.AnchorsAdded {
+					t.Errorf("%s: reloads only %+v for %+v", adapter.Kind, act.Change, change)
+				}
+				if act.Kind == ActRestart && adapter.Kind != fleet.TargetFiles {
+					t.Errorf("%s: restarts for %+v", adapter.Kind, change)
+				}
 			}
 		}
 	}
