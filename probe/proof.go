@@ -17,6 +17,7 @@ type proof struct {
 	flipped bool        // a window was broken
 	newest  Finding     // of the newest handshake
 	seen    Observation // the newest handshake
+	broken  int         // windows, so far
 	wrong   Finding     // the newest one that did not fit
 	against Observation // the handshake that shows it
 	aside   aside       // what the newest looks aside came to
@@ -45,13 +46,29 @@ func (w window) complete(began time.Time, observe time.Duration) bool {
 	return w.looks >= minHandshakes && w.passes == passesPerWindow && began.Sub(w.opened) >= observe
 }
 
-// due is when the next ordinary handshake begins.
-func (w window) due(began time.Time, observe time.Duration) time.Time {
+// due is when the next ordinary handshake begins, after so many windows that
+// were broken.
+func (w window) due(began time.Time, observe time.Duration, broken int) time.Time {
 	pace := max((observe+looksPerWindow-1)/looksPerWindow, 10*time.Millisecond)
 	if w.looks == 0 {
-		return began.Add(pace)
+		return began.Add(pause(pace, broken))
 	}
 	return w.opened.Add(time.Duration(w.looks) * pace)
+}
+
+// How long a server may go on giving wrong answers before it is asked less
+// often, and how seldom at last. A reload is over within the first; whoever is
+// wrong for longer is not to be hammered until the end of the proof.
+const (
+	quickWindows = 8
+	longestPause = 500 * time.Millisecond
+)
+
+func pause(pace time.Duration, broken int) time.Duration {
+	for ; broken > quickWindows && pace < longestPause; broken -= 2 {
+		pace = min(2*pace, longestPause)
+	}
+	return pace
 }
 
 func (p *proof) run(ctx context.Context) {
@@ -65,7 +82,7 @@ func (p *proof) run(ctx context.Context) {
 			p.verdict.Finding = finding
 			return
 		}
-		if !ok || !sleep(ctx, time.Until(p.window.due(began, p.expected.observe()))) {
+		if !ok || !sleep(ctx, time.Until(p.window.due(began, p.expected.observe(), p.broken))) {
 			p.verdict.Finding = p.giveUp(ctx)
 			return
 		}
@@ -152,6 +169,7 @@ func (p *proof) breakWindow(finding Finding) {
 		return
 	}
 	p.flipped = p.flipped || p.window.passes > 0
+	p.broken++
 	p.wrong, p.against = finding, p.seen
 	p.against.tell(p.aside)
 	p.window, p.aside = window{}, aside{}

@@ -45,11 +45,19 @@ func TestWindowsPace(t *testing.T) {
 		{6, 100 * time.Millisecond, 100*time.Millisecond + 2*time.Nanosecond},
 		{3, time.Millisecond, 30 * time.Millisecond},
 	} {
-		if got := (window{opened: t0, looks: c.looks}).due(t0.Add(time.Hour), c.observe).Sub(t0); got != c.want {
+		if got := (window{opened: t0, looks: c.looks}).due(t0.Add(time.Hour), c.observe, 100).Sub(t0); got != c.want {
 			t.Errorf("look %d of %s is due after %s", c.looks, c.observe, got)
 		}
 	}
-	if got := (window{}).due(t0, 300*time.Millisecond).Sub(t0); got != 50*time.Millisecond {
+	// A server that goes on being wrong is asked less and less often.
+	for broken, want := range map[int]time.Duration{
+		8: 50 * time.Millisecond, 9: 100 * time.Millisecond, 11: 200 * time.Millisecond, 15: longestPause, 1000: longestPause,
+	} {
+		if got := (window{}).due(t0, 300*time.Millisecond, broken).Sub(t0); got != want {
+			t.Errorf("after %d broken windows the next look is after %s, want %s", broken, got, want)
+		}
+	}
+	if got := (window{}).due(t0, 300*time.Millisecond, 0).Sub(t0); got != 50*time.Millisecond {
 		t.Errorf("after a wrong answer the next is due after %s", got)
 	}
 }
