@@ -150,7 +150,7 @@ func (p *placement) difference(w *wish, v rotation.Revision) (target.Change, err
 		// Where the record was lost, a process may run with what it does not know.
 		// Where the files moved, it runs with those of the old directory.
 		first := v.Failed == nil && w.proof.level != api.Level_LEVEL_LOADED && !p.strays && p.record.Stood == nil
-		return target.Change{First: first, Leaf: true}, nil
+		return target.Change{First: first, Unknown: !first, Leaf: true}, nil
 	}
 	change := target.Change{Leaf: before.Generation != v.Generation}
 	if before.Generation != 0 && v.Generation != 0 {
