@@ -208,7 +208,7 @@ func (h *HostRules) Password(name string) ([]byte, error) {
 func readPassword(name, path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "password %s", name)
+		return nil, fault.Wrap(fault.Invalid, err, "password %s", name).WithRemedy("write the file on the host, or correct its path in agent.yaml")
 	}
 	defer f.Close()
 	info, err := f.Stat()
