@@ -121,6 +121,9 @@ func (v *view) tooSoon(newest *Generation, reason string) bool {
 		return false
 	}
 	pause, life := longestPause, newest.Leaf.NotAfter.Sub(born(newest))
+	if life > 0 && v.d.RenewAt(*newest).After(born(newest)) {
+		return false // so it is wanted, however short the window is
+	}
 	if life <= 0 || v.d.Window.Generation == newest.Number { // there the control plane may know why
 		pause = refusedPause
 	}

@@ -31,6 +31,9 @@ func TestNext(t *testing.T) {
 		now  time.Time
 		want string // the beginning of the described step
 	}{
+		"a window that opens within seconds is meant": {func(f *Facts, d *Desired) {
+			d.Window = Window{Generation: 1, After: noon.Add(4 * time.Second), Before: noon.Add(5 * time.Second)}
+		}, noon.Add(6 * time.Second), "request generation 2 new key: the renewal of generation 1 was due"},
 		"what ran out since its check is not activated": {func(f *Facts, d *Desired) {
 			with(f, 2, noon.Add(-time.Hour), noon.Add(time.Minute))
 		}, noon.Add(2 * time.Minute), "request generation 3 new key: generation 2 ran out"},
