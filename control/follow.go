@@ -63,10 +63,12 @@ func (c *Control) followSlot(ctx context.Context, tx *store.Tx, caller Caller, p
 	case report.SlotId != "":
 		return "", nil
 	case held.State == store.SlotBegun && slotOver(held, report, seq):
-		if err := tx.EndSlot(ctx, held.ID, caller.String()); err != nil {
+		return held.Cluster, endSlot(ctx, tx, caller, held)
+	case held.State == store.SlotGranted && passedBy(held, report):
+		if err := tx.BeginSlot(ctx, held.ID); err != nil {
 			return "", err
 		}
-		return held.Cluster, enterSlot(ctx, tx, caller, "slot.ended", held, nil)
+		return held.Cluster, endSlot(ctx, tx, caller, held)
 	case held.State == store.SlotBegun, blind:
 		return "", nil
 	case !held.WithdrawnAt.IsZero() && seq >= uint64(held.WithdrawnAt.UnixMicro()):
@@ -91,6 +93,20 @@ func slotOver(held store.Slot, report *api.PlacementReport, seq uint64) bool {
 		return report.AsksSlot != held.Revision
 	}
 	return report.State != api.State_STATE_ROTATING
+}
+
+// passedBy says whether all that a slot was granted for came about between two
+// reports: what asked for it is in use and settled. A revision is activated
+// once, so that the agent can't begin with this slot any more.
+func passedBy(held store.Slot, report *api.PlacementReport) bool {
+	return report.Revision == held.Revision && report.AsksSlot == 0 && report.State == api.State_STATE_STEADY
+}
+
+func endSlot(ctx context.Context, tx *store.Tx, caller Caller, held store.Slot) error {
+	if err := tx.EndSlot(ctx, held.ID, caller.String()); err != nil {
+		return err
+	}
+	return enterSlot(ctx, tx, caller, "slot.ended", held, nil)
 }
 
 // lapse takes back a slot that can't begin any more. Whoever let it pass goes
