@@ -26,15 +26,11 @@ func runMember(ctx context.Context, arguments []string) error {
 	flags.StringVar(&s.PeerListen, "listen-peers", "", "host:port for peers")
 	flags.StringVar(&s.Cluster, "cluster", "", "NAME=URL,... of all members' peers")
 	control := flags.String("control", "", "path of the socket where it is told to restart")
-	lifeline := lifelineFlag(flags)
-	if err := parse(flags, arguments, 0); err != nil {
+	ctx, release, err := begin(ctx, flags, arguments)
+	if err != nil {
 		return err
 	}
-	if *lifeline {
-		var release context.CancelFunc
-		ctx, release = process.WithLifeline(ctx)
-		defer release()
-	}
+	defer release()
 	m, err := member.Start(ctx, s)
 	if err != nil {
 		return err
@@ -49,15 +45,11 @@ func runGreeter(ctx context.Context, arguments []string) error {
 	listen := flags.String("listen", "", "host:port")
 	files := flags.String("files", "", "directory of the placement that it serves")
 	control := flags.String("control", "", "path of the socket where it is told to reload, to lie and to be honest")
-	lifeline := lifelineFlag(flags)
-	if err := parse(flags, arguments, 0); err != nil {
+	ctx, release, err := begin(ctx, flags, arguments)
+	if err != nil {
 		return err
 	}
-	if *lifeline {
-		var release context.CancelFunc
-		ctx, release = process.WithLifeline(ctx)
-		defer release()
-	}
+	defer release()
 	g, err := greeter.Listen(*listen, *files)
 	if err != nil {
 		return err
@@ -76,20 +68,26 @@ func runServer(ctx context.Context, arguments []string) error {
 	flags.StringVar(&s.Data, "data", "", "its own directory")
 	flags.StringVar(&s.Files, "files", "", "directory of the placement that it serves")
 	flags.StringVar(&s.Account, "account", "", "the user that it runs as")
-	lifeline := lifelineFlag(flags)
-	if err := parse(flags, arguments, 0); err != nil {
+	ctx, release, err := begin(ctx, flags, arguments)
+	if err != nil {
 		return err
 	}
-	if *lifeline {
-		var release context.CancelFunc
-		ctx, release = process.WithLifeline(ctx)
-		defer release()
-	}
+	defer release()
 	return s.Run(ctx, process.Ready)
 }
 
-func lifelineFlag(flags *flag.FlagSet) *bool {
-	return flags.Bool("lifeline", false, "end when standard input ends")
+// begin reads the flags of a process of the demo's, which ends with the demo
+// where it is told so.
+func begin(ctx context.Context, flags *flag.FlagSet, arguments []string) (context.Context, context.CancelFunc, error) {
+	lifeline := flags.Bool("lifeline", false, "end when standard input ends")
+	if err := parse(flags, arguments, 0); err != nil {
+		return nil, nil, err
+	}
+	if *lifeline {
+		ctx, release := process.WithLifeline(ctx)
+		return ctx, release, nil
+	}
+	return ctx, func() {}, nil
 }
 
 // serve answers words, says that the process is ready, and waits for its end.
