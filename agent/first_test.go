@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -22,10 +21,7 @@ func TestFilesOfOneProcessArePlacedBeforeItsFirstProof(t *testing.T) {
 	ids := []string{"p1", "p2"}
 	servers := map[string]*server{}
 	for _, id := range ids {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		check(t, err)
-		servers[id] = &server{address: listener.Addr().String()}
-		check(t, listener.Close()) // nobody listens yet
+		servers[id] = &server{address: silent(t)} // nobody listens yet
 	}
 	const patience = 10 * time.Second
 	for _, id := range ids {

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,15 +11,15 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/internal/loopback"
 )
 
 // silent is an address where nothing listens.
-func silent(t *testing.T) string {
+func silent(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := loopback.Reserve()
 	check(t, err)
-	check(t, listener.Close())
-	return listener.Addr().String()
+	return address
 }
 
 // switches counts how often the lab's executors switch a link from now on.

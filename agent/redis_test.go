@@ -35,11 +35,7 @@ func (l *lab) redis(id string, config ...string) *redisServer {
 	dir := filepath.Join(l.dir, "redis-"+id)
 	check(l.t, os.MkdirAll(dir, 0o700))
 	check(l.t, os.WriteFile(filepath.Join(dir, "password"), []byte(redisSecret), 0o600))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	check(l.t, err)
-	address := listener.Addr().String()
-	check(l.t, listener.Close())
-	return &redisServer{l: l, id: id, dir: dir, files: l.path(id), address: address, config: config}
+	return &redisServer{l: l, id: id, dir: dir, files: l.path(id), address: silent(l.t), config: config}
 }
 
 func (r *redisServer) start() {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/rotunda-pki/rotunda/internal/loopback"
 )
 
 // process is a child of the bench. It ends with it.
@@ -114,7 +115,7 @@ func newBench(ctx context.Context, binary string) (*bench, error) {
 	}
 	b := &bench{binary: path, dir: dir}
 	for _, address := range []*string{&b.agents, &b.operators, &b.http} {
-		if *address, err = freeAddress(); err != nil {
+		if *address, err = loopback.Reserve(); err != nil {
 			return nil, err
 		}
 	}
@@ -182,13 +183,4 @@ func (b *bench) timeToReady(ctx context.Context, starts int) ([]Result, error) {
 		}
 	}
 	return []Result{{Name: "server: start to ready", Value: median(times), Unit: "ms", Target: "≤ 150"}}, nil
-}
-
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
 }

@@ -5,7 +5,6 @@ package fleettest
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/control"
+	"github.com/rotunda-pki/rotunda/internal/loopback"
 	"github.com/rotunda-pki/rotunda/keys"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/server"
@@ -253,10 +253,9 @@ func Log(t testing.TB, part string) *slog.Logger {
 
 func free(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := loopback.Reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return address
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"database/sql"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -14,16 +13,17 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	_ "modernc.org/sqlite"
+
+	"github.com/rotunda-pki/rotunda/internal/loopback"
 )
 
 // ports prepares a script for a real server: it puts free addresses into
 // $AGENTS, $OPERATORS, $PUBLIC and $METRICS.
 func ports(ts *testscript.TestScript, _ bool, _ []string) {
 	for _, variable := range []string{"AGENTS", "OPERATORS", "PUBLIC", "METRICS"} {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := loopback.Reserve()
 		ts.Check(err)
-		ts.Setenv(variable, listener.Addr().String())
-		defer func() { ts.Check(listener.Close()) }() // all stay taken until all are chosen
+		ts.Setenv(variable, address)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/rotunda-pki/rotunda/demo/documents"
 	"github.com/rotunda-pki/rotunda/demo/installed"
 	"github.com/rotunda-pki/rotunda/demo/operator"
+	"github.com/rotunda-pki/rotunda/internal/loopback"
 )
 
 // host is one of the demo's three hosts: an agent, a member, and directories
@@ -239,16 +240,15 @@ func (d *demo) startWith(ctx context.Context, h host, name string, intents []str
 	return err
 }
 
-// freePorts finds ports of this machine that nobody uses now.
+// freePorts finds ports of this machine that are the demo's to use.
 func freePorts(count int) ([]string, error) {
 	var addresses []string
 	for range count {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := loopback.Reserve()
 		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
+			return nil, err
 		}
-		defer listener.Close() // together, so that no two are the same
-		addresses = append(addresses, listener.Addr().String())
+		addresses = append(addresses, address)
 	}
 	return addresses, nil
 }

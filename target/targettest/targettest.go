@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
@@ -23,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rotunda-pki/rotunda/internal/loopback"
 	"github.com/rotunda-pki/rotunda/target"
 )
 
@@ -68,15 +70,14 @@ func Binary(t testing.TB, names ...string) string {
 	return ""
 }
 
-// Port is a port of loopback that was free a moment ago.
+// Port is a port of loopback that is this test process's to listen on.
 func Port(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := loopback.Reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return int(netip.MustParseAddrPort(address).Port())
 }
 
 // Loopback is host:port of a loopback port.
