@@ -12,6 +12,7 @@ import (
 // Issued is a certificate as it was signed. It must not leave the server
 // before it is recorded.
 type Issued struct {
+	Authority           string // id of the one that signed
 	DER                 []byte
 	Serial              pki.Serial
 	NotBefore, NotAfter time.Time
@@ -38,7 +39,7 @@ func (a *Authority) Issue(p *Prepared) (Issued, error) {
 		return Issued{}, fault.Wrap(fault.Internal, err, "authority %s: sign serial %s", a.ID, p.serial)
 	}
 	return Issued{
-		DER: der, Serial: p.serial, NotBefore: p.template.NotBefore, NotAfter: p.template.NotAfter,
+		Authority: a.ID, DER: der, Serial: p.serial, NotBefore: p.template.NotBefore, NotAfter: p.template.NotAfter,
 		Shard: int(p.serial.Shard()), SPKI: p.spki, Fingerprint: pki.FingerprintOf(der),
 		Chain: append([][]byte{der}, a.chain...),
 	}, nil

@@ -59,9 +59,18 @@ func (c *Control) issueCanaries(ctx context.Context, caller Caller, placementID 
 		if err != nil {
 			return err
 		}
-		canary, err := c.signCanary(ctx, tx, caller, placement, csr)
-		response.Canaries = append(response.Canaries, canary)
-		return err
+		signers, err := c.signers(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, by := range signers {
+			canary, err := c.signCanary(ctx, tx, caller, placement, csr, by)
+			if err != nil {
+				return err
+			}
+			response.Canaries = append(response.Canaries, canary)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -103,8 +112,8 @@ func (c *Control) canaryPlacement(ctx context.Context, tx *store.Tx, caller Call
 	return placement, nil
 }
 
-func (c *Control) signCanary(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, csr *x509.CertificateRequest) (*api.Canary, error) {
-	authority, err := tx.Authority(ctx, c.issuer.ID)
+func (c *Control) signCanary(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, csr *x509.CertificateRequest, by *signer) (*api.Canary, error) {
+	authority, err := tx.Authority(ctx, by.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -113,21 +122,21 @@ func (c *Control) signCanary(ctx context.Context, tx *store.Tx, caller Caller, p
 	if err != nil {
 		return nil, err
 	}
-	issued, err := c.sign(tx.Now, ca.Request{PublicKey: csr.PublicKey, Names: names, Terms: canaryTerms})
+	issued, err := signBy(by.Authority, tx, ca.Request{PublicKey: csr.PublicKey, Names: names, Terms: canaryTerms})
 	if err != nil {
 		return nil, err
 	}
-	record := c.certificateRecord(store.KindCanary, issued, names, tx.Now)
+	record := certificateRecord(store.KindCanary, issued, names, tx.Now)
 	record.AgentID, record.Intent = caller.ID, placement.Intent
 	if err := tx.InsertCertificate(ctx, record); err != nil {
 		return nil, err
 	}
 	_, err = done(ctx, tx, caller, "canary.issue", "Placement/"+placement.ID, map[string]any{
-		"intent": placement.Intent, "canary": id, "serial": issued.Serial.String(), "authority": c.issuer.ID,
+		"intent": placement.Intent, "canary": id, "serial": issued.Serial.String(), "authority": by.ID,
 		"notAfter": issued.NotAfter.UTC().Format(time.RFC3339),
 	})
 	return &api.Canary{
-		Chain: append([][]byte{issued.DER}, c.issuer.ChainDER()...), Anchor: pki.FingerprintOf(c.root.Raw).String(), Authority: authority.Name,
+		Chain: issued.Chain, Anchor: pki.FingerprintOf(by.root.Raw).String(), Authority: authority.Name,
 	}, err
 }
 

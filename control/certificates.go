@@ -121,7 +121,7 @@ func (c *Control) IssueOperator(ctx context.Context, caller Caller, req *api.Iss
 		if err != nil {
 			return err
 		}
-		response.Chain, response.Anchors = append([][]byte{issued.DER}, c.issuer.ChainDER()...), bundle.DER()
+		response.Chain, response.Anchors = issued.Chain, bundle.DER()
 		response.AuditId, err = done(ctx, tx, caller, "operator.issue", "Operator/"+req.Name, map[string]any{
 			"serial": issued.Serial.String(), "notAfter": issued.NotAfter.UTC().Format(time.RFC3339),
 		})
@@ -139,11 +139,11 @@ func (c *Control) signOperator(ctx context.Context, tx *store.Tx, name string, c
 		return ca.Issued{}, err
 	}
 	terms := ca.Terms{Lifetime: life, Backdate: time.Minute, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
-	issued, err := c.sign(tx.Now, ca.Request{PublicKey: csr.PublicKey, Names: names, Terms: terms})
+	issued, err := c.sign(ctx, tx, ca.Request{PublicKey: csr.PublicKey, Names: names, Terms: terms})
 	if err != nil {
 		return ca.Issued{}, err
 	}
-	record := c.certificateRecord(store.KindOperator, issued, names, tx.Now)
+	record := certificateRecord(store.KindOperator, issued, names, tx.Now)
 	record.Operator = name
 	return issued, tx.InsertCertificate(ctx, record)
 }
@@ -157,7 +157,8 @@ func (c *Control) roleNames(role pki.Role, id string, dns, ips []string) (pki.Na
 	return pki.ParseNames("", dns, ips, spiffe.String())
 }
 
-// ServerIdentity signs a certificate for the control plane's own listeners.
+// ServerIdentity signs a certificate for the control plane's own listeners. It
+// returns the whole chain, roots included.
 func (c *Control) ServerIdentity(ctx context.Context, id string, public any, dns, ips []string, life time.Duration) ([][]byte, error) {
 	names, err := c.roleNames(pki.RoleServer, id, dns, ips)
 	if err != nil {
@@ -166,14 +167,16 @@ func (c *Control) ServerIdentity(ctx context.Context, id string, public any, dns
 	var chain [][]byte
 	err = c.db.Write(ctx, func(tx *store.Tx) error {
 		terms := ca.Terms{Lifetime: life, Backdate: time.Minute, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-		issued, err := c.sign(tx.Now, ca.Request{PublicKey: public, Names: names, Terms: terms})
+		issued, err := c.sign(ctx, tx, ca.Request{PublicKey: public, Names: names, Terms: terms})
 		if err != nil {
 			return err
 		}
-		if err := tx.InsertCertificate(ctx, c.certificateRecord(store.KindServer, issued, names, tx.Now)); err != nil {
+		if err := tx.InsertCertificate(ctx, certificateRecord(store.KindServer, issued, names, tx.Now)); err != nil {
 			return err
 		}
-		chain = append([][]byte{issued.DER}, c.issuer.ChainDER()...)
+		if chain, err = c.shownChain(ctx, tx, issued); err != nil {
+			return err
+		}
 		_, err = done(ctx, tx, Caller{Kind: Server, ID: id}, "server.identity", "Server/"+id, map[string]any{
 			"serial": issued.Serial.String(), "names": names.Strings(),
 		})

@@ -10,7 +10,6 @@ package control
 
 import (
 	"context"
-	"crypto/x509"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -20,7 +19,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/rotunda-pki/rotunda/audit"
-	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/keys"
 	"github.com/rotunda-pki/rotunda/pki"
@@ -44,8 +42,8 @@ type Options struct {
 type Control struct {
 	db           *store.DB
 	domain       spiffeid.TrustDomain
-	root         *x509.Certificate
-	issuer       *ca.Authority
+	kek          *keys.KEK
+	publicURL    string
 	logSigner    note.Signer
 	logKey       string
 	agentAddress string
@@ -54,6 +52,7 @@ type Control struct {
 	log          *slog.Logger
 
 	world      atomic.Pointer[world]
+	opened     sync.Map // authority id → *signer
 	identities identities
 	grants     sync.Map // placement id → *grant
 	watchers   watchers
@@ -62,18 +61,12 @@ type Control struct {
 	doubts     sync.Map // placement → what its report was last doubted for
 	refusals   refusals
 	canaries   canaryBudget
-	crls       sync.Map // shard → keptCRL
+	crls       sync.Map // crlName → keptCRL
 	figures    figures
 }
 
 // Domain is the trust domain that this store belongs to.
 func (c *Control) Domain() spiffeid.TrustDomain { return c.domain }
-
-// Issuer is the authority that signs now.
-func (c *Control) Issuer() *ca.Authority { return c.issuer }
-
-// Root is the trust domain's root certificate.
-func (c *Control) Root() *x509.Certificate { return c.root }
 
 // LogKey is the audit log's verifier key, in the form of a signed note's.
 func (c *Control) LogKey() string { return c.logKey }

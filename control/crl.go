@@ -17,23 +17,28 @@ const crlLife = 24 * time.Hour
 // CRL returns the authority's certificate revocation list of one shard, in
 // DER: at every URL that a certificate of ours names there is one.
 func (c *Control) CRL(ctx context.Context, authorityID string, shard int) ([]byte, error) {
-	if authorityID != c.issuer.ID || shard < 0 || shard >= ca.Shards {
-		return nil, fault.New(fault.NotFound, "authority %s has no CRL shard %d", printable(authorityID), shard)
-	}
+	var by *signer
 	now := c.now()
 	var revoked []store.Revocation
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		var err error
+		if by, err = c.signer(ctx, tx, authorityID); err != nil {
+			return err
+		}
 		revoked, err = tx.Revocations(ctx, authorityID, shard, now)
 		return err
 	})
+	if fault.CodeOf(err) == fault.NotFound || shard < 0 || shard >= ca.Shards {
+		return nil, fault.New(fault.NotFound, "authority %s has no CRL shard %d", printable(authorityID), shard)
+	}
 	if err != nil {
 		return nil, err
 	}
+	name := crlName{authorityID, shard}
 	// The number grows with the time of signing, so that it grows across
 	// restarts and servers alike.
 	number := now.UnixMilli()
-	if kept, ok := c.crls.Load(shard); ok {
+	if kept, ok := c.crls.Load(name); ok {
 		crl := kept.(keptCRL)
 		if age := now.Sub(crl.at); slices.Equal(crl.revoked, revoked) && age >= 0 && age < crlLife/2 {
 			return crl.der, nil
@@ -44,12 +49,17 @@ func (c *Control) CRL(ctx context.Context, authorityID string, shard int) ([]byt
 	for _, one := range revoked {
 		list = append(list, ca.Revocation{Serial: one.Serial, At: one.RevokedAt, Reason: one.Reason})
 	}
-	der, err := c.issuer.CRL(now, shard, number, list, now.Add(crlLife))
+	der, err := by.CRL(now, shard, number, list, now.Add(crlLife))
 	if err != nil {
 		return nil, err
 	}
-	c.crls.Store(shard, keptCRL{der, revoked, number, now})
+	c.crls.Store(name, keptCRL{der, revoked, number, now})
 	return der, nil
+}
+
+type crlName struct {
+	authority string
+	shard     int
 }
 
 type keptCRL struct {

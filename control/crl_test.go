@@ -16,7 +16,7 @@ func (d *domain) onCRL(cert *x509.Certificate) bool {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	der, err := d.CRL(d.t.Context(), d.Issuer().ID, int(serial.Shard()))
+	der, err := d.CRL(d.t.Context(), d.issuingNow().ID, int(serial.Shard()))
 	if err != nil {
 		d.t.Fatal(err)
 	}

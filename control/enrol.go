@@ -105,7 +105,7 @@ func (c *Control) firstEnrolment(ctx context.Context, tx *store.Tx, caller Calle
 	if err != nil {
 		return err
 	}
-	return c.fillEnrolment(ctx, tx, agent.ID, issued.DER, response)
+	return c.fillEnrolment(ctx, tx, agent.ID, issued, response)
 }
 
 // rejoin gives an agent its identity back: what it held before is revoked,
@@ -134,14 +134,14 @@ func (c *Control) repeatEnrolment(ctx context.Context, tx *store.Tx, token store
 	}
 	for _, certificate := range certificates {
 		if certificate.SPKI == token.SPKI && certificate.RevokedAt.IsZero() && tx.Now.Before(certificate.NotAfter) {
-			return c.fillEnrolment(ctx, tx, token.AgentID, certificate.DER, response)
+			return c.fillEnrolment(ctx, tx, token.AgentID, certificate, response)
 		}
 	}
 	return fault.New(fault.Forbidden, "token %s was used by agent %s, whose first certificate is no longer valid", token.ID, token.AgentID).
 		WithRemedy("give it its identity back with: rotunda agent rejoin %s", token.AgentID)
 }
 
-func (c *Control) fillEnrolment(ctx context.Context, tx *store.Tx, agentID string, leaf []byte, response *api.EnrolResponse) error {
+func (c *Control) fillEnrolment(ctx context.Context, tx *store.Tx, agentID string, leaf store.Certificate, response *api.EnrolResponse) error {
 	bundle, err := c.currentBundle(ctx, tx, fleet.DefaultBundle)
 	if err != nil {
 		return err
@@ -156,24 +156,26 @@ func (c *Control) fillEnrolment(ctx context.Context, tx *store.Tx, agentID strin
 	}
 	proto.Reset(response)
 	response.AgentId, response.Epoch, response.LogKey = agentID, epoch, c.logKey
-	response.Chain = append([][]byte{leaf}, c.issuer.ChainDER()...)
+	if response.Chain, err = c.chainOf(ctx, tx, leaf); err != nil {
+		return err
+	}
 	response.Anchors, response.Checkpoint = bundle.DER(), checkpoint
 	return nil
 }
 
 // signIdentity issues an agent's own certificate and records it in tx.
-func (c *Control) signIdentity(ctx context.Context, tx *store.Tx, agentID string, csr *x509.CertificateRequest) (ca.Issued, error) {
+func (c *Control) signIdentity(ctx context.Context, tx *store.Tx, agentID string, csr *x509.CertificateRequest) (store.Certificate, error) {
 	names, err := c.roleNames(pki.RoleAgent, agentID, nil, nil)
 	if err != nil {
-		return ca.Issued{}, err
+		return store.Certificate{}, err
 	}
-	issued, err := c.sign(tx.Now, ca.Request{PublicKey: csr.PublicKey, Names: names, Terms: identityTerms})
+	issued, err := c.sign(ctx, tx, ca.Request{PublicKey: csr.PublicKey, Names: names, Terms: identityTerms})
 	if err != nil {
-		return ca.Issued{}, err
+		return store.Certificate{}, err
 	}
-	record := c.certificateRecord(store.KindAgent, issued, names, tx.Now)
+	record := certificateRecord(store.KindAgent, issued, names, tx.Now)
 	record.AgentID = agentID
-	return issued, tx.InsertCertificate(ctx, record)
+	return record, tx.InsertCertificate(ctx, record)
 }
 
 // RenewIdentity replaces an agent's own certificate. The same key gets the
@@ -203,30 +205,32 @@ func (c *Control) RenewIdentity(ctx context.Context, caller Caller, req *api.Ren
 		if err != nil {
 			return err
 		}
-		response.Chain = append([][]byte{leaf}, c.issuer.ChainDER()...)
+		if response.Chain, err = c.chainOf(ctx, tx, leaf); err != nil {
+			return err
+		}
 		response.Anchors = bundle.DER()
 		return nil
 	})
 	return response, err
 }
 
-func (c *Control) renewedIdentity(ctx context.Context, tx *store.Tx, caller Caller, csr *x509.CertificateRequest, spki pki.SPKIHash) ([]byte, error) {
+func (c *Control) renewedIdentity(ctx context.Context, tx *store.Tx, caller Caller, csr *x509.CertificateRequest, spki pki.SPKIHash) (store.Certificate, error) {
 	held, err := tx.AgentIdentities(ctx, caller.ID)
 	if err != nil {
-		return nil, err
+		return store.Certificate{}, err
 	}
 	for _, certificate := range held {
 		young := tx.Now.Sub(certificate.IssuedAt) < identityLife/3
 		if certificate.SPKI == spki && certificate.RevokedAt.IsZero() && young {
-			return certificate.DER, nil
+			return certificate, nil
 		}
 	}
 	issued, err := c.signIdentity(ctx, tx, caller.ID, csr)
 	if err != nil {
-		return nil, err
+		return issued, err
 	}
 	_, err = done(ctx, tx, caller, "agent.renew", "Agent/"+caller.ID, map[string]any{"serial": issued.Serial.String()})
-	return issued.DER, err
+	return issued, err
 }
 
 // facts keeps what an agent says of itself small. targets is the list of the

@@ -301,7 +301,7 @@ func TestRejoin(t *testing.T) {
 	}
 	crl := 0
 	for shard := range 128 {
-		der, err := d.CRL(t.Context(), d.Issuer().ID, shard)
+		der, err := d.CRL(t.Context(), d.issuingNow().ID, shard)
 		if err != nil {
 			t.Fatal(err)
 		}

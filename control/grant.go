@@ -24,6 +24,7 @@ const mostSkipped = 1000
 // the transaction that records a certificate. It is immutable.
 type grant struct {
 	basis    store.Standing
+	issuer   *ca.Authority  // basis.Issuer, opened
 	expanded fleet.Expanded // with names
 	terms    ca.Terms
 	input    []byte // JSON of what the policy saw
@@ -74,7 +75,13 @@ func (c *Control) decideOne(ctx context.Context, tx *store.Tx, w *world, caller 
 	if standing.Orphan {
 		return fault.New(fault.Forbidden, "placement %s: no intent wants it any more", o.request.PlacementId)
 	}
-	o.grant, err = c.decideGrant(w, agent, standing)
+	if o.grant, err = c.decideGrant(w, agent, standing); err != nil {
+		return err
+	}
+	by, err := c.signer(ctx, tx, standing.Issuer)
+	if err == nil {
+		o.grant.issuer = by.Authority
+	}
 	return err
 }
 
@@ -98,7 +105,7 @@ func (c *Control) look(ctx context.Context, tx *store.Tx, caller Caller, o *orde
 	case number > newest+mostSkipped:
 		return standing, fault.New(fault.Conflict, "generation %d of placement %s is too far ahead: the newest is %d", number, o.request.PlacementId, newest)
 	case number <= newest:
-		o.known, err = o.findKnown(ctx, tx)
+		o.known, err = c.findKnown(ctx, tx, o)
 	}
 	return standing, err
 }
@@ -125,9 +132,9 @@ func (c *Control) decideGrant(w *world, agent store.Agent, standing store.Standi
 	return &grant{basis: standing, expanded: expanded, terms: termsOf(expanded.Profile), input: seen, rule: decision.Rule}, nil
 }
 
-// findKnown returns the certificate that this generation has, if it was not
+// findKnown returns the chain of the certificate that this generation has, if it was not
 // skipped: the same key gets the same certificate, another key is a conflict.
-func (o *order) findKnown(ctx context.Context, tx *store.Tx) ([]byte, error) {
+func (c *Control) findKnown(ctx context.Context, tx *store.Tx, o *order) ([][]byte, error) {
 	record, err := tx.PlacementCertificate(ctx, o.request.PlacementId, o.request.Generation)
 	if err != nil && fault.CodeOf(err) == fault.NotFound {
 		return nil, nil
@@ -145,7 +152,7 @@ func (o *order) findKnown(ctx context.Context, tx *store.Tx) ([]byte, error) {
 	case !record.RevokedAt.IsZero():
 		return nil, fault.New(fault.Conflict, "generation %d of placement %s was revoked", o.request.Generation, o.request.PlacementId)
 	}
-	return record.DER, nil
+	return c.chainOf(ctx, tx, record)
 }
 
 func refusedByPolicy(decision policy.Decision, input policy.Input) error {

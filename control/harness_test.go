@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -49,6 +50,27 @@ type domain struct {
 	clock *clock
 	kek   *keys.KEK
 	db    *store.DB
+
+	rootKey crypto.Signer // of the first root
+}
+
+// issuingNow and rootNow are the authority that signs now and its root.
+func (d *domain) issuingNow() *ca.Authority {
+	d.t.Helper()
+	issuing, err := d.Issuer(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return issuing
+}
+
+func (d *domain) rootNow() *x509.Certificate {
+	d.t.Helper()
+	root, err := d.Root(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return root
 }
 
 var operator = Caller{Kind: Operator, ID: "tester"}
@@ -69,6 +91,7 @@ func found(t testing.TB) *domain {
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.rootKey = rootKey
 	if d.db, err = store.Open(t.Context(), store.Options{Path: d.path, Now: d.clock.now, Create: true}); err != nil {
 		t.Fatal(err)
 	}

@@ -31,8 +31,8 @@ type order struct {
 	csr     *x509.CertificateRequest
 	grant   *grant
 	issued  ca.Issued
-	known   []byte // DER of the certificate that this (placement, generation, key) has already
-	moved   bool   // what the grant rests on has changed: decide again
+	known   [][]byte // chain of the certificate that this (placement, generation, key) has already
+	moved   bool     // what the grant rests on has changed: decide again
 	err     error
 }
 
@@ -129,9 +129,14 @@ func (c *Control) signOrder(o *order) {
 		o.err = fault.New(fault.Invalid, "the key is %s, profile %s wants %s", algorithm, o.grant.expanded.ProfileName, profile.Algorithm)
 		return
 	}
-	o.issued, o.err = c.sign(c.now(), ca.Request{
+	prepared, err := o.grant.issuer.Prepare(c.now(), ca.Request{
 		PublicKey: o.csr.PublicKey, Names: *o.grant.expanded.Names, Terms: o.grant.terms,
 	})
+	if err != nil {
+		o.err = err
+		return
+	}
+	o.issued, o.err = o.grant.issuer.Issue(prepared)
 }
 
 func termsOf(profile *fleet.Profile) ca.Terms {
@@ -145,15 +150,6 @@ func termsOf(profile *fleet.Profile) ca.Terms {
 		}
 	}
 	return terms
-}
-
-// sign makes a certificate that nobody may see until its record is durable.
-func (c *Control) sign(now time.Time, request ca.Request) (ca.Issued, error) {
-	prepared, err := c.issuer.Prepare(now, request)
-	if err != nil {
-		return ca.Issued{}, err
-	}
-	return c.issuer.Issue(prepared)
 }
 
 // recordOrders makes the records and audit entries of all that was signed
@@ -184,7 +180,7 @@ func (c *Control) recordOrders(ctx context.Context, caller Caller, signed []*ord
 
 func (c *Control) recordOrder(ctx context.Context, tx *store.Tx, caller Caller, o *order) error {
 	g := o.grant
-	record := c.certificateRecord(store.KindLeaf, o.issued, *g.expanded.Names, tx.Now)
+	record := certificateRecord(store.KindLeaf, o.issued, *g.expanded.Names, tx.Now)
 	record.PlacementID, record.Generation, record.AgentID = o.request.PlacementId, o.request.Generation, caller.ID
 	record.Intent, record.Rule, record.PolicyInput = g.basis.Intent, g.rule, g.input
 	if err := tx.InsertCertificate(ctx, record); err != nil {
@@ -193,14 +189,14 @@ func (c *Control) recordOrder(ctx context.Context, tx *store.Tx, caller Caller, 
 	_, err := done(ctx, tx, caller, "issue", "Placement/"+o.request.PlacementId, map[string]any{
 		"intent": g.basis.Intent, "generation": o.request.Generation, "serial": o.issued.Serial.String(),
 		"fingerprint": o.issued.Fingerprint.String(), "names": g.expanded.Names.Strings(), "rule": g.rule,
-		"notAfter": o.issued.NotAfter.UTC().Format(time.RFC3339), "authority": c.issuer.ID,
+		"notAfter": o.issued.NotAfter.UTC().Format(time.RFC3339), "authority": o.issued.Authority,
 	})
 	return err
 }
 
-func (c *Control) certificateRecord(kind store.CertificateKind, issued ca.Issued, names pki.Names, now time.Time) store.Certificate {
+func certificateRecord(kind store.CertificateKind, issued ca.Issued, names pki.Names, now time.Time) store.Certificate {
 	return store.Certificate{
-		Serial: issued.Serial, Kind: kind, AuthorityID: c.issuer.ID, Names: strings.Join(names.Strings(), " "),
+		Serial: issued.Serial, Kind: kind, AuthorityID: issued.Authority, Names: strings.Join(names.Strings(), " "),
 		SPKI: issued.SPKI, Fingerprint: issued.Fingerprint, CRLShard: issued.Shard,
 		NotBefore: issued.NotBefore, NotAfter: issued.NotAfter, IssuedAt: now, DER: issued.DER,
 	}
@@ -226,10 +222,10 @@ func (c *Control) result(o *order) *api.IssueResult {
 		}
 		return &api.IssueResult{ErrorCode: string(fault.CodeOf(o.err)), Error: fault.Public(o.err)}
 	}
-	leaf := o.known
-	if leaf == nil {
-		leaf = o.issued.DER
+	chain := o.known
+	if chain == nil {
+		chain = o.issued.Chain
 		c.figures.issued.Add(1)
 	}
-	return &api.IssueResult{Chain: append([][]byte{leaf}, c.issuer.ChainDER()...)}
+	return &api.IssueResult{Chain: chain}
 }

@@ -12,6 +12,7 @@ type watchers struct {
 	mu     sync.Mutex
 	agents map[string]map[chan struct{}]struct{}
 	all    map[chan struct{}]struct{}
+	trust  map[chan struct{}]struct{}
 }
 
 // WatchAgent returns a channel that gets a token after a change that may
@@ -36,6 +37,33 @@ func (c *Control) WatchAgent(id string) (wake <-chan struct{}, stop func()) {
 			delete(w.agents, id)
 		}
 	}
+}
+
+// WatchTrust returns a channel that gets a token after another authority signs
+// or another bundle is believed, and a func to end the watch.
+func (c *Control) WatchTrust() (wake <-chan struct{}, stop func()) {
+	w := &c.watchers
+	channel := make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.trust == nil {
+		w.trust = map[chan struct{}]struct{}{}
+	}
+	w.trust[channel] = struct{}{}
+	return channel, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.trust, channel)
+	}
+}
+
+// wakeTrust wakes those that show or believe what a change of trust changed,
+// and everybody else.
+func (w *watchers) wakeTrust() {
+	w.mu.Lock()
+	signal(w.trust)
+	w.mu.Unlock()
+	w.wakeEverybody()
 }
 
 // Watch returns a channel that gets a token after any change of what

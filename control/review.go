@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/ca/lint"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/policy"
@@ -105,6 +106,10 @@ func (c *Control) reviewFleet(ctx context.Context, tx *store.Tx, r *review) erro
 	if err != nil {
 		return err
 	}
+	by, err := c.issuer(ctx, tx)
+	if err != nil {
+		return err
+	}
 	effects := map[fleet.Name]*effect{}
 	seats := map[fleet.Name][]seat{}
 	for _, agent := range agents {
@@ -112,7 +117,7 @@ func (c *Control) reviewFleet(ctx context.Context, tx *store.Tx, r *review) erro
 			continue
 		}
 		before, after := c.expandAll(r.before, agent), c.expandAll(r.after, agent)
-		r.findings = append(r.findings, c.judge(r.after, agent, after)...)
+		r.findings = append(r.findings, c.judge(r.after, by.Authority, agent, after)...)
 		countEffects(effects, before, after)
 		for at, placement := range after {
 			if placement.err == nil {
@@ -150,7 +155,7 @@ func (c *Control) expandAll(w *world, agent store.Agent) map[fleet.PlacementKey]
 }
 
 // judge finds what is wrong with the placements of one agent.
-func (c *Control) judge(w *world, agent store.Agent, placements map[fleet.PlacementKey]expansion) []fleet.Finding {
+func (c *Control) judge(w *world, by *ca.Authority, agent store.Agent, placements map[fleet.PlacementKey]expansion) []fleet.Finding {
 	var findings []fleet.Finding
 	var expanded []fleet.Expanded
 	for at, placement := range placements {
@@ -164,7 +169,7 @@ func (c *Control) judge(w *world, agent store.Agent, placements map[fleet.Placem
 		if placement.expanded.Names == nil {
 			continue
 		}
-		if finding, ok := c.judgeNames(w, agent, document, placement.expanded); ok {
+		if finding, ok := judgeNames(w, by, agent, document, placement.expanded); ok {
 			findings = append(findings, finding)
 		}
 	}
@@ -176,14 +181,14 @@ func (c *Control) judge(w *world, agent store.Agent, placements map[fleet.Placem
 	return findings
 }
 
-func (c *Control) judgeNames(w *world, agent store.Agent, document fleet.Document, expanded fleet.Expanded) (fleet.Finding, bool) {
+func judgeNames(w *world, by *ca.Authority, agent store.Agent, document fleet.Document, expanded fleet.Expanded) (fleet.Finding, bool) {
 	input := policy.InputOf(expanded, fleetAgent(agent))
 	if decision := w.engine.Decide(input); !decision.Allowed {
 		message := fmt.Sprintf("on agent %s the policy refuses %s: %s (%s)",
 			agent.ID, strings.Join(namesOf(input), ", "), decision.Rule, decision.Reason)
 		return document.Finding(fleet.Error, "spec.identity", "policy", message, "change the names, or add a rule that allows them"), true
 	}
-	if err := c.issuer.Permits(*expanded.Names); err != nil {
+	if err := by.Permits(*expanded.Names); err != nil {
 		return document.Finding(fleet.Error, "spec.identity", "name-constraints", err.Error(),
 			"change the names; what an authority may sign was settled by rotunda init"), true
 	}

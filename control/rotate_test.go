@@ -8,10 +8,11 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/internal/fault"
-	"golang.org/x/mod/sumdb/note"
 )
 
 // desired is what is wanted at the host's only placement.

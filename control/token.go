@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"strings"
@@ -48,7 +49,13 @@ func (c *Control) CreateToken(ctx context.Context, caller Caller, req *api.Creat
 		Region: req.Region, Zone: req.Zone, State: fleet.TokenOpen,
 		RejoinAgent: req.RejoinAgentId, CreatedBy: caller.String(),
 	}
+	var text string
 	err = c.db.Write(ctx, func(tx *store.Tx) error {
+		by, err := c.issuer(ctx, tx)
+		if err != nil {
+			return err
+		}
+		text = c.tokenText(by.root, token.ID, secret)
 		if token.RejoinAgent != "" {
 			if err := fillFromAgent(ctx, tx, &token); err != nil {
 				return err
@@ -58,7 +65,7 @@ func (c *Control) CreateToken(ctx context.Context, caller Caller, req *api.Creat
 		if err := tx.InsertToken(ctx, token); err != nil {
 			return err
 		}
-		_, err := done(ctx, tx, caller, "token.create", "Token/"+token.ID, map[string]any{
+		_, err = done(ctx, tx, caller, "token.create", "Token/"+token.ID, map[string]any{
 			"labels": token.Labels, "expiresAt": token.ExpiresAt.Format(time.RFC3339), "rejoinAgent": token.RejoinAgent,
 		})
 		return err
@@ -67,7 +74,7 @@ func (c *Control) CreateToken(ctx context.Context, caller Caller, req *api.Creat
 		return nil, err
 	}
 	return &api.CreateTokenResponse{
-		Token: c.tokenText(token.ID, secret), Id: token.ID, ExpiresAt: timestamppb.New(token.ExpiresAt),
+		Token: text, Id: token.ID, ExpiresAt: timestamppb.New(token.ExpiresAt),
 	}, nil
 }
 
@@ -100,9 +107,9 @@ func newTokenID() string {
 
 // tokenText is what the operator carries to the host: the token, and the pins
 // by which the host knows the control plane and its audit log.
-func (c *Control) tokenText(id string, secret []byte) string {
+func (c *Control) tokenText(root *x509.Certificate, id string, secret []byte) string {
 	return fmt.Sprintf("rt1.%s.%s.%s.%s.%s", id, base64.RawURLEncoding.EncodeToString(secret),
-		pki.FingerprintOf(c.root.Raw), base64.RawURLEncoding.EncodeToString([]byte(c.logKey)), c.domain.Name())
+		pki.FingerprintOf(root.Raw), base64.RawURLEncoding.EncodeToString([]byte(c.logKey)), c.domain.Name())
 }
 
 // tokenShownFor is how long a token is listed after its time is over.

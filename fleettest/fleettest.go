@@ -4,6 +4,8 @@ package fleettest
 
 import (
 	"context"
+	"crypto"
+	"crypto/x509"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -46,6 +48,25 @@ type Plane struct {
 	kek  *keys.KEK
 	db   *store.DB
 	stop func()
+
+	// RootKey is the key of the first root.
+	RootKey crypto.Signer
+}
+
+// IssuingNow is the authority that signs now.
+func (p *Plane) IssuingNow() *ca.Authority {
+	p.t.Helper()
+	issuing, err := p.Issuer(p.t.Context())
+	p.must(err)
+	return issuing
+}
+
+// RootNow is the root of the authority that signs now.
+func (p *Plane) RootNow() *x509.Certificate {
+	p.t.Helper()
+	root, err := p.Root(p.t.Context())
+	p.must(err)
+	return root
 }
 
 // NewPlane founds a trust domain and starts its control plane on free ports.
@@ -74,6 +95,7 @@ func (p *Plane) found() {
 	td := spiffeid.RequireTrustDomainFromString(TrustDomain)
 	root, key, err := ca.CreateRoot(time.Now(), ca.RootOrder{TrustDomain: td, Name: "root", Algorithm: pki.ECDSAP256, Lifetime: 24 * 3650 * time.Hour})
 	p.must(err)
+	p.RootKey = key
 	db, err := store.Open(p.t.Context(), store.Options{Path: p.Config.Store, Now: time.Now, Create: true})
 	p.must(err)
 	defer db.Close()

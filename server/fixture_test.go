@@ -85,11 +85,11 @@ func unrecorded(t *testing.T, p *fleettest.Plane) holder {
 	must(t, err)
 	names, err := pki.ParseNames("", nil, nil, id.String())
 	must(t, err)
-	prepared, err := p.Issuer().Prepare(time.Now(), ca.Request{PublicKey: key.Public(), Names: names, Terms: ca.Terms{
+	prepared, err := p.IssuingNow().Prepare(time.Now(), ca.Request{PublicKey: key.Public(), Names: names, Terms: ca.Terms{
 		Lifetime: time.Hour, Backdate: time.Minute, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}})
 	must(t, err)
-	issued, err := p.Issuer().Issue(prepared)
+	issued, err := p.IssuingNow().Issue(prepared)
 	must(t, err)
 	return holder{key: key, cert: credential(key, issued.Chain)}
 }

@@ -37,6 +37,7 @@ type identity struct {
 type snapshot struct {
 	certificate tls.Certificate
 	clientCAs   *x509.CertPool
+	trust       string // what it was made under: see control.TrustState
 }
 
 func newIdentity(ctx context.Context, o Options) (*identity, error) {
@@ -60,6 +61,10 @@ func (i *identity) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	state, err := i.control.TrustState(ctx) // before: what changes meanwhile is looked at again
+	if err != nil {
+		return err
+	}
 	chain, err := i.control.ServerIdentity(ctx, i.id, key.Public(), i.dns, i.ips, serverLife)
 	if err != nil {
 		return fmt.Errorf("issue the server's own certificate: %w", err)
@@ -68,27 +73,35 @@ func (i *identity) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The root goes along: an agent that enrols has only its fingerprint.
-	chain = append(chain, i.control.Root().Raw)
 	i.current.Store(&snapshot{
 		certificate: tls.Certificate{Certificate: chain, PrivateKey: key.(crypto.PrivateKey)},
 		clientCAs:   bundle.Pool(),
+		trust:       state,
 	})
 	return nil
 }
 
-// run keeps the certificate young. The old one stays when a renewal fails.
+// run keeps the certificate young, and under the authority that signs now. The
+// old one stays when a renewal fails.
 func (i *identity) run(ctx context.Context) error {
-	wait := serverRenew
-	for {
+	wake, stop := i.control.WatchTrust()
+	defer stop()
+	for wait := time.Duration(0); ; { // at once: trust may have changed before the watch began
 		timer := time.NewTimer(wait)
+		due := wait > 0
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return ctx.Err()
 		case <-timer.C:
+		case <-wake:
+			timer.Stop()
+			due = false
 		}
 		wait = serverRenew
+		if state, err := i.control.TrustState(ctx); !due && err == nil && state == i.current.Load().trust {
+			continue
+		}
 		if err := i.renew(ctx); err != nil {
 			i.log.Error("renew the server's own certificate", "error", err)
 			wait = serverRetry

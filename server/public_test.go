@@ -72,10 +72,10 @@ func TestBundleOverHTTP(t *testing.T) {
 func TestNothingElseIsPublic(t *testing.T) {
 	p := fleettest.NewPlane(t)
 	base := "http://" + p.Config.Listen.Public
-	crl := "/crl/" + p.Issuer().ID
+	crl := "/crl/" + p.IssuingNow().ID
 	for _, path := range []string{
 		"/", "/metrics", "/crl/nosuch/1.crl", crl + "/128.crl", crl + "/-1.crl", crl + "/1", crl + "/x.crl",
-		"/ca/nosuch.crt", "/ca/" + p.Issuer().ID, "/log/tile/0/999", "/log/tile/entries/000.p/255", "/log/tile/64/000",
+		"/ca/nosuch.crt", "/ca/" + p.IssuingNow().ID, "/log/tile/0/999", "/log/tile/entries/000.p/255", "/log/tile/64/000",
 		"/log/tile/0/00", "/log/tile/../../rotunda.db", "/rotunda.v1.OperatorService/Info",
 	} {
 		if code, body := get(t, base+path); code != http.StatusNotFound {

@@ -24,6 +24,7 @@ type Standing struct {
 	Zone       string
 
 	DocumentState uint64
+	Issuer        string // id of the authority that signs
 
 	Revoked bool // the certificate that the caller showed; also when it has no record
 }
@@ -42,9 +43,10 @@ func (tx *Tx) Standing(ctx context.Context, placementID string, shown *pki.Seria
 	err := tx.scan(ctx, func(rows *sql.Rows) (bool, error) {
 		return false, rows.Scan(
 			&s.Intent, &s.Instance, &s.Orphan, &s.AgentID, &s.AgentState, &s.Labels, &s.Region, &s.Zone,
-			&s.DocumentState, &s.Revoked, &newest)
+			&s.DocumentState, &s.Issuer, &s.Revoked, &newest)
 	}, `
 		SELECT p.intent, p.instance, p.orphan, a.id, a.state, a.labels, a.region, a.zone, m.document_state,
+			COALESCE((SELECT MAX(id) FROM authority WHERE kind = 'issuing' AND state = 'active'), ''),
 			$2 IS NOT NULL AND (shown.serial IS NULL OR shown.revoked_at IS NOT NULL),
 			COALESCE((SELECT MAX(generation) FROM certificate WHERE placement_id = $1), 0)
 		FROM placement p JOIN agent a ON a.id = p.agent_id CROSS JOIN store_meta m

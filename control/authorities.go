@@ -1,0 +1,184 @@
+package control
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+
+	"github.com/rotunda-pki/rotunda/ca"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/keys"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// Which authority signs is what the store says at the moment of signing: during
+// a change of trust there are two that could. What is kept in memory is only
+// what never changes: an authority's certificate, chain and opened key.
+
+// signer is an authority whose key is here, and the root that it leads to.
+type signer struct {
+	*ca.Authority
+	root *x509.Certificate
+}
+
+// issuer is the authority that signs now.
+func (c *Control) issuer(ctx context.Context, tx *store.Tx) (*signer, error) {
+	all, err := tx.Authorities(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, record := range all {
+		if record.Kind == store.IssuingAuthority && record.State == fleet.AuthorityActive {
+			return c.signer(ctx, tx, record.ID)
+		}
+	}
+	return nil, fault.New(fault.Internal, "the store has no active issuing authority").
+		WithRemedy("it was not made by rotunda init, or is damaged: restore a backup")
+}
+
+// signers are all authorities that can sign, the one that does first: those of
+// a change of trust before and after it, too.
+func (c *Control) signers(ctx context.Context, tx *store.Tx) ([]*signer, error) {
+	active, err := c.issuer(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	signers := []*signer{active}
+	all, err := tx.Authorities(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, record := range all {
+		if record.Kind != store.IssuingAuthority || record.ID == active.ID || record.State == fleet.AuthorityWithdrawn {
+			continue
+		}
+		other, err := c.signer(ctx, tx, record.ID)
+		if fault.CodeOf(err) == fault.NotFound {
+			continue // its key is not here
+		}
+		if err != nil {
+			return nil, err
+		}
+		signers = append(signers, other)
+	}
+	return signers, nil
+}
+
+// signer opens the authority of the id, once.
+func (c *Control) signer(ctx context.Context, tx *store.Tx, id string) (*signer, error) {
+	if opened, ok := c.opened.Load(id); ok {
+		return opened.(*signer), nil
+	}
+	record, err := tx.Authority(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := x509.ParseCertificate(record.Certificate)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "certificate of authority %s", record.Name)
+	}
+	root, err := rootOf(ctx, tx, record)
+	if err != nil {
+		return nil, err
+	}
+	authority, err := openIssuer(ctx, tx, c.kek, c.publicURL, id, certificate)
+	if err != nil {
+		return nil, fault.Wrap(fault.CodeOf(err), err, "issuing authority %s", record.Name)
+	}
+	opened := &signer{authority, root}
+	if tx.Committed() { // what a Write shows may be rolled back
+		c.opened.Store(id, opened)
+	}
+	return opened, nil
+}
+
+// rootOf is the root above an authority; a root is its own.
+func rootOf(ctx context.Context, tx *store.Tx, record store.Authority) (*x509.Certificate, error) {
+	for record.Kind != store.RootAuthority {
+		var err error
+		if record, err = tx.Authority(ctx, record.ParentID); err != nil {
+			return nil, err
+		}
+	}
+	certificate, err := x509.ParseCertificate(record.Certificate)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "certificate of authority %s", record.Name)
+	}
+	return certificate, nil
+}
+
+func openIssuer(ctx context.Context, tx *store.Tx, kek *keys.KEK, publicURL, id string, certificate *x509.Certificate) (*ca.Authority, error) {
+	record, err := tx.AuthorityKey(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := kek.Unwrap(record.KEKID, record.Sealed, []byte(id))
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.ParsePKCS8PrivateKey(plain)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "key of authority %s", id)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fault.New(fault.Internal, "key of authority %s can't sign", id)
+	}
+	return ca.NewAuthority(id, certificate, []*x509.Certificate{certificate}, signer, publicURL)
+}
+
+// Issuer is the authority that signs now.
+func (c *Control) Issuer(ctx context.Context) (*ca.Authority, error) {
+	var active *signer
+	err := c.db.Read(ctx, func(tx *store.Tx) (err error) {
+		active, err = c.issuer(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return active.Authority, nil
+}
+
+// Root is the root that the authority which signs now leads to.
+func (c *Control) Root(ctx context.Context) (*x509.Certificate, error) {
+	var active *signer
+	err := c.db.Read(ctx, func(tx *store.Tx) (err error) {
+		active, err = c.issuer(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return active.root, nil
+}
+
+// chainOf is what is sent with a certificate that was issued before: itself and
+// the chain of the authority that signed it, which need not be the one that
+// signs now.
+func (c *Control) chainOf(ctx context.Context, tx *store.Tx, record store.Certificate) ([][]byte, error) {
+	by, err := tx.Authority(ctx, record.AuthorityID)
+	if err != nil {
+		return nil, err
+	}
+	return [][]byte{record.DER, by.Certificate}, nil
+}
+
+// sign makes a certificate by the authority that signs now; nobody may see it
+// until its record is durable.
+func (c *Control) sign(ctx context.Context, tx *store.Tx, request ca.Request) (ca.Issued, error) {
+	by, err := c.issuer(ctx, tx)
+	if err != nil {
+		return ca.Issued{}, err
+	}
+	return signBy(by.Authority, tx, request)
+}
+
+func signBy(by *ca.Authority, tx *store.Tx, request ca.Request) (ca.Issued, error) {
+	prepared, err := by.Prepare(tx.Now, request)
+	if err != nil {
+		return ca.Issued{}, err
+	}
+	return by.Issue(prepared)
+}
