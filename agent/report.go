@@ -53,6 +53,7 @@ func (r *reporter) beat() *api.AgentReport {
 	return &api.AgentReport{
 		AgentTime: timestamppb.New(r.sync.now()), Checkpoint: r.sync.newestCheckpoint(),
 		DesiredSeq: r.sync.seq(), Alarm: r.sync.alarms.text(),
+		AnchorsDigest: r.sync.ids.current.Load().Anchors.Digest().String(),
 	}
 }
 

@@ -45,8 +45,9 @@ var steady = pace{
 // one. Going on could show the same placements twice, so the agent stops.
 var errRefused = errors.New("the server refuses this copy of the agent's state")
 
-// errReconnect ends a session that is to be opened again with a new identity.
-var errReconnect = errors.New("the identity was renewed")
+// errReconnect ends a session that is to be opened again at once: with a new
+// identity, or to see what the server shows now.
+var errReconnect = errors.New("the stream is opened anew")
 
 // syncer keeps one stream to one of the servers: reports go up, the desired
 // state comes down. It is level-triggered: whatever was lost is said again when
@@ -73,6 +74,8 @@ type syncer struct {
 	link     atomic.Pointer[link] // of the stream that is open, or nil
 	newest   atomic.Pointer[api.DesiredState]
 	refusals int // in a row, of the current identity
+
+	lookedAgain pki.BundleDigest // for which a stream was opened anew
 }
 
 // run keeps a stream open until ctx ends. The only errors are ctx's and
@@ -225,8 +228,14 @@ func (s *syncer) serve(ctx context.Context, link *link, reporter *reporter, stre
 				*worked = true
 				s.opened(link)
 			}
-			s.take(state, link)
-			continue
+			before := s.ids.current.Load().Anchors.Digest()
+			if err := s.take(state, link); err != nil {
+				return err
+			}
+			if s.ids.current.Load().Anchors.Digest() == before {
+				continue
+			}
+			report = reporter.beat() // what an agent believes others wait for
 		case <-s.performer.Changed():
 			report = reporter.changes()
 			if len(report.Placements) == 0 {
@@ -271,7 +280,7 @@ func (s *syncer) opened(link *link) {
 }
 
 // take takes a desired state, unless it is older than what is known.
-func (s *syncer) take(state *api.DesiredState, link *link) {
+func (s *syncer) take(state *api.DesiredState, link *link) error {
 	if state.ServerTime != nil {
 		s.clock.observe(state.ServerTime.AsTime())
 		s.watchClock()
@@ -281,36 +290,44 @@ func (s *syncer) take(state *api.DesiredState, link *link) {
 		if state.Epoch < s.epoch() {
 			s.log.Warn("the server's store is older than one seen before", "server", link.server, "epoch", state.Epoch, "seen", s.epoch())
 		}
-		return
+		return nil
 	}
-	s.adopt(state.Anchors, link)
+	again := s.adopt(state.Anchors, link)
 	s.alarms.set(alarmDisk, textOf(s.wishes.take(state)))
 	s.newest.Store(state)
 	s.performer.SetDesired(state)
 	notify(s.wanted)
+	return again
 }
 
 // adopt takes another bundle to trust servers by, if the server that sends it
-// stands under it: an agent must not lock itself out.
-func (s *syncer) adopt(ders [][]byte, link *link) {
+// stands under it: an agent must not lock itself out. What a server showed when
+// the stream was opened may be older than the bundle, so it is looked at again
+// once, on another stream, before the bundle is left alone.
+func (s *syncer) adopt(ders [][]byte, link *link) (again error) {
 	if len(ders) == 0 {
-		return
+		return nil
 	}
 	anchors, err := pki.ParseBundleDER(ders)
 	if err == nil && anchors.Digest() == s.ids.current.Load().Anchors.Digest() {
-		return
+		return nil
 	}
 	if err == nil {
 		err = trust{link.identity.TrustDomain, anchored(anchors), s.now}.verify(*link.peers.Load())
+		if err != nil && s.lookedAgain != anchors.Digest() {
+			s.lookedAgain = anchors.Digest()
+			again = errReconnect
+		}
 	}
 	if err == nil {
 		err = s.ids.trust(anchors)
 	}
 	if err != nil {
 		s.log.Error("new anchors are not taken", "server", link.server, "error", err)
-		return
+		return again
 	}
 	s.log.Info("new anchors", "digest", anchors.Digest().String())
+	return nil
 }
 
 // watchClock raises or clears the alarm of the clock; while it stands the

@@ -1006,9 +1006,10 @@ type AgentReport struct {
 	AgentTime     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=agent_time,json=agentTime,proto3" json:"agent_time,omitempty"`
 	Placements    []*PlacementReport     `protobuf:"bytes,3,rep,name=placements,proto3" json:"placements,omitempty"` // all of them when full, else those that changed
 	Full          bool                   `protobuf:"varint,4,opt,name=full,proto3" json:"full,omitempty"`
-	Checkpoint    []byte                 `protobuf:"bytes,5,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`                    // newest audit checkpoint seen
-	DesiredSeq    uint64                 `protobuf:"varint,6,opt,name=desired_seq,json=desiredSeq,proto3" json:"desired_seq,omitempty"` // newest desired state taken
-	Alarm         string                 `protobuf:"bytes,7,opt,name=alarm,proto3" json:"alarm,omitempty"`                              // agent-wide trouble: "clock 3600 s ahead", "audit log forked"
+	Checkpoint    []byte                 `protobuf:"bytes,5,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`                            // newest audit checkpoint seen
+	DesiredSeq    uint64                 `protobuf:"varint,6,opt,name=desired_seq,json=desiredSeq,proto3" json:"desired_seq,omitempty"`         // newest desired state taken
+	Alarm         string                 `protobuf:"bytes,7,opt,name=alarm,proto3" json:"alarm,omitempty"`                                      // agent-wide trouble: "clock 3600 s ahead", "audit log forked"
+	AnchorsDigest string                 `protobuf:"bytes,8,opt,name=anchors_digest,json=anchorsDigest,proto3" json:"anchors_digest,omitempty"` // hex, of the bundle by which the agent believes servers
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1088,6 +1089,13 @@ func (x *AgentReport) GetDesiredSeq() uint64 {
 func (x *AgentReport) GetAlarm() string {
 	if x != nil {
 		return x.Alarm
+	}
+	return ""
+}
+
+func (x *AgentReport) GetAnchorsDigest() string {
+	if x != nil {
+		return x.AnchorsDigest
 	}
 	return ""
 }
@@ -2378,7 +2386,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\"0\n" +
 	"\x18ProveConsistencyResponse\x12\x14\n" +
-	"\x05proof\x18\x01 \x03(\fR\x05proof\"\x99\x02\n" +
+	"\x05proof\x18\x01 \x03(\fR\x05proof\"\xc0\x02\n" +
 	"\vAgentReport\x12'\n" +
 	"\x05hello\x18\x01 \x01(\v2\x11.rotunda.v1.HelloR\x05hello\x129\n" +
 	"\n" +
@@ -2392,7 +2400,8 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"checkpoint\x12\x1f\n" +
 	"\vdesired_seq\x18\x06 \x01(\x04R\n" +
 	"desiredSeq\x12\x14\n" +
-	"\x05alarm\x18\a \x01(\tR\x05alarm\"\xb9\x01\n" +
+	"\x05alarm\x18\a \x01(\tR\x05alarm\x12%\n" +
+	"\x0eanchors_digest\x18\b \x01(\tR\ranchorsDigest\"\xb9\x01\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04boot\x18\x01 \x01(\x04R\x04boot\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x122\n" +

@@ -43,6 +43,11 @@ const (
 	OperatorService_ReleaseSlot_FullMethodName       = "/rotunda.v1.OperatorService/ReleaseSlot"
 	OperatorService_ListAuditEntries_FullMethodName  = "/rotunda.v1.OperatorService/ListAuditEntries"
 	OperatorService_WatchAuditEntries_FullMethodName = "/rotunda.v1.OperatorService/WatchAuditEntries"
+	OperatorService_PrepareTrust_FullMethodName      = "/rotunda.v1.OperatorService/PrepareTrust"
+	OperatorService_BeginTrust_FullMethodName        = "/rotunda.v1.OperatorService/BeginTrust"
+	OperatorService_ListTrust_FullMethodName         = "/rotunda.v1.OperatorService/ListTrust"
+	OperatorService_DecideTrust_FullMethodName       = "/rotunda.v1.OperatorService/DecideTrust"
+	OperatorService_EndCredential_FullMethodName     = "/rotunda.v1.OperatorService/EndCredential"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -82,6 +87,18 @@ type OperatorServiceClient interface {
 	ReleaseSlot(ctx context.Context, in *ReleaseSlotRequest, opts ...grpc.CallOption) (*ReleaseSlotResponse, error)
 	ListAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (*ListAuditEntriesResponse, error)
 	WatchAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListAuditEntriesResponse], error)
+	// PrepareTrust makes the key of a new issuing authority and says what has to
+	// be signed for it where the root's key is. Nothing else changes.
+	PrepareTrust(ctx context.Context, in *PrepareTrustRequest, opts ...grpc.CallOption) (*PrepareTrustResponse, error)
+	// BeginTrust takes what was signed and begins the change.
+	BeginTrust(ctx context.Context, in *BeginTrustRequest, opts ...grpc.CallOption) (*BeginTrustResponse, error)
+	// ListTrust shows how far changes of trust have come and who holds them up.
+	ListTrust(ctx context.Context, in *ListTrustRequest, opts ...grpc.CallOption) (*ListTrustResponse, error)
+	// DecideTrust records an operator's decision on a change.
+	DecideTrust(ctx context.Context, in *DecideTrustRequest, opts ...grpc.CallOption) (*DecideTrustResponse, error)
+	// EndCredential revokes a certificate of the calling operator's own that
+	// another has taken the place of.
+	EndCredential(ctx context.Context, in *EndCredentialRequest, opts ...grpc.CallOption) (*EndCredentialResponse, error)
 }
 
 type operatorServiceClient struct {
@@ -350,6 +367,56 @@ func (c *operatorServiceClient) WatchAuditEntries(ctx context.Context, in *ListA
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OperatorService_WatchAuditEntriesClient = grpc.ServerStreamingClient[ListAuditEntriesResponse]
 
+func (c *operatorServiceClient) PrepareTrust(ctx context.Context, in *PrepareTrustRequest, opts ...grpc.CallOption) (*PrepareTrustResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PrepareTrustResponse)
+	err := c.cc.Invoke(ctx, OperatorService_PrepareTrust_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) BeginTrust(ctx context.Context, in *BeginTrustRequest, opts ...grpc.CallOption) (*BeginTrustResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BeginTrustResponse)
+	err := c.cc.Invoke(ctx, OperatorService_BeginTrust_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ListTrust(ctx context.Context, in *ListTrustRequest, opts ...grpc.CallOption) (*ListTrustResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTrustResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListTrust_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) DecideTrust(ctx context.Context, in *DecideTrustRequest, opts ...grpc.CallOption) (*DecideTrustResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DecideTrustResponse)
+	err := c.cc.Invoke(ctx, OperatorService_DecideTrust_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) EndCredential(ctx context.Context, in *EndCredentialRequest, opts ...grpc.CallOption) (*EndCredentialResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EndCredentialResponse)
+	err := c.cc.Invoke(ctx, OperatorService_EndCredential_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServiceServer is the server API for OperatorService service.
 // All implementations must embed UnimplementedOperatorServiceServer
 // for forward compatibility.
@@ -387,6 +454,18 @@ type OperatorServiceServer interface {
 	ReleaseSlot(context.Context, *ReleaseSlotRequest) (*ReleaseSlotResponse, error)
 	ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error)
 	WatchAuditEntries(*ListAuditEntriesRequest, grpc.ServerStreamingServer[ListAuditEntriesResponse]) error
+	// PrepareTrust makes the key of a new issuing authority and says what has to
+	// be signed for it where the root's key is. Nothing else changes.
+	PrepareTrust(context.Context, *PrepareTrustRequest) (*PrepareTrustResponse, error)
+	// BeginTrust takes what was signed and begins the change.
+	BeginTrust(context.Context, *BeginTrustRequest) (*BeginTrustResponse, error)
+	// ListTrust shows how far changes of trust have come and who holds them up.
+	ListTrust(context.Context, *ListTrustRequest) (*ListTrustResponse, error)
+	// DecideTrust records an operator's decision on a change.
+	DecideTrust(context.Context, *DecideTrustRequest) (*DecideTrustResponse, error)
+	// EndCredential revokes a certificate of the calling operator's own that
+	// another has taken the place of.
+	EndCredential(context.Context, *EndCredentialRequest) (*EndCredentialResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
 }
 
@@ -468,6 +547,21 @@ func (UnimplementedOperatorServiceServer) ListAuditEntries(context.Context, *Lis
 }
 func (UnimplementedOperatorServiceServer) WatchAuditEntries(*ListAuditEntriesRequest, grpc.ServerStreamingServer[ListAuditEntriesResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchAuditEntries not implemented")
+}
+func (UnimplementedOperatorServiceServer) PrepareTrust(context.Context, *PrepareTrustRequest) (*PrepareTrustResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PrepareTrust not implemented")
+}
+func (UnimplementedOperatorServiceServer) BeginTrust(context.Context, *BeginTrustRequest) (*BeginTrustResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BeginTrust not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListTrust(context.Context, *ListTrustRequest) (*ListTrustResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTrust not implemented")
+}
+func (UnimplementedOperatorServiceServer) DecideTrust(context.Context, *DecideTrustRequest) (*DecideTrustResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DecideTrust not implemented")
+}
+func (UnimplementedOperatorServiceServer) EndCredential(context.Context, *EndCredentialRequest) (*EndCredentialResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndCredential not implemented")
 }
 func (UnimplementedOperatorServiceServer) mustEmbedUnimplementedOperatorServiceServer() {}
 func (UnimplementedOperatorServiceServer) testEmbeddedByValue()                         {}
@@ -908,6 +1002,96 @@ func _OperatorService_WatchAuditEntries_Handler(srv interface{}, stream grpc.Ser
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OperatorService_WatchAuditEntriesServer = grpc.ServerStreamingServer[ListAuditEntriesResponse]
 
+func _OperatorService_PrepareTrust_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PrepareTrustRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).PrepareTrust(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_PrepareTrust_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).PrepareTrust(ctx, req.(*PrepareTrustRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_BeginTrust_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BeginTrustRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).BeginTrust(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_BeginTrust_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).BeginTrust(ctx, req.(*BeginTrustRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ListTrust_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTrustRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListTrust(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListTrust_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListTrust(ctx, req.(*ListTrustRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_DecideTrust_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DecideTrustRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).DecideTrust(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_DecideTrust_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).DecideTrust(ctx, req.(*DecideTrustRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_EndCredential_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndCredentialRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).EndCredential(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_EndCredential_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).EndCredential(ctx, req.(*EndCredentialRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorService_ServiceDesc is the grpc.ServiceDesc for OperatorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1002,6 +1186,26 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListAuditEntries",
 			Handler:    _OperatorService_ListAuditEntries_Handler,
+		},
+		{
+			MethodName: "PrepareTrust",
+			Handler:    _OperatorService_PrepareTrust_Handler,
+		},
+		{
+			MethodName: "BeginTrust",
+			Handler:    _OperatorService_BeginTrust_Handler,
+		},
+		{
+			MethodName: "ListTrust",
+			Handler:    _OperatorService_ListTrust_Handler,
+		},
+		{
+			MethodName: "DecideTrust",
+			Handler:    _OperatorService_DecideTrust_Handler,
+		},
+		{
+			MethodName: "EndCredential",
+			Handler:    _OperatorService_EndCredential_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

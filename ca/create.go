@@ -64,32 +64,36 @@ type IssuingOrder struct {
 // CreateIssuing makes an issuing authority under root, and its key: path length
 // 0, name constraints, never valid longer than the root.
 func CreateIssuing(now time.Time, root *x509.Certificate, rootKey crypto.Signer, order IssuingOrder, publicURL string) (*x509.Certificate, crypto.Signer, error) {
-	if !pki.KeyMatches(rootKey, root) {
-		return nil, nil, fault.New(fault.Invalid, "the key is not that of the root %q", root.Subject)
-	}
-	template, err := authorityTemplate(now, order.TrustDomain, order.Name, order.Lifetime)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := constrain(template, order); err != nil {
-		return nil, nil, err
-	}
-	template.NotBefore, template.NotAfter, err = validity(now, order.Lifetime, authorityBackdate, root)
-	if err != nil {
-		return nil, nil, err
-	}
-	if order.ParentID != "" {
-		if err := addAddresses(template, order.ParentID, publicURL); err != nil {
-			return nil, nil, err
-		}
-	}
 	key, err := generate(order.Algorithm)
 	if err != nil {
 		return nil, nil, err
 	}
-	template.MaxPathLen, template.MaxPathLenZero = 0, true
-	cert, err := signAuthority(template, root, key.Public(), rootKey)
+	cert, err := certifyIssuing(now, root, rootKey, key.Public(), order, publicURL)
 	return cert, key, err
+}
+
+func certifyIssuing(now time.Time, root *x509.Certificate, rootKey crypto.Signer, public crypto.PublicKey, order IssuingOrder, publicURL string) (*x509.Certificate, error) {
+	if !pki.KeyMatches(rootKey, root) {
+		return nil, fault.New(fault.Invalid, "the key is not that of the root %q", root.Subject)
+	}
+	template, err := authorityTemplate(now, order.TrustDomain, order.Name, order.Lifetime)
+	if err != nil {
+		return nil, err
+	}
+	if err := constrain(template, order); err != nil {
+		return nil, err
+	}
+	template.NotBefore, template.NotAfter, err = validity(now, order.Lifetime, authorityBackdate, root)
+	if err != nil {
+		return nil, err
+	}
+	if order.ParentID != "" {
+		if err := addAddresses(template, order.ParentID, publicURL); err != nil {
+			return nil, err
+		}
+	}
+	template.MaxPathLen, template.MaxPathLenZero = 0, true
+	return signAuthority(template, root, public, rootKey)
 }
 
 // generate makes a key; the zero algorithm is the default one.

@@ -31,6 +31,10 @@ func (c *Control) storeBundle(ctx context.Context, tx *store.Tx, name fleet.Name
 		}
 		anchors = append(anchors, found...)
 	}
+	anchors, err := applyTrust(ctx, tx, anchors)
+	if err != nil {
+		return err
+	}
 	bundle, err := pki.NewBundle(anchors)
 	if err != nil {
 		return err

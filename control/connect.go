@@ -6,6 +6,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
@@ -72,6 +73,27 @@ func (c *Control) notePresence(caller Caller, report *api.AgentReport) {
 	if before := c.presence.note(caller.ID, offset, alarm); alarm != "" && alarm != before {
 		c.log.Warn("agent raises an alarm", "agent", caller.ID, "alarm", alarm)
 	}
+}
+
+// noteAnchors records by which bundle an agent believes servers, when that
+// changed.
+func (c *Control) noteAnchors(ctx context.Context, caller Caller, text string) error {
+	if last, told := c.anchors.Load(caller.ID); text == "" || told && last == text {
+		return nil
+	}
+	if _, err := pki.ParseBundleDigest(text); err != nil {
+		return err
+	}
+	err := c.db.Write(ctx, func(tx *store.Tx) error {
+		if _, err := activeAgent(ctx, tx, caller); err != nil {
+			return err
+		}
+		return tx.SetAgentAnchors(ctx, caller.ID, text)
+	})
+	if err == nil {
+		c.anchors.Store(caller.ID, text)
+	}
+	return err
 }
 
 func (c *Control) writePresence(ctx context.Context, caller Caller) error {

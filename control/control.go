@@ -58,6 +58,7 @@ type Control struct {
 	watchers   watchers
 	presence   presence
 	clones     sync.Map // agent → alarm about a second copy of its state
+	anchors    sync.Map // agent → digest of the bundle that it said it believes servers by
 	doubts     sync.Map // placement → what its report was last doubted for
 	refusals   refusals
 	canaries   canaryBudget

@@ -47,6 +47,11 @@ func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState
 			return err
 		}
 		desired.Anchors = anchors.DER()
+		renewAt, err := c.renewIdentityAt(ctx, tx, agent)
+		if err != nil {
+			return err
+		}
+		desired.RenewIdentityAt = stamp(renewAt)
 		return c.desirePlacements(ctx, tx, agent, desired)
 	})
 	return desired, err

@@ -30,6 +30,9 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 		return err
 	}
 	c.notePresence(caller, report)
+	if err := c.noteAnchors(ctx, caller, report.AnchorsDigest); err != nil {
+		return err
+	}
 	if len(report.Placements) == 0 {
 		return c.writePresence(ctx, caller)
 	}

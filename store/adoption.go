@@ -37,6 +37,19 @@ func (tx *Tx) BundleAdoptions(ctx context.Context, digest string) ([]Adoption, e
 		SELECT `+adoptionColumns+` FROM adoption WHERE bundle_digest = $1 ORDER BY placement_id`, digest)
 }
 
+// NewestAdoptions returns what each placement has adopted last, by placement.
+func (tx *Tx) NewestAdoptions(ctx context.Context) (map[string]Adoption, error) {
+	all, err := list[Adoption](ctx, tx, "newest adoptions", `
+		SELECT `+adoptionColumns+` FROM adoption
+		WHERE at = (SELECT MAX(later.at) FROM adoption later WHERE later.placement_id = adoption.placement_id)
+		ORDER BY placement_id, bundle_digest DESC`)
+	newest := make(map[string]Adoption, len(all))
+	for _, one := range all {
+		newest[one.PlacementID] = one
+	}
+	return newest, err
+}
+
 // PlacementAdoptions returns what a placement has adopted, the newest first.
 func (tx *Tx) PlacementAdoptions(ctx context.Context, placementID string) ([]Adoption, error) {
 	return list[Adoption](ctx, tx, "adoptions of a placement", `

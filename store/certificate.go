@@ -121,6 +121,14 @@ func (tx *Tx) AgentIdentities(ctx context.Context, agentID string) ([]Certificat
 		ORDER BY issued_at DESC, serial DESC`, agentID)
 }
 
+// NewestNamedCertificate returns the one that was issued last of those of a
+// kind with the same names.
+func (tx *Tx) NewestNamedCertificate(ctx context.Context, kind CertificateKind, names string) (Certificate, error) {
+	return one[Certificate](ctx, tx, thing{string(kind) + " certificate of", names}, `
+		SELECT `+certificateColumns+` FROM certificate WHERE kind = $1 AND names = $2
+		ORDER BY issued_at DESC, serial DESC LIMIT 1`, string(kind), names)
+}
+
 // CertificateQuery chooses certificates. A field that is zero does not choose.
 type CertificateQuery struct {
 	Kind          CertificateKind

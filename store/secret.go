@@ -56,3 +56,8 @@ func (tx *Tx) Secret(ctx context.Context, name string) (Secret, error) {
 	return one[Secret](ctx, tx, thing{"secret", name}, `
 		SELECT name, kek_id, sealed FROM secret WHERE name = $1`, name)
 }
+
+// DeleteSecret forgets the secret of the name.
+func (tx *Tx) DeleteSecret(ctx context.Context, name string) error {
+	return tx.set(ctx, thing{"secret", name}, `DELETE FROM secret WHERE name = $1`, name)
+}

@@ -100,6 +100,21 @@ const (
 	// OperatorServiceWatchAuditEntriesProcedure is the fully-qualified name of the OperatorService's
 	// WatchAuditEntries RPC.
 	OperatorServiceWatchAuditEntriesProcedure = "/rotunda.v1.OperatorService/WatchAuditEntries"
+	// OperatorServicePrepareTrustProcedure is the fully-qualified name of the OperatorService's
+	// PrepareTrust RPC.
+	OperatorServicePrepareTrustProcedure = "/rotunda.v1.OperatorService/PrepareTrust"
+	// OperatorServiceBeginTrustProcedure is the fully-qualified name of the OperatorService's
+	// BeginTrust RPC.
+	OperatorServiceBeginTrustProcedure = "/rotunda.v1.OperatorService/BeginTrust"
+	// OperatorServiceListTrustProcedure is the fully-qualified name of the OperatorService's ListTrust
+	// RPC.
+	OperatorServiceListTrustProcedure = "/rotunda.v1.OperatorService/ListTrust"
+	// OperatorServiceDecideTrustProcedure is the fully-qualified name of the OperatorService's
+	// DecideTrust RPC.
+	OperatorServiceDecideTrustProcedure = "/rotunda.v1.OperatorService/DecideTrust"
+	// OperatorServiceEndCredentialProcedure is the fully-qualified name of the OperatorService's
+	// EndCredential RPC.
+	OperatorServiceEndCredentialProcedure = "/rotunda.v1.OperatorService/EndCredential"
 )
 
 // OperatorServiceClient is a client for the rotunda.v1.OperatorService service.
@@ -134,6 +149,18 @@ type OperatorServiceClient interface {
 	ReleaseSlot(context.Context, *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error)
 	ListAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error)
 	WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.ServerStreamForClient[api.ListAuditEntriesResponse], error)
+	// PrepareTrust makes the key of a new issuing authority and says what has to
+	// be signed for it where the root's key is. Nothing else changes.
+	PrepareTrust(context.Context, *connect.Request[api.PrepareTrustRequest]) (*connect.Response[api.PrepareTrustResponse], error)
+	// BeginTrust takes what was signed and begins the change.
+	BeginTrust(context.Context, *connect.Request[api.BeginTrustRequest]) (*connect.Response[api.BeginTrustResponse], error)
+	// ListTrust shows how far changes of trust have come and who holds them up.
+	ListTrust(context.Context, *connect.Request[api.ListTrustRequest]) (*connect.Response[api.ListTrustResponse], error)
+	// DecideTrust records an operator's decision on a change.
+	DecideTrust(context.Context, *connect.Request[api.DecideTrustRequest]) (*connect.Response[api.DecideTrustResponse], error)
+	// EndCredential revokes a certificate of the calling operator's own that
+	// another has taken the place of.
+	EndCredential(context.Context, *connect.Request[api.EndCredentialRequest]) (*connect.Response[api.EndCredentialResponse], error)
 }
 
 // NewOperatorServiceClient constructs a client for the rotunda.v1.OperatorService service. By
@@ -291,6 +318,36 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("WatchAuditEntries")),
 			connect.WithClientOptions(opts...),
 		),
+		prepareTrust: connect.NewClient[api.PrepareTrustRequest, api.PrepareTrustResponse](
+			httpClient,
+			baseURL+OperatorServicePrepareTrustProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("PrepareTrust")),
+			connect.WithClientOptions(opts...),
+		),
+		beginTrust: connect.NewClient[api.BeginTrustRequest, api.BeginTrustResponse](
+			httpClient,
+			baseURL+OperatorServiceBeginTrustProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("BeginTrust")),
+			connect.WithClientOptions(opts...),
+		),
+		listTrust: connect.NewClient[api.ListTrustRequest, api.ListTrustResponse](
+			httpClient,
+			baseURL+OperatorServiceListTrustProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListTrust")),
+			connect.WithClientOptions(opts...),
+		),
+		decideTrust: connect.NewClient[api.DecideTrustRequest, api.DecideTrustResponse](
+			httpClient,
+			baseURL+OperatorServiceDecideTrustProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("DecideTrust")),
+			connect.WithClientOptions(opts...),
+		),
+		endCredential: connect.NewClient[api.EndCredentialRequest, api.EndCredentialResponse](
+			httpClient,
+			baseURL+OperatorServiceEndCredentialProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("EndCredential")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -320,6 +377,11 @@ type operatorServiceClient struct {
 	releaseSlot       *connect.Client[api.ReleaseSlotRequest, api.ReleaseSlotResponse]
 	listAuditEntries  *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
 	watchAuditEntries *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
+	prepareTrust      *connect.Client[api.PrepareTrustRequest, api.PrepareTrustResponse]
+	beginTrust        *connect.Client[api.BeginTrustRequest, api.BeginTrustResponse]
+	listTrust         *connect.Client[api.ListTrustRequest, api.ListTrustResponse]
+	decideTrust       *connect.Client[api.DecideTrustRequest, api.DecideTrustResponse]
+	endCredential     *connect.Client[api.EndCredentialRequest, api.EndCredentialResponse]
 }
 
 // Info calls rotunda.v1.OperatorService.Info.
@@ -442,6 +504,31 @@ func (c *operatorServiceClient) WatchAuditEntries(ctx context.Context, req *conn
 	return c.watchAuditEntries.CallServerStream(ctx, req)
 }
 
+// PrepareTrust calls rotunda.v1.OperatorService.PrepareTrust.
+func (c *operatorServiceClient) PrepareTrust(ctx context.Context, req *connect.Request[api.PrepareTrustRequest]) (*connect.Response[api.PrepareTrustResponse], error) {
+	return c.prepareTrust.CallUnary(ctx, req)
+}
+
+// BeginTrust calls rotunda.v1.OperatorService.BeginTrust.
+func (c *operatorServiceClient) BeginTrust(ctx context.Context, req *connect.Request[api.BeginTrustRequest]) (*connect.Response[api.BeginTrustResponse], error) {
+	return c.beginTrust.CallUnary(ctx, req)
+}
+
+// ListTrust calls rotunda.v1.OperatorService.ListTrust.
+func (c *operatorServiceClient) ListTrust(ctx context.Context, req *connect.Request[api.ListTrustRequest]) (*connect.Response[api.ListTrustResponse], error) {
+	return c.listTrust.CallUnary(ctx, req)
+}
+
+// DecideTrust calls rotunda.v1.OperatorService.DecideTrust.
+func (c *operatorServiceClient) DecideTrust(ctx context.Context, req *connect.Request[api.DecideTrustRequest]) (*connect.Response[api.DecideTrustResponse], error) {
+	return c.decideTrust.CallUnary(ctx, req)
+}
+
+// EndCredential calls rotunda.v1.OperatorService.EndCredential.
+func (c *operatorServiceClient) EndCredential(ctx context.Context, req *connect.Request[api.EndCredentialRequest]) (*connect.Response[api.EndCredentialResponse], error) {
+	return c.endCredential.CallUnary(ctx, req)
+}
+
 // OperatorServiceHandler is an implementation of the rotunda.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	Info(context.Context, *connect.Request[api.InfoRequest]) (*connect.Response[api.InfoResponse], error)
@@ -474,6 +561,18 @@ type OperatorServiceHandler interface {
 	ReleaseSlot(context.Context, *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error)
 	ListAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error)
 	WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest], *connect.ServerStream[api.ListAuditEntriesResponse]) error
+	// PrepareTrust makes the key of a new issuing authority and says what has to
+	// be signed for it where the root's key is. Nothing else changes.
+	PrepareTrust(context.Context, *connect.Request[api.PrepareTrustRequest]) (*connect.Response[api.PrepareTrustResponse], error)
+	// BeginTrust takes what was signed and begins the change.
+	BeginTrust(context.Context, *connect.Request[api.BeginTrustRequest]) (*connect.Response[api.BeginTrustResponse], error)
+	// ListTrust shows how far changes of trust have come and who holds them up.
+	ListTrust(context.Context, *connect.Request[api.ListTrustRequest]) (*connect.Response[api.ListTrustResponse], error)
+	// DecideTrust records an operator's decision on a change.
+	DecideTrust(context.Context, *connect.Request[api.DecideTrustRequest]) (*connect.Response[api.DecideTrustResponse], error)
+	// EndCredential revokes a certificate of the calling operator's own that
+	// another has taken the place of.
+	EndCredential(context.Context, *connect.Request[api.EndCredentialRequest]) (*connect.Response[api.EndCredentialResponse], error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -627,6 +726,36 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("WatchAuditEntries")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServicePrepareTrustHandler := connect.NewUnaryHandler(
+		OperatorServicePrepareTrustProcedure,
+		svc.PrepareTrust,
+		connect.WithSchema(operatorServiceMethods.ByName("PrepareTrust")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceBeginTrustHandler := connect.NewUnaryHandler(
+		OperatorServiceBeginTrustProcedure,
+		svc.BeginTrust,
+		connect.WithSchema(operatorServiceMethods.ByName("BeginTrust")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceListTrustHandler := connect.NewUnaryHandler(
+		OperatorServiceListTrustProcedure,
+		svc.ListTrust,
+		connect.WithSchema(operatorServiceMethods.ByName("ListTrust")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceDecideTrustHandler := connect.NewUnaryHandler(
+		OperatorServiceDecideTrustProcedure,
+		svc.DecideTrust,
+		connect.WithSchema(operatorServiceMethods.ByName("DecideTrust")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceEndCredentialHandler := connect.NewUnaryHandler(
+		OperatorServiceEndCredentialProcedure,
+		svc.EndCredential,
+		connect.WithSchema(operatorServiceMethods.ByName("EndCredential")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rotunda.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorServiceInfoProcedure:
@@ -677,6 +806,16 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceListAuditEntriesHandler.ServeHTTP(w, r)
 		case OperatorServiceWatchAuditEntriesProcedure:
 			operatorServiceWatchAuditEntriesHandler.ServeHTTP(w, r)
+		case OperatorServicePrepareTrustProcedure:
+			operatorServicePrepareTrustHandler.ServeHTTP(w, r)
+		case OperatorServiceBeginTrustProcedure:
+			operatorServiceBeginTrustHandler.ServeHTTP(w, r)
+		case OperatorServiceListTrustProcedure:
+			operatorServiceListTrustHandler.ServeHTTP(w, r)
+		case OperatorServiceDecideTrustProcedure:
+			operatorServiceDecideTrustHandler.ServeHTTP(w, r)
+		case OperatorServiceEndCredentialProcedure:
+			operatorServiceEndCredentialHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -780,4 +919,24 @@ func (UnimplementedOperatorServiceHandler) ListAuditEntries(context.Context, *co
 
 func (UnimplementedOperatorServiceHandler) WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest], *connect.ServerStream[api.ListAuditEntriesResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.WatchAuditEntries is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) PrepareTrust(context.Context, *connect.Request[api.PrepareTrustRequest]) (*connect.Response[api.PrepareTrustResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.PrepareTrust is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) BeginTrust(context.Context, *connect.Request[api.BeginTrustRequest]) (*connect.Response[api.BeginTrustResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.BeginTrust is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListTrust(context.Context, *connect.Request[api.ListTrustRequest]) (*connect.Response[api.ListTrustResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListTrust is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) DecideTrust(context.Context, *connect.Request[api.DecideTrustRequest]) (*connect.Response[api.DecideTrustResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.DecideTrust is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) EndCredential(context.Context, *connect.Request[api.EndCredentialRequest]) (*connect.Response[api.EndCredentialResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.EndCredential is not implemented"))
 }

@@ -19,10 +19,10 @@ import (
 func newOperatorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "operator",
-		Short:   "Make credentials for operators",
+		Short:   "Make and renew credentials of operators",
 		Example: "  rotunda operator create ann --out ~/.config/rotunda",
 	}
-	cmd.AddCommand(newOperatorCreateCommand())
+	cmd.AddCommand(newOperatorCreateCommand(), newOperatorRenewCommand())
 	return cmd
 }
 

@@ -42,6 +42,8 @@ func Run(t *testing.T, open Open) {
 		"Clock/KnownAfterReopening":  testClockAfterReopening,
 		"Records/Meta":               testMeta,
 		"Records/Authority":          testAuthority,
+		"Records/Trust":              testTrust,
+		"Records/AgentAnchors":       testAgentAnchors,
 		"Records/Secret":             testSecret,
 		"Records/Certificate":        testCertificate,
 		"Records/Generation":         testGeneration,

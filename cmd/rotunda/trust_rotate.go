@@ -1,0 +1,282 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/ca"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/keys"
+	"github.com/rotunda-pki/rotunda/pki"
+)
+
+// trustOrder is one run of trust rotate or trust begin.
+type trustOrder struct {
+	conn    *connection
+	prepare *api.PrepareTrustRequest
+	begin   *api.BeginTrustRequest
+	signing signing
+	request string // file to write instead of signing here
+	over    fleet.Duration
+	lives   [2]fleet.Duration // root, issuing
+	output  *format
+}
+
+func newTrustRotateCommand() *cobra.Command {
+	o := &trustOrder{prepare: &api.PrepareTrustRequest{}, begin: &api.BeginTrustRequest{}}
+	cmd := &cobra.Command{
+		Use:   "rotate root|issuing",
+		Short: "Begin to replace the root, or the issuing authority under it",
+		Long: `Begins a change of trust. The server makes the key of a new issuing authority and
+keeps it; the root's key signs for it here, in this process, and stays where it is. For a
+new root its key is made in the directory of --new-root, and the old root's key signs the
+bridge from the old root to the new one.
+
+With an offline root say --request FILE: the request is written and nothing begins. Carry it
+to where the keys are, sign it with rotunda authority sign, and give the response to
+rotunda trust begin.
+
+The change goes on by itself up to drain, at which nothing needs the old anchor any more; from
+there on rotunda trust advance lets it go.`,
+		Example: `  rotunda trust rotate root --root-key root/key.pem --new-root root-2 --reason "algorithm"
+  rotunda trust rotate issuing --root-key root/key.pem --over 8h
+  rotunda trust rotate root --request request.json`,
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"root", "issuing"},
+	}
+	o.conn, o.output = connectionFlags(cmd.Flags()), outputFlag(cmd)
+	flags := cmd.Flags()
+	o.signing.flags(flags)
+	flags.StringVar(&o.prepare.RootName, "name", "", "common `name` of the new root (default: the trust domain's and the day)")
+	flags.StringVar(&o.prepare.Algorithm, "algorithm", "", "of the new keys: ecdsa-p256, ecdsa-p384, ed25519, rsa-2048, rsa-3072, rsa-4096 (default: that of the old)")
+	flags.Var(&span{&o.lives[0]}, "root-lifetime", "how `long` the new root lives (default: as the old)")
+	flags.Var(&span{&o.lives[1]}, "issuing-lifetime", "how `long` the new issuing authority lives (default: as the old)")
+	flags.StringVar(&o.request, "request", "", "write the request for an offline root to this `file`, and begin nothing")
+	o.beginFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		o.prepare.Kind = args[0]
+		if err := o.check(); err != nil {
+			return err
+		}
+		return o.conn.with(cmd, o.rotate)
+	}
+	return cmd
+}
+
+func (o *trustOrder) beginFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&o.begin.Reason, "reason", "", "why, for the audit log")
+	flags.StringVar(&o.begin.Through, "through", "", "the last `phase` that it may enter by itself (default: drain)")
+	flags.Var(&span{&o.over}, "over", "spread the renewals over this `time` (default: one a second)")
+	flags.BoolVar(&o.begin.DryRun, "dry-run", false, "sign and check, but begin nothing")
+	_ = cmd.RegisterFlagCompletionFunc("through", cobra.FixedCompletions(phaseNames(), cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (o *trustOrder) check() error {
+	o.prepare.RootLifetime, o.prepare.IssuingLifetime = protoDuration(o.lives[0]), protoDuration(o.lives[1])
+	if o.over > 0 {
+		o.begin.Over = spanOf(o.over)
+	}
+	if o.request != "" {
+		if o.signing.rootKey != "" || o.signing.newRoot != "" {
+			return usagef("--request leaves the signing to rotunda authority sign: say --root-key and --new-root there")
+		}
+		return nil
+	}
+	return o.signing.check(o.prepare.Kind == "root")
+}
+
+func (o *trustOrder) rotate(ctx context.Context, s *server, u *ui) error {
+	if o.request == "" {
+		if err := o.signing.open(u); err != nil { // before anything is asked for
+			return err
+		}
+	}
+	prepared, err := invoke(ctx, s.PrepareTrust, o.prepare)
+	if err != nil {
+		return err
+	}
+	if o.request != "" {
+		if err := os.WriteFile(o.request, prepared.Request, 0o644); err != nil {
+			return err
+		}
+		return u.show(*o.output, prepared, func() {
+			u.say("The request is in %s. Nothing has begun.", o.request)
+			u.note("where the root's key is: rotunda authority sign --request %s --root-key KEY --out response.json", filepath.Base(o.request))
+			u.note("then here: rotunda trust begin --response response.json")
+		})
+	}
+	response, err := o.signing.sign(u, prepared.Request)
+	if err != nil {
+		return err
+	}
+	o.begin.Response = response
+	return o.start(ctx, s, u)
+}
+
+// start has the server begin, and shows how it stands.
+func (o *trustOrder) start(ctx context.Context, s *server, u *ui) error {
+	begun, err := invoke(ctx, s.BeginTrust, o.begin)
+	if err != nil {
+		if o.signing.newRoot != "" {
+			u.note("the new root's key is in %s: keep it until rotunda trust status shows that nothing began", o.signing.newRoot)
+		}
+		return err
+	}
+	if err := o.signing.keep(o.begin.DryRun); err != nil {
+		return err
+	}
+	return u.show(*o.output, begun, func() {
+		for _, note := range begun.Notes {
+			u.note("%s", note)
+		}
+		if o.begin.DryRun {
+			u.say("What was signed is good. Nothing was begun: this was a dry run.")
+			return
+		}
+		u.showChange(begun.Change)
+		u.note("Audit entry %s. rotunda trust status --watch shows how it goes.", begun.AuditId)
+	})
+}
+
+func newTrustBeginCommand() *cobra.Command {
+	o := &trustOrder{begin: &api.BeginTrustRequest{}}
+	var path string
+	cmd := &cobra.Command{
+		Use:   "begin --response FILE",
+		Short: "Begin a change of trust by what an offline root has signed",
+		Example: `  rotunda trust begin --response response.json --reason "yearly" --dry-run
+  rotunda trust begin --response response.json --reason "yearly"`,
+		Args: cobra.NoArgs,
+	}
+	o.conn, o.output = connectionFlags(cmd.Flags()), outputFlag(cmd)
+	cmd.Flags().StringVar(&path, "response", "", "the `file` that rotunda authority sign wrote")
+	cmd.MarkFlagRequired("response")
+	o.beginFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if o.over > 0 {
+			o.begin.Over = spanOf(o.over)
+		}
+		var err error
+		if o.begin.Response, err = os.ReadFile(path); err != nil {
+			return err
+		}
+		return o.conn.with(cmd, o.start)
+	}
+	return cmd
+}
+
+// signing is the half of a ceremony that needs the root's key.
+type signing struct {
+	rootKey, newRoot string // paths: of a key file, of a directory
+	passphrase       bool
+
+	old, next crypto.Signer
+	made      string // directory that is being filled; empty: none
+}
+
+func (g *signing) flags(flags interface {
+	StringVar(*string, string, string, string)
+	BoolVar(*bool, string, bool, string)
+}) {
+	flags.StringVar(&g.rootKey, "root-key", "", "`file` of the key of the root that is trusted now")
+	flags.StringVar(&g.newRoot, "new-root", "", "`directory` to make for the new root: key.pem and cert.pem")
+	flags.BoolVar(&g.passphrase, "new-root-passphrase", false, "encrypt the new root's key; the passphrase is asked for, or read as one line from stdin")
+}
+
+func (g *signing) check(newRoot bool) error {
+	switch {
+	case newRoot && g.newRoot == "":
+		return usagef("say where the new root's key is to be made: --new-root DIR (or --request FILE for an offline one)")
+	case !newRoot && g.newRoot != "":
+		return usagef("--new-root is for a change of the root")
+	case !newRoot && g.rootKey == "":
+		return usagef("say where the root's key is: --root-key FILE (or --request FILE for an offline one)")
+	case newRoot && exists(g.newRoot):
+		return fault.New(fault.Conflict, "%s exists already", g.newRoot).WithRemedy("say another --new-root, or move it away")
+	}
+	return nil
+}
+
+// open opens the old root's key.
+func (g *signing) open(u *ui) (err error) {
+	if g.rootKey != "" {
+		if g.old, err = keys.OpenFile(g.rootKey, u.passphrase("Passphrase of "+g.rootKey+": ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeRoot makes the new root's key, in a directory that has another name yet.
+func (g *signing) makeRoot(u *ui, algorithm string) (err error) {
+	if g.newRoot == "" {
+		return nil
+	}
+	parsed, err := pki.ParseKeyAlgorithm(algorithm)
+	if err != nil {
+		return err
+	}
+	var passphrase []byte
+	if g.passphrase {
+		if passphrase, err = u.newPassphrase("the new root's key"); err != nil {
+			return err
+		}
+	}
+	if g.made, err = beginDirectory(g.newRoot); err != nil {
+		return err
+	}
+	g.next, err = keys.CreateFile(filepath.Join(g.made, "key.pem"), parsed, passphrase)
+	return err
+}
+
+// sign carries out a request; the new root's directory is complete before
+// anything that it signed leaves this process.
+func (g *signing) sign(u *ui, text []byte) ([]byte, error) {
+	request, err := ca.ParseCeremonyRequest(text)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.makeRoot(u, request.Algorithm); err != nil {
+		return nil, err
+	}
+	response, err := ca.Ceremony{Now: time.Now(), OldKey: g.old, NewRootKey: g.next}.Sign(request)
+	if err != nil {
+		g.drop()
+		return nil, err
+	}
+	if g.made != "" {
+		if err := os.WriteFile(filepath.Join(g.made, "cert.pem"), []byte(response.Root), 0o644); err != nil {
+			g.drop()
+			return nil, err
+		}
+		if err := os.Rename(g.made, filepath.Clean(g.newRoot)); err != nil {
+			g.drop()
+			return nil, fmt.Errorf("write the new root: %w", err)
+		}
+	}
+	return response.Encode()
+}
+
+func (g *signing) drop() {
+	if g.made != "" {
+		_ = os.RemoveAll(g.made)
+		g.made = ""
+	}
+}
+
+// keep leaves the new root where it is, or takes it away after a dry run.
+func (g *signing) keep(dryRun bool) error {
+	if !dryRun || g.newRoot == "" {
+		return nil
+	}
+	return os.RemoveAll(g.newRoot)
+}

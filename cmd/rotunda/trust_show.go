@@ -1,0 +1,183 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/rollout"
+)
+
+// showChange prints a change of trust for somebody who did not begin it: where
+// it stands, who holds it up, what to do, and who has come how far.
+func (u *ui) showChange(change *api.TrustChange) {
+	u.say("%s", u.changeTitle(change))
+	u.say("")
+	u.say("  %s", u.changePath(change))
+	u.say("")
+	for _, line := range changeWords(u, change) {
+		u.say("  %s", line)
+	}
+	if change.EndedAt != nil {
+		return
+	}
+	u.showWaits(change)
+	u.showAdoption(change)
+	u.showHolders(change)
+}
+
+func (u *ui) changeTitle(change *api.TrustChange) string {
+	from, to := change.Old.GetIssuing(), change.New.GetIssuing()
+	if change.Kind == "root" {
+		from, to = change.Old.GetRoot(), change.New.GetRoot()
+	}
+	title := fmt.Sprintf("%s → %s", from, to)
+	if change.Back {
+		title = fmt.Sprintf("%s → %s, turned back", to, from)
+	}
+	return u.paint(strong, fmt.Sprintf("Trust change of the %s: %s", change.Kind, title)) + u.paint(faint, "  "+change.Id)
+}
+
+// changePath is the phases, with the one that the change is at.
+func (u *ui) changePath(change *api.TrustChange) string {
+	var steps []string
+	at := rollout.TrustPhase(change.Phase)
+	for _, phase := range rollout.TrustPhases {
+		if skips(change.Kind, phase) {
+			continue
+		}
+		switch {
+		case phase == at:
+			steps = append(steps, u.paint(strong, "▶ "+string(phase)))
+		case phase.Before(at):
+			steps = append(steps, u.paint(good, "✓ "+string(phase)))
+		default:
+			steps = append(steps, u.paint(faint, "· "+string(phase)))
+		}
+	}
+	return strings.Join(steps, "  ")
+}
+
+// skips says which phases a change of an issuing authority has not: its anchor
+// stays.
+func skips(kind string, phase rollout.TrustPhase) bool {
+	if kind == "root" {
+		return false
+	}
+	switch phase {
+	case rollout.Distribute, rollout.Unbridge, rollout.Withdraw, rollout.Refuse:
+		return true
+	}
+	return false
+}
+
+func changeWords(u *ui, change *api.TrustChange) (lines []string) {
+	lines = append(lines, fmt.Sprintf("begun %s by %s: %s", relative(u.now, change.BegunAt), change.BegunBy, orElse(change.Reason, "no reason was given")))
+	switch {
+	case change.EndedAt != nil:
+		lines = append(lines, "ended "+relative(u.now, change.EndedAt))
+	case change.Back:
+		lines = append(lines, "it is being turned back: old and new are exchanged")
+	case rollout.TrustPhase(change.Phase).Before(rollout.Withdraw):
+		lines = append(lines, "it can still be turned back: rotunda trust back --reason …")
+	default:
+		lines = append(lines, "from withdraw on it can't be turned back")
+	}
+	if change.EndedAt == nil {
+		lines = append(lines, fmt.Sprintf("it may go on by itself through %s", change.Through))
+	}
+	if change.Bridge != "" {
+		lines = append(lines, "bridge: "+change.Bridge)
+	}
+	for _, law := range change.SetAside {
+		lines = append(lines, u.paint(bad, "sets aside "+law))
+	}
+	return lines
+}
+
+// mostShown bounds how many of one sort are listed; the rest is counted.
+const mostShown = 20
+
+func (u *ui) showWaits(change *api.TrustChange) {
+	u.say("")
+	if change.Action != "" {
+		u.say("Next: %s, in a moment.", change.Action)
+	}
+	if len(change.Waits) == 0 {
+		return
+	}
+	u.say("%s", u.paint(strong, fmt.Sprintf("What it waits for (%d):", len(change.Waits))))
+	for i, wait := range change.Waits {
+		if i == mostShown {
+			u.say("  … and %d more: --output json has all", len(change.Waits)-mostShown)
+			break
+		}
+		u.say("  %s", u.paint(warn, strings.TrimSpace(wait.Who+" "+wait.Reason)))
+		if wait.Remedy != "" {
+			u.say("      %s", wait.Remedy)
+		}
+	}
+}
+
+func (u *ui) showAdoption(change *api.TrustChange) {
+	if len(change.Parties) == 0 {
+		return
+	}
+	u.say("")
+	ready := 0
+	t := newTable("RELYING PARTY", "SERVICE", "HAS", "WANTED", "SINCE", "WHAT")
+	for _, party := range change.Parties {
+		done := adopted(party)
+		if done {
+			ready++
+		}
+		words, s := "ready", good
+		switch {
+		case party.Excused != "":
+			words, s = "excused: "+party.Excused, faint
+		case party.Away:
+			words, s = "its agent is not connected", bad
+		case !done:
+			words, s = "not yet", warn
+		}
+		if done && party.Away {
+			words, s = "ready; its agent is not connected", warn
+		}
+		t.row(cell{party.Name, plain}, party.Service, cell{orElse(party.Has, "nothing"), s}, party.Needs, relative(u.now, party.Since), cell{words, s})
+	}
+	what := "trust " + change.New.GetRoot()
+	if !rollout.TrustPhase(change.Phase).Before(rollout.Refuse) {
+		what = "have let go of " + change.Old.GetRoot()
+	}
+	u.say("%s", u.paint(strong, fmt.Sprintf("%d of %d %s, each at the level that its kind can show:", ready, len(change.Parties), what)))
+	t.rows = t.rows[:min(len(t.rows), 5*mostShown)]
+	t.write(u, "")
+}
+
+func adopted(party *api.TrustParty) bool {
+	order := map[string]int{"": 0, "delivered": 1, "loaded": 2, "proven": 3}
+	return order[party.Has] >= order[party.Needs]
+}
+
+func (u *ui) showHolders(change *api.TrustChange) {
+	if len(change.Holders) == 0 {
+		return
+	}
+	u.say("")
+	old := change.Old.GetIssuing()
+	u.say("%s", u.paint(strong, fmt.Sprintf("%s under %s:", plural(len(change.Holders), "live certificate"), old)))
+	t := newTable("HOLDER", "UNTIL", "WHAT")
+	for _, holder := range change.Holders[:min(len(change.Holders), 5*mostShown)] {
+		words := "Rotunda renews it once " + change.New.GetIssuing() + " signs"
+		switch {
+		case holder.Excused != "":
+			words = "excused: " + holder.Excused
+		case holder.PlacementId == "":
+			words = holder.Remedy
+		case holder.Asked && !rollout.TrustPhase(change.Phase).Before(rollout.Reissue):
+			words = "being renewed"
+		}
+		t.row(holder.Name, relative(u.now, holder.NotAfter), words)
+	}
+	t.write(u, "")
+}

@@ -1,0 +1,299 @@
+package control
+
+import (
+	"context"
+	"crypto/x509"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// AdvanceTrust carries out what the changes of trust that are under way may do
+// next, one act of each. It returns how many it carried out. Several servers
+// may do so at once: each act is decided in the transaction that records it,
+// on what the store shows there.
+func (c *Control) AdvanceTrust(ctx context.Context) (int, error) {
+	var due []string
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		open, err := tx.OpenTrustChanges(ctx)
+		if err != nil {
+			return err
+		}
+		for _, change := range open {
+			v, err := c.viewTrust(ctx, tx, change)
+			if err != nil {
+				return err
+			}
+			if v.step.Action != "" {
+				due = append(due, change.ID)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	acted := 0
+	for _, id := range due {
+		did, err := c.advanceTrust(ctx, id)
+		if err != nil {
+			return acted, err
+		}
+		if did {
+			acted++
+		}
+	}
+	return acted, nil
+}
+
+func (c *Control) advanceTrust(ctx context.Context, id string) (bool, error) {
+	did, retired := false, ""
+	err := c.db.Write(ctx, func(tx *store.Tx) error {
+		did, retired = false, ""
+		change, err := tx.TrustChange(ctx, id)
+		if err != nil || !change.EndedAt.IsZero() {
+			return err
+		}
+		v, err := c.viewTrust(ctx, tx, change)
+		if err != nil || v.step.Action == "" {
+			return err
+		}
+		if err := c.actTrust(ctx, tx, v); err != nil {
+			return err
+		}
+		did = true
+		if v.step.Action == rollout.RetireOld {
+			retired = v.old.issuing.ID
+		}
+		_, err = done(ctx, tx, Caller{Kind: Server}, "trust."+verbOf[v.step.Action], "TrustChange/"+id, v.entry())
+		return err
+	})
+	if err != nil || !did {
+		return false, err
+	}
+	if retired != "" {
+		c.opened.Delete(retired)
+	}
+	c.watchers.wakeTrust()
+	return true, nil
+}
+
+// verbOf names the acts in the audit log.
+var verbOf = map[rollout.TrustAction]string{
+	rollout.PublishBoth: "distribute", rollout.ActivateNew: "activate", rollout.RenewHolder: "reissue",
+	rollout.DropBridge: "unbridge", rollout.PublishNew: "withdraw", rollout.RetireOld: "retire",
+}
+
+// entry is what the audit log says of an act: between whom, and what was set
+// aside for it.
+func (v *trustView) entry() map[string]any {
+	detail := map[string]any{"old": v.facts.Old, "new": v.facts.New, "back": v.facts.Back}
+	if len(v.step.SetAside) > 0 {
+		detail["setAside"] = v.step.SetAside
+	}
+	if len(v.step.Holders) > 0 {
+		detail["placements"] = len(v.step.Holders)
+	}
+	return detail
+}
+
+// actTrust carries out the step's action. Each leaves what the next derivation
+// of the phase reads, so a crash before the commit changes nothing and one
+// after it loses nothing.
+func (c *Control) actTrust(ctx context.Context, tx *store.Tx, v *trustView) error {
+	switch v.step.Action {
+	case rollout.PublishBoth:
+		return v.publish(ctx, tx, func(anchors []*x509.Certificate) []*x509.Certificate { return append(anchors, v.next.anchor) })
+	case rollout.PublishNew:
+		return v.publish(ctx, tx, func(anchors []*x509.Certificate) []*x509.Certificate {
+			return without(anchors, v.old.anchor)
+		})
+	case rollout.ActivateNew:
+		return v.activate(ctx, tx)
+	case rollout.RenewHolder:
+		return v.renew(ctx, tx)
+	case rollout.DropBridge:
+		return withdrawAuthority(ctx, tx, *v.bridge)
+	case rollout.RetireOld:
+		return v.retire(ctx, tx)
+	}
+	return fault.New(fault.Internal, "trust change %s: no way to %s", v.change.ID, v.step.Action)
+}
+
+// publish gives each bundle that has the old anchor other anchors.
+func (v *trustView) publish(ctx context.Context, tx *store.Tx, change func([]*x509.Certificate) []*x509.Certificate) error {
+	for _, record := range v.bundles {
+		if !hasAnchor(record, v.old.root) {
+			continue
+		}
+		before, err := pki.ParseBundleDER(record.Anchors)
+		if err != nil {
+			return err
+		}
+		after, err := pki.NewBundle(change(before.Anchors()))
+		if err != nil {
+			return err
+		}
+		if err := putBundle(ctx, tx, fleet.Name(record.Name), after); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func without(anchors []*x509.Certificate, one *x509.Certificate) (rest []*x509.Certificate) {
+	for _, anchor := range anchors {
+		if !anchor.Equal(one) {
+			rest = append(rest, anchor)
+		}
+	}
+	return rest
+}
+
+// activate lets the new authority sign, and the old one no more.
+func (v *trustView) activate(ctx context.Context, tx *store.Tx) error {
+	ends := [][2]store.Authority{{v.old.issuing, v.next.issuing}}
+	if v.facts.Roots {
+		ends = append(ends, [2]store.Authority{v.old.root, v.next.root})
+	}
+	for _, end := range ends {
+		if err := moveAuthority(ctx, tx, end[0], fleet.AuthorityRetired); err != nil {
+			return err
+		}
+		if err := moveAuthority(ctx, tx, end[1], fleet.AuthorityActive); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func moveAuthority(ctx context.Context, tx *store.Tx, authority store.Authority, next fleet.AuthorityState) error {
+	if err := authority.State.To(next); err != nil {
+		return fault.Wrap(fault.Conflict, err, "authority %s", authority.Name)
+	}
+	return tx.SetAuthorityState(ctx, authority.ID, authority.State, next)
+}
+
+// renew asks for a new certificate at each placement that has none under the
+// new authority, at the change's pace.
+func (v *trustView) renew(ctx context.Context, tx *store.Tx) error {
+	var ids []string
+	for _, holder := range v.step.Holders {
+		ids = append(ids, holder.ID)
+	}
+	over := v.change.Pace
+	if over == 0 {
+		over = rollout.DefaultOver(len(ids))
+	}
+	for _, turn := range rollout.Pace(ids, over) {
+		placement, err := tx.Placement(ctx, turn.Placement)
+		if err != nil {
+			return err
+		}
+		through, err := newestGeneration(ctx, tx, placement)
+		if err != nil {
+			return err
+		}
+		if err := tx.SetPlacementRotation(ctx, placement.ID, through, false, tx.Now.Add(turn.After)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retire ends the old authority: nobody trusts it any more, and its key goes.
+func (v *trustView) retire(ctx context.Context, tx *store.Tx) error {
+	ends := []store.Authority{v.old.issuing}
+	if v.facts.Roots {
+		ends = append(ends, v.old.root)
+	}
+	if v.bridge != nil && v.bridge.State != fleet.AuthorityWithdrawn {
+		ends = append(ends, *v.bridge)
+	}
+	for _, end := range ends {
+		if err := withdrawAuthority(ctx, tx, end); err != nil {
+			return err
+		}
+	}
+	err := tx.DeleteAuthorityKey(ctx, v.old.issuing.ID)
+	if err != nil && fault.CodeOf(err) != fault.NotFound { // a foreign one has none here
+		return err
+	}
+	return tx.EndTrustChange(ctx, v.change.ID)
+}
+
+// withdrawAuthority moves an authority to its end, by the legal ways.
+func withdrawAuthority(ctx context.Context, tx *store.Tx, authority store.Authority) error {
+	if authority.State == fleet.AuthorityActive {
+		if err := moveAuthority(ctx, tx, authority, fleet.AuthorityRetired); err != nil {
+			return err
+		}
+		authority.State = fleet.AuthorityRetired
+	}
+	return moveAuthority(ctx, tx, authority, fleet.AuthorityWithdrawn)
+}
+
+// renewIdentitiesAt is since when agents should hold an identity of the
+// authority that signs now; zero: theirs is.
+func (c *Control) renewIdentityAt(ctx context.Context, tx *store.Tx, agent store.Agent) (time.Time, error) {
+	open, err := tx.OpenTrustChanges(ctx)
+	if err != nil || len(open) == 0 {
+		return time.Time{}, err
+	}
+	identities, err := tx.AgentIdentities(ctx, agent.ID)
+	if err != nil || len(identities) == 0 {
+		return time.Time{}, err
+	}
+	by, err := c.issuer(ctx, tx)
+	if err != nil || identities[0].AuthorityID == by.ID {
+		return time.Time{}, err
+	}
+	return tx.Now, nil
+}
+
+// applyTrust makes of a bundle's declared anchors what changes of trust have
+// made of them: documents go on naming the anchor that they were written with.
+func applyTrust(ctx context.Context, tx *store.Tx, anchors []*x509.Certificate) ([]*x509.Certificate, error) {
+	changes, err := tx.TrustChanges(ctx)
+	if err != nil || len(changes) == 0 {
+		return anchors, err
+	}
+	domain, err := tx.CurrentBundle(ctx, string(fleet.DefaultBundle))
+	if err != nil {
+		return nil, err
+	}
+	for i := len(changes) - 1; i >= 0; i-- { // the oldest first
+		if changes[i].Kind != store.RootChange {
+			continue
+		}
+		if anchors, err = applyChange(ctx, tx, changes[i], domain, anchors); err != nil {
+			return nil, err
+		}
+	}
+	return anchors, nil
+}
+
+func applyChange(ctx context.Context, tx *store.Tx, change store.TrustChange, domain store.Bundle, anchors []*x509.Certificate) ([]*x509.Certificate, error) {
+	old, err := readEnd(ctx, tx, change.OldRoot, change.OldIssuing)
+	if err != nil {
+		return nil, err
+	}
+	next, err := readEnd(ctx, tx, change.NewRoot, change.NewIssuing)
+	if err != nil {
+		return nil, err
+	}
+	has := func(one *x509.Certificate) bool { return len(without(anchors, one)) < len(anchors) }
+	switch inOld, inNew := hasAnchor(domain, old.root), hasAnchor(domain, next.root); {
+	case has(old.anchor) && inOld && inNew:
+		return append(without(anchors, next.anchor), next.anchor), nil
+	case has(old.anchor) && !inOld:
+		return append(without(without(anchors, old.anchor), next.anchor), next.anchor), nil
+	case has(next.anchor) && !inNew && next.root.State == fleet.AuthorityWithdrawn: // it was turned back
+		return append(without(without(anchors, next.anchor), old.anchor), old.anchor), nil
+	}
+	return anchors, nil
+}

@@ -1,0 +1,197 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// DecideTrust records an operator's decision on a change of trust: a dated fact
+// that the next derivation of its phase reads.
+func (c *Control) DecideTrust(ctx context.Context, caller Caller, req *api.DecideTrustRequest) (*api.DecideTrustResponse, error) {
+	if err := authorize(caller, "trust.decide"); err != nil {
+		return nil, err
+	}
+	response := &api.DecideTrustResponse{}
+	body := func(tx *store.Tx) error {
+		proto.Reset(response)
+		change, err := theChange(ctx, tx, req.Id)
+		if err != nil {
+			return err
+		}
+		v, err := c.viewTrust(ctx, tx, change)
+		if err != nil {
+			return err
+		}
+		decision, effects, err := v.decide(req)
+		if err != nil {
+			return err
+		}
+		response.Effects = effects
+		if req.DryRun {
+			response.Change = v.show()
+			return nil
+		}
+		decision.ID, decision.ChangeID, decision.By = newID(), change.ID, caller.String()
+		if err := tx.InsertTrustDecision(ctx, decision); err != nil {
+			return err
+		}
+		after, err := c.viewTrust(ctx, tx, change)
+		if err != nil {
+			return err
+		}
+		response.Change = after.show()
+		response.AuditId, err = done(ctx, tx, caller, "trust."+string(decision.Kind), "TrustChange/"+change.ID, map[string]any{
+			"phase": decision.Phase, "at": string(v.step.Phase), "reason": req.Reason, "effects": effects,
+		})
+		return err
+	}
+	if req.DryRun {
+		return response, c.db.Read(ctx, body)
+	}
+	if err := c.db.Write(ctx, body); err != nil {
+		return nil, err
+	}
+	c.watchers.wakeTrust()
+	return response, nil
+}
+
+// theChange is the change of the id, or the one that is under way. It must be
+// under way.
+func theChange(ctx context.Context, tx *store.Tx, id string) (store.TrustChange, error) {
+	if id != "" {
+		change, err := tx.TrustChange(ctx, id)
+		if err == nil && !change.EndedAt.IsZero() {
+			err = fault.New(fault.Conflict, "trust change %s ended at %s: nothing can be decided on it any more", change.ID, change.EndedAt.Format("2006-01-02 15:04"))
+		}
+		return change, err
+	}
+	open, err := tx.OpenTrustChanges(ctx)
+	switch {
+	case err != nil:
+		return store.TrustChange{}, err
+	case len(open) == 0:
+		return store.TrustChange{}, fault.New(fault.NotFound, "no change of trust is under way").WithRemedy("begin one with: rotunda trust rotate root")
+	case len(open) > 1:
+		return store.TrustChange{}, fault.New(fault.Invalid, "%d changes of trust are under way: say which one", len(open)).WithRemedy("rotunda trust status")
+	}
+	return open[0], nil
+}
+
+// decide says what a request means for the change as it stands, in words too.
+func (v *trustView) decide(req *api.DecideTrustRequest) (store.TrustDecision, []string, error) {
+	switch req.Decision {
+	case "advance":
+		return v.decideAdvance(req)
+	case "pause":
+		return v.decidePause(req)
+	case "back":
+		return v.decideBack(req)
+	case "force":
+		return v.decideForce(req)
+	}
+	return store.TrustDecision{}, nil, fault.New(fault.Invalid, "decision %q: it is advance, pause, back or force", printable(req.Decision))
+}
+
+func (v *trustView) decideAdvance(req *api.DecideTrustRequest) (store.TrustDecision, []string, error) {
+	through := rollout.Done
+	if req.Through != "" {
+		var err error
+		if through, err = parsePhase(req.Through); err != nil {
+			return store.TrustDecision{}, nil, err
+		}
+	}
+	if !v.facts.Through.Before(through) && v.facts.Paused == "" {
+		return store.TrustDecision{}, nil, fault.New(fault.Conflict, "the change may go on through %s already; it is at %s", v.facts.Through, v.step.Phase).
+			WithRemedy("rotunda trust status says what it waits for")
+	}
+	effects := []string{fmt.Sprintf("it goes on by itself, gate by gate, through %s", max2(v.facts.Through, through))}
+	if !v.step.Phase.Before(rollout.Withdraw) || !through.Before(rollout.Withdraw) {
+		effects = append(effects, "from withdraw on it can't be turned back")
+	}
+	return store.TrustDecision{Kind: store.TrustAdvance, Phase: string(through), Reason: req.Reason}, effects, nil
+}
+
+func max2(a, b rollout.TrustPhase) rollout.TrustPhase {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+func (v *trustView) decidePause(req *api.DecideTrustRequest) (store.TrustDecision, []string, error) {
+	if err := wantReason(req); err != nil {
+		return store.TrustDecision{}, nil, err
+	}
+	return store.TrustDecision{Kind: store.TrustPause, Reason: req.Reason},
+		[]string{"what was begun on hosts goes on; the change itself does nothing more until rotunda trust advance"}, nil
+}
+
+func (v *trustView) decideBack(req *api.DecideTrustRequest) (store.TrustDecision, []string, error) {
+	if err := wantReason(req); err != nil {
+		return store.TrustDecision{}, nil, err
+	}
+	switch {
+	case v.facts.Back:
+		return store.TrustDecision{}, nil, fault.New(fault.Conflict, "the change is being turned back already; it is at %s", v.step.Phase)
+	case v.facts.Withdrawn && v.facts.Roots:
+		return store.TrustDecision{}, nil, fault.New(fault.Conflict, "%s is withdrawn: from then on a change can't be turned back", v.facts.Old).
+			WithRemedy("go on, or begin another change: rotunda trust rotate root")
+	}
+	effects := []string{fmt.Sprintf("%s signs again, what %s has signed is renewed, and %s leaves the bundles", v.facts.Old, v.facts.New, v.facts.New)}
+	if !v.facts.Active {
+		effects = []string{fmt.Sprintf("%s leaves the bundles; it has signed nothing in use", v.facts.New)}
+	}
+	return store.TrustDecision{Kind: store.TrustBack, Reason: req.Reason}, effects, nil
+}
+
+func (v *trustView) decideForce(req *api.DecideTrustRequest) (store.TrustDecision, []string, error) {
+	if err := wantReason(req); err != nil {
+		return store.TrustDecision{}, nil, err
+	}
+	forced := v.facts
+	forced.Forced = map[rollout.TrustPhase]string{v.step.Phase: req.Reason}
+	forced.Paused, forced.Through = "", rollout.Done
+	step := forced.Next(v.change.BegunAt) // expiry can't be forced: all that is listed counts
+	if len(step.SetAside) == 0 {
+		return store.TrustDecision{}, nil, fault.New(fault.Conflict, "nothing at %s holds the change that could be forced", v.step.Phase).
+			WithRemedy("rotunda trust status says what it waits for; rotunda trust advance lets it go on")
+	}
+	var effects []string
+	for _, law := range step.SetAside {
+		effects = append(effects, "sets aside the law "+strings.TrimSuffix(law, " ("+req.Reason+")"))
+	}
+	for _, wait := range v.step.Waits {
+		if wait.Who != "" {
+			effects = append(effects, "breaks, or may break: "+wait.String())
+		}
+	}
+	return store.TrustDecision{Kind: store.TrustForce, Phase: string(v.step.Phase), Reason: req.Reason}, effects, nil
+}
+
+func wantReason(req *api.DecideTrustRequest) error {
+	if strings.TrimSpace(req.Reason) == "" {
+		return fault.New(fault.Invalid, "%s wants a reason", req.Decision).WithRemedy("say why with --reason: it stands in the audit log")
+	}
+	return nil
+}
+
+func parsePhase(text string) (rollout.TrustPhase, error) {
+	phase := rollout.TrustPhase(text)
+	if !slices.Contains(rollout.TrustPhases, phase) {
+		var names []string
+		for _, one := range rollout.TrustPhases {
+			names = append(names, string(one))
+		}
+		return "", fault.New(fault.Invalid, "phase %q: it is one of %s", printable(text), strings.Join(names, ", "))
+	}
+	return phase, nil
+}

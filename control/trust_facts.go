@@ -1,0 +1,416 @@
+package control
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// The rules that an Exception can set aside for a placement, a service, an
+// agent or an operator, while a change of trust goes on.
+const (
+	ruleAdopt = "trust-adopt" // it need not have adopted the bundle
+	ruleDrain = "trust-drain" // its certificate under the old authority does not count
+)
+
+// trustView is a change of trust with all that its phase follows from.
+type trustView struct {
+	change    store.TrustChange
+	decisions []store.TrustDecision
+	facts     rollout.Trust
+	step      rollout.TrustStep
+
+	old, next trustEnd
+	bridge    *store.Authority
+	bundles   []store.Bundle // current ones that have the old root or the new one
+	seats     map[string]partySeat
+}
+
+// trustEnd is one end of a change.
+type trustEnd struct {
+	root, issuing store.Authority
+	anchor        *x509.Certificate
+}
+
+// partySeat is where a relying party is, for those who look for it.
+type partySeat struct{ placement, agent, service, evidence string }
+
+// viewTrust gathers what the store shows of a change now, and derives the rest.
+func (c *Control) viewTrust(ctx context.Context, tx *store.Tx, change store.TrustChange) (*trustView, error) {
+	v := &trustView{change: change, seats: map[string]partySeat{}}
+	var err error
+	if v.decisions, err = tx.TrustDecisions(ctx, change.ID); err != nil {
+		return nil, err
+	}
+	v.facts = decided(v.decisions)
+	v.facts.Roots = change.Kind == store.RootChange
+	if v.old, err = readEnd(ctx, tx, change.OldRoot, change.OldIssuing); err != nil {
+		return nil, err
+	}
+	if v.next, err = readEnd(ctx, tx, change.NewRoot, change.NewIssuing); err != nil {
+		return nil, err
+	}
+	if v.facts.Back {
+		v.old, v.next = v.next, v.old
+	}
+	v.facts.Old, v.facts.New = v.old.issuing.Name, v.next.issuing.Name
+	if v.facts.Roots {
+		v.facts.Old, v.facts.New = v.old.root.Name, v.next.root.Name
+	}
+	v.facts.Active = v.next.issuing.State == fleet.AuthorityActive
+	v.facts.Retired = v.old.issuing.State == fleet.AuthorityWithdrawn
+	if change.Bridge != "" {
+		bridge, err := tx.Authority(ctx, change.Bridge)
+		if err != nil {
+			return nil, err
+		}
+		v.bridge, v.facts.Bridged = &bridge, bridge.State != fleet.AuthorityWithdrawn
+	}
+	if err := v.readBundles(ctx, tx); err != nil {
+		return nil, err
+	}
+	if change.EndedAt.IsZero() {
+		if err := c.readParties(ctx, tx, v); err != nil {
+			return nil, err
+		}
+		if err := c.readHolders(ctx, tx, v); err != nil {
+			return nil, err
+		}
+	}
+	v.step = v.facts.Next(tx.Now)
+	return v, nil
+}
+
+// decided reads the operators' decisions.
+func decided(decisions []store.TrustDecision) rollout.Trust {
+	t := rollout.Trust{Through: rollout.Drain, Forced: map[rollout.TrustPhase]string{}}
+	for _, d := range decisions {
+		switch phase := rollout.TrustPhase(d.Phase); d.Kind {
+		case store.TrustAdvance:
+			t.Paused = ""
+			if t.Through.Before(phase) {
+				t.Through = phase
+			}
+		case store.TrustPause:
+			t.Paused = fmt.Sprintf("by %s since %s: %s", d.By, d.At.Format("2006-01-02 15:04"), d.Reason)
+		case store.TrustResume:
+			t.Paused = ""
+		case store.TrustBack:
+			// What was let go on and forced was so in the other direction.
+			t.Back, t.Paused, t.Through, t.Forced = true, "", rollout.Done, map[rollout.TrustPhase]string{}
+		case store.TrustForce:
+			t.Forced[phase] = fmt.Sprintf("forced by %s at %s: %s", d.By, d.At.Format("2006-01-02 15:04"), d.Reason)
+		}
+	}
+	return t
+}
+
+func readEnd(ctx context.Context, tx *store.Tx, root, issuing string) (end trustEnd, err error) {
+	if end.root, err = tx.Authority(ctx, root); err != nil {
+		return end, err
+	}
+	if end.issuing, err = tx.Authority(ctx, issuing); err != nil {
+		return end, err
+	}
+	if end.anchor, err = x509.ParseCertificate(end.root.Certificate); err != nil {
+		err = fault.Wrap(fault.Internal, err, "certificate of authority %s", end.root.Name)
+	}
+	return end, err
+}
+
+func (v *trustView) readBundles(ctx context.Context, tx *store.Tx) error {
+	all, err := tx.Bundles(ctx)
+	if err != nil {
+		return err
+	}
+	v.facts.Published, v.facts.Withdrawn = true, true
+	for _, bundle := range all {
+		before, after := hasAnchor(bundle, v.old.root), hasAnchor(bundle, v.next.root)
+		if before || after {
+			v.bundles = append(v.bundles, bundle)
+		}
+		v.facts.Published = v.facts.Published && (after || !before)
+		v.facts.Withdrawn = v.facts.Withdrawn && !before
+	}
+	return nil
+}
+
+func hasAnchor(bundle store.Bundle, root store.Authority) bool {
+	return slices.ContainsFunc(bundle.Anchors, func(der []byte) bool { return string(der) == string(root.Certificate) })
+}
+
+// readParties lists who relies on the bundles: each placement that one of them
+// is delivered to, and each agent.
+func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) error {
+	if !v.facts.Roots {
+		return nil
+	}
+	w, err := c.worldAt(ctx, tx)
+	if err != nil {
+		return err
+	}
+	adopted, err := tx.NewestAdoptions(ctx)
+	if err != nil {
+		return err
+	}
+	fits := &fitting{v: v, known: map[string]bool{}}
+	err = c.eachPlacement(ctx, tx, func(agent store.Agent, placement store.Placement) error {
+		expanded, err := c.expand(w, agent, keyOf(placement))
+		if placement.Orphan || err != nil || !v.concerns(expanded.Bundle) {
+			return nil // what can't be expanded gets nothing new, and holds a certificate at most
+		}
+		party := rollout.RelyingParty{Name: placeName(placement), Needs: needsLevel(expanded), Away: !c.connected(agent.ID)}
+		one, ok := adopted[placement.ID]
+		if ok {
+			fit, err := fits.digest(ctx, tx, one.BundleDigest)
+			if err != nil {
+				return err
+			}
+			if party.Since = one.At; fit {
+				party.Has = fleet.Level(one.Level)
+			}
+		}
+		party.Excused = w.excused(tx.Now, ruleAdopt, placeSubjects(placement, expanded.Service)...)
+		v.seats[party.Name] = partySeat{placement.ID, agent.ID, string(expanded.Service), one.Evidence}
+		v.facts.Parties = append(v.facts.Parties, party)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	anchors, err := tx.AgentAnchors(ctx)
+	if err != nil {
+		return err
+	}
+	for _, agent := range anchors {
+		party := rollout.RelyingParty{Name: "agent " + agent.AgentID, Needs: fleet.Loaded, Away: !c.connected(agent.AgentID), Since: agent.At}
+		if agent.Digest != "" {
+			fit, err := fits.digest(ctx, tx, agent.Digest)
+			if err != nil {
+				return err
+			}
+			if fit {
+				party.Has = fleet.Loaded
+			}
+		}
+		party.Excused = w.excused(tx.Now, ruleAdopt, "agent/"+agent.AgentID)
+		v.seats[party.Name] = partySeat{agent: agent.AgentID}
+		v.facts.Parties = append(v.facts.Parties, party)
+	}
+	return nil
+}
+
+// concerns says whether a bundle of the name has one of the change's anchors.
+func (v *trustView) concerns(name fleet.Name) bool {
+	return slices.ContainsFunc(v.bundles, func(b store.Bundle) bool { return b.Name == string(name) })
+}
+
+// fitting says which bundles are as they should be now: with the new anchor,
+// and once the old one is withdrawn without it.
+type fitting struct {
+	v     *trustView
+	known map[string]bool
+}
+
+func (f *fitting) digest(ctx context.Context, tx *store.Tx, text string) (bool, error) {
+	if fit, ok := f.known[text]; ok {
+		return fit, nil
+	}
+	digest, err := pki.ParseBundleDigest(text)
+	if err != nil {
+		return false, err
+	}
+	bundle, err := tx.BundleByDigest(ctx, digest)
+	if err != nil && fault.CodeOf(err) != fault.NotFound { // a restored store knows less
+		return false, err
+	}
+	f.known[text] = err == nil && hasAnchor(bundle, f.v.next.root) && !(f.v.facts.Withdrawn && hasAnchor(bundle, f.v.old.root))
+	return f.known[text], nil
+}
+
+// needsLevel is the highest level at which a placement can show whom its
+// process trusts: by canaries, where it asks its clients for certificates.
+func needsLevel(expanded fleet.Expanded) fleet.Level {
+	t := expanded.Target
+	asks := t.ClientAuth == "required" || t.ClientAuth == "optional"
+	serves := expanded.Profile != nil && slices.Contains(expanded.Profile.Usages, fleet.ServerAuth)
+	switch {
+	case asks && serves && t.Address != "" && expanded.Proof.Level == fleet.Proven:
+		return fleet.Proven
+	case expanded.Proof.Level == fleet.Delivered:
+		return fleet.Delivered
+	}
+	return fleet.Loaded
+}
+
+// readHolders lists what lives on certificates that the old authority signed.
+func (c *Control) readHolders(ctx context.Context, tx *store.Tx, v *trustView) error {
+	w, err := c.worldAt(ctx, tx)
+	if err != nil {
+		return err
+	}
+	live, err := tx.Certificates(ctx, store.CertificateQuery{AuthorityID: v.old.issuing.ID, ValidAfter: tx.Now})
+	if err != nil {
+		return err
+	}
+	h := &holders{c: c, w: w, v: v, byName: map[string]int{}}
+	for _, certificate := range live {
+		if err := h.add(ctx, tx, certificate); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type holders struct {
+	c      *Control
+	w      *world
+	v      *trustView
+	byName map[string]int
+}
+
+func (h *holders) add(ctx context.Context, tx *store.Tx, certificate store.Certificate) error {
+	switch certificate.Kind {
+	case store.KindLeaf:
+		return h.addLeaf(ctx, tx, certificate)
+	case store.KindAgent:
+		return h.addAgent(ctx, tx, certificate)
+	case store.KindOperator:
+		name := "operator " + certificate.Operator
+		h.put(rollout.Holder{
+			Name: name + " (serial " + certificate.Serial.String()[:8] + "…)", NotAfter: certificate.NotAfter,
+			Remedy:  "the operator runs rotunda operator renew; or apply an Exception of rule trust-drain with an owner and an end",
+			Excused: h.w.excused(tx.Now, ruleDrain, "operator/"+certificate.Operator),
+		})
+	case store.KindServer:
+		newest, err := tx.NewestNamedCertificate(ctx, store.KindServer, certificate.Names)
+		if err != nil || newest.Serial != certificate.Serial {
+			return err
+		}
+		h.put(rollout.Holder{ID: "server", Name: "server " + certificate.Names, NotAfter: certificate.NotAfter, Asked: true, Remedy: "it renews itself: see the server's log"})
+	}
+	return nil
+}
+
+func (h *holders) addLeaf(ctx context.Context, tx *store.Tx, certificate store.Certificate) error {
+	placement, err := tx.Placement(ctx, certificate.PlacementID)
+	if err != nil {
+		return err
+	}
+	if certificate.Generation < placement.Generation {
+		return nil // another has taken its place, and was proven
+	}
+	holder := rollout.Holder{
+		ID: placement.ID, Name: placeName(placement), NotAfter: certificate.NotAfter,
+		Asked: placement.RotationOpen(), Away: !h.c.connected(placement.AgentID),
+		Remedy:  "rotunda describe placement " + placement.ID,
+		Excused: h.w.excused(tx.Now, ruleDrain, placeSubjects(placement, "")...),
+	}
+	if placement.Orphan {
+		holder.ID, holder.Name = "", "orphan "+holder.Name
+		holder.Remedy = "stop what uses it; then apply an Exception of rule trust-drain for placement/" + placement.ID + " until its end"
+	}
+	if newest, err := tx.NewestPlacementCertificate(ctx, placement.ID); err != nil {
+		return err
+	} else if newest.Generation > certificate.Generation && newest.AuthorityID != certificate.AuthorityID {
+		holder.Asked = true // the next one is issued, and not in use yet
+	}
+	h.put(holder)
+	return nil
+}
+
+func (h *holders) addAgent(ctx context.Context, tx *store.Tx, certificate store.Certificate) error {
+	agent, err := tx.Agent(ctx, certificate.AgentID)
+	if err != nil || agent.State != fleet.AgentActive {
+		return err
+	}
+	identities, err := tx.AgentIdentities(ctx, agent.ID)
+	if err != nil || len(identities) == 0 || identities[0].Serial != certificate.Serial {
+		return err
+	}
+	h.put(rollout.Holder{
+		ID: "agent/" + agent.ID, Name: "agent " + agent.ID, NotAfter: certificate.NotAfter, Asked: true, Away: !h.c.connected(agent.ID),
+		Remedy:  "bring the agent back, or retire it: rotunda agent retire " + agent.ID,
+		Excused: h.w.excused(tx.Now, ruleDrain, "agent/"+agent.ID),
+	})
+	return nil
+}
+
+// put keeps one holder of each name, with the latest end.
+func (h *holders) put(holder rollout.Holder) {
+	all := &h.v.facts.Holders
+	if i, known := h.byName[holder.Name]; known {
+		(*all)[i].NotAfter = holder.NotAfter // they come in the order of their ends
+		(*all)[i].Asked = (*all)[i].Asked && holder.Asked
+		return
+	}
+	h.byName[holder.Name] = len(*all)
+	*all = append(*all, holder)
+}
+
+func (c *Control) connected(agent string) bool {
+	_, connected := c.presence.of(agent)
+	return connected
+}
+
+// eachPlacement calls each with all placements and their agents.
+func (c *Control) eachPlacement(ctx context.Context, tx *store.Tx, each func(store.Agent, store.Placement) error) error {
+	agents, err := tx.Agents(ctx)
+	if err != nil {
+		return err
+	}
+	byID := map[string]store.Agent{}
+	for _, agent := range agents {
+		byID[agent.ID] = agent
+	}
+	placements, err := tx.Placements(ctx)
+	if err != nil {
+		return err
+	}
+	for _, placement := range placements {
+		if err := each(byID[placement.AgentID], placement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// placeName is what people call a placement.
+func placeName(placement store.Placement) string {
+	name := placement.Intent
+	if placement.Instance != "main" {
+		name += "/" + placement.Instance
+	}
+	return name + " on agent " + placement.AgentID
+}
+
+// placeSubjects are the subjects of exceptions that mean a placement.
+func placeSubjects(placement store.Placement, service fleet.Name) []string {
+	subjects := []string{"placement/" + placement.ID, "agent/" + placement.AgentID, "intent/" + placement.Intent}
+	if service != "" {
+		subjects = append(subjects, "service/"+string(service))
+	}
+	return subjects
+}
+
+// excused is the exception in force that lets one of the subjects pass a rule,
+// in words; empty: there is none.
+func (w *world) excused(now time.Time, rule string, subjects ...string) string {
+	for _, document := range w.set.OfKind(fleet.KindException) {
+		exception := document.Spec.(*fleet.Exception)
+		if exception.Rule == rule && exception.InForce(now) && slices.ContainsFunc(subjects, func(s string) bool { return strings.EqualFold(s, exception.Subject) }) {
+			return fmt.Sprintf("%s, of %s until %s: %s", document.Name, exception.Owner,
+				time.Time(exception.Until).UTC().Format("2006-01-02 15:04"), exception.Reason)
+		}
+	}
+	return ""
+}

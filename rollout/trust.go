@@ -1,0 +1,360 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/fleet"
+)
+
+// TrustPhase is how far a change of trust has come. It is derived from facts,
+// stored nowhere, and may go back when a fact does.
+//
+//	distribute ─ prove ─ reissue ─ drain ─ unbridge ─ withdraw ─ refuse ─ retire ─ done
+//
+// Up to unbridge the change can be turned back, which is the same change with
+// its ends exchanged.
+type TrustPhase string
+
+// The phases, in their order.
+const (
+	Distribute TrustPhase = "distribute" // the new anchor goes into each bundle that has the old one
+	Prove      TrustPhase = "prove"      // each relying party adopts it
+	Reissue    TrustPhase = "reissue"    // the new authority signs; each managed certificate is renewed
+	Drain      TrustPhase = "drain"      // nothing live needs the old anchor any more
+	Unbridge   TrustPhase = "unbridge"   // nobody serves the bridge any more
+	Withdraw   TrustPhase = "withdraw"   // the old anchor leaves the bundles
+	Refuse     TrustPhase = "refuse"     // each relying party refuses what is under the old one
+	Retire     TrustPhase = "retire"     // its key is destroyed
+	Done       TrustPhase = "done"
+)
+
+// TrustPhases are all of them in their order.
+var TrustPhases = []TrustPhase{Distribute, Prove, Reissue, Drain, Unbridge, Withdraw, Refuse, Retire, Done}
+
+// Before says whether p comes before other.
+func (p TrustPhase) Before(other TrustPhase) bool {
+	return slices.Index(TrustPhases, p) < slices.Index(TrustPhases, other)
+}
+
+// Trust is a change of trust as the facts show it: from one authority to
+// another. A change that was turned back has its ends exchanged.
+type Trust struct {
+	Old, New string // names of the authorities that sign
+	// Roots says that the anchor changes with them. Where only the issuing
+	// authority is replaced nobody has to adopt or to refuse anything.
+	Roots   bool
+	Through TrustPhase // the last phase that an operator let it enter
+	Back    bool       // it was turned back
+	Paused  string     // by whom, when and why; empty: it is not
+	Forced  map[TrustPhase]string
+
+	Published  bool // each bundle that has the old anchor has the new one too
+	Active     bool // the new authority signs
+	Bridged    bool // somebody is still to show the bridge
+	Withdrawn  bool // no bundle has the old anchor
+	Retired    bool // the old authority is withdrawn, its key destroyed
+	Parties    []RelyingParty
+	Holders    []Holder
+	Bridging   []string // who still serves the bridge
+	Conditions []string // what else stands in the way, such as another change that withdraws
+}
+
+// RelyingParty is one who must trust the new anchor, and later refuse the old
+// one: a placement with the bundle it was given, or an agent.
+type RelyingParty struct {
+	Name    string      // "redis on agent db-1", "agent db-1"
+	Has     fleet.Level // how far it has come with the bundle that it should have now; empty: not at all
+	Needs   fleet.Level // the highest level that one of its kind can show
+	Since   time.Time   // when it was last heard of what Has says; zero: never
+	Away    bool        // its agent is not connected
+	Excused string      // the exception that lets it pass: who owns it and until when
+}
+
+func (p RelyingParty) adopted() bool { return levelIndex(p.Has) >= levelIndex(p.Needs) }
+
+func levelIndex(level fleet.Level) int {
+	return slices.Index([]fleet.Level{"", fleet.Delivered, fleet.Loaded, fleet.Proven}, level)
+}
+
+// Holder has a live certificate that the old authority signed.
+type Holder struct {
+	ID       string // of a placement that Rotunda can renew; empty: it can't
+	Name     string // "redis on agent db-1", "operator alice"
+	NotAfter time.Time
+	Asked    bool   // its renewal was asked for
+	Away     bool   // its agent is not connected
+	Remedy   string // what an operator can do where Rotunda can't
+	Excused  string
+}
+
+// TrustAction is what a change of trust does next. Each may be repeated.
+type TrustAction string
+
+// The actions.
+const (
+	PublishBoth TrustAction = "publish both" // old and new anchor into the bundles
+	ActivateNew TrustAction = "activate"     // the new authority signs from now on
+	RenewHolder TrustAction = "renew"        // of TrustStep.Holders
+	DropBridge  TrustAction = "drop the bridge"
+	PublishNew  TrustAction = "withdraw" // the old anchor out of the bundles
+	RetireOld   TrustAction = "retire"   // the old authority's key is destroyed
+)
+
+// TrustStep is where a change stands: what is to be done, and for all that is
+// not, who holds it up and what to do.
+type TrustStep struct {
+	Phase   TrustPhase
+	Action  TrustAction // empty: nothing
+	Holders []Holder    // of RenewHolder
+	Waits   []Wait
+	// Laws that a forced step sets aside, in words.
+	SetAside []string
+}
+
+// Wait is one reason why a change does not go on.
+type Wait struct {
+	Who    string // empty: the change itself
+	Reason string
+	Remedy string
+}
+
+func (w Wait) String() string {
+	return strings.TrimPrefix(w.Who+" ", " ") + w.Reason
+}
+
+// Next derives the phase and what comes next.
+func (t Trust) Next(now time.Time) TrustStep {
+	step := TrustStep{Phase: t.phase(now)}
+	if step.Phase == Done {
+		return step
+	}
+	if t.Paused != "" {
+		step.Waits = append(step.Waits, Wait{Reason: "it is paused: " + t.Paused, Remedy: "rotunda trust advance"})
+	}
+	for _, condition := range t.Conditions {
+		step.Waits = append(step.Waits, Wait{Reason: condition})
+	}
+	action, waits := t.gate(step.Phase, now)
+	if why, forced := t.Forced[step.Phase]; forced && len(waits) > 0 {
+		step.SetAside = append(step.SetAside, fmt.Sprintf("%s (%s)", t.law(step.Phase), why))
+		action, waits = t.act(step.Phase), nil
+	}
+	step.Waits = append(step.Waits, waits...)
+	if enters := entered[action]; action != "" && t.Through.Before(enters) {
+		step.Waits = append(step.Waits, Wait{
+			Reason: fmt.Sprintf("all that %s needs is there, and operators have let it go up to %s", enters, t.Through),
+			Remedy: "rotunda trust advance",
+		})
+		action = ""
+	}
+	if t.Paused != "" || len(t.Conditions) > 0 {
+		action = ""
+	}
+	step.Action = action
+	if action == RenewHolder {
+		step.Holders = t.unasked(now)
+	}
+	return step
+}
+
+// entered is the phase that an action enters: an operator must have let it.
+var entered = map[TrustAction]TrustPhase{
+	PublishBoth: Prove, ActivateNew: Reissue, RenewHolder: Reissue, DropBridge: Unbridge, PublishNew: Withdraw, RetireOld: Retire,
+}
+
+// phase is the first one whose work is not done.
+func (t Trust) phase(now time.Time) TrustPhase {
+	switch {
+	case t.Retired:
+		return Done
+	case t.Roots && t.Withdrawn:
+		return Refuse
+	case t.Roots && !t.Published:
+		return Distribute
+	case !t.Active:
+		return Prove
+	case len(t.managed(now)) > 0:
+		return Reissue
+	case len(t.live(now)) > 0:
+		return Drain
+	case t.Bridged || len(t.Bridging) > 0:
+		return Unbridge
+	case !t.Roots:
+		return Retire
+	}
+	return Withdraw
+}
+
+// act is the one action that ends a phase.
+func (t Trust) act(phase TrustPhase) TrustAction {
+	switch phase {
+	case Distribute:
+		return PublishBoth
+	case Prove:
+		return ActivateNew
+	case Reissue, Drain:
+		return PublishNew
+	case Unbridge:
+		return DropBridge
+	case Withdraw:
+		return PublishNew
+	case Refuse, Retire:
+		return RetireOld
+	}
+	return ""
+}
+
+// gate says whether the phase's action may go, and if not, who holds it up.
+func (t Trust) gate(phase TrustPhase, now time.Time) (TrustAction, []Wait) {
+	switch phase {
+	case Distribute:
+		return PublishBoth, nil
+	case Prove:
+		if waits := t.lagging(now, "trusts %s"); len(waits) > 0 {
+			return "", waits
+		}
+		return ActivateNew, nil
+	case Reissue:
+		return t.reissue(now)
+	case Drain:
+		return "", t.draining(now)
+	case Unbridge:
+		if t.Bridged {
+			return DropBridge, nil
+		}
+		var waits []Wait
+		for _, name := range t.Bridging {
+			waits = append(waits, Wait{Who: name, Reason: "still serves the bridge"})
+		}
+		return "", waits
+	case Withdraw:
+		// A party that has come since, or fell back, is no reason to undo
+		// anything; but nothing goes on without it.
+		if waits := t.lagging(now, "trusts %s"); len(waits) > 0 {
+			return "", waits
+		}
+		return PublishNew, nil
+	case Refuse:
+		if waits := t.lagging(now, "has let go of %s"); len(waits) > 0 {
+			return "", waits
+		}
+		return RetireOld, nil
+	case Retire:
+		return RetireOld, nil
+	}
+	return "", nil
+}
+
+// lagging lists who has not adopted the bundle that it should have now.
+func (t Trust) lagging(now time.Time, what string) (waits []Wait) {
+	if !t.Roots {
+		return nil
+	}
+	authority := t.New
+	if t.Withdrawn {
+		authority = t.Old
+	}
+	for _, party := range t.Parties {
+		if party.adopted() || party.Excused != "" {
+			continue
+		}
+		wait := Wait{Who: party.Name}
+		claim := fmt.Sprintf(what, authority)
+		switch {
+		case party.Has == "":
+			wait.Reason = "has not shown that it " + claim
+		default:
+			wait.Reason = fmt.Sprintf("has only shown that it %s as %s since %s; %s is wanted", claim, party.Has, clockTime(party.Since, now), party.Needs)
+		}
+		wait.Remedy = "rotunda status; rotunda describe placement …"
+		if party.Away {
+			wait.Reason += "; its agent is not connected"
+			wait.Remedy = "bring the agent back, retire it (rotunda agent retire), or apply an Exception of rule trust-adopt with an owner and an end"
+		}
+		waits = append(waits, wait)
+	}
+	return waits
+}
+
+func (t Trust) reissue(now time.Time) (TrustAction, []Wait) {
+	var waits []Wait
+	for _, holder := range t.managed(now) {
+		if !holder.Asked {
+			continue
+		}
+		wait := Wait{Who: holder.Name, Reason: "is still to be renewed under " + t.New, Remedy: holder.Remedy}
+		if holder.Away {
+			wait.Reason += "; its agent is not connected"
+		}
+		waits = append(waits, wait)
+	}
+	if len(t.unasked(now)) > 0 {
+		return RenewHolder, waits
+	}
+	return "", waits
+}
+
+func (t Trust) draining(now time.Time) (waits []Wait) {
+	for _, holder := range t.live(now) {
+		waits = append(waits, Wait{
+			Who: holder.Name, Reason: fmt.Sprintf("has a live certificate under %s until %s", t.Old, holder.NotAfter.UTC().Format("2006-01-02 15:04")),
+			Remedy: holder.Remedy,
+		})
+	}
+	return waits
+}
+
+// live are the holders whose certificates still need the old authority.
+func (t Trust) live(now time.Time) (live []Holder) {
+	for _, holder := range t.Holders {
+		if now.Before(holder.NotAfter) && holder.Excused == "" {
+			live = append(live, holder)
+		}
+	}
+	return live
+}
+
+// managed are those of live that Rotunda renews itself.
+func (t Trust) managed(now time.Time) (managed []Holder) {
+	for _, holder := range t.live(now) {
+		if holder.ID != "" {
+			managed = append(managed, holder)
+		}
+	}
+	return managed
+}
+
+func (t Trust) unasked(now time.Time) (unasked []Holder) {
+	for _, holder := range t.managed(now) {
+		if !holder.Asked {
+			unasked = append(unasked, holder)
+		}
+	}
+	return unasked
+}
+
+// law is the one that a forced step of the phase sets aside.
+func (t Trust) law(phase TrustPhase) string {
+	switch phase {
+	case Prove:
+		return "trust before leaf: not every relying party has adopted " + t.New
+	case Reissue, Drain, Withdraw, Unbridge:
+		return "leaf before distrust: live certificates still need " + t.Old
+	case Refuse:
+		return "proof, not hope: not every relying party has shown that it refuses " + t.Old
+	}
+	return ""
+}
+
+func clockTime(at, now time.Time) string {
+	if at.IsZero() {
+		return "ever"
+	}
+	if now.Sub(at) < 20*time.Hour {
+		return at.UTC().Format("15:04")
+	}
+	return at.UTC().Format("2006-01-02 15:04")
+}

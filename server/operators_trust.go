@@ -1,0 +1,29 @@
+package server
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	"github.com/rotunda-pki/rotunda/api"
+)
+
+func (o *operators) PrepareTrust(ctx context.Context, r *connect.Request[api.PrepareTrustRequest]) (*connect.Response[api.PrepareTrustResponse], error) {
+	return answer(ctx, o.Server, r, o.control.PrepareTrust)
+}
+
+func (o *operators) BeginTrust(ctx context.Context, r *connect.Request[api.BeginTrustRequest]) (*connect.Response[api.BeginTrustResponse], error) {
+	return answer(ctx, o.Server, r, o.control.BeginTrust)
+}
+
+func (o *operators) ListTrust(ctx context.Context, r *connect.Request[api.ListTrustRequest]) (*connect.Response[api.ListTrustResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListTrust)
+}
+
+func (o *operators) DecideTrust(ctx context.Context, r *connect.Request[api.DecideTrustRequest]) (*connect.Response[api.DecideTrustResponse], error) {
+	return answer(ctx, o.Server, r, o.control.DecideTrust)
+}
+
+func (o *operators) EndCredential(ctx context.Context, r *connect.Request[api.EndCredentialRequest]) (*connect.Response[api.EndCredentialResponse], error) {
+	return answer(ctx, o.Server, r, o.control.EndCredential)
+}

@@ -1,0 +1,75 @@
+package storetest
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+func testTrust(t *testing.T, b *bench) {
+	b.withAuthority()
+	next := store.Authority{
+		ID: "root-2", Name: "root-2", Kind: store.RootAuthority, State: fleet.AuthorityPrepared, Origin: store.KeyOffline,
+		Certificate: []byte("DER of root-2"),
+	}
+	first := store.TrustChange{
+		ID: "change-1", Kind: store.RootChange, OldRoot: "issuing-1", NewRoot: "root-2", OldIssuing: "issuing-1", NewIssuing: "root-2",
+		Pace: time.Minute, Reason: "drill", BegunBy: "operator/ann",
+	}
+	b.pass(time.Second)
+	second := first
+	second.ID, second.Bridge, second.Pace = "change-2", "root-2", 0
+	b.write(func(tx *store.Tx) error {
+		return errors.Join(tx.InsertAuthority(b.ctx, next), tx.InsertTrustChange(b.ctx, first))
+	})
+	first.BegunAt = b.clock()
+	b.refuse(fault.Conflict, func(tx *store.Tx) error { return tx.InsertTrustChange(b.ctx, first) })
+	b.pass(time.Second)
+	b.write(func(tx *store.Tx) error { return tx.InsertTrustChange(b.ctx, second) })
+	second.BegunAt = b.clock()
+	same(b, find(b, func(tx *store.Tx) (store.TrustChange, error) { return tx.TrustChange(b.ctx, "change-1") }), first)
+	same(b, find(b, func(tx *store.Tx) ([]store.TrustChange, error) { return tx.OpenTrustChanges(b.ctx) }), []store.TrustChange{first, second})
+	absent(b, func(tx *store.Tx) (store.TrustChange, error) { return tx.TrustChange(b.ctx, "change-3") })
+
+	b.pass(time.Second)
+	end := func(tx *store.Tx) error { return tx.EndTrustChange(b.ctx, "change-1") }
+	b.write(end)
+	first.EndedAt = b.clock()
+	b.refuse(fault.Conflict, end)
+	same(b, find(b, func(tx *store.Tx) ([]store.TrustChange, error) { return tx.OpenTrustChanges(b.ctx) }), []store.TrustChange{second})
+	same(b, find(b, func(tx *store.Tx) ([]store.TrustChange, error) { return tx.TrustChanges(b.ctx) }), []store.TrustChange{second, first})
+
+	decisions := []store.TrustDecision{
+		{ID: "d-1", ChangeID: "change-2", Kind: store.TrustAdvance, Phase: "withdraw", Reason: "go", By: "operator/ann"},
+		{ID: "d-2", ChangeID: "change-2", Kind: store.TrustBack, Reason: "no", By: "operator/bob"},
+	}
+	for i := range decisions {
+		b.pass(time.Second)
+		b.write(func(tx *store.Tx) error { return tx.InsertTrustDecision(b.ctx, decisions[i]) })
+		decisions[i].At = b.clock()
+	}
+	same(b, find(b, func(tx *store.Tx) ([]store.TrustDecision, error) { return tx.TrustDecisions(b.ctx, "change-2") }), decisions)
+	if none := find(b, func(tx *store.Tx) ([]store.TrustDecision, error) { return tx.TrustDecisions(b.ctx, "change-1") }); len(none) > 0 {
+		t.Errorf("decisions on another change: %v", none)
+	}
+	b.refuse(fault.Conflict, func(tx *store.Tx) error {
+		return tx.InsertTrustDecision(b.ctx, store.TrustDecision{ID: "d-3", ChangeID: "nothing", Kind: store.TrustPause})
+	})
+}
+
+func testAgentAnchors(_ *testing.T, b *bench) {
+	b.write(func(tx *store.Tx) error {
+		return errors.Join(
+			tx.InsertAgent(b.ctx, store.Agent{ID: "agent-1", State: fleet.AgentActive, EnrolledAt: start}),
+			tx.InsertAgent(b.ctx, store.Agent{ID: "agent-2", State: fleet.AgentActive, EnrolledAt: start}),
+			tx.InsertAgent(b.ctx, store.Agent{ID: "agent-3", State: fleet.AgentRetired, EnrolledAt: start}),
+			tx.SetAgentAnchors(b.ctx, "agent-1", "ab12"))
+	})
+	same(b, find(b, func(tx *store.Tx) ([]store.AgentAnchors, error) { return tx.AgentAnchors(b.ctx) }),
+		[]store.AgentAnchors{{AgentID: "agent-1", Digest: "ab12", At: b.clock()}, {AgentID: "agent-2"}})
+	b.refuse(fault.NotFound, func(tx *store.Tx) error { return tx.SetAgentAnchors(b.ctx, "agent-9", "ab") })
+}
