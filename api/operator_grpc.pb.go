@@ -43,6 +43,8 @@ const (
 	OperatorService_ReleaseSlot_FullMethodName       = "/rotunda.v1.OperatorService/ReleaseSlot"
 	OperatorService_ListAuditEntries_FullMethodName  = "/rotunda.v1.OperatorService/ListAuditEntries"
 	OperatorService_WatchAuditEntries_FullMethodName = "/rotunda.v1.OperatorService/WatchAuditEntries"
+	OperatorService_Graph_FullMethodName             = "/rotunda.v1.OperatorService/Graph"
+	OperatorService_Impact_FullMethodName            = "/rotunda.v1.OperatorService/Impact"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -82,6 +84,12 @@ type OperatorServiceClient interface {
 	ReleaseSlot(ctx context.Context, in *ReleaseSlotRequest, opts ...grpc.CallOption) (*ReleaseSlotResponse, error)
 	ListAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (*ListAuditEntriesResponse, error)
 	WatchAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListAuditEntriesResponse], error)
+	// Graph shows who calls whom, what each side shows and trusts, and whether
+	// that fits.
+	Graph(ctx context.Context, in *GraphRequest, opts ...grpc.CallOption) (*GraphResponse, error)
+	// Impact says how far the loss or change of a service, an authority or an
+	// agent's host reaches.
+	Impact(ctx context.Context, in *ImpactRequest, opts ...grpc.CallOption) (*ImpactResponse, error)
 }
 
 type operatorServiceClient struct {
@@ -350,6 +358,26 @@ func (c *operatorServiceClient) WatchAuditEntries(ctx context.Context, in *ListA
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OperatorService_WatchAuditEntriesClient = grpc.ServerStreamingClient[ListAuditEntriesResponse]
 
+func (c *operatorServiceClient) Graph(ctx context.Context, in *GraphRequest, opts ...grpc.CallOption) (*GraphResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GraphResponse)
+	err := c.cc.Invoke(ctx, OperatorService_Graph_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) Impact(ctx context.Context, in *ImpactRequest, opts ...grpc.CallOption) (*ImpactResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImpactResponse)
+	err := c.cc.Invoke(ctx, OperatorService_Impact_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServiceServer is the server API for OperatorService service.
 // All implementations must embed UnimplementedOperatorServiceServer
 // for forward compatibility.
@@ -387,6 +415,12 @@ type OperatorServiceServer interface {
 	ReleaseSlot(context.Context, *ReleaseSlotRequest) (*ReleaseSlotResponse, error)
 	ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error)
 	WatchAuditEntries(*ListAuditEntriesRequest, grpc.ServerStreamingServer[ListAuditEntriesResponse]) error
+	// Graph shows who calls whom, what each side shows and trusts, and whether
+	// that fits.
+	Graph(context.Context, *GraphRequest) (*GraphResponse, error)
+	// Impact says how far the loss or change of a service, an authority or an
+	// agent's host reaches.
+	Impact(context.Context, *ImpactRequest) (*ImpactResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
 }
 
@@ -468,6 +502,12 @@ func (UnimplementedOperatorServiceServer) ListAuditEntries(context.Context, *Lis
 }
 func (UnimplementedOperatorServiceServer) WatchAuditEntries(*ListAuditEntriesRequest, grpc.ServerStreamingServer[ListAuditEntriesResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchAuditEntries not implemented")
+}
+func (UnimplementedOperatorServiceServer) Graph(context.Context, *GraphRequest) (*GraphResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Graph not implemented")
+}
+func (UnimplementedOperatorServiceServer) Impact(context.Context, *ImpactRequest) (*ImpactResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Impact not implemented")
 }
 func (UnimplementedOperatorServiceServer) mustEmbedUnimplementedOperatorServiceServer() {}
 func (UnimplementedOperatorServiceServer) testEmbeddedByValue()                         {}
@@ -908,6 +948,42 @@ func _OperatorService_WatchAuditEntries_Handler(srv interface{}, stream grpc.Ser
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OperatorService_WatchAuditEntriesServer = grpc.ServerStreamingServer[ListAuditEntriesResponse]
 
+func _OperatorService_Graph_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GraphRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).Graph(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_Graph_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).Graph(ctx, req.(*GraphRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_Impact_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImpactRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).Impact(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_Impact_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).Impact(ctx, req.(*ImpactRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorService_ServiceDesc is the grpc.ServiceDesc for OperatorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1002,6 +1078,14 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListAuditEntries",
 			Handler:    _OperatorService_ListAuditEntries_Handler,
+		},
+		{
+			MethodName: "Graph",
+			Handler:    _OperatorService_Graph_Handler,
+		},
+		{
+			MethodName: "Impact",
+			Handler:    _OperatorService_Impact_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

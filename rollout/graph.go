@@ -91,6 +91,7 @@ type Graph struct {
 	agents      []string
 	bundles     map[string][]Anchor
 	places      map[fleet.Name][]*Place // by service, each in the order of byPlace
+	trust       map[fleet.Name][]Trust  // the same, by the bundle in use
 }
 
 // Edge is a client that calls a server. Members of one service that call each
@@ -108,14 +109,15 @@ type Edge struct {
 func NewGraph(facts Facts, now time.Time) *Graph {
 	g := &Graph{
 		At: now, Services: slices.Clone(facts.Services), Authorities: slices.Clone(facts.Authorities),
-		agents: facts.Agents, bundles: facts.Bundles, places: map[fleet.Name][]*Place{},
+		agents: facts.Agents, bundles: facts.Bundles, places: map[fleet.Name][]*Place{}, trust: map[fleet.Name][]Trust{},
 	}
 	slices.SortFunc(g.Services, func(a, b Party) int { return cmp.Compare(a.Name, b.Name) })
-	places := slices.Clone(facts.Places)
-	slices.SortFunc(places, byPlace)
-	for i := range places {
-		p := &places[i]
-		g.places[p.Service] = append(g.places[p.Service], p)
+	for _, p := range facts.Places {
+		g.places[p.Service] = append(g.places[p.Service], &p)
+	}
+	for service, places := range g.places {
+		slices.SortFunc(places, byPlace)
+		g.trust[service] = g.trusts(places)
 	}
 	for i := range g.Services {
 		g.edgesOf(&g.Services[i])
@@ -124,7 +126,7 @@ func NewGraph(facts Facts, now time.Time) *Graph {
 	return g
 }
 
-func byPlace(a, b Place) int {
+func byPlace(a, b *Place) int {
 	return cmp.Or(strings.Compare(a.Intent, b.Intent), strings.Compare(a.Agent, b.Agent),
 		strings.Compare(a.Instance, b.Instance), strings.Compare(a.ID, b.ID))
 }

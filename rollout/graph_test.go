@@ -93,6 +93,8 @@ func TestVerdicts(t *testing.T) {
 			[]string{"web>orders breaks: orders: the certificate is revoked [orders/1]"}},
 		{"not recorded", web, []Place{place("orders", "1", "ia", "A", unrecorded), place("web", "2", "", "A")},
 			[]string{"web>orders unknown: orders: the certificate in use is not recorded here [orders/1]"}},
+		{"a root that is not recorded", web, []Place{place("orders", "1", "if", "A"), place("web", "2", "", "A")},
+			[]string{"web>orders unknown: orders shows 1 certificate whose root is not recorded here [orders/1]"}},
 		{"nothing served yet", web, []Place{place("orders", "1", "", "A"), place("web", "2", "", "A")},
 			[]string{"web>orders unknown: no placement of orders holds a certificate for it"}},
 		{"nobody placed", web, []Place{place("orders", "1", "ia", "A")},

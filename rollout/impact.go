@@ -119,7 +119,7 @@ func (g *Graph) under(subject Subject) (matcher, error) {
 
 func (g *Graph) underService(name fleet.Name) (matcher, error) {
 	if g.Party(name) == nil {
-		return matcher{}, fault.New(fault.NotFound, "service %q is not declared, so it has no edges", name).WithRemedy("rotunda get services lists those that are")
+		return matcher{}, fault.New(fault.NotFound, "service %.80q is not declared, so it has no edges", name).WithRemedy("rotunda get services lists those that are")
 	}
 	own := func(p *Place) bool { return p.Service == name }
 	return matcher{own, never, own, func(e Edge) bool { return e.Client == name || e.Server == name }}, nil
@@ -127,7 +127,7 @@ func (g *Graph) underService(name fleet.Name) (matcher, error) {
 
 func (g *Graph) underAgent(id string) (matcher, error) {
 	if !slices.Contains(g.agents, id) {
-		return matcher{}, fault.New(fault.NotFound, "agent %q never enrolled here", id).WithRemedy("rotunda get agents lists those that did; name one by its id, or by its host's name where that is no other's")
+		return matcher{}, fault.New(fault.NotFound, "agent %.80q never enrolled here", id).WithRemedy("rotunda get agents lists those that did; name one by its id, or by its host's name where that is no other's")
 	}
 	here := func(p *Place) bool { return p.Agent == id }
 	services := map[fleet.Name]bool{}
@@ -140,7 +140,7 @@ func (g *Graph) underAgent(id string) (matcher, error) {
 func (g *Graph) underAuthority(name string) (matcher, error) {
 	i := slices.IndexFunc(g.Authorities, func(a Authority) bool { return a.Name == name || a.ID == name })
 	if i < 0 {
-		return matcher{}, fault.New(fault.NotFound, "authority %q is not recorded here", name).WithRemedy("rotunda get authorities lists those that are")
+		return matcher{}, fault.New(fault.NotFound, "authority %.80q is not recorded here", name).WithRemedy("rotunda get authorities lists those that are")
 	}
 	below := g.below(g.Authorities[i].ID)
 	holds := func(p *Place) bool { return p.live(g.At) && below[p.Authority] }

@@ -112,7 +112,7 @@ func (g *Graph) holders(service fleet.Name, of func(*Place) bool) []*Place {
 
 // way judges whether those who rely on a party can verify what it shows.
 func (g *Graph) way(shows, relies *Party, holders []*Place) Way {
-	w := Way{Verdict: Fits, Trust: g.trusts(relies.Name)}
+	w := Way{Verdict: Fits, Trust: g.trust[relies.Name]}
 	w.chains(g, shows, holders)
 	switch {
 	case shows.Outside:
@@ -180,11 +180,11 @@ func (w *Way) chains(g *Graph, shows *Party, holders []*Place) {
 	}
 }
 
-// trusts are the bundles that a service's places have in use.
-func (g *Graph) trusts(service fleet.Name) []Trust {
+// trusts are the bundles that places have in use.
+func (g *Graph) trusts(places []*Place) []Trust {
 	var all []Trust
 	groups := map[string]int{}
-	for _, p := range g.places[service] {
+	for _, p := range places {
 		if p.Gone {
 			continue
 		}
@@ -216,6 +216,9 @@ func (w *Way) compare(shows, relies *Party, trust Trust) {
 		by := verifies(trust.Anchors, chain)
 		switch {
 		case by == byRoot:
+		case chain.Root.Fingerprint.IsZero():
+			w.note(Reason{Verdict: Unclear, Ask: shows.Name, Places: chain.places,
+				Text: fmt.Sprintf("%s shows %s whose root is not recorded here", shows.Name, count(len(chain.places), "certificate"))})
 		case by == byBridge:
 			w.note(Reason{Verdict: Fits, Ask: relies.Name, Places: trust.places,
 				Text: fmt.Sprintf("%s does not trust %s: it verifies %s by the bridge alone", relies.Name, chain.Root.Name, shows.Name)})

@@ -100,6 +100,10 @@ const (
 	// OperatorServiceWatchAuditEntriesProcedure is the fully-qualified name of the OperatorService's
 	// WatchAuditEntries RPC.
 	OperatorServiceWatchAuditEntriesProcedure = "/rotunda.v1.OperatorService/WatchAuditEntries"
+	// OperatorServiceGraphProcedure is the fully-qualified name of the OperatorService's Graph RPC.
+	OperatorServiceGraphProcedure = "/rotunda.v1.OperatorService/Graph"
+	// OperatorServiceImpactProcedure is the fully-qualified name of the OperatorService's Impact RPC.
+	OperatorServiceImpactProcedure = "/rotunda.v1.OperatorService/Impact"
 )
 
 // OperatorServiceClient is a client for the rotunda.v1.OperatorService service.
@@ -134,6 +138,12 @@ type OperatorServiceClient interface {
 	ReleaseSlot(context.Context, *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error)
 	ListAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error)
 	WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.ServerStreamForClient[api.ListAuditEntriesResponse], error)
+	// Graph shows who calls whom, what each side shows and trusts, and whether
+	// that fits.
+	Graph(context.Context, *connect.Request[api.GraphRequest]) (*connect.Response[api.GraphResponse], error)
+	// Impact says how far the loss or change of a service, an authority or an
+	// agent's host reaches.
+	Impact(context.Context, *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error)
 }
 
 // NewOperatorServiceClient constructs a client for the rotunda.v1.OperatorService service. By
@@ -291,6 +301,18 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("WatchAuditEntries")),
 			connect.WithClientOptions(opts...),
 		),
+		graph: connect.NewClient[api.GraphRequest, api.GraphResponse](
+			httpClient,
+			baseURL+OperatorServiceGraphProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("Graph")),
+			connect.WithClientOptions(opts...),
+		),
+		impact: connect.NewClient[api.ImpactRequest, api.ImpactResponse](
+			httpClient,
+			baseURL+OperatorServiceImpactProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("Impact")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -320,6 +342,8 @@ type operatorServiceClient struct {
 	releaseSlot       *connect.Client[api.ReleaseSlotRequest, api.ReleaseSlotResponse]
 	listAuditEntries  *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
 	watchAuditEntries *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
+	graph             *connect.Client[api.GraphRequest, api.GraphResponse]
+	impact            *connect.Client[api.ImpactRequest, api.ImpactResponse]
 }
 
 // Info calls rotunda.v1.OperatorService.Info.
@@ -442,6 +466,16 @@ func (c *operatorServiceClient) WatchAuditEntries(ctx context.Context, req *conn
 	return c.watchAuditEntries.CallServerStream(ctx, req)
 }
 
+// Graph calls rotunda.v1.OperatorService.Graph.
+func (c *operatorServiceClient) Graph(ctx context.Context, req *connect.Request[api.GraphRequest]) (*connect.Response[api.GraphResponse], error) {
+	return c.graph.CallUnary(ctx, req)
+}
+
+// Impact calls rotunda.v1.OperatorService.Impact.
+func (c *operatorServiceClient) Impact(ctx context.Context, req *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error) {
+	return c.impact.CallUnary(ctx, req)
+}
+
 // OperatorServiceHandler is an implementation of the rotunda.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	Info(context.Context, *connect.Request[api.InfoRequest]) (*connect.Response[api.InfoResponse], error)
@@ -474,6 +508,12 @@ type OperatorServiceHandler interface {
 	ReleaseSlot(context.Context, *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error)
 	ListAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error)
 	WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest], *connect.ServerStream[api.ListAuditEntriesResponse]) error
+	// Graph shows who calls whom, what each side shows and trusts, and whether
+	// that fits.
+	Graph(context.Context, *connect.Request[api.GraphRequest]) (*connect.Response[api.GraphResponse], error)
+	// Impact says how far the loss or change of a service, an authority or an
+	// agent's host reaches.
+	Impact(context.Context, *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -627,6 +667,18 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("WatchAuditEntries")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceGraphHandler := connect.NewUnaryHandler(
+		OperatorServiceGraphProcedure,
+		svc.Graph,
+		connect.WithSchema(operatorServiceMethods.ByName("Graph")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceImpactHandler := connect.NewUnaryHandler(
+		OperatorServiceImpactProcedure,
+		svc.Impact,
+		connect.WithSchema(operatorServiceMethods.ByName("Impact")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rotunda.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorServiceInfoProcedure:
@@ -677,6 +729,10 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceListAuditEntriesHandler.ServeHTTP(w, r)
 		case OperatorServiceWatchAuditEntriesProcedure:
 			operatorServiceWatchAuditEntriesHandler.ServeHTTP(w, r)
+		case OperatorServiceGraphProcedure:
+			operatorServiceGraphHandler.ServeHTTP(w, r)
+		case OperatorServiceImpactProcedure:
+			operatorServiceImpactHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -780,4 +836,12 @@ func (UnimplementedOperatorServiceHandler) ListAuditEntries(context.Context, *co
 
 func (UnimplementedOperatorServiceHandler) WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest], *connect.ServerStream[api.ListAuditEntriesResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.WatchAuditEntries is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) Graph(context.Context, *connect.Request[api.GraphRequest]) (*connect.Response[api.GraphResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.Graph is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) Impact(context.Context, *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.Impact is not implemented"))
 }
