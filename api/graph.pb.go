@@ -74,55 +74,55 @@ func (Fit) EnumDescriptor() ([]byte, []int) {
 	return file_rotunda_v1_graph_proto_rawDescGZIP(), []int{0}
 }
 
-type SubjectKind int32
+type Subject int32
 
 const (
-	SubjectKind_SUBJECT_KIND_UNSPECIFIED SubjectKind = 0
-	SubjectKind_SUBJECT_KIND_SERVICE     SubjectKind = 1
-	SubjectKind_SUBJECT_KIND_AUTHORITY   SubjectKind = 2
-	SubjectKind_SUBJECT_KIND_AGENT       SubjectKind = 3
+	Subject_SUBJECT_UNSPECIFIED Subject = 0
+	Subject_SUBJECT_SERVICE     Subject = 1
+	Subject_SUBJECT_AUTHORITY   Subject = 2
+	Subject_SUBJECT_AGENT       Subject = 3
 )
 
-// Enum value maps for SubjectKind.
+// Enum value maps for Subject.
 var (
-	SubjectKind_name = map[int32]string{
-		0: "SUBJECT_KIND_UNSPECIFIED",
-		1: "SUBJECT_KIND_SERVICE",
-		2: "SUBJECT_KIND_AUTHORITY",
-		3: "SUBJECT_KIND_AGENT",
+	Subject_name = map[int32]string{
+		0: "SUBJECT_UNSPECIFIED",
+		1: "SUBJECT_SERVICE",
+		2: "SUBJECT_AUTHORITY",
+		3: "SUBJECT_AGENT",
 	}
-	SubjectKind_value = map[string]int32{
-		"SUBJECT_KIND_UNSPECIFIED": 0,
-		"SUBJECT_KIND_SERVICE":     1,
-		"SUBJECT_KIND_AUTHORITY":   2,
-		"SUBJECT_KIND_AGENT":       3,
+	Subject_value = map[string]int32{
+		"SUBJECT_UNSPECIFIED": 0,
+		"SUBJECT_SERVICE":     1,
+		"SUBJECT_AUTHORITY":   2,
+		"SUBJECT_AGENT":       3,
 	}
 )
 
-func (x SubjectKind) Enum() *SubjectKind {
-	p := new(SubjectKind)
+func (x Subject) Enum() *Subject {
+	p := new(Subject)
 	*p = x
 	return p
 }
 
-func (x SubjectKind) String() string {
+func (x Subject) String() string {
 	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
 }
 
-func (SubjectKind) Descriptor() protoreflect.EnumDescriptor {
+func (Subject) Descriptor() protoreflect.EnumDescriptor {
 	return file_rotunda_v1_graph_proto_enumTypes[1].Descriptor()
 }
 
-func (SubjectKind) Type() protoreflect.EnumType {
+func (Subject) Type() protoreflect.EnumType {
 	return &file_rotunda_v1_graph_proto_enumTypes[1]
 }
 
-func (x SubjectKind) Number() protoreflect.EnumNumber {
+func (x Subject) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// Deprecated: Use SubjectKind.Descriptor instead.
-func (SubjectKind) EnumDescriptor() ([]byte, []int) {
+// Deprecated: Use Subject.Descriptor instead.
+func (Subject) EnumDescriptor() ([]byte, []int) {
 	return file_rotunda_v1_graph_proto_rawDescGZIP(), []int{1}
 }
 
@@ -1207,7 +1207,7 @@ func (x *ServiceShare) GetLevels() *LevelCounts {
 
 type ImpactRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          SubjectKind            `protobuf:"varint,1,opt,name=kind,proto3,enum=rotunda.v1.SubjectKind" json:"kind,omitempty"`
+	Kind          Subject                `protobuf:"varint,1,opt,name=kind,proto3,enum=rotunda.v1.Subject" json:"kind,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // of a service; name or id of an authority; id of an agent
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1243,11 +1243,11 @@ func (*ImpactRequest) Descriptor() ([]byte, []int) {
 	return file_rotunda_v1_graph_proto_rawDescGZIP(), []int{14}
 }
 
-func (x *ImpactRequest) GetKind() SubjectKind {
+func (x *ImpactRequest) GetKind() Subject {
 	if x != nil {
 		return x.Kind
 	}
-	return SubjectKind_SUBJECT_KIND_UNSPECIFIED
+	return Subject_SUBJECT_UNSPECIFIED
 }
 
 func (x *ImpactRequest) GetName() string {
@@ -1260,7 +1260,7 @@ func (x *ImpactRequest) GetName() string {
 type ImpactResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
-	Kind          SubjectKind            `protobuf:"varint,2,opt,name=kind,proto3,enum=rotunda.v1.SubjectKind" json:"kind,omitempty"`
+	Kind          Subject                `protobuf:"varint,2,opt,name=kind,proto3,enum=rotunda.v1.Subject" json:"kind,omitempty"`
 	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	Holders       []*GraphPlace          `protobuf:"bytes,4,rep,name=holders,proto3" json:"holders,omitempty"` // live certificates under it
 	Trusts        []*GraphPlace          `protobuf:"bytes,5,rep,name=trusts,proto3" json:"trusts,omitempty"`   // of a root: placements whose bundle in use has it
@@ -1309,11 +1309,11 @@ func (x *ImpactResponse) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *ImpactResponse) GetKind() SubjectKind {
+func (x *ImpactResponse) GetKind() Subject {
 	if x != nil {
 		return x.Kind
 	}
-	return SubjectKind_SUBJECT_KIND_UNSPECIFIED
+	return Subject_SUBJECT_UNSPECIFIED
 }
 
 func (x *ImpactResponse) GetName() string {
@@ -1644,13 +1644,13 @@ const file_rotunda_v1_graph_proto_rawDesc = "" +
 	"\fServiceShare\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12/\n" +
-	"\x06levels\x18\x03 \x01(\v2\x17.rotunda.v1.LevelCountsR\x06levels\"P\n" +
-	"\rImpactRequest\x12+\n" +
-	"\x04kind\x18\x01 \x01(\x0e2\x17.rotunda.v1.SubjectKindR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xa2\x03\n" +
+	"\x06levels\x18\x03 \x01(\v2\x17.rotunda.v1.LevelCountsR\x06levels\"L\n" +
+	"\rImpactRequest\x12'\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x13.rotunda.v1.SubjectR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x9e\x03\n" +
 	"\x0eImpactResponse\x12*\n" +
-	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12+\n" +
-	"\x04kind\x18\x02 \x01(\x0e2\x17.rotunda.v1.SubjectKindR\x04kind\x12\x12\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12'\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x13.rotunda.v1.SubjectR\x04kind\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x120\n" +
 	"\aholders\x18\x04 \x03(\v2\x16.rotunda.v1.GraphPlaceR\aholders\x12.\n" +
 	"\x06trusts\x18\x05 \x03(\v2\x16.rotunda.v1.GraphPlaceR\x06trusts\x120\n" +
@@ -1676,12 +1676,12 @@ const file_rotunda_v1_graph_proto_rawDesc = "" +
 	"\x06FIT_OK\x10\x01\x12\x0e\n" +
 	"\n" +
 	"FIT_BREAKS\x10\x02\x12\x0f\n" +
-	"\vFIT_UNKNOWN\x10\x03*y\n" +
-	"\vSubjectKind\x12\x1c\n" +
-	"\x18SUBJECT_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
-	"\x14SUBJECT_KIND_SERVICE\x10\x01\x12\x1a\n" +
-	"\x16SUBJECT_KIND_AUTHORITY\x10\x02\x12\x16\n" +
-	"\x12SUBJECT_KIND_AGENT\x10\x03B(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
+	"\vFIT_UNKNOWN\x10\x03*a\n" +
+	"\aSubject\x12\x17\n" +
+	"\x13SUBJECT_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fSUBJECT_SERVICE\x10\x01\x12\x15\n" +
+	"\x11SUBJECT_AUTHORITY\x10\x02\x12\x11\n" +
+	"\rSUBJECT_AGENT\x10\x03B(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
 
 var (
 	file_rotunda_v1_graph_proto_rawDescOnce sync.Once
@@ -1699,7 +1699,7 @@ var file_rotunda_v1_graph_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_rotunda_v1_graph_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_rotunda_v1_graph_proto_goTypes = []any{
 	(Fit)(0),                      // 0: rotunda.v1.Fit
-	(SubjectKind)(0),              // 1: rotunda.v1.SubjectKind
+	(Subject)(0),                  // 1: rotunda.v1.Subject
 	(*GraphRequest)(nil),          // 2: rotunda.v1.GraphRequest
 	(*GraphResponse)(nil),         // 3: rotunda.v1.GraphResponse
 	(*GraphEdge)(nil),             // 4: rotunda.v1.GraphEdge
@@ -1757,9 +1757,9 @@ var file_rotunda_v1_graph_proto_depIdxs = []int32{
 	15, // 30: rotunda.v1.AnchorUse.lacks:type_name -> rotunda.v1.ServiceShare
 	15, // 31: rotunda.v1.AnchorUse.unknown:type_name -> rotunda.v1.ServiceShare
 	10, // 32: rotunda.v1.ServiceShare.levels:type_name -> rotunda.v1.LevelCounts
-	1,  // 33: rotunda.v1.ImpactRequest.kind:type_name -> rotunda.v1.SubjectKind
+	1,  // 33: rotunda.v1.ImpactRequest.kind:type_name -> rotunda.v1.Subject
 	21, // 34: rotunda.v1.ImpactResponse.at:type_name -> google.protobuf.Timestamp
-	1,  // 35: rotunda.v1.ImpactResponse.kind:type_name -> rotunda.v1.SubjectKind
+	1,  // 35: rotunda.v1.ImpactResponse.kind:type_name -> rotunda.v1.Subject
 	13, // 36: rotunda.v1.ImpactResponse.holders:type_name -> rotunda.v1.GraphPlace
 	13, // 37: rotunda.v1.ImpactResponse.trusts:type_name -> rotunda.v1.GraphPlace
 	18, // 38: rotunda.v1.ImpactResponse.direct:type_name -> rotunda.v1.ServiceStake

@@ -56,7 +56,7 @@ func (c *Control) Impact(ctx context.Context, caller Caller, req *api.ImpactRequ
 	if err != nil {
 		return nil, err
 	}
-	kind := rollout.SubjectKind(strings.ToLower(strings.TrimPrefix(req.Kind.String(), "SUBJECT_KIND_")))
+	kind := rollout.SubjectKind(strings.ToLower(strings.TrimPrefix(req.Kind.String(), "SUBJECT_")))
 	impact, err := graph.Impact(rollout.Subject{Kind: kind, Name: req.Name})
 	if err != nil {
 		return nil, err

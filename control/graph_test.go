@@ -95,7 +95,7 @@ func TestGraphFollowsTheFacts(t *testing.T) {
 	}
 	nothing := "no placement of orders holds a certificate for it"
 	want("nothing reported", "bank>orders FIT_UNKNOWN; "+nothing+"; bank is an outside party: ask whether it trusts what it is shown",
-		"web>orders FIT_UNKNOWN; "+nothing+"; web: no bundle in use is reported")
+		"web>orders FIT_UNKNOWN; "+nothing+"; web has not reported which bundle it uses")
 
 	leaf := orders.holds(1)
 	takes(orders, &api.PlacementReport{Generation: 1, Revision: 1, Level: api.Level_LEVEL_PROVEN, Evidence: orders.observed(leaf)})
@@ -142,12 +142,12 @@ func TestGraphFollowsTheFacts(t *testing.T) {
 	d.restart()
 	want("after a restart", bank, breaks)
 	d.clock.turn(25 * time.Hour)
-	want("a day later", "bank>orders FIT_BREAKS; orders: the certificate has expired; bank is an outside party: ask whether it trusts what it is shown",
-		"web>orders FIT_BREAKS; orders: the certificate has expired")
+	want("a day later", "bank>orders FIT_BREAKS; what orders shows has expired; bank is an outside party: ask whether it trusts what it is shown",
+		"web>orders FIT_BREAKS; what orders shows has expired")
 }
 
-// A certificate outlives its intent, and needs its anchor as before; a host that
-// is retired trusts nobody.
+// A certificate outlives its intent and its host's agent, and needs its anchor as
+// before; a host that is retired trusts nobody.
 func TestGraphKeepsOrphans(t *testing.T) {
 	d := found(t)
 	d.apply(callers)
@@ -162,7 +162,7 @@ func TestGraphKeepsOrphans(t *testing.T) {
 	}
 	places := func() []*api.GraphPlace {
 		t.Helper()
-		impact, err := d.Impact(t.Context(), operator, &api.ImpactRequest{Kind: api.SubjectKind_SUBJECT_KIND_AUTHORITY, Name: "root"})
+		impact, err := d.Impact(t.Context(), operator, &api.ImpactRequest{Kind: api.Subject_SUBJECT_AUTHORITY, Name: "root"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,6 +173,9 @@ func TestGraphKeepsOrphans(t *testing.T) {
 	}
 	if _, err := d.RetireAgent(t.Context(), operator, &api.RetireAgentRequest{AgentId: h.id, Reason: "burnt"}); err != nil {
 		t.Fatal(err)
+	}
+	if all := places(); len(all) != 1 || all[0].Service != "orders" {
+		t.Errorf("of a retired host: %v", all)
 	}
 	for _, use := range d.graphed("").Anchors {
 		if len(use.Trusts) != 0 {
@@ -191,11 +194,11 @@ func TestImpactOverTheStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		kind api.SubjectKind
+		kind api.Subject
 		name string
 	}{
-		{api.SubjectKind_SUBJECT_KIND_SERVICE, "orders"}, {api.SubjectKind_SUBJECT_KIND_AUTHORITY, "issuing"},
-		{api.SubjectKind_SUBJECT_KIND_AUTHORITY, "root"}, {api.SubjectKind_SUBJECT_KIND_AGENT, h.id},
+		{api.Subject_SUBJECT_SERVICE, "orders"}, {api.Subject_SUBJECT_AUTHORITY, "issuing"},
+		{api.Subject_SUBJECT_AUTHORITY, "root"}, {api.Subject_SUBJECT_AGENT, h.id},
 	} {
 		impact, err := d.Impact(t.Context(), operator, &api.ImpactRequest{Kind: c.kind, Name: c.name})
 		if err != nil {
@@ -209,9 +212,9 @@ func TestImpactOverTheStore(t *testing.T) {
 			t.Errorf("%s %s: %d trust it", c.kind, c.name, trusts)
 		}
 	}
-	for kind, code := range map[api.SubjectKind]fault.Code{
-		api.SubjectKind_SUBJECT_KIND_SERVICE: fault.NotFound, api.SubjectKind_SUBJECT_KIND_AUTHORITY: fault.NotFound,
-		api.SubjectKind_SUBJECT_KIND_AGENT: fault.NotFound, api.SubjectKind_SUBJECT_KIND_UNSPECIFIED: fault.Invalid, 7: fault.Invalid,
+	for kind, code := range map[api.Subject]fault.Code{
+		api.Subject_SUBJECT_SERVICE: fault.NotFound, api.Subject_SUBJECT_AUTHORITY: fault.NotFound,
+		api.Subject_SUBJECT_AGENT: fault.NotFound, api.Subject_SUBJECT_UNSPECIFIED: fault.Invalid, 7: fault.Invalid,
 	} {
 		_, err := d.Impact(t.Context(), operator, &api.ImpactRequest{Kind: kind, Name: "nothing"})
 		wantCode(t, err, code)
@@ -221,7 +224,7 @@ func TestImpactOverTheStore(t *testing.T) {
 	for _, caller := range []Caller{h.caller, {Kind: Anonymous}} {
 		_, err := d.Graph(t.Context(), caller, &api.GraphRequest{})
 		wantCode(t, err, fault.Forbidden)
-		_, err = d.Impact(t.Context(), caller, &api.ImpactRequest{Kind: api.SubjectKind_SUBJECT_KIND_SERVICE, Name: "orders"})
+		_, err = d.Impact(t.Context(), caller, &api.ImpactRequest{Kind: api.Subject_SUBJECT_SERVICE, Name: "orders"})
 		wantCode(t, err, fault.Forbidden)
 	}
 }

@@ -170,9 +170,9 @@ func (w *Way) chains(g *Graph, shows *Party, holders []*Place) {
 		verdict Fit
 		text    string
 	}{
-		{expired, Breaks, "%s: the certificate has expired"},
-		{revoked, Breaks, "%s: the certificate is revoked"},
-		{unrecorded, Unclear, "%s: the certificate in use is not recorded here"},
+		{expired, Breaks, "what %s shows has expired"},
+		{revoked, Breaks, "what %s shows is revoked"},
+		{unrecorded, Unclear, "what %s shows is not recorded here"},
 	} {
 		if len(one.places) > 0 {
 			w.note(Reason{Verdict: one.verdict, Ask: shows.Name, Places: one.places, Text: fmt.Sprintf(one.text, shows.Name)})
@@ -205,9 +205,9 @@ func (g *Graph) trusts(places []*Place) []Trust {
 func (w *Way) compare(shows, relies *Party, trust Trust) {
 	wanted, orphans := parted(trust.places)
 	if len(trust.Anchors) == 0 {
-		text := fmt.Sprintf("%s: the bundle %s in use is not recorded here", relies.Name, ShortDigest(trust.Bundle))
+		text := fmt.Sprintf("%s uses the bundle %s, which is not recorded here", relies.Name, ShortDigest(trust.Bundle))
 		if trust.Bundle == "" {
-			text = fmt.Sprintf("%s: no bundle in use is reported", relies.Name)
+			text = fmt.Sprintf("%s has not reported which bundle it uses", relies.Name)
 		}
 		w.note(Reason{Verdict: Unclear, Ask: relies.Name, Places: trust.places, Text: text})
 		return
@@ -221,7 +221,7 @@ func (w *Way) compare(shows, relies *Party, trust Trust) {
 				Text: fmt.Sprintf("%s shows %s whose root is not recorded here", shows.Name, count(len(chain.places), "certificate"))})
 		case by == byBridge:
 			w.note(Reason{Verdict: Fits, Ask: relies.Name, Places: trust.places,
-				Text: fmt.Sprintf("%s does not trust %s: it verifies %s by the bridge alone", relies.Name, chain.Root.Name, shows.Name)})
+				Text: fmt.Sprintf("%s does not trust %s, and verifies %s by the bridge alone", relies.Name, chain.Root.Name, shows.Name)})
 		default:
 			if len(wanted) > 0 {
 				w.note(Reason{Verdict: Breaks, Ask: relies.Name, Places: wanted,
@@ -229,7 +229,7 @@ func (w *Way) compare(shows, relies *Party, trust Trust) {
 			}
 			if len(orphans) > 0 {
 				w.note(Reason{Verdict: Unclear, Ask: relies.Name, Places: orphans,
-					Text: fmt.Sprintf("%s: nothing brings %s to orphans; are their processes still there?", relies.Name, chain.Root.Name)})
+					Text: fmt.Sprintf("nothing brings %s to orphans of %s: are their processes still there?", chain.Root.Name, relies.Name)})
 			}
 		}
 	}
