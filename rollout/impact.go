@@ -150,7 +150,7 @@ func (g *Graph) underAuthority(name string) (matcher, error) {
 		trusts = func(p *Place) bool { return !p.Gone && has(g.bundles[p.Bundle], root) }
 	}
 	shows := func(w Way) bool {
-		return w.Needed && slices.ContainsFunc(w.Chains, func(c Chain) bool { return below[c.Authority] })
+		return slices.ContainsFunc(w.Chains, func(c Chain) bool { return below[c.Authority] })
 	}
 	return matcher{holds, trusts, holds, func(e Edge) bool { return shows(e.Serves) || shows(e.Presents) }}, nil
 }

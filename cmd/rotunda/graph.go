@@ -15,8 +15,8 @@ const graphHelp = `Shows who calls whom, and whether the two can verify each oth
 have now: one edge a line, the worst first.
 
   SHOWS     roots above the certificates in use, and how many are shown how far
-  VERIFIED  of those who must verify them, how many can, by how far their
-            process has taken the bundle that lets them
+  VERIFIED  of the other side's placements, how many can verify that, by how far
+            their process has taken the bundle that lets them
 
   ●  proven      by a handshake with the running process
   ◐  loaded      the process said that it took it
@@ -116,10 +116,10 @@ func showGraph(u *ui, service string, graph *api.GraphResponse) {
 // edgeTable has one edge a line, the worst first. The client's half has columns
 // where some client shows a certificate.
 func edgeTable(edges []*api.GraphEdge) *table {
-	headings := []string{"CLIENT", "SERVER", "FIT", "SERVER SHOWS", "VERIFIED BY CLIENT"}
+	headings := []string{"CLIENT", "SERVER", "FIT", "SERVER SHOWS", "VERIFIED"}
 	mutual := slices.ContainsFunc(edges, func(e *api.GraphEdge) bool { return e.Presents.GetNeeded() })
 	if mutual {
-		headings = append(headings, "CLIENT SHOWS", "VERIFIED BY SERVER")
+		headings = append(headings, "CLIENT SHOWS", "VERIFIED")
 	}
 	t := newTable(headings...)
 	for _, e := range worstFirst(edges) {

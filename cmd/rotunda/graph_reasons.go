@@ -97,9 +97,18 @@ func anchorTable(uses []*api.AnchorUse) *table {
 	return t
 }
 
+// shares names the services with the most placements, and counts the rest.
 func shares(all []*api.ServiceShare) string {
+	sorted := slices.Clone(all)
+	if len(all) > mostNamed+1 {
+		slices.SortStableFunc(sorted, func(a, b *api.ServiceShare) int { return int(b.Count) - int(a.Count) })
+	}
 	var parts []string
-	for _, share := range all {
+	for i, share := range sorted {
+		if i == mostNamed && len(all) > mostNamed+1 {
+			parts = append(parts, fmt.Sprintf("and %d more services", len(all)-i))
+			break
+		}
 		parts = append(parts, serviceName(share.Service)+" "+levelMarks(share.Levels))
 	}
 	return strings.Join(parts, ", ")

@@ -45,6 +45,20 @@ func readDOT(text string) (read, rest string) {
 	return b.String(), "no end"
 }
 
+// A cell of a fleet's roots stays a cell: the biggest services are named.
+func TestSharesOfManyServices(t *testing.T) {
+	var all []*api.ServiceShare
+	for i, name := range []string{"a", "b", "c", "d", "e"} {
+		all = append(all, &api.ServiceShare{Service: name, Count: uint32(1 + i), Levels: &api.LevelCounts{Proven: uint32(1 + i)}})
+	}
+	if got, want := shares(all), "e ●5, d ●4, c ●3, and 2 more services"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := shares(all[:4]), "a ●1, b ●2, c ●3, d ●4"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // Graphviz itself takes it, where it is installed.
 func TestDOTIsRead(t *testing.T) {
 	dot, err := exec.LookPath("dot")
