@@ -1258,16 +1258,19 @@ func (x *ImpactRequest) GetName() string {
 }
 
 type ImpactResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
-	Kind          Subject                `protobuf:"varint,2,opt,name=kind,proto3,enum=rotunda.v1.Subject" json:"kind,omitempty"`
-	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	Holders       []*GraphPlace          `protobuf:"bytes,4,rep,name=holders,proto3" json:"holders,omitempty"` // live certificates under it
-	Trusts        []*GraphPlace          `protobuf:"bytes,5,rep,name=trusts,proto3" json:"trusts,omitempty"`   // of a root: placements whose bundle in use has it
-	Direct        []*ServiceStake        `protobuf:"bytes,6,rep,name=direct,proto3" json:"direct,omitempty"`
-	Edges         []*GraphEdge           `protobuf:"bytes,7,rep,name=edges,proto3" json:"edges,omitempty"` // that depend on it
-	Reached       []*ReachedService      `protobuf:"bytes,8,rep,name=reached,proto3" json:"reached,omitempty"`
-	Ask           []*ServiceContact      `protobuf:"bytes,9,rep,name=ask,proto3" json:"ask,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	At      *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Kind    Subject                `protobuf:"varint,2,opt,name=kind,proto3,enum=rotunda.v1.Subject" json:"kind,omitempty"`
+	Name    string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Holders []*GraphPlace          `protobuf:"bytes,4,rep,name=holders,proto3" json:"holders,omitempty"` // live certificates under it
+	Trusts  []*GraphPlace          `protobuf:"bytes,5,rep,name=trusts,proto3" json:"trusts,omitempty"`   // of a root: placements whose bundle in use has it
+	Direct  []*ServiceStake        `protobuf:"bytes,6,rep,name=direct,proto3" json:"direct,omitempty"`
+	Edges   []*GraphEdge           `protobuf:"bytes,7,rep,name=edges,proto3" json:"edges,omitempty"` // that depend on it
+	Reached []*ReachedService      `protobuf:"bytes,8,rep,name=reached,proto3" json:"reached,omitempty"`
+	Ask     []*ServiceContact      `protobuf:"bytes,9,rep,name=ask,proto3" json:"ask,omitempty"`
+	// Of an authority: all that is live under it, in use or not, of placements
+	// and of Rotunda itself.
+	Issued        []*IssuedCount `protobuf:"bytes,10,rep,name=issued,proto3" json:"issued,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1365,6 +1368,73 @@ func (x *ImpactResponse) GetAsk() []*ServiceContact {
 	return nil
 }
 
+func (x *ImpactResponse) GetIssued() []*IssuedCount {
+	if x != nil {
+		return x.Issued
+	}
+	return nil
+}
+
+type IssuedCount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // leaf, agent, server, operator, canary
+	Count         uint32                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Last          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=last,proto3" json:"last,omitempty"` // when the last of them ends
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssuedCount) Reset() {
+	*x = IssuedCount{}
+	mi := &file_rotunda_v1_graph_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssuedCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssuedCount) ProtoMessage() {}
+
+func (x *IssuedCount) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_graph_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssuedCount.ProtoReflect.Descriptor instead.
+func (*IssuedCount) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_graph_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *IssuedCount) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *IssuedCount) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *IssuedCount) GetLast() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
 // ServiceStake is how much of a service a subject is.
 type ServiceStake struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1377,7 +1447,7 @@ type ServiceStake struct {
 
 func (x *ServiceStake) Reset() {
 	*x = ServiceStake{}
-	mi := &file_rotunda_v1_graph_proto_msgTypes[16]
+	mi := &file_rotunda_v1_graph_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1459,7 @@ func (x *ServiceStake) String() string {
 func (*ServiceStake) ProtoMessage() {}
 
 func (x *ServiceStake) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_graph_proto_msgTypes[16]
+	mi := &file_rotunda_v1_graph_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1472,7 @@ func (x *ServiceStake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceStake.ProtoReflect.Descriptor instead.
 func (*ServiceStake) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_graph_proto_rawDescGZIP(), []int{16}
+	return file_rotunda_v1_graph_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ServiceStake) GetService() string {
@@ -1438,7 +1508,7 @@ type ReachedService struct {
 
 func (x *ReachedService) Reset() {
 	*x = ReachedService{}
-	mi := &file_rotunda_v1_graph_proto_msgTypes[17]
+	mi := &file_rotunda_v1_graph_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1520,7 @@ func (x *ReachedService) String() string {
 func (*ReachedService) ProtoMessage() {}
 
 func (x *ReachedService) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_graph_proto_msgTypes[17]
+	mi := &file_rotunda_v1_graph_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1533,7 @@ func (x *ReachedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachedService.ProtoReflect.Descriptor instead.
 func (*ReachedService) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_graph_proto_rawDescGZIP(), []int{17}
+	return file_rotunda_v1_graph_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReachedService) GetService() string {
@@ -1498,7 +1568,7 @@ type ServiceContact struct {
 
 func (x *ServiceContact) Reset() {
 	*x = ServiceContact{}
-	mi := &file_rotunda_v1_graph_proto_msgTypes[18]
+	mi := &file_rotunda_v1_graph_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1580,7 @@ func (x *ServiceContact) String() string {
 func (*ServiceContact) ProtoMessage() {}
 
 func (x *ServiceContact) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_graph_proto_msgTypes[18]
+	mi := &file_rotunda_v1_graph_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1593,7 @@ func (x *ServiceContact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceContact.ProtoReflect.Descriptor instead.
 func (*ServiceContact) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_graph_proto_rawDescGZIP(), []int{18}
+	return file_rotunda_v1_graph_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ServiceContact) GetOwner() *ServiceOwner {
@@ -1647,7 +1717,7 @@ const file_rotunda_v1_graph_proto_rawDesc = "" +
 	"\x06levels\x18\x03 \x01(\v2\x17.rotunda.v1.LevelCountsR\x06levels\"L\n" +
 	"\rImpactRequest\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.rotunda.v1.SubjectR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x9e\x03\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xcf\x03\n" +
 	"\x0eImpactResponse\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.rotunda.v1.SubjectR\x04kind\x12\x12\n" +
@@ -1657,7 +1727,13 @@ const file_rotunda_v1_graph_proto_rawDesc = "" +
 	"\x06direct\x18\x06 \x03(\v2\x18.rotunda.v1.ServiceStakeR\x06direct\x12+\n" +
 	"\x05edges\x18\a \x03(\v2\x15.rotunda.v1.GraphEdgeR\x05edges\x124\n" +
 	"\areached\x18\b \x03(\v2\x1a.rotunda.v1.ReachedServiceR\areached\x12,\n" +
-	"\x03ask\x18\t \x03(\v2\x1a.rotunda.v1.ServiceContactR\x03ask\"P\n" +
+	"\x03ask\x18\t \x03(\v2\x1a.rotunda.v1.ServiceContactR\x03ask\x12/\n" +
+	"\x06issued\x18\n" +
+	" \x03(\v2\x17.rotunda.v1.IssuedCountR\x06issued\"g\n" +
+	"\vIssuedCount\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\x12.\n" +
+	"\x04last\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04last\"P\n" +
 	"\fServiceStake\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
 	"\x04here\x18\x02 \x01(\rR\x04here\x12\x12\n" +
@@ -1696,7 +1772,7 @@ func file_rotunda_v1_graph_proto_rawDescGZIP() []byte {
 }
 
 var file_rotunda_v1_graph_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rotunda_v1_graph_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_rotunda_v1_graph_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_rotunda_v1_graph_proto_goTypes = []any{
 	(Fit)(0),                      // 0: rotunda.v1.Fit
 	(Subject)(0),                  // 1: rotunda.v1.Subject
@@ -1716,15 +1792,16 @@ var file_rotunda_v1_graph_proto_goTypes = []any{
 	(*ServiceShare)(nil),          // 15: rotunda.v1.ServiceShare
 	(*ImpactRequest)(nil),         // 16: rotunda.v1.ImpactRequest
 	(*ImpactResponse)(nil),        // 17: rotunda.v1.ImpactResponse
-	(*ServiceStake)(nil),          // 18: rotunda.v1.ServiceStake
-	(*ReachedService)(nil),        // 19: rotunda.v1.ReachedService
-	(*ServiceContact)(nil),        // 20: rotunda.v1.ServiceContact
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(State)(0),                    // 22: rotunda.v1.State
-	(Level)(0),                    // 23: rotunda.v1.Level
+	(*IssuedCount)(nil),           // 18: rotunda.v1.IssuedCount
+	(*ServiceStake)(nil),          // 19: rotunda.v1.ServiceStake
+	(*ReachedService)(nil),        // 20: rotunda.v1.ReachedService
+	(*ServiceContact)(nil),        // 21: rotunda.v1.ServiceContact
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(State)(0),                    // 23: rotunda.v1.State
+	(Level)(0),                    // 24: rotunda.v1.Level
 }
 var file_rotunda_v1_graph_proto_depIdxs = []int32{
-	21, // 0: rotunda.v1.GraphResponse.at:type_name -> google.protobuf.Timestamp
+	22, // 0: rotunda.v1.GraphResponse.at:type_name -> google.protobuf.Timestamp
 	4,  // 1: rotunda.v1.GraphResponse.edges:type_name -> rotunda.v1.GraphEdge
 	11, // 2: rotunda.v1.GraphResponse.services:type_name -> rotunda.v1.GraphService
 	14, // 3: rotunda.v1.GraphResponse.anchors:type_name -> rotunda.v1.AnchorUse
@@ -1744,13 +1821,13 @@ var file_rotunda_v1_graph_proto_depIdxs = []int32{
 	13, // 17: rotunda.v1.GraphReason.places:type_name -> rotunda.v1.GraphPlace
 	12, // 18: rotunda.v1.GraphService.owner:type_name -> rotunda.v1.ServiceOwner
 	13, // 19: rotunda.v1.GraphService.places:type_name -> rotunda.v1.GraphPlace
-	22, // 20: rotunda.v1.GraphPlace.state:type_name -> rotunda.v1.State
+	23, // 20: rotunda.v1.GraphPlace.state:type_name -> rotunda.v1.State
 	9,  // 21: rotunda.v1.GraphPlace.root:type_name -> rotunda.v1.GraphAnchor
-	21, // 22: rotunda.v1.GraphPlace.not_after:type_name -> google.protobuf.Timestamp
-	23, // 23: rotunda.v1.GraphPlace.shown:type_name -> rotunda.v1.Level
+	22, // 22: rotunda.v1.GraphPlace.not_after:type_name -> google.protobuf.Timestamp
+	24, // 23: rotunda.v1.GraphPlace.shown:type_name -> rotunda.v1.Level
 	9,  // 24: rotunda.v1.GraphPlace.anchors:type_name -> rotunda.v1.GraphAnchor
-	23, // 25: rotunda.v1.GraphPlace.adopted:type_name -> rotunda.v1.Level
-	21, // 26: rotunda.v1.GraphPlace.adopted_at:type_name -> google.protobuf.Timestamp
+	24, // 25: rotunda.v1.GraphPlace.adopted:type_name -> rotunda.v1.Level
+	22, // 26: rotunda.v1.GraphPlace.adopted_at:type_name -> google.protobuf.Timestamp
 	9,  // 27: rotunda.v1.AnchorUse.anchor:type_name -> rotunda.v1.GraphAnchor
 	15, // 28: rotunda.v1.AnchorUse.under:type_name -> rotunda.v1.ServiceShare
 	15, // 29: rotunda.v1.AnchorUse.trusts:type_name -> rotunda.v1.ServiceShare
@@ -1758,20 +1835,22 @@ var file_rotunda_v1_graph_proto_depIdxs = []int32{
 	15, // 31: rotunda.v1.AnchorUse.unknown:type_name -> rotunda.v1.ServiceShare
 	10, // 32: rotunda.v1.ServiceShare.levels:type_name -> rotunda.v1.LevelCounts
 	1,  // 33: rotunda.v1.ImpactRequest.kind:type_name -> rotunda.v1.Subject
-	21, // 34: rotunda.v1.ImpactResponse.at:type_name -> google.protobuf.Timestamp
+	22, // 34: rotunda.v1.ImpactResponse.at:type_name -> google.protobuf.Timestamp
 	1,  // 35: rotunda.v1.ImpactResponse.kind:type_name -> rotunda.v1.Subject
 	13, // 36: rotunda.v1.ImpactResponse.holders:type_name -> rotunda.v1.GraphPlace
 	13, // 37: rotunda.v1.ImpactResponse.trusts:type_name -> rotunda.v1.GraphPlace
-	18, // 38: rotunda.v1.ImpactResponse.direct:type_name -> rotunda.v1.ServiceStake
+	19, // 38: rotunda.v1.ImpactResponse.direct:type_name -> rotunda.v1.ServiceStake
 	4,  // 39: rotunda.v1.ImpactResponse.edges:type_name -> rotunda.v1.GraphEdge
-	19, // 40: rotunda.v1.ImpactResponse.reached:type_name -> rotunda.v1.ReachedService
-	20, // 41: rotunda.v1.ImpactResponse.ask:type_name -> rotunda.v1.ServiceContact
-	12, // 42: rotunda.v1.ServiceContact.owner:type_name -> rotunda.v1.ServiceOwner
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	20, // 40: rotunda.v1.ImpactResponse.reached:type_name -> rotunda.v1.ReachedService
+	21, // 41: rotunda.v1.ImpactResponse.ask:type_name -> rotunda.v1.ServiceContact
+	18, // 42: rotunda.v1.ImpactResponse.issued:type_name -> rotunda.v1.IssuedCount
+	22, // 43: rotunda.v1.IssuedCount.last:type_name -> google.protobuf.Timestamp
+	12, // 44: rotunda.v1.ServiceContact.owner:type_name -> rotunda.v1.ServiceOwner
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_graph_proto_init() }
@@ -1786,7 +1865,7 @@ func file_rotunda_v1_graph_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_graph_proto_rawDesc), len(file_rotunda_v1_graph_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

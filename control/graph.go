@@ -74,6 +74,9 @@ func (c *Control) Impact(ctx context.Context, caller Caller, req *api.ImpactRequ
 	for _, one := range impact.Reached {
 		response.Reached = append(response.Reached, &api.ReachedService{Service: string(one.Service), Via: string(one.Via), Steps: uint32(one.Steps)})
 	}
+	for _, one := range impact.Issued {
+		response.Issued = append(response.Issued, &api.IssuedCount{Kind: one.Kind, Count: uint32(one.Count), Last: stamp(one.Last)})
+	}
 	for _, contact := range impact.Ask {
 		response.Ask = append(response.Ask, &api.ServiceContact{
 			Owner: wireOwner(contact.Owner), Outside: contact.Outside, Services: wireNames(contact.Services),

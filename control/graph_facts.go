@@ -32,7 +32,7 @@ func (c *Control) graphFacts(ctx context.Context, tx *store.Tx) (rollout.Facts, 
 			Name: document.Name, Owner: service.Owner, Outside: service.Outside, Clients: service.Clients,
 		})
 	}
-	for _, step := range []func(context.Context) error{g.readAuthorities, g.readAgents, g.readPlacements, g.readBundles} {
+	for _, step := range []func(context.Context) error{g.readAuthorities, g.readAgents, g.readPlacements, g.readBundles, g.readIssued} {
 		if err := step(ctx); err != nil {
 			return rollout.Facts{}, err
 		}
@@ -64,6 +64,16 @@ func (g *gathering) readAuthorities(ctx context.Context) error {
 		})
 	}
 	return nil
+}
+
+func (g *gathering) readIssued(ctx context.Context) error {
+	all, err := g.tx.LiveCertificates(ctx, g.tx.Now)
+	for _, live := range all {
+		g.facts.Issued = append(g.facts.Issued, rollout.Issued{
+			Authority: live.AuthorityID, Kind: string(live.Kind), Count: int(live.Count), Last: live.Last,
+		})
+	}
+	return err
 }
 
 func (g *gathering) readAgents(ctx context.Context) error {

@@ -193,6 +193,7 @@ func TestImpactOverTheStore(t *testing.T) {
 	if err := h.report(report); err != nil {
 		t.Fatal(err)
 	}
+	h.holds(2) // issued, and not in use yet
 	for _, c := range []struct {
 		kind api.Subject
 		name string
@@ -207,6 +208,13 @@ func TestImpactOverTheStore(t *testing.T) {
 		if len(impact.Holders) != 1 || impact.Holders[0].Agent != h.id || len(impact.Edges) != 2 || len(impact.Reached) != 2 || len(impact.Ask) != 3 ||
 			len(impact.Direct) != 1 || impact.Direct[0].Here != 1 || impact.Direct[0].Full != 1 {
 			t.Errorf("%s %s: %v", c.kind, c.name, impact)
+		}
+		kinds := map[string]uint32{}
+		for _, one := range impact.Issued {
+			kinds[one.Kind] = one.Count
+		}
+		if c.kind == api.Subject_SUBJECT_AUTHORITY && (kinds["leaf"] != 2 || kinds["agent"] != 1) || c.kind != api.Subject_SUBJECT_AUTHORITY && len(kinds) != 0 {
+			t.Errorf("%s %s: live are %v", c.kind, c.name, kinds)
 		}
 		if trusts := len(impact.Trusts); trusts != 0 && c.name != "root" || trusts != 1 && c.name == "root" {
 			t.Errorf("%s %s: %d trust it", c.kind, c.name, trusts)

@@ -18,6 +18,7 @@ type Facts struct {
 	Authorities []Authority
 	Agents      []string            // ids, also of those without a placement
 	Bundles     map[string][]Anchor // by digest; of each that a place has in use
+	Issued      []Issued
 }
 
 // Party is a service on the graph.
@@ -39,6 +40,15 @@ type Authority struct {
 	ID, Name, Parent string // Parent: id of the one above; empty for a root
 	State            fleet.AuthorityState
 	Anchor           Anchor
+}
+
+// Issued is what an authority signed of a kind and is live: in use or not, of
+// placements or of Rotunda itself.
+type Issued struct {
+	Authority string // id
+	Kind      string // leaf, agent, server, operator, ...
+	Count     int
+	Last      time.Time // when the last of them ends
 }
 
 // Place is a placement on the graph: what it holds, what it trusts, and who
@@ -89,6 +99,7 @@ type Graph struct {
 	Anchors     []AnchorUse // by name
 	Authorities []Authority
 	agents      []string
+	issued      []Issued
 	bundles     map[string][]Anchor
 	places      map[fleet.Name][]*Place // by service, each in the order of byPlace
 	trust       map[fleet.Name][]Trust  // the same, by the bundle in use
@@ -109,7 +120,7 @@ type Edge struct {
 func NewGraph(facts Facts, now time.Time) *Graph {
 	g := &Graph{
 		At: now, Services: slices.Clone(facts.Services), Authorities: slices.Clone(facts.Authorities),
-		agents: facts.Agents, bundles: facts.Bundles, places: map[fleet.Name][]*Place{}, trust: map[fleet.Name][]Trust{},
+		agents: facts.Agents, issued: facts.Issued, bundles: facts.Bundles, places: map[fleet.Name][]*Place{}, trust: map[fleet.Name][]Trust{},
 	}
 	slices.SortFunc(g.Services, func(a, b Party) int { return cmp.Compare(a.Name, b.Name) })
 	for _, p := range facts.Places {

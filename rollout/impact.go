@@ -32,6 +32,7 @@ type Impact struct {
 	Subject
 	Holders []*Place  // live certificates under it
 	Trusts  []*Place  // of a root: places whose bundle in use has it
+	Issued  []Issued  // of an authority: all that is live under it, by kind, Rotunda's own too
 	Direct  []Stake   // services that hold those certificates or run there
 	Edges   []Edge    // that depend on it
 	Reached []Reached // services that call the direct ones, and those that call these
@@ -92,6 +93,7 @@ func (g *Graph) Impact(subject Subject) (Impact, error) {
 			impact.Edges = append(impact.Edges, edge)
 		}
 	}
+	impact.Issued = g.issuedBelow(match.below)
 	impact.Reached = g.reached(direct)
 	impact.Ask = g.contacts(impact)
 	return impact, nil
@@ -101,6 +103,7 @@ func (g *Graph) Impact(subject Subject) (Impact, error) {
 type matcher struct {
 	holds, trusts, part func(*Place) bool
 	edge                func(Edge) bool
+	below               map[string]bool // of an authority: its id, and those of all below
 }
 
 func never(*Place) bool { return false }
@@ -122,7 +125,8 @@ func (g *Graph) underService(name fleet.Name) (matcher, error) {
 		return matcher{}, fault.New(fault.NotFound, "service %.80q is not declared, so it has no edges", name).WithRemedy("rotunda get services lists those that are")
 	}
 	own := func(p *Place) bool { return p.Service == name }
-	return matcher{own, never, own, func(e Edge) bool { return e.Client == name || e.Server == name }}, nil
+	touches := func(e Edge) bool { return e.Client == name || e.Server == name }
+	return matcher{holds: own, trusts: never, part: own, edge: touches}, nil
 }
 
 func (g *Graph) underAgent(id string) (matcher, error) {
@@ -134,7 +138,8 @@ func (g *Graph) underAgent(id string) (matcher, error) {
 	for service, places := range g.places {
 		services[service] = slices.ContainsFunc(places, here)
 	}
-	return matcher{here, never, here, func(e Edge) bool { return services[e.Client] || services[e.Server] }}, nil
+	touches := func(e Edge) bool { return services[e.Client] || services[e.Server] }
+	return matcher{holds: here, trusts: never, part: here, edge: touches}, nil
 }
 
 func (g *Graph) underAuthority(name string) (matcher, error) {
@@ -152,7 +157,8 @@ func (g *Graph) underAuthority(name string) (matcher, error) {
 	shows := func(w Way) bool {
 		return slices.ContainsFunc(w.Chains, func(c Chain) bool { return below[c.Authority] })
 	}
-	return matcher{holds, trusts, holds, func(e Edge) bool { return shows(e.Serves) || shows(e.Presents) }}, nil
+	needs := func(e Edge) bool { return shows(e.Serves) || shows(e.Presents) }
+	return matcher{holds: holds, trusts: trusts, part: holds, edge: needs, below: below}, nil
 }
 
 // below is an authority, and all that it or one below it signed.
@@ -165,6 +171,26 @@ func (g *Graph) below(id string) map[string]bool {
 				all[a.ID], grew = true, true
 			}
 		}
+	}
+	return all
+}
+
+// issuedBelow sums up what some authorities signed, by kind.
+func (g *Graph) issuedBelow(authorities map[string]bool) []Issued {
+	kinds := map[string]Issued{}
+	for _, one := range g.issued {
+		if authorities[one.Authority] {
+			sum := kinds[one.Kind]
+			sum.Kind, sum.Count = one.Kind, sum.Count+one.Count
+			if one.Last.After(sum.Last) {
+				sum.Last = one.Last
+			}
+			kinds[one.Kind] = sum
+		}
+	}
+	var all []Issued
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		all = append(all, kinds[kind])
 	}
 	return all
 }

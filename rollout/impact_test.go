@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -75,6 +76,22 @@ func TestImpact(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.want, "\n"))
 			}
 		})
+	}
+}
+
+// Old certificates that are live yet, and Rotunda's own, need the root as well.
+func TestImpactCountsAllThatIsLive(t *testing.T) {
+	g := NewGraph(Facts{Authorities: twoRoots, Issued: []Issued{
+		{"ia", "leaf", 3, noon.Add(time.Hour)}, {"a", "leaf", 1, noon.Add(2 * time.Hour)}, {"ia", "agent", 2, noon.Add(time.Hour)}, {"ib", "server", 1, noon},
+	}}, noon)
+	for name, want := range map[string][]Issued{
+		"root-a":    {{"", "agent", 2, noon.Add(time.Hour)}, {"", "leaf", 4, noon.Add(2 * time.Hour)}},
+		"issuing-a": {{"", "agent", 2, noon.Add(time.Hour)}, {"", "leaf", 3, noon.Add(time.Hour)}},
+		"root-b":    {{"", "server", 1, noon}},
+	} {
+		if impact, err := g.Impact(Subject{OfAuthority, name}); err != nil || !slices.Equal(impact.Issued, want) {
+			t.Errorf("%s: %v, %v, want %v", name, impact.Issued, err, want)
+		}
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 
 const impactHelp = `Says how far the loss or change of one thing reaches: of a service, of an
 authority with all that it signed, or of an agent's host. It shows which live
-certificates are under it, how much of which services, the edges that depend on
+certificates in use are under it (of an authority also how many are live in all,
+of agents, servers and operators too), how much of which services, the edges that depend on
 it with how they stand now, who calls those services, directly or through
 others, and which teams to ask before.
 
@@ -114,7 +115,8 @@ func showImpact(u *ui, impact *api.ImpactResponse) {
 	}
 	u.say("%s %s\n", word(impact.Kind), name)
 	u.sheet([]field{
-		{"under it", holdersWords(u, impact.Holders)},
+		{"in use", holdersWords(u, impact.Holders)},
+		{"live in all", issuedWords(u, impact.Issued)},
 		{"trusted by", trustedWords(impact)},
 		{"services", directWords(impact.Direct)},
 		{"they are called by", reachedWords(impact.Reached)},
@@ -142,6 +144,20 @@ func holdersWords(u *ui, holders []*api.GraphPlace) string {
 	}
 	last := slices.MaxFunc(holders, func(a, b *api.GraphPlace) int { return a.NotAfter.AsTime().Compare(b.NotAfter.AsTime()) })
 	return fmt.Sprintf("%s: %s; the last one ends %s", plural(len(holders), "live certificate"), placeList(u, holders), relative(u.now, last.NotAfter))
+}
+
+// issuedWords counts what an authority's records say, by kind: old certificates
+// that are live yet, and those of agents, servers and operators, need it too.
+func issuedWords(u *ui, issued []*api.IssuedCount) string {
+	if len(issued) == 0 {
+		return ""
+	}
+	var parts []string
+	for _, one := range issued {
+		parts = append(parts, fmt.Sprintf("%s %d", one.Kind, one.Count))
+	}
+	last := slices.MaxFunc(issued, func(a, b *api.IssuedCount) int { return a.Last.AsTime().Compare(b.Last.AsTime()) })
+	return fmt.Sprintf("%s; the last one ends %s", strings.Join(parts, ", "), relative(u.now, last.Last))
 }
 
 // trustedWords is of roots: that nobody trusts one is worth a word there only.
