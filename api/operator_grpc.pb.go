@@ -48,6 +48,8 @@ const (
 	OperatorService_ListTrust_FullMethodName         = "/rotunda.v1.OperatorService/ListTrust"
 	OperatorService_DecideTrust_FullMethodName       = "/rotunda.v1.OperatorService/DecideTrust"
 	OperatorService_EndCredential_FullMethodName     = "/rotunda.v1.OperatorService/EndCredential"
+	OperatorService_Graph_FullMethodName             = "/rotunda.v1.OperatorService/Graph"
+	OperatorService_Impact_FullMethodName            = "/rotunda.v1.OperatorService/Impact"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -99,6 +101,12 @@ type OperatorServiceClient interface {
 	// EndCredential revokes a certificate of the calling operator's own that
 	// another has taken the place of.
 	EndCredential(ctx context.Context, in *EndCredentialRequest, opts ...grpc.CallOption) (*EndCredentialResponse, error)
+	// Graph shows who calls whom, what each side shows and trusts, and whether
+	// that fits.
+	Graph(ctx context.Context, in *GraphRequest, opts ...grpc.CallOption) (*GraphResponse, error)
+	// Impact says how far the loss or change of a service, an authority or an
+	// agent's host reaches.
+	Impact(ctx context.Context, in *ImpactRequest, opts ...grpc.CallOption) (*ImpactResponse, error)
 }
 
 type operatorServiceClient struct {
@@ -417,6 +425,26 @@ func (c *operatorServiceClient) EndCredential(ctx context.Context, in *EndCreden
 	return out, nil
 }
 
+func (c *operatorServiceClient) Graph(ctx context.Context, in *GraphRequest, opts ...grpc.CallOption) (*GraphResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GraphResponse)
+	err := c.cc.Invoke(ctx, OperatorService_Graph_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) Impact(ctx context.Context, in *ImpactRequest, opts ...grpc.CallOption) (*ImpactResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImpactResponse)
+	err := c.cc.Invoke(ctx, OperatorService_Impact_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServiceServer is the server API for OperatorService service.
 // All implementations must embed UnimplementedOperatorServiceServer
 // for forward compatibility.
@@ -466,6 +494,12 @@ type OperatorServiceServer interface {
 	// EndCredential revokes a certificate of the calling operator's own that
 	// another has taken the place of.
 	EndCredential(context.Context, *EndCredentialRequest) (*EndCredentialResponse, error)
+	// Graph shows who calls whom, what each side shows and trusts, and whether
+	// that fits.
+	Graph(context.Context, *GraphRequest) (*GraphResponse, error)
+	// Impact says how far the loss or change of a service, an authority or an
+	// agent's host reaches.
+	Impact(context.Context, *ImpactRequest) (*ImpactResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
 }
 
@@ -562,6 +596,12 @@ func (UnimplementedOperatorServiceServer) DecideTrust(context.Context, *DecideTr
 }
 func (UnimplementedOperatorServiceServer) EndCredential(context.Context, *EndCredentialRequest) (*EndCredentialResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EndCredential not implemented")
+}
+func (UnimplementedOperatorServiceServer) Graph(context.Context, *GraphRequest) (*GraphResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Graph not implemented")
+}
+func (UnimplementedOperatorServiceServer) Impact(context.Context, *ImpactRequest) (*ImpactResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Impact not implemented")
 }
 func (UnimplementedOperatorServiceServer) mustEmbedUnimplementedOperatorServiceServer() {}
 func (UnimplementedOperatorServiceServer) testEmbeddedByValue()                         {}
@@ -1092,6 +1132,42 @@ func _OperatorService_EndCredential_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_Graph_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GraphRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).Graph(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_Graph_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).Graph(ctx, req.(*GraphRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_Impact_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImpactRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).Impact(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_Impact_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).Impact(ctx, req.(*ImpactRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorService_ServiceDesc is the grpc.ServiceDesc for OperatorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1206,6 +1282,14 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "EndCredential",
 			Handler:    _OperatorService_EndCredential_Handler,
+		},
+		{
+			MethodName: "Graph",
+			Handler:    _OperatorService_Graph_Handler,
+		},
+		{
+			MethodName: "Impact",
+			Handler:    _OperatorService_Impact_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -156,6 +156,11 @@ func without(anchors []*x509.Certificate, one *x509.Certificate) (rest []*x509.C
 
 // activate lets the new authority sign, and the old one no more.
 func (v *trustView) activate(ctx context.Context, tx *store.Tx) error {
+	if v.bridge != nil && v.bridge.State == fleet.AuthorityPrepared {
+		if err := moveAuthority(ctx, tx, *v.bridge, fleet.AuthorityActive); err != nil {
+			return err
+		}
+	}
 	ends := [][2]store.Authority{{v.old.issuing, v.next.issuing}}
 	if v.facts.Roots {
 		ends = append(ends, [2]store.Authority{v.old.root, v.next.root})

@@ -169,6 +169,9 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 			return nil // what can't be expanded gets nothing new, and holds a certificate at most
 		}
 		party := rollout.RelyingParty{Name: placeName(placement), Needs: needsLevel(expanded), Away: !c.connected(agent.ID)}
+		if report, err := storedReport(placement); err == nil {
+			party.Why = report.Reason
+		}
 		one, ok := adopted[placement.ID]
 		if ok {
 			fit, err := fits.digest(ctx, tx, one.BundleDigest)
@@ -187,6 +190,7 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 	if err != nil {
 		return err
 	}
+	v.readOutside(tx.Now, w)
 	anchors, err := tx.AgentAnchors(ctx)
 	if err != nil {
 		return err
@@ -207,6 +211,41 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 		v.facts.Parties = append(v.facts.Parties, party)
 	}
 	return nil
+}
+
+// readOutside adds the parties without agents that call a service of ours, or
+// are called by one: nobody here can see whom they trust, so each has to be
+// asked, and its answer is an exception with an owner and an end.
+func (v *trustView) readOutside(now time.Time, w *world) {
+	for _, document := range w.set.OfKind(fleet.KindService) {
+		service, _ := w.set.Service(document.Name)
+		if !service.Outside || !w.hasNeighbours(document.Name, service) {
+			continue
+		}
+		party := rollout.RelyingParty{
+			Name: "outside party " + string(document.Name), Needs: fleet.Delivered,
+			Ask:     service.Owner.Contact,
+			Excused: w.excused(now, ruleAdopt, "service/"+string(document.Name)),
+		}
+		v.seats[party.Name] = partySeat{service: string(document.Name)}
+		v.facts.Parties = append(v.facts.Parties, party)
+	}
+}
+
+// hasNeighbours says whether a service calls one that is not outside, or is
+// called by one.
+func (w *world) hasNeighbours(name fleet.Name, service *fleet.Service) bool {
+	ours := func(other fleet.Name) bool {
+		declared, ok := w.set.Service(other)
+		return ok && !declared.Outside
+	}
+	if slices.ContainsFunc(service.Clients, ours) {
+		return true
+	}
+	return slices.ContainsFunc(w.set.OfKind(fleet.KindService), func(d fleet.Document) bool {
+		other, _ := w.set.Service(d.Name)
+		return !other.Outside && slices.Contains(other.Clients, name)
+	})
 }
 
 // concerns says whether a bundle of the name has one of the change's anchors.

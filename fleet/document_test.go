@@ -76,6 +76,11 @@ metadata: {name: s}
 spec: {owner: {team: t, contact: c, runbook: "https://x.example.com/"}, clients: [s], description: d}
 ---
 apiVersion: rotunda/v1
+kind: Service
+metadata: {name: o}
+spec: {owner: {team: t, contact: c, runbook: ""}, outside: true}
+---
+apiVersion: rotunda/v1
 kind: Profile
 metadata: {name: p}
 spec: {algorithm: rsa-3072, lifetime: 90d, renewAt: 0.5, rideOut: 1d12h, backdate: 2m, keyAge: 365d, usages: [serverAuth, clientAuth],

@@ -1,6 +1,7 @@
 package fleet
 
-// Service is what a team owns: processes that hold certificates.
+// Service is what a team owns: processes that hold certificates, or an outside
+// party that shakes hands with them.
 type Service struct {
 	// Who answers for the service. Every service has an owner.
 	Owner Owner `json:"owner"`
@@ -10,6 +11,10 @@ type Service struct {
 	// The services that call this one, and so must trust its certificates.
 	// This is the only place where such edges are declared.
 	Clients []Name `json:"clients,omitempty"`
+	// The service is an outside party: no agent of ours is on its hosts, so
+	// nobody here sees whom it trusts, and no intent can be of it. What
+	// concerns it is asked of owner.contact; a runbook it needs none.
+	Outside bool `json:"outside,omitempty"`
 	// What the service is, for people.
 	Description string `json:"description,omitempty"`
 }
@@ -20,8 +25,10 @@ func (*Service) kind() Kind { return KindService }
 type Owner struct {
 	// The team's name.
 	Team string `json:"team"`
-	// How to reach the team when a rotation fails: an address or a channel.
+	// How to reach the team when a rotation fails, or before an anchor is taken
+	// from an outside party: an address or a channel.
 	Contact string `json:"contact"`
 	// Where it is written what to do then: an http or https URL.
+	// An outside party may do without.
 	Runbook string `json:"runbook"`
 }

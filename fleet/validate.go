@@ -105,7 +105,7 @@ func unique[T ~string](v *validator, path string, list []T) {
 func (v *validator) service(s *Service) {
 	v.required("spec.owner.team", s.Owner.Team, "name the team that answers for the service")
 	v.required("spec.owner.contact", s.Owner.Contact, "say how to reach the team when a rotation fails")
-	if v.required("spec.owner.runbook", s.Owner.Runbook, "say where it is written what to do when a rotation fails") {
+	if needed := !s.Outside || s.Owner.Runbook != ""; needed && v.required("spec.owner.runbook", s.Owner.Runbook, "say where it is written what to do when a rotation fails") {
 		if u, err := url.Parse(s.Owner.Runbook); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
 			v.fail("spec.owner.runbook", "value", "write a URL such as https://wiki.example.com/orders", "runbook %s is not an http or https URL", quote(s.Owner.Runbook))
 		}

@@ -19,6 +19,7 @@ var sampleDomain = spiffeid.RequireTrustDomainFromString("example.org")
 func (v *validator) intent(in *Intent) {
 	if v.required("spec.service", string(in.Service), "name the service whose processes these are") {
 		v.exists("spec.service", KindService, in.Service)
+		v.inside(in.Service)
 	}
 	if v.required("spec.bundle", string(in.Bundle), "name a bundle, or leave it out for the trust domain's own") && in.Bundle != DefaultBundle {
 		v.exists("spec.bundle", KindBundle, in.Bundle)
@@ -33,6 +34,14 @@ func (v *validator) intent(in *Intent) {
 	v.target(in)
 	v.files(in)
 	v.proof(in)
+}
+
+// inside refuses an intent of an outside party.
+func (v *validator) inside(service Name) {
+	if s, ok := v.set.Service(service); ok && s.Outside {
+		v.fail("spec.service", "outside", fmt.Sprintf("remove the intent, or outside: true from %s if our agents run on its hosts", Key{KindService, service}),
+			"%s is an outside party: no agent of ours is on its hosts, so nothing can be delivered there", Key{KindService, service})
+	}
 }
 
 func (v *validator) selector(in *Intent) {

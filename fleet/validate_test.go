@@ -109,6 +109,7 @@ func TestValidateFinds(t *testing.T) {
 		{"backdated by days", "lifetime: 24h", "lifetime: 24h\n  backdate: 25h", 13, Error, "value", "a day"},
 		{"a key younger than its certificate", "lifetime: 24h", "lifetime: 24h\n  keyAge: 23h", 13, Error, "arithmetic", "shorter than the lifetime"},
 
+		{"an intent of an outside party", "clients: [s]", "outside: true", 19, Error, "outside", "Service/s is an outside party"},
 		{"unknown service", "service: s", "service: t", 19, Error, "dangling", "Service/t does not exist"},
 		{"unknown profile", "  profile: p", "  profile: q", 21, Error, "dangling", "Profile/q does not exist"},
 		{"no profile", "  profile: p\n", "", 18, Error, "required", "spec.profile is missing"},
@@ -274,6 +275,23 @@ func TestBundleOnlyIntents(t *testing.T) {
 				t.Errorf("findings %v, want %q", found, c.says)
 			}
 		})
+	}
+}
+
+// Edges may go in a circle, and an outside party needs no runbook; whom to ask
+// it needs.
+func TestOutsideParties(t *testing.T) {
+	circle := strings.Replace(valid, "clients: [s]", "clients: [bank]", 1) +
+		"---\napiVersion: rotunda/v1\nkind: Service\nmetadata: {name: bank}\nspec: {owner: {team: b%s}, clients: [s], outside: true}\n"
+	for rest, says := range map[string]string{
+		", contact: c":                        "",
+		"":                                    "spec.owner.contact is missing",
+		", contact: c, runbook: \"see wiki\"": "not an http or https URL",
+	} {
+		found := Validate(NewSet(parse(t, strings.Replace(circle, "%s", rest, 1))...))
+		if says == "" && len(found) > 0 || says != "" && (len(found) != 1 || !strings.Contains(found[0].Message, says)) {
+			t.Errorf("owner with %q: findings %v, want one that says %q", rest, found, says)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 // Package rollout decides what comes next in the fleet: which member of a
 // cluster may leave its steady state now, which part of the renewal window is
-// whose, and when each placement's turn comes in a rotation of many.
+// whose, and when each placement's turn comes in a rotation of many. Its trust
+// graph says who can verify whom as things are, and what a change reaches.
 //
 // It is pure: facts and a time in, decisions and reasons out. The control
 // plane and the simulator run the same code.

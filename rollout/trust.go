@@ -70,6 +70,8 @@ type RelyingParty struct {
 	Needs   fleet.Level // the highest level that one of its kind can show
 	Since   time.Time   // when it was last heard of what Has says; zero: never
 	Away    bool        // its agent is not connected
+	Why     string      // what its agent last said of it
+	Ask     string      // of a party without an agent: whom to ask
 	Excused string      // the exception that lets it pass: who owns it and until when
 }
 
@@ -270,7 +272,14 @@ func (t Trust) lagging(now time.Time, what string) (waits []Wait) {
 			wait.Reason = fmt.Sprintf("has only shown that it %s as %s since %s; %s is wanted", claim, party.Has, clockTime(party.Since, now), party.Needs)
 		}
 		wait.Remedy = "rotunda status; rotunda describe placement …"
-		if party.Away {
+		if party.Why != "" {
+			wait.Reason += " (" + party.Why + ")"
+		}
+		switch {
+		case party.Ask != "":
+			wait.Reason = "can't show that it " + claim + ": it has no agent"
+			wait.Remedy = "ask " + party.Ask + "; then apply an Exception of rule trust-adopt with an owner and an end"
+		case party.Away:
 			wait.Reason += "; its agent is not connected"
 			wait.Remedy = "bring the agent back, retire it (rotunda agent retire), or apply an Exception of rule trust-adopt with an owner and an end"
 		}

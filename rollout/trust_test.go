@@ -12,7 +12,7 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 )
 
-func party(name string, has, needs fleet.Level) RelyingParty {
+func relying(name string, has, needs fleet.Level) RelyingParty {
 	return RelyingParty{Name: name, Has: has, Needs: needs, Since: noon}
 }
 
@@ -25,7 +25,7 @@ func holder(name string) Holder {
 func begun() Trust {
 	return Trust{
 		Old: "root", New: "root-2", Roots: true, Through: Done,
-		Parties: []RelyingParty{party("redis on agent a", "", fleet.Proven), party("agent a", "", fleet.Loaded)},
+		Parties: []RelyingParty{relying("redis on agent a", "", fleet.Proven), relying("agent a", "", fleet.Loaded)},
 		Holders: []Holder{holder("redis on agent a")},
 	}
 }
@@ -76,7 +76,7 @@ func TestTrustNext(t *testing.T) {
 		"one still serves it":     {with(begun(), active, adopted, drained, func(t *Trust) { t.Bridging = []string{"nginx on agent b"} }), Unbridge, "", "nginx on agent b still serves the bridge"},
 		"drained":                 {with(begun(), active, adopted, drained), Withdraw, PublishNew, ""},
 		"not let go further":      {with(begun(), active, adopted, drained, through(Drain)), Withdraw, "", "operators have let it go up to drain"},
-		"a new host blocks":       {with(begun(), active, adopted, drained, func(t *Trust) { t.Parties = append(t.Parties, party("new on agent n", "", fleet.Loaded)) }), Withdraw, "", "new on agent n has not shown"},
+		"a new host blocks":       {with(begun(), active, adopted, drained, func(t *Trust) { t.Parties = append(t.Parties, relying("new on agent n", "", fleet.Loaded)) }), Withdraw, "", "new on agent n has not shown"},
 		"a regression undoes not": {with(begun(), active), Reissue, RenewHolder, ""},
 		"withdrawn":               {with(begun(), withdrawn, drained), Refuse, "", "redis on agent a has not shown that it has let go of root"},
 		"refused by all":          {with(begun(), withdrawn, drained, adopted), Refuse, RetireOld, ""},
@@ -136,7 +136,7 @@ func (w trustWorld) facts() Trust {
 		if w.back {
 			trustsOld, trustsNew = trustsNew, trustsOld
 		}
-		one := party(fmt.Sprint("p", i), "", fleet.Proven)
+		one := relying(fmt.Sprint("p", i), "", fleet.Proven)
 		if trustsNew && !(t.Withdrawn && trustsOld) {
 			one.Has = fleet.Proven
 		}

@@ -150,3 +150,11 @@ func (o *operators) Resume(ctx context.Context, r *connect.Request[api.ResumeReq
 func (o *operators) ListAuditEntries(ctx context.Context, r *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error) {
 	return answer(ctx, o.Server, r, o.control.ListAuditEntries)
 }
+
+func (o *operators) Graph(ctx context.Context, r *connect.Request[api.GraphRequest]) (*connect.Response[api.GraphResponse], error) {
+	return answer(ctx, o.Server, r, o.control.Graph)
+}
+
+func (o *operators) Impact(ctx context.Context, r *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error) {
+	return answer(ctx, o.Server, r, o.control.Impact)
+}

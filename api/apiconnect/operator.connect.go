@@ -115,6 +115,10 @@ const (
 	// OperatorServiceEndCredentialProcedure is the fully-qualified name of the OperatorService's
 	// EndCredential RPC.
 	OperatorServiceEndCredentialProcedure = "/rotunda.v1.OperatorService/EndCredential"
+	// OperatorServiceGraphProcedure is the fully-qualified name of the OperatorService's Graph RPC.
+	OperatorServiceGraphProcedure = "/rotunda.v1.OperatorService/Graph"
+	// OperatorServiceImpactProcedure is the fully-qualified name of the OperatorService's Impact RPC.
+	OperatorServiceImpactProcedure = "/rotunda.v1.OperatorService/Impact"
 )
 
 // OperatorServiceClient is a client for the rotunda.v1.OperatorService service.
@@ -161,6 +165,12 @@ type OperatorServiceClient interface {
 	// EndCredential revokes a certificate of the calling operator's own that
 	// another has taken the place of.
 	EndCredential(context.Context, *connect.Request[api.EndCredentialRequest]) (*connect.Response[api.EndCredentialResponse], error)
+	// Graph shows who calls whom, what each side shows and trusts, and whether
+	// that fits.
+	Graph(context.Context, *connect.Request[api.GraphRequest]) (*connect.Response[api.GraphResponse], error)
+	// Impact says how far the loss or change of a service, an authority or an
+	// agent's host reaches.
+	Impact(context.Context, *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error)
 }
 
 // NewOperatorServiceClient constructs a client for the rotunda.v1.OperatorService service. By
@@ -348,6 +358,18 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("EndCredential")),
 			connect.WithClientOptions(opts...),
 		),
+		graph: connect.NewClient[api.GraphRequest, api.GraphResponse](
+			httpClient,
+			baseURL+OperatorServiceGraphProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("Graph")),
+			connect.WithClientOptions(opts...),
+		),
+		impact: connect.NewClient[api.ImpactRequest, api.ImpactResponse](
+			httpClient,
+			baseURL+OperatorServiceImpactProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("Impact")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -382,6 +404,8 @@ type operatorServiceClient struct {
 	listTrust         *connect.Client[api.ListTrustRequest, api.ListTrustResponse]
 	decideTrust       *connect.Client[api.DecideTrustRequest, api.DecideTrustResponse]
 	endCredential     *connect.Client[api.EndCredentialRequest, api.EndCredentialResponse]
+	graph             *connect.Client[api.GraphRequest, api.GraphResponse]
+	impact            *connect.Client[api.ImpactRequest, api.ImpactResponse]
 }
 
 // Info calls rotunda.v1.OperatorService.Info.
@@ -529,6 +553,16 @@ func (c *operatorServiceClient) EndCredential(ctx context.Context, req *connect.
 	return c.endCredential.CallUnary(ctx, req)
 }
 
+// Graph calls rotunda.v1.OperatorService.Graph.
+func (c *operatorServiceClient) Graph(ctx context.Context, req *connect.Request[api.GraphRequest]) (*connect.Response[api.GraphResponse], error) {
+	return c.graph.CallUnary(ctx, req)
+}
+
+// Impact calls rotunda.v1.OperatorService.Impact.
+func (c *operatorServiceClient) Impact(ctx context.Context, req *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error) {
+	return c.impact.CallUnary(ctx, req)
+}
+
 // OperatorServiceHandler is an implementation of the rotunda.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	Info(context.Context, *connect.Request[api.InfoRequest]) (*connect.Response[api.InfoResponse], error)
@@ -573,6 +607,12 @@ type OperatorServiceHandler interface {
 	// EndCredential revokes a certificate of the calling operator's own that
 	// another has taken the place of.
 	EndCredential(context.Context, *connect.Request[api.EndCredentialRequest]) (*connect.Response[api.EndCredentialResponse], error)
+	// Graph shows who calls whom, what each side shows and trusts, and whether
+	// that fits.
+	Graph(context.Context, *connect.Request[api.GraphRequest]) (*connect.Response[api.GraphResponse], error)
+	// Impact says how far the loss or change of a service, an authority or an
+	// agent's host reaches.
+	Impact(context.Context, *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -756,6 +796,18 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("EndCredential")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceGraphHandler := connect.NewUnaryHandler(
+		OperatorServiceGraphProcedure,
+		svc.Graph,
+		connect.WithSchema(operatorServiceMethods.ByName("Graph")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceImpactHandler := connect.NewUnaryHandler(
+		OperatorServiceImpactProcedure,
+		svc.Impact,
+		connect.WithSchema(operatorServiceMethods.ByName("Impact")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rotunda.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorServiceInfoProcedure:
@@ -816,6 +868,10 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceDecideTrustHandler.ServeHTTP(w, r)
 		case OperatorServiceEndCredentialProcedure:
 			operatorServiceEndCredentialHandler.ServeHTTP(w, r)
+		case OperatorServiceGraphProcedure:
+			operatorServiceGraphHandler.ServeHTTP(w, r)
+		case OperatorServiceImpactProcedure:
+			operatorServiceImpactHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -939,4 +995,12 @@ func (UnimplementedOperatorServiceHandler) DecideTrust(context.Context, *connect
 
 func (UnimplementedOperatorServiceHandler) EndCredential(context.Context, *connect.Request[api.EndCredentialRequest]) (*connect.Response[api.EndCredentialResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.EndCredential is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) Graph(context.Context, *connect.Request[api.GraphRequest]) (*connect.Response[api.GraphResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.Graph is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) Impact(context.Context, *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.Impact is not implemented"))
 }

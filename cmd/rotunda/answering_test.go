@@ -188,6 +188,14 @@ func (a *answering) Resume(_ context.Context, r *connect.Request[api.ResumeReque
 	return answer[api.ResumeRequest, api.ResumeResponse](a, "Resume", r)
 }
 
+func (a *answering) Graph(_ context.Context, r *connect.Request[api.GraphRequest]) (*connect.Response[api.GraphResponse], error) {
+	return answer[api.GraphRequest, api.GraphResponse](a, "Graph", r)
+}
+
+func (a *answering) Impact(_ context.Context, r *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error) {
+	return answer[api.ImpactRequest, api.ImpactResponse](a, "Impact", r)
+}
+
 // domain is a CA that signs a server's certificate and operators'.
 type domain struct {
 	root *x509.Certificate

@@ -115,6 +115,13 @@ func testCertificateQueries(t *testing.T, b *bench) {
 			t.Errorf("%s: got %v, want %v", name, got, one.want)
 		}
 	}
+	live := func(now time.Time) []store.Live {
+		return find(b, func(tx *store.Tx) ([]store.Live, error) { return tx.LiveCertificates(b.ctx, now) })
+	}
+	agents := store.Live{AuthorityID: "issuing-1", Kind: store.KindAgent, Count: 2, Last: start.Add(5 * time.Hour)}
+	same(b, live(start), []store.Live{agents, {AuthorityID: "issuing-1", Kind: store.KindLeaf, Count: 2, Last: start.Add(3 * time.Hour)}})
+	same(b, live(start.Add(3*time.Hour)), []store.Live{agents})
+	same(b, live(start.Add(5*time.Hour)), nil)
 	same(b, find(b, func(tx *store.Tx) ([]store.Certificate, error) { return tx.AgentIdentities(b.ctx, "agent-1") }),
 		[]store.Certificate{identity(5, 2*time.Hour), identity(4, time.Hour)})
 }
