@@ -52,14 +52,22 @@ func NewBundle(anchors []*x509.Certificate) (Bundle, error) {
 	slices.SortFunc(all, func(a, b hashed) int { return bytes.Compare(a.sum[:], b.sum[:]) })
 	all = slices.CompactFunc(all, func(a, b hashed) bool { return a.sum == b.sum })
 
-	var b Bundle
-	sum := sha256.New()
+	var sorted []*x509.Certificate
 	for _, h := range all {
-		sum.Write(h.cert.Raw)
-		b.anchors = append(b.anchors, h.cert)
+		sorted = append(sorted, h.cert)
+	}
+	return bundleOfSorted(sorted), nil
+}
+
+// bundleOfSorted takes anchors that are checked and in order.
+func bundleOfSorted(anchors []*x509.Certificate) Bundle {
+	b := Bundle{anchors: anchors}
+	sum := sha256.New()
+	for _, cert := range anchors {
+		sum.Write(cert.Raw)
 	}
 	sum.Sum(b.digest[:0])
-	return b, nil
+	return b
 }
 
 func checkAnchor(cert *x509.Certificate) error {
@@ -139,6 +147,18 @@ func (b Bundle) Pool() *x509.CertPool {
 // Contains tells whether cert is one of the anchors.
 func (b Bundle) Contains(cert *x509.Certificate) bool {
 	return slices.ContainsFunc(b.anchors, cert.Equal)
+}
+
+// Without is the bundle less one anchor; b itself where it is none of them.
+func (b Bundle) Without(cert *x509.Certificate) Bundle {
+	if !b.Contains(cert) {
+		return b
+	}
+	rest := slices.DeleteFunc(b.Anchors(), cert.Equal)
+	if len(rest) == 0 {
+		return Bundle{}
+	}
+	return bundleOfSorted(rest)
 }
 
 // ParseBundleDigest reads the 64 hexadecimal digits that String writes.

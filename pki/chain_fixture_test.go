@@ -119,7 +119,7 @@ func bundleOf(t testing.TB, anchors ...*party) Bundle {
 }
 
 // opensslTakes asks the real OpenSSL, at the same moment, for a TLS server.
-func opensslTakes(t testing.TB, c Chain, b Bundle) (bool, string) {
+func opensslTakes(t testing.TB, c Chain, b Bundle, more ...string) (bool, string) {
 	t.Helper()
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Fatal("openssl is not installed; run: make deps")
@@ -136,7 +136,7 @@ func opensslTakes(t testing.TB, c Chain, b Bundle) (bool, string) {
 	if len(c.Intermediates) > 0 {
 		args = append(args, "-untrusted", "chain.pem")
 	}
-	command := exec.Command("openssl", append(args, "leaf.pem")...)
+	command := exec.Command("openssl", append(append(args, more...), "leaf.pem")...)
 	command.Dir = dir
 	out, err := command.CombinedOutput()
 	return err == nil, string(out)

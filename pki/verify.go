@@ -66,15 +66,17 @@ func (c Chain) checkShape() error {
 	}
 	certs := c.Certificates()
 	for i, cert := range certs[1:] {
-		if err := checkLink(certs[i], cert); err != nil {
+		if err := CheckLink(certs[i], cert); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// checkLink tells whether issuer, as it stands, issued cert.
-func checkLink(cert, issuer *x509.Certificate) error {
+// CheckLink tells whether issuer, as it stands, issued cert: names, key
+// identifiers, the right to sign and the signature. Dates and what lies above
+// are for Verify.
+func CheckLink(cert, issuer *x509.Certificate) error {
 	if !bytes.Equal(cert.RawIssuer, issuer.RawSubject) {
 		return refuseChain("%s is issued by %q but %s stands behind it; each certificate must be followed by its issuer",
 			describe(cert), cert.Issuer, describe(issuer))
@@ -117,7 +119,7 @@ func (c Chain) pathTo(b Bundle) ([]*x509.Certificate, error) {
 				len(issuers), issuers[0].Subject, describe(cert))
 		}
 		if len(issuers) == 1 {
-			return append(slices.Clone(certs[:i+1]), issuers[0]), checkLink(cert, issuers[0])
+			return append(slices.Clone(certs[:i+1]), issuers[0]), CheckLink(cert, issuers[0])
 		}
 	}
 	if near != nil {
