@@ -175,11 +175,13 @@ func addAddresses(template *x509.Certificate, parentID, publicURL string) error 
 
 // signAuthority signs template by the parent's key and reads the result back.
 func signAuthority(template, parent *x509.Certificate, public crypto.PublicKey, parentKey crypto.Signer) (*x509.Certificate, error) {
-	_, id, err := identifyKey(public)
-	if err != nil {
-		return nil, err
+	if len(template.SubjectKeyId) == 0 { // a bridge has its root's
+		_, id, err := identifyKey(public)
+		if err != nil {
+			return nil, err
+		}
+		template.SubjectKeyId = id
 	}
-	template.SubjectKeyId = id
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, parentKey)
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "sign authority %q", template.Subject.CommonName)
