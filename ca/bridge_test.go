@@ -204,7 +204,7 @@ func TestBridgeIsWithinBothRoots(t *testing.T) {
 		c.NotBefore, c.NotAfter, c.MaxPathLen = now.Add(-time.Minute), now.Add(2*time.Hour), 1
 		c.PermittedDNSDomains = []string{"example.org"}
 	})
-	deep, _ := rootWith(t, "next", func(c *x509.Certificate) { c.MaxPathLen = 5 })
+	deep, _ := rootWith(t, "next", func(c *x509.Certificate) { c.MaxPathLen, c.SubjectKeyId = 5, []byte("an older way") })
 	plain, _ := rootWith(t, "next")
 	for next, want := range map[*x509.Certificate]int{short: 1, deep: 2, plain: 2} {
 		bridge, err := CreateBridge(now, old, oldKey, next, publicURL, "")
@@ -220,13 +220,16 @@ func TestBridgeIsWithinBothRoots(t *testing.T) {
 		if !slices.Equal(bridge.PermittedDNSDomains, next.PermittedDNSDomains) {
 			t.Errorf("permits %v, the new root %v", bridge.PermittedDNSDomains, next.PermittedDNSDomains)
 		}
+		if !bytes.Equal(bridge.SubjectKeyId, next.SubjectKeyId) {
+			t.Errorf("key identifier %x, the new root's is %x", bridge.SubjectKeyId, next.SubjectKeyId)
+		}
 		if len(bridge.CRLDistributionPoints)+len(bridge.IssuingCertificateURL) != 0 {
 			t.Error("without the old root's ID there is no address to carry")
 		}
 	}
 	for _, key := range []crypto.Signer{newKey(t, pki.ECDSAP256), newKey(t, pki.Ed25519)} {
-		if _, err := CreateBridge(now, old, key, plain, publicURL, ""); err == nil {
-			t.Error("signed by a key that is not the old root's")
+		if _, err := CreateBridge(now, old, key, plain, publicURL, ""); err == nil || fault.CodeOf(err) != fault.Invalid {
+			t.Errorf("by a key that is not the old root's: %v", err)
 		}
 	}
 	if _, err := CreateBridge(now, old, oldKey, plain, publicURL, "a/b"); err == nil {

@@ -86,6 +86,21 @@ func TestConstraintsThatAreContained(t *testing.T) {
 	}
 }
 
+func TestConstraintsThatAreNotContained(t *testing.T) {
+	net := func(text string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(text)} }
+	for name, c := range map[string]struct{ outer, inner constraints }{
+		"the domain itself": {constraints{permittedDNS: []string{".test"}}, constraints{permittedDNS: []string{"test"}}},
+		"a like ending":     {constraints{permittedDNS: []string{"example.org"}}, constraints{permittedDNS: []string{"badexample.org"}}},
+		"a wider net":       {constraints{permittedIPs: net("10.0.0.0/16")}, constraints{permittedIPs: net("10.0.0.0/8")}},
+		"free addresses":    {constraints{excludedIPs: net("10.0.0.0/8")}, constraints{permittedDNS: []string{"a.test"}}},
+		"below a host":      {constraints{permittedURI: []string{"test"}}, constraints{permittedURI: []string{".test"}}},
+	} {
+		if err := c.outer.contain(c.inner); err == nil {
+			t.Errorf("%s: contained", name)
+		}
+	}
+}
+
 // The kinds that are compared, and the one that is not.
 func TestOtherConstraintsAreSeen(t *testing.T) {
 	comparable, _ := rootWith(t, "r", constrainOld, func(c *x509.Certificate) { c.PermittedEmailAddresses = []string{"example.org"} })

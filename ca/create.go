@@ -64,32 +64,59 @@ type IssuingOrder struct {
 // CreateIssuing makes an issuing authority under root, and its key: path length
 // 0, name constraints, never valid longer than the root.
 func CreateIssuing(now time.Time, root *x509.Certificate, rootKey crypto.Signer, order IssuingOrder, publicURL string) (*x509.Certificate, crypto.Signer, error) {
-	if !pki.KeyMatches(rootKey, root) {
-		return nil, nil, fault.New(fault.Invalid, "the key is not that of the root %q", root.Subject)
-	}
-	template, err := authorityTemplate(now, order.TrustDomain, order.Name, order.Lifetime)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := constrain(template, order); err != nil {
-		return nil, nil, err
-	}
-	template.NotBefore, template.NotAfter, err = validity(now, order.Lifetime, authorityBackdate, root)
-	if err != nil {
-		return nil, nil, err
-	}
-	if order.ParentID != "" {
-		if err := addAddresses(template, order.ParentID, publicURL); err != nil {
-			return nil, nil, err
-		}
-	}
 	key, err := generate(order.Algorithm)
 	if err != nil {
 		return nil, nil, err
 	}
+	cert, err := signIssuing(now, root, rootKey, order, key.Public(), publicURL)
+	if err != nil {
+		return nil, nil, err
+	}
+	return cert, key, nil
+}
+
+// signIssuing is the one way to an issuing authority, whoever made its key.
+func signIssuing(now time.Time, root *x509.Certificate, rootKey crypto.Signer, order IssuingOrder, public crypto.PublicKey, publicURL string) (*x509.Certificate, error) {
+	if err := checkParent(root, rootKey, public); err != nil {
+		return nil, err
+	}
+	template, err := authorityTemplate(now, order.TrustDomain, order.Name, order.Lifetime)
+	if err != nil {
+		return nil, err
+	}
+	if err := constrain(template, order); err != nil {
+		return nil, err
+	}
+	if err := constraintsOf(root).contain(constraintsOf(template)); err != nil {
+		return nil, err
+	}
+	template.NotBefore, template.NotAfter, err = validity(now, order.Lifetime, authorityBackdate, root)
+	if err != nil {
+		return nil, err
+	}
+	if order.ParentID != "" {
+		if err := addAddresses(template, order.ParentID, publicURL); err != nil {
+			return nil, err
+		}
+	}
 	template.MaxPathLen, template.MaxPathLenZero = 0, true
-	cert, err := signAuthority(template, root, key.Public(), rootKey)
-	return cert, key, err
+	return signAuthority(template, root, public, rootKey)
+}
+
+// checkParent tells whether an issuing authority for the public key can stand
+// under root.
+func checkParent(root *x509.Certificate, rootKey crypto.Signer, public crypto.PublicKey) error {
+	if !pki.KeyMatches(rootKey, root) {
+		return fault.New(fault.Invalid, "the key is not that of the root %q", root.Subject)
+	}
+	if sameKey(public, root.PublicKey) {
+		return fault.New(fault.Invalid, "the key is that of the root %q itself; an issuing authority needs its own", root.Subject)
+	}
+	if n, limited := pathLength(root); limited && n < 1 {
+		return fault.New(fault.Invalid, "the root %q allows no authority below it (pathLenConstraint)", root.Subject)
+	}
+	_, err := pki.AlgorithmOf(public)
+	return err
 }
 
 // generate makes a key; the zero algorithm is the default one.
@@ -103,14 +130,8 @@ func generate(algorithm pki.KeyAlgorithm) (crypto.Signer, error) {
 
 // authorityTemplate is what all authorities share.
 func authorityTemplate(now time.Time, td spiffeid.TrustDomain, name string, lifetime time.Duration) (*x509.Certificate, error) {
-	if td.IsZero() {
-		return nil, fault.New(fault.Invalid, "authority %q needs a trust domain", name)
-	}
-	if _, err := pki.ParseNames(name, nil, nil, ""); err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "name of the authority")
-	}
-	if lifetime < time.Hour {
-		return nil, fault.New(fault.Invalid, "authority %q: a lifetime of %s is too short, the least is 1h", name, lifetime)
+	if err := checkAuthority(td, name, lifetime); err != nil {
+		return nil, err
 	}
 	serial, err := pki.NewSerial(now, rand.Reader)
 	if err != nil {
@@ -126,6 +147,20 @@ func authorityTemplate(now time.Time, td spiffeid.TrustDomain, name string, life
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 	}, nil
+}
+
+// checkAuthority holds what can be said of an order before anything is made.
+func checkAuthority(td spiffeid.TrustDomain, name string, lifetime time.Duration) error {
+	if td.IsZero() {
+		return fault.New(fault.Invalid, "authority %q needs a trust domain", name)
+	}
+	if _, err := pki.ParseNames(name, nil, nil, ""); err != nil {
+		return fault.Wrap(fault.Invalid, err, "name of the authority")
+	}
+	if lifetime < time.Hour {
+		return fault.New(fault.Invalid, "authority %q: a lifetime of %s is too short, the least is 1h", name, lifetime)
+	}
+	return nil
 }
 
 // organization is the trust domain, cut to RFC 5280's upper bound of 64.
