@@ -140,7 +140,7 @@ func authorityTemplate(now time.Time, td spiffeid.TrustDomain, name string, life
 	notBefore := now.Add(-authorityBackdate).UTC().Truncate(time.Second)
 	return &x509.Certificate{
 		SerialNumber:          serial.Big(),
-		Subject:               pkix.Name{Organization: []string{organization(td)}, CommonName: name},
+		Subject:               authorityName(td, name),
 		NotBefore:             notBefore,
 		NotAfter:              now.Add(lifetime).UTC().Truncate(time.Second),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
@@ -163,10 +163,11 @@ func checkAuthority(td spiffeid.TrustDomain, name string, lifetime time.Duration
 	return nil
 }
 
-// organization is the trust domain, cut to RFC 5280's upper bound of 64.
-func organization(td spiffeid.TrustDomain) string {
-	name := td.Name()
-	return name[:min(len(name), 64)]
+// authorityName has the trust domain as the organization, cut to RFC 5280's
+// upper bound of 64.
+func authorityName(td spiffeid.TrustDomain, name string) pkix.Name {
+	organization := td.Name()
+	return pkix.Name{Organization: []string{organization[:min(len(organization), 64)]}, CommonName: name}
 }
 
 // constrain checks the permitted names and puts them into the template.
