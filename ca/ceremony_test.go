@@ -230,6 +230,15 @@ func resigned(t testing.TB, cert *x509.Certificate, public crypto.PublicKey, par
 	return again
 }
 
+// unidentified is an issuer whose key identifier what it signs does not name.
+func unidentified(issuer *x509.Certificate) *x509.Certificate {
+	copied := *issuer
+	copied.SubjectKeyId = nil
+	return &copied
+}
+
+func noIssuerKeyID(c *x509.Certificate) { c.AuthorityKeyId = nil }
+
 func TestBadResponses(t *testing.T) {
 	order := newRootOrder()
 	order.Bridge = &BridgeOrder{}
@@ -278,7 +287,14 @@ func TestBadResponses(t *testing.T) {
 		"issuing's usage":          {issuing(func(c *x509.Certificate) { c.ExtKeyUsage = both }), "no extended key usages"},
 		"issuing's key identifier": {issuing(func(c *x509.Certificate) { c.SubjectKeyId = []byte("odd") }), "subject key identifier must be"},
 		"issuing's life":           {issuing(func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(time.Hour) }), "which is more than"},
-		"more names":               {issuing(func(c *x509.Certificate) { c.PermittedDNSDomains = append(c.PermittedDNSDomains, "evil.test") }), "evil.test"},
+		"issuing names no issuer's key": {func(c *ceremony) {
+			c.response.Issuing = resigned(t, c.response.Issuing, c.key.Public(), unidentified(c.response.Root), c.rootKey, noIssuerKeyID)
+		}, "authority key identifier must be"},
+		"issuing outlives its root": {root(func(c *x509.Certificate) { c.NotAfter = now.Add(24 * time.Hour) }), "after its root"},
+		"bridge names no issuer's key": {func(c *ceremony) {
+			c.response.Bridge = resigned(t, c.response.Bridge, c.rootKey.Public(), unidentified(c.old), c.oldKey, noIssuerKeyID)
+		}, "authority key identifier must be"},
+		"more names": {issuing(func(c *x509.Certificate) { c.PermittedDNSDomains = append(c.PermittedDNSDomains, "evil.test") }), "evil.test"},
 		"fewer names": {issuing(func(c *x509.Certificate) {
 			c.PermittedIPRanges = ranges([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/9")})
 		}), "127.0.0.0/9"},

@@ -77,6 +77,8 @@ func (r CeremonyRequest) checkIssuing(root, issuing *x509.Certificate) error {
 		return fault.New(fault.Invalid, "it must have no extended key usages")
 	case !bytes.Equal(issuing.SubjectKeyId, keyID):
 		return fault.New(fault.Invalid, "its subject key identifier must be %x (RFC 7093, method 1)", keyID)
+	case !bytes.Equal(issuing.AuthorityKeyId, root.SubjectKeyId):
+		return fault.New(fault.Invalid, "its authority key identifier must be %x, its root's", root.SubjectKeyId)
 	case livesLonger(issuing, r.Issuing.Lifetime):
 		return fault.New(fault.Invalid, "it is valid from %s to %s, which is more than %s", stamp(issuing.NotBefore), stamp(issuing.NotAfter), r.Issuing.Lifetime)
 	case issuing.NotAfter.After(root.NotAfter):
