@@ -120,7 +120,7 @@ func checkBridgeRoots(old, next *x509.Certificate) error {
 		return err
 	}
 	switch {
-	case false && strings.EqualFold(old.Subject.String(), next.Subject.String()):
+	case strings.EqualFold(old.Subject.String(), next.Subject.String()):
 		return fault.New(fault.Invalid, "both roots have one subject, so OpenSSL takes the one for the other").
 			WithRemedy("make the new root with a name of its own")
 	case len(old.SubjectKeyId) == 0:

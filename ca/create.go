@@ -68,19 +68,26 @@ func CreateIssuing(now time.Time, root *x509.Certificate, rootKey crypto.Signer,
 	if err != nil {
 		return nil, nil, err
 	}
-	cert, err := certifyIssuing(now, root, rootKey, key.Public(), order, publicURL)
-	return cert, key, err
+	cert, err := signIssuing(now, root, rootKey, order, key.Public(), publicURL)
+	if err != nil {
+		return nil, nil, err
+	}
+	return cert, key, nil
 }
 
-func certifyIssuing(now time.Time, root *x509.Certificate, rootKey crypto.Signer, public crypto.PublicKey, order IssuingOrder, publicURL string) (*x509.Certificate, error) {
-	if !pki.KeyMatches(rootKey, root) {
-		return nil, fault.New(fault.Invalid, "the key is not that of the root %q", root.Subject)
+// signIssuing is the one way to an issuing authority, whoever made its key.
+func signIssuing(now time.Time, root *x509.Certificate, rootKey crypto.Signer, order IssuingOrder, public crypto.PublicKey, publicURL string) (*x509.Certificate, error) {
+	if err := checkParent(root, rootKey, public); err != nil {
+		return nil, err
 	}
 	template, err := authorityTemplate(now, order.TrustDomain, order.Name, order.Lifetime)
 	if err != nil {
 		return nil, err
 	}
 	if err := constrain(template, order); err != nil {
+		return nil, err
+	}
+	if err := constraintsOf(root).contain(constraintsOf(template)); err != nil {
 		return nil, err
 	}
 	template.NotBefore, template.NotAfter, err = validity(now, order.Lifetime, authorityBackdate, root)
@@ -96,6 +103,22 @@ func certifyIssuing(now time.Time, root *x509.Certificate, rootKey crypto.Signer
 	return signAuthority(template, root, public, rootKey)
 }
 
+// checkParent tells whether an issuing authority for the public key can stand
+// under root.
+func checkParent(root *x509.Certificate, rootKey crypto.Signer, public crypto.PublicKey) error {
+	if !pki.KeyMatches(rootKey, root) {
+		return fault.New(fault.Invalid, "the key is not that of the root %q", root.Subject)
+	}
+	if sameKey(public, root.PublicKey) {
+		return fault.New(fault.Invalid, "the key is that of the root %q itself; an issuing authority needs its own", root.Subject)
+	}
+	if n, limited := pathLength(root); limited && n < 1 {
+		return fault.New(fault.Invalid, "the root %q allows no authority below it (pathLenConstraint)", root.Subject)
+	}
+	_, err := pki.AlgorithmOf(public)
+	return err
+}
+
 // generate makes a key; the zero algorithm is the default one.
 func generate(algorithm pki.KeyAlgorithm) (crypto.Signer, error) {
 	algorithm, err := pki.ParseKeyAlgorithm(string(algorithm))
@@ -107,14 +130,8 @@ func generate(algorithm pki.KeyAlgorithm) (crypto.Signer, error) {
 
 // authorityTemplate is what all authorities share.
 func authorityTemplate(now time.Time, td spiffeid.TrustDomain, name string, lifetime time.Duration) (*x509.Certificate, error) {
-	if td.IsZero() {
-		return nil, fault.New(fault.Invalid, "authority %q needs a trust domain", name)
-	}
-	if _, err := pki.ParseNames(name, nil, nil, ""); err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "name of the authority")
-	}
-	if lifetime < time.Hour {
-		return nil, fault.New(fault.Invalid, "authority %q: a lifetime of %s is too short, the least is 1h", name, lifetime)
+	if err := checkAuthority(td, name, lifetime); err != nil {
+		return nil, err
 	}
 	serial, err := pki.NewSerial(now, rand.Reader)
 	if err != nil {
@@ -123,7 +140,7 @@ func authorityTemplate(now time.Time, td spiffeid.TrustDomain, name string, life
 	notBefore := now.Add(-authorityBackdate).UTC().Truncate(time.Second)
 	return &x509.Certificate{
 		SerialNumber:          serial.Big(),
-		Subject:               pkix.Name{Organization: []string{organization(td)}, CommonName: name},
+		Subject:               authorityName(td, name),
 		NotBefore:             notBefore,
 		NotAfter:              now.Add(lifetime).UTC().Truncate(time.Second),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
@@ -132,10 +149,25 @@ func authorityTemplate(now time.Time, td spiffeid.TrustDomain, name string, life
 	}, nil
 }
 
-// organization is the trust domain, cut to RFC 5280's upper bound of 64.
-func organization(td spiffeid.TrustDomain) string {
-	name := td.Name()
-	return name[:min(len(name), 64)]
+// checkAuthority holds what can be said of an order before anything is made.
+func checkAuthority(td spiffeid.TrustDomain, name string, lifetime time.Duration) error {
+	if td.IsZero() {
+		return fault.New(fault.Invalid, "authority %q needs a trust domain", name)
+	}
+	if _, err := pki.ParseNames(name, nil, nil, ""); err != nil {
+		return fault.Wrap(fault.Invalid, err, "name of the authority")
+	}
+	if lifetime < time.Hour {
+		return fault.New(fault.Invalid, "authority %q: a lifetime of %s is too short, the least is 1h", name, lifetime)
+	}
+	return nil
+}
+
+// authorityName has the trust domain as the organization, cut to RFC 5280's
+// upper bound of 64.
+func authorityName(td spiffeid.TrustDomain, name string) pkix.Name {
+	organization := td.Name()
+	return pkix.Name{Organization: []string{organization[:min(len(organization), 64)]}, CommonName: name}
 }
 
 // constrain checks the permitted names and puts them into the template.
@@ -179,11 +211,13 @@ func addAddresses(template *x509.Certificate, parentID, publicURL string) error 
 
 // signAuthority signs template by the parent's key and reads the result back.
 func signAuthority(template, parent *x509.Certificate, public crypto.PublicKey, parentKey crypto.Signer) (*x509.Certificate, error) {
-	_, id, err := identifyKey(public)
-	if err != nil {
-		return nil, err
+	if len(template.SubjectKeyId) == 0 { // a bridge has its root's
+		_, id, err := identifyKey(public)
+		if err != nil {
+			return nil, err
+		}
+		template.SubjectKeyId = id
 	}
-	template.SubjectKeyId = id
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, parentKey)
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "sign authority %q", template.Subject.CommonName)

@@ -125,8 +125,13 @@ func openssl(t testing.TB, files map[string][]byte, args ...string) (string, err
 // opensslVerify is what a party that trusts root makes of the chain at now.
 func opensslVerify(t testing.TB, root *x509.Certificate, chain [][]byte, more ...string) (string, error) {
 	t.Helper()
+	return opensslVerifyBundle(t, bundleOf(t, root), chain, more...)
+}
+
+func opensslVerifyBundle(t testing.TB, bundle pki.Bundle, chain [][]byte, more ...string) (string, error) {
+	t.Helper()
 	files := map[string][]byte{
-		"root.pem":  pki.EncodeCertificatesPEM(root.Raw),
+		"root.pem":  bundle.PEM(),
 		"leaf.pem":  pki.EncodeCertificatesPEM(chain[0]),
 		"chain.pem": pki.EncodeCertificatesPEM(chain[1:]...),
 	}

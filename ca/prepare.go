@@ -93,7 +93,7 @@ func (a *Authority) check(r Request) error {
 	if _, err := pki.AlgorithmOf(r.PublicKey); err != nil {
 		return err
 	}
-	if pub, ok := a.signer.Public().(interface{ Equal(crypto.PublicKey) bool }); ok && pub.Equal(r.PublicKey) {
+	if sameKey(a.signer.Public(), r.PublicKey) {
 		return fault.New(fault.Invalid, "the key is the authority's own; a leaf needs its own key")
 	}
 	if r.Names.IsEmpty() {
@@ -117,6 +117,11 @@ func (a *Authority) check(r Request) error {
 		return fault.New(fault.Invalid, "a backdate of %s is outside 0s to %s", r.Terms.Backdate, longestBackdate)
 	}
 	return a.Permits(r.Names)
+}
+
+func sameKey(a, b crypto.PublicKey) bool {
+	public, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(b)
 }
 
 // validity is from now − backdate to now + lifetime, cut to the issuer's own.

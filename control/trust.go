@@ -3,7 +3,9 @@ package control
 import (
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -27,11 +29,11 @@ const ceremonyName = "ceremony"
 
 // ceremony is what is kept between a request and its response.
 type ceremony struct {
-	Request   ca.CeremonyRequest `json:"request"`
-	Kind      store.TrustKind    `json:"kind"`
-	ChangeID  string             `json:"changeID"`
-	IssuingID string             `json:"issuingID"`
-	Key       []byte             `json:"key"` // PKCS #8
+	Request   []byte          `json:"request"` // as it was given out
+	Kind      store.TrustKind `json:"kind"`
+	ChangeID  string          `json:"changeID"`
+	IssuingID string          `json:"issuingID"`
+	Key       []byte          `json:"key"` // PKCS #8
 }
 
 // PrepareTrust makes the key of a new issuing authority, keeps it sealed, and
@@ -58,13 +60,9 @@ func (c *Control) PrepareTrust(ctx context.Context, caller Caller, req *api.Prep
 		if err := c.keepCeremony(ctx, tx, prepared); err != nil {
 			return err
 		}
-		text, digest, err := prepared.Request.Encode()
-		if err != nil {
-			return err
-		}
-		response.Request, response.Id = text, prepared.ChangeID
+		response.Request, response.Id = prepared.Request, prepared.ChangeID
 		response.AuditId, err = done(ctx, tx, caller, "trust.prepare", "TrustChange/"+prepared.ChangeID, map[string]any{
-			"kind": req.Kind, "request": digest,
+			"kind": req.Kind, "request": sha256Hex(prepared.Request),
 		})
 		return err
 	})
@@ -98,32 +96,69 @@ func (c *Control) prepareCeremony(ctx context.Context, tx *store.Tx, kind store.
 	if err != nil {
 		return ceremony{}, err
 	}
-	partial := ca.CeremonyRequest{
-		PublicURL: c.publicURL, OldRoot: string(pki.EncodeCertificatesPEM(by.root.Raw)), OldRootID: record.ParentID, Algorithm: string(order.Algorithm),
-	}
 	order.ParentID = record.ParentID
+	wanted := ca.CeremonyOrder{PublicURL: c.publicURL, Issuing: order, Root: by.root}
 	if kind == store.RootChange {
-		order.ParentID = newID()
-		partial.RootName = req.RootName
-		if partial.RootName == "" {
-			partial.RootName = c.domain.Name() + " root " + tx.Now.Format("2006-01-02")
-		}
-		life, err := lifeOr(req.RootLifetime.AsDuration(), by.root)
-		if err != nil {
+		if wanted, err = c.nextRoot(ctx, tx, wanted, record.ParentID, req); err != nil {
 			return ceremony{}, err
 		}
-		partial.RootLife = life.String()
-		if partial.RootName == by.root.Subject.CommonName {
-			return ceremony{}, fault.New(fault.Invalid, "the root that there is has the name %q: each needs a subject of its own", partial.RootName).
-				WithRemedy("choose another: --name")
-		}
 	}
-	request, key, err := ca.RequestIssuing(order, partial)
+	request, key, err := ca.RequestIssuing(wanted)
+	if err != nil {
+		return ceremony{}, err
+	}
+	text, err := request.Encode()
 	if err != nil {
 		return ceremony{}, err
 	}
 	plain, err := x509.MarshalPKCS8PrivateKey(key)
-	return ceremony{Request: request, Kind: kind, ChangeID: newID(), IssuingID: newID(), Key: plain}, err
+	return ceremony{Request: text, Kind: kind, ChangeID: newID(), IssuingID: newID(), Key: plain}, err
+}
+
+// nextRoot makes the order one for a new root, and a bridge to it from the one
+// that there is.
+func (c *Control) nextRoot(ctx context.Context, tx *store.Tx, wanted ca.CeremonyOrder, rootID string, req *api.PrepareTrustRequest) (ca.CeremonyOrder, error) {
+	old := wanted.Root
+	life, err := lifeOr(req.RootLifetime.AsDuration(), old)
+	if err != nil {
+		return wanted, err
+	}
+	name := req.RootName
+	if name == "" {
+		if name, err = c.freeRootName(ctx, tx); err != nil {
+			return wanted, err
+		}
+	}
+	wanted.Root, wanted.NewRoot = nil, &ca.NewRoot{Name: name, Algorithm: wanted.Issuing.Algorithm, Lifetime: life}
+	wanted.Bridge = &ca.BridgeOrder{Old: old, OldID: rootID}
+	wanted.Issuing.ParentID = newID()
+	return wanted, nil
+}
+
+// freeRootName is a common name that no root has had: each needs a subject of
+// its own.
+func (c *Control) freeRootName(ctx context.Context, tx *store.Tx) (string, error) {
+	all, err := tx.Authorities(ctx)
+	if err != nil {
+		return "", err
+	}
+	base := c.domain.Name() + " root " + tx.Now.Format("2006-01-02")
+	name := base
+	for n := 2; ; n++ {
+		taken := slices.ContainsFunc(all, func(a store.Authority) bool {
+			certificate, err := x509.ParseCertificate(a.Certificate)
+			return err == nil && certificate.Subject.CommonName == name
+		})
+		if !taken {
+			return name, nil
+		}
+		name = fmt.Sprintf("%s (%d)", base, n)
+	}
+}
+
+func sha256Hex(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
 
 // nextIssuing is the authority that signs now, once more: the same names, the
@@ -225,8 +260,8 @@ func (c *Control) BeginTrust(ctx context.Context, caller Caller, req *api.BeginT
 	if req.DryRun {
 		return response, c.db.Read(ctx, func(tx *store.Tx) error {
 			proto.Reset(response)
-			kept, checked, err := c.checkBegin(ctx, tx, signed)
-			response.Notes = beginNotes(kept, checked, signed)
+			_, found, err := c.checkBegin(ctx, tx, signed)
+			response.Notes = found.notes()
 			return err
 		})
 	}
@@ -240,7 +275,9 @@ func (c *Control) BeginTrust(ctx context.Context, caller Caller, req *api.BeginT
 // checked is a response that was found good, parsed.
 type checked struct {
 	root, issuing, bridge *x509.Certificate // bridge may be nil
-	old                   store.Authority   // the issuing authority that signs now
+	rootID                string            // of root
+	bridgeWanted          bool
+	old                   store.Authority // the issuing authority that signs now
 }
 
 func (c *Control) checkBegin(ctx context.Context, tx *store.Tx, signed ca.CeremonyResponse) (ceremony, checked, error) {
@@ -259,21 +296,21 @@ func (c *Control) checkBegin(ctx context.Context, tx *store.Tx, signed ca.Ceremo
 	if err != nil {
 		return kept, checked{}, fault.Wrap(fault.Internal, err, "key of the request that was prepared")
 	}
-	var found checked
-	found.root, found.issuing, found.bridge, err = signed.Check(tx.Now, kept.Request, key.(crypto.Signer))
+	request, err := ca.ParseCeremonyRequest(kept.Request)
 	if err != nil {
-		return kept, found, err
+		return kept, checked{}, fault.Wrap(fault.Internal, err, "the request that was prepared")
 	}
+	if err := ca.CheckResponse(tx.Now, request, signed, key.(crypto.Signer)); err != nil {
+		return kept, checked{}, err
+	}
+	found := checked{root: signed.Root, issuing: signed.Issuing, bridge: signed.Bridge, rootID: request.Issuing.ParentID, bridgeWanted: request.Bridge != nil}
 	found.old, err = tx.Authority(ctx, by.ID)
 	return kept, found, err
 }
 
-func beginNotes(kept ceremony, found checked, signed ca.CeremonyResponse) (notes []string) {
-	if found.issuing == nil || kept.Kind != store.RootChange {
-		return nil
-	}
-	if found.bridge == nil {
-		notes = append(notes, "there is no bridge: "+signed.NoBridge)
+func (f checked) notes() (notes []string) {
+	if f.bridgeWanted && f.bridge == nil {
+		notes = append(notes, "there is no bridge from the old root to the new one: every party needs the new root itself before anything is signed under it")
 	}
 	return notes
 }
@@ -284,7 +321,7 @@ func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, r
 		return err
 	}
 	change := store.TrustChange{
-		ID: kept.ChangeID, Kind: kept.Kind, OldRoot: found.old.ParentID, NewRoot: kept.Request.RootID,
+		ID: kept.ChangeID, Kind: kept.Kind, OldRoot: found.old.ParentID, NewRoot: found.rootID,
 		OldIssuing: found.old.ID, NewIssuing: kept.IssuingID, Pace: req.Over.AsDuration(), Reason: req.Reason, BegunBy: caller.String(),
 	}
 	if err := c.recordAuthorities(ctx, tx, kept, found, &change); err != nil {
@@ -309,7 +346,7 @@ func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, r
 	if err != nil {
 		return err
 	}
-	response.Change, response.Notes = v.show(), beginNotes(kept, found, signed)
+	response.Change, response.Notes = v.show(), found.notes()
 	response.AuditId, err = done(ctx, tx, caller, "trust.begin", "TrustChange/"+change.ID, map[string]any{
 		"kind": string(change.Kind), "reason": req.Reason, "through": string(through),
 		"root": pki.FingerprintOf(found.root.Raw).String(), "issuing": pki.FingerprintOf(found.issuing.Raw).String(), "bridge": found.bridge != nil,

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/pem"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
@@ -42,4 +43,23 @@ func NewCSR(key crypto.Signer) ([]byte, error) {
 		return nil, fault.Wrap(fault.Invalid, err, "create certificate request")
 	}
 	return der, nil
+}
+
+const requestType = "CERTIFICATE REQUEST"
+
+// ParseCSRPEM reads one request in PEM, as ParseCSR does.
+func ParseCSRPEM(data []byte) (*x509.CertificateRequest, error) {
+	blocks, err := decodePEM(data, 2*MaxCSR)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "certificate request")
+	}
+	if len(blocks) != 1 || blocks[0].Type != requestType || len(blocks[0].Headers) > 0 {
+		return nil, fault.New(fault.Invalid, "certificate request: there must be one PEM block, a %s without headers", requestType)
+	}
+	return ParseCSR(blocks[0].Bytes)
+}
+
+// EncodeCSRPEM writes a request as PEM.
+func EncodeCSRPEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: requestType, Bytes: der})
 }

@@ -96,6 +96,29 @@ func FuzzParseCSR(f *testing.F) {
 	})
 }
 
+func FuzzParseCSRPEM(f *testing.F) {
+	key, err := ECDSAP256.Generate()
+	if err != nil {
+		f.Fatal(err)
+	}
+	der, err := NewCSR(key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(EncodeCSRPEM(der))
+	f.Add(append(EncodeCSRPEM(der), EncodeCSRPEM(der)...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		csr, err := ParseCSRPEM(data)
+		if err != nil {
+			return
+		}
+		again, err := ParseCSRPEM(EncodeCSRPEM(csr.Raw))
+		if err != nil || !bytes.Equal(again.Raw, csr.Raw) {
+			t.Fatalf("it reads back as another, %v", err)
+		}
+	})
+}
+
 func FuzzParseSerial(f *testing.F) {
 	f.Add("019aa3f8c4e0" + "00112233445566778899")
 	f.Add("ffffffffffffffffffffffffffffffff")

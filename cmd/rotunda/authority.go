@@ -51,7 +51,7 @@ bridge; without it there is none, and every party then needs the new root itself
 		if err != nil {
 			return err
 		}
-		if err := g.check(parsed.RootName != ""); err != nil {
+		if err := g.check(parsed.NewRoot != nil); err != nil {
 			return err
 		}
 		if exists(out) {
@@ -67,7 +67,7 @@ bridge; without it there is none, and every party then needs the new root itself
 		if err := os.WriteFile(out, response, 0o644); err != nil {
 			return err
 		}
-		u.say("Signed: %q, under %s. The response is in %s.", parsed.Name, orElse(parsed.RootName, "the root that there is"), out)
+		u.say("Signed: %q. The response is in %s.", parsed.Issuing.Name, out)
 		u.note("carry it back, then: rotunda trust begin --response %s", out)
 		return nil
 	}

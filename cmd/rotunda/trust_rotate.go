@@ -217,14 +217,7 @@ func (g *signing) open(u *ui) (err error) {
 }
 
 // makeRoot makes the new root's key, in a directory that has another name yet.
-func (g *signing) makeRoot(u *ui, algorithm string) (err error) {
-	if g.newRoot == "" {
-		return nil
-	}
-	parsed, err := pki.ParseKeyAlgorithm(algorithm)
-	if err != nil {
-		return err
-	}
+func (g *signing) makeRoot(u *ui, algorithm pki.KeyAlgorithm) (err error) {
 	var passphrase []byte
 	if g.passphrase {
 		if passphrase, err = u.newPassphrase("the new root's key"); err != nil {
@@ -234,7 +227,7 @@ func (g *signing) makeRoot(u *ui, algorithm string) (err error) {
 	if g.made, err = beginDirectory(g.newRoot); err != nil {
 		return err
 	}
-	g.next, err = keys.CreateFile(filepath.Join(g.made, "key.pem"), parsed, passphrase)
+	g.next, err = keys.CreateFile(filepath.Join(g.made, "key.pem"), algorithm, passphrase)
 	return err
 }
 
@@ -245,16 +238,21 @@ func (g *signing) sign(u *ui, text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.makeRoot(u, request.Algorithm); err != nil {
-		return nil, err
+	if request.NewRoot != nil {
+		if err := g.makeRoot(u, request.NewRoot.Algorithm); err != nil {
+			return nil, err
+		}
 	}
-	response, err := ca.Ceremony{Now: time.Now(), OldKey: g.old, NewRootKey: g.next}.Sign(request)
+	response, noBridge, err := ca.HoldCeremony(time.Now(), request, ca.CeremonyKeys{Old: g.old, New: g.next})
 	if err != nil {
 		g.drop()
 		return nil, err
 	}
+	if noBridge != nil {
+		u.note("there is no bridge: %v", noBridge)
+	}
 	if g.made != "" {
-		if err := os.WriteFile(filepath.Join(g.made, "cert.pem"), []byte(response.Root), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(g.made, "cert.pem"), pki.EncodeCertificatesPEM(response.Root.Raw), 0o644); err != nil {
 			g.drop()
 			return nil, err
 		}
