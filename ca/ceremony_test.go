@@ -271,9 +271,9 @@ func TestBadResponses(t *testing.T) {
 		"another root":             {func(c *ceremony) { c.response.Root = stranger }, "is not as requested"},
 		"root not self-signed":     {func(c *ceremony) { c.response.Root = c.response.Bridge }, "not self-signed"},
 		"root's name":              {func(c *ceremony) { c.response.Root, _ = rootWith(t, "x") }, "its name is"},
-		"root's depth":             {root(func(c *x509.Certificate) { c.MaxPathLen = 1 }), "allows 1 authorities"},
+		"root's depth":             {root(func(c *x509.Certificate) { c.MaxPathLen = 1 }), "bridge of its successor"},
 		"root's key usage":         {root(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign }), "its keyUsage must be"},
-		"root's usage":             {root(func(c *x509.Certificate) { c.ExtKeyUsage = both[:1] }), "leave out"},
+		"root's usage":             {root(func(c *x509.Certificate) { c.ExtKeyUsage = both[:1] }), "as requested: its extended key usages leave out"},
 		"root's life":              {root(func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(time.Hour) }), "which is more than"},
 		"root's constraints":       {root(func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example.net"} }), "lets through"},
 		"root's other constraints": {root(func(c *x509.Certificate) { c.ExtraExtensions = append(c.ExtraExtensions, directoryConstraint(t, "x")) }), "was not asked for"},
@@ -387,6 +387,10 @@ func TestCeremonyFilesAreStrict(t *testing.T) {
 				t.Errorf("%s, %s: %v", name, what, err)
 			}
 		}
+	}
+	// The strict comparison would catch it too, but not name the field.
+	if err := read["request"]([]byte(strings.Replace(string(request), "{", `{"more":1,`, 1))); err == nil || !strings.Contains(err.Error(), `"more"`) {
+		t.Errorf("an unknown field is not named: %v", err)
 	}
 	for what, bad := range map[string]string{
 		"other form of a duration": strings.Replace(string(request), `"8760h0m0s"`, `"8760h"`, 1),
