@@ -377,16 +377,18 @@ func TestIssuingIsReplaced(t *testing.T) {
 func TestDeclaredBundlesFollow(t *testing.T) {
 	d := found(t)
 	old := d.rootNow()
-	declared := "apiVersion: rotunda/v1\nkind: Bundle\nmetadata: {name: partners}\nspec:\n  anchors:\n  - pem: |\n"
+	anchor := "  - pem: |\n"
 	for _, line := range strings.Split(strings.TrimSpace(string(pki.EncodeCertificatesPEM(old.Raw))), "\n") {
-		declared += "      " + line + "\n"
+		anchor += "      " + line + "\n"
 	}
+	declared := "apiVersion: rotunda/v1\nkind: Bundle\nmetadata: {name: partners}\nspec:\n  anchors:\n" + anchor
 	d.apply(declared)
 	hosts := d.parties(1)
 	has := func(roots ...*x509.Certificate) {
 		t.Helper()
 		for _, again := range []bool{false, true} {
-			if again {
+			if again { // another document each time, that says the same
+				declared += anchor
 				d.apply(declared)
 			}
 			err := d.db.Read(t.Context(), func(tx *store.Tx) error {
