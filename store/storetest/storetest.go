@@ -68,6 +68,8 @@ func Run(t *testing.T, open Open) {
 		"Records/Decision":           testDecision,
 		"Records/Change":             testChange,
 		"Records/Lease":              testLease,
+		"Records/Rollout":            testRollout,
+		"Records/RolloutDecision":    testRolloutDecision,
 		"Audit/Log":                  testAuditLog,
 		"Audit/TwoSequencers":        testTwoSequencers,
 		"Audit/Checkpoint":           testCheckpoint,
