@@ -3988,7 +3988,7 @@ var File_rotunda_v1_operator_proto protoreflect.FileDescriptor
 const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"\x19rotunda/v1/operator.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\"\r\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x18rotunda/v1/rollout.proto\"\r\n" +
 	"\vInfoRequest\"\x96\x02\n" +
 	"\fInfoResponse\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x18\n" +
@@ -4331,7 +4331,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\fR\n" +
 	"checkpoint\x12\x17\n" +
-	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xa3\x0f\n" +
+	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xb8\x13\n" +
 	"\x0fOperatorService\x129\n" +
 	"\x04Info\x12\x17.rotunda.v1.InfoRequest\x1a\x18.rotunda.v1.InfoResponse\x129\n" +
 	"\x04Plan\x12\x17.rotunda.v1.PlanRequest\x1a\x18.rotunda.v1.PlanResponse\x12<\n" +
@@ -4359,7 +4359,13 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\tListSlots\x12\x1c.rotunda.v1.ListSlotsRequest\x1a\x1d.rotunda.v1.ListSlotsResponse\x12N\n" +
 	"\vReleaseSlot\x12\x1e.rotunda.v1.ReleaseSlotRequest\x1a\x1f.rotunda.v1.ReleaseSlotResponse\x12]\n" +
 	"\x10ListAuditEntries\x12#.rotunda.v1.ListAuditEntriesRequest\x1a$.rotunda.v1.ListAuditEntriesResponse\x12`\n" +
-	"\x11WatchAuditEntries\x12#.rotunda.v1.ListAuditEntriesRequest\x1a$.rotunda.v1.ListAuditEntriesResponse0\x01B(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
+	"\x11WatchAuditEntries\x12#.rotunda.v1.ListAuditEntriesRequest\x1a$.rotunda.v1.ListAuditEntriesResponse0\x01\x12Q\n" +
+	"\fStartRollout\x12\x1f.rotunda.v1.StartRolloutRequest\x1a .rotunda.v1.StartRolloutResponse\x12Q\n" +
+	"\fListRollouts\x12\x1f.rotunda.v1.ListRolloutsRequest\x1a .rotunda.v1.ListRolloutsResponse\x12Z\n" +
+	"\x0fDescribeRollout\x12\".rotunda.v1.DescribeRolloutRequest\x1a#.rotunda.v1.DescribeRolloutResponse\x12Y\n" +
+	"\fWatchRollout\x12\".rotunda.v1.DescribeRolloutRequest\x1a#.rotunda.v1.DescribeRolloutResponse0\x01\x12T\n" +
+	"\rDecideRollout\x12 .rotunda.v1.DecideRolloutRequest\x1a!.rotunda.v1.DecideRolloutResponse\x12`\n" +
+	"\x11AnswerRolloutGate\x12$.rotunda.v1.AnswerRolloutGateRequest\x1a%.rotunda.v1.AnswerRolloutGateResponseB(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
 
 var (
 	file_rotunda_v1_operator_proto_rawDescOnce sync.Once
@@ -4446,6 +4452,16 @@ var file_rotunda_v1_operator_proto_goTypes = []any{
 	(Level)(0),                        // 67: rotunda.v1.Level
 	(*Failure)(nil),                   // 68: rotunda.v1.Failure
 	(*DesiredPlacement)(nil),          // 69: rotunda.v1.DesiredPlacement
+	(*StartRolloutRequest)(nil),       // 70: rotunda.v1.StartRolloutRequest
+	(*ListRolloutsRequest)(nil),       // 71: rotunda.v1.ListRolloutsRequest
+	(*DescribeRolloutRequest)(nil),    // 72: rotunda.v1.DescribeRolloutRequest
+	(*DecideRolloutRequest)(nil),      // 73: rotunda.v1.DecideRolloutRequest
+	(*AnswerRolloutGateRequest)(nil),  // 74: rotunda.v1.AnswerRolloutGateRequest
+	(*StartRolloutResponse)(nil),      // 75: rotunda.v1.StartRolloutResponse
+	(*ListRolloutsResponse)(nil),      // 76: rotunda.v1.ListRolloutsResponse
+	(*DescribeRolloutResponse)(nil),   // 77: rotunda.v1.DescribeRolloutResponse
+	(*DecideRolloutResponse)(nil),     // 78: rotunda.v1.DecideRolloutResponse
+	(*AnswerRolloutGateResponse)(nil), // 79: rotunda.v1.AnswerRolloutGateResponse
 }
 var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
@@ -4532,32 +4548,44 @@ var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	52, // 81: rotunda.v1.OperatorService.ReleaseSlot:input_type -> rotunda.v1.ReleaseSlotRequest
 	56, // 82: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
 	56, // 83: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	3,  // 84: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,  // 85: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10, // 86: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13, // 87: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15, // 88: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18, // 89: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20, // 90: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23, // 91: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25, // 92: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	28, // 93: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	30, // 94: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	32, // 95: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	35, // 96: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	35, // 97: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	38, // 98: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	41, // 99: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	44, // 100: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	46, // 101: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	48, // 102: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	55, // 103: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	51, // 104: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
-	53, // 105: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
-	58, // 106: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	58, // 107: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	84, // [84:108] is the sub-list for method output_type
-	60, // [60:84] is the sub-list for method input_type
+	70, // 84: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
+	71, // 85: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
+	72, // 86: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	72, // 87: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	73, // 88: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
+	74, // 89: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
+	3,  // 90: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,  // 91: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10, // 92: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13, // 93: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15, // 94: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18, // 95: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20, // 96: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23, // 97: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25, // 98: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	28, // 99: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	30, // 100: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	32, // 101: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	35, // 102: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	35, // 103: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	38, // 104: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	41, // 105: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	44, // 106: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	46, // 107: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	48, // 108: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	55, // 109: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	51, // 110: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	53, // 111: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	58, // 112: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	58, // 113: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	75, // 114: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
+	76, // 115: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
+	77, // 116: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	77, // 117: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	78, // 118: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
+	79, // 119: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
+	90, // [90:120] is the sub-list for method output_type
+	60, // [60:90] is the sub-list for method input_type
 	60, // [60:60] is the sub-list for extension type_name
 	60, // [60:60] is the sub-list for extension extendee
 	0,  // [0:60] is the sub-list for field type_name
@@ -4569,6 +4597,7 @@ func file_rotunda_v1_operator_proto_init() {
 		return
 	}
 	file_rotunda_v1_agent_proto_init()
+	file_rotunda_v1_rollout_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

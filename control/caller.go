@@ -64,7 +64,8 @@ var mayCall = map[string][]CallerKind{
 	"token.create":  operators, "token.revoke": operators,
 	"agent.label": operators, "agent.retire": operators,
 	"operator.issue": operators, "rotate": operators, "resume": operators, "slot.release": operators,
-	"audit.list": operators,
+	"audit.list":    operators,
+	"rollout.start": operators, "rollout.decide": operators, "rollout.answer": {Operator, Socket, Server},
 
 	"agent.enrol": anyone,
 	"agent.renew": agents, "agent.connect": agents, "agent.report": agents,

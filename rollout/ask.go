@@ -86,7 +86,9 @@ func (n *turn) blocked(r *run, p part) string {
 			return fmt.Sprintf("another member of %s is under way since %s", cluster, when(n.now, moment(m.since)))
 		}
 	}
-	if change, held := n.heldBy(cluster); held {
+	if change, held := n.heldBy(cluster); held && change.At.IsZero() {
+		return fmt.Sprintf("%s holds %s", change.Change, cluster)
+	} else if held {
 		return fmt.Sprintf("%s holds %s since %s", change.Change, cluster, when(n.now, change.At))
 	}
 	return ""

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
 // lookAhead is how far a calendar is searched for an opening. Windows repeat by
@@ -85,6 +86,27 @@ func (c Calendar) why(at time.Time) string {
 	return fmt.Sprintf("%s; it opens at %s", what, when(at, next))
 }
 
+// CheckCalendar says what is wrong with the windows of a spec, as they are
+// declared now.
+func (m *Model) CheckCalendar(spec Spec, now time.Time) error {
+	for _, name := range spec.Windows {
+		window := m.windows[name].Window
+		if window == nil {
+			return fault.New(fault.NotFound, "window %s is not declared", name).WithRemedy("rotunda get windows lists those that are")
+		}
+		if window.Freeze {
+			return fault.New(fault.Invalid, "window %s is a freeze: no placement may begin inside it", name).
+				WithRemedy("leave it out: freezes hold every rollout")
+		}
+	}
+	c := m.calendar(spec)
+	if _, opens := c.Next(now, true); !opens {
+		return fault.New(fault.Invalid, "rollout %s would never begin: %s", spec.Name, c.why(now)).
+			WithRemedy("choose another window, or change the freeze")
+	}
+	return nil
+}
+
 // calendar is what a rollout goes by.
 func (m *Model) calendar(spec Spec) Calendar {
 	c := Calendar{map[fleet.Name]*fleet.Window{}, map[fleet.Name]*fleet.Window{}}
@@ -94,7 +116,9 @@ func (m *Model) calendar(spec Spec) Calendar {
 	for name, declared := range m.windows {
 		if declared.Window != nil && declared.Window.Freeze {
 			c.Freezes[name] = declared.Window
-			delete(c.Windows, name)
+			if _, named := c.Windows[name]; named {
+				c.Windows[name] = nil // it became a freeze since
+			}
 		}
 	}
 	return c

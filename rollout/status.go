@@ -1,18 +1,23 @@
 package rollout
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
 // State is how a rollout is, in a word. It follows from facts, and is stored
 // nowhere.
 //
-//	running ◀──pause, resume──▶ paused
-//	   ├──all waves pass──▶ done    │
-//	   └──abort──▶ aborted ◀────────┤
-//	   └──rollback──▶ rolled back ◀─┘
+//	paused ◀──pause, resume──▶ running ──all waves pass──▶ done
+//	   │                          │                         │
+//	   ├──────────abort───────────┴──▶ aborted              │
+//	   │                          │       │                 │
+//	   └──────────────────────────┴───────┴──rollback───────┴──▶ rolled back
 type State string
 
 // The states of a rollout.
@@ -23,6 +28,30 @@ const (
 	RolledBack State = "rolled back"
 	Done       State = "done"
 )
+
+// acts are what may be decided in which state.
+var acts = map[State][]Act{
+	Running: {Pause, Abort, Rollback},
+	Paused:  {Resume, Abort, Rollback},
+	Done:    {Rollback},
+	Aborted: {Rollback},
+}
+
+// Decide says whether an operator may decide so now, and if not, why.
+func (s State) Decide(name string, act Act) error {
+	if slices.Contains(acts[s], act) {
+		return nil
+	}
+	var may []string
+	for _, one := range acts[s] {
+		may = append(may, string(one))
+	}
+	refusal := fault.New(fault.Conflict, "rollout %s is %s; that can't be changed by %s", name, s, act)
+	if len(may) == 0 {
+		return refusal.WithRemedy("start another one")
+	}
+	return refusal.WithRemedy("what can be done now is: %s", strings.Join(may, ", "))
+}
 
 // Over says whether a rollout asks for nothing any more.
 func (s State) Over() bool { return s == Aborted || s == RolledBack || s == Done }

@@ -114,11 +114,15 @@ func (t tally) wanted() int { return t.parts - t.gone }
 // tooMany says whether more have failed than may.
 func (t tally) tooMany(spec *Spec) bool { return t.failed*100 > spec.Gates.Failures*t.wanted() }
 
-// decided says whether an operator has ended the rollout, and whether it is paused.
+// decided is what ended the rollout, if an operator did, and what paused it.
 func (r *run) decided() (ended, paused *Decided) {
 	for i := range r.acts {
 		switch r.acts[i].Act {
-		case Abort, Rollback:
+		case Abort:
+			if ended == nil {
+				ended = &r.acts[i]
+			}
+		case Rollback: // also of what was aborted
 			return &r.acts[i], paused
 		case Pause:
 			paused = &r.acts[i]
@@ -126,7 +130,7 @@ func (r *run) decided() (ended, paused *Decided) {
 			paused = nil
 		}
 	}
-	return nil, paused
+	return ended, paused
 }
 
 // unlevel is what a placement is that has not reached a level.

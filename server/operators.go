@@ -150,3 +150,23 @@ func (o *operators) Resume(ctx context.Context, r *connect.Request[api.ResumeReq
 func (o *operators) ListAuditEntries(ctx context.Context, r *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error) {
 	return answer(ctx, o.Server, r, o.control.ListAuditEntries)
 }
+
+func (o *operators) StartRollout(ctx context.Context, r *connect.Request[api.StartRolloutRequest]) (*connect.Response[api.StartRolloutResponse], error) {
+	return answer(ctx, o.Server, r, o.control.StartRollout)
+}
+
+func (o *operators) ListRollouts(ctx context.Context, r *connect.Request[api.ListRolloutsRequest]) (*connect.Response[api.ListRolloutsResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListRollouts)
+}
+
+func (o *operators) DescribeRollout(ctx context.Context, r *connect.Request[api.DescribeRolloutRequest]) (*connect.Response[api.DescribeRolloutResponse], error) {
+	return answer(ctx, o.Server, r, o.control.DescribeRollout)
+}
+
+func (o *operators) DecideRollout(ctx context.Context, r *connect.Request[api.DecideRolloutRequest]) (*connect.Response[api.DecideRolloutResponse], error) {
+	return answer(ctx, o.Server, r, o.control.DecideRollout)
+}
+
+func (o *operators) AnswerRolloutGate(ctx context.Context, r *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error) {
+	return answer(ctx, o.Server, r, o.control.AnswerRolloutGate)
+}
