@@ -66,7 +66,7 @@ func commandGroups() []commandGroup {
 			newStatusCommand, newWatchCommand, newSlotsCommand, newGetCommand, newDescribeCommand, newAuditCommand, newProbeCommand,
 		}},
 		{"act", "Act:", []func() *cobra.Command{
-			newRotateCommand, newResumeCommand, newTokenCommand, newOperatorCommand,
+			newRotateCommand, newRolloutCommand, newResumeCommand, newTokenCommand, newOperatorCommand,
 		}},
 		{"run", "Run:", []func() *cobra.Command{
 			newInitCommand, newServerCommand, newAgentCommand, newExecCommand,
