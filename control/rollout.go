@@ -22,7 +22,7 @@ import (
 
 // mostInRollout bounds how many placements a rollout is over: it is written in
 // one transaction.
-const mostInRollout = 200_000
+const mostInRollout = 100_000
 
 // StartRollout records that placements are to rotate in waves, and whom that is
 // over. It asks nobody yet: AdvanceRollouts does, as far as the plan allows. A

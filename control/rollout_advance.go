@@ -20,75 +20,102 @@ type GateAsk struct {
 	Webhook string
 }
 
+// due is what a look at the store found to be done.
+type due struct {
+	*rolloutFacts
+	turn    uint64 // that it was planned in
+	records map[uuid.UUID]store.Rollout
+	actions []rollout.Action
+}
+
 // AdvanceRollouts does what is due in the rollouts that are open: asks
 // placements to rotate, dates that they got there, and ends what is over. It
-// returns how much that was, and whom outside to ask. What is due follows from
-// the store alone, looked at in the transaction that does it, so that a pass may
-// be cut off anywhere, and several servers may make one at once.
+// returns how much that was, and whom outside to ask.
+//
+// What is due follows from one snapshot of the store. It is long to reckon and
+// short to write, so that it is not reckoned in the writing transaction; that
+// one takes the turn instead, which fails if a pass of another server, or an
+// operator, has decided anything since. So a pass may be cut off anywhere, and
+// several servers may make one at once.
 func (c *Control) AdvanceRollouts(ctx context.Context) (did int, asks []GateAsk, err error) {
-	needed := false
+	var d *due
 	err = c.db.Read(ctx, func(tx *store.Tx) error {
-		actions, f, records, err := c.dueInRollouts(ctx, tx)
-		if err != nil || f == nil {
-			return err
-		}
-		for _, a := range actions {
-			if a.Do == rollout.AskOut && a.Gate.Webhook != "" {
-				asks = append(asks, GateAsk{a.Rollout.String(), records[a.Rollout].Name, a.Wave + 1, string(a.Gate.Name), a.Gate.Webhook})
-			}
-			needed = needed || a.Do != rollout.AskOut
-		}
-		return nil
+		var err error
+		d, err = c.dueInRollouts(ctx, tx)
+		return err
 	})
-	if err != nil || !needed {
-		return 0, asks, err
+	if err != nil || d == nil {
+		return 0, nil, err
+	}
+	var actions []rollout.Action
+	for _, a := range d.actions {
+		switch {
+		case a.Do != rollout.AskOut:
+			actions = append(actions, a)
+		case a.Gate.Webhook != "":
+			asks = append(asks, GateAsk{a.Rollout.String(), d.records[a.Rollout].Name, a.Wave + 1, string(a.Gate.Name), a.Gate.Webhook})
+		}
+	}
+	if d.actions = actions; len(actions) == 0 {
+		return 0, asks, nil
 	}
 	var agents []string
 	err = c.db.Write(ctx, func(tx *store.Tx) error {
-		did, agents = 0, nil
-		actions, f, records, err := c.dueInRollouts(ctx, tx)
-		if err != nil || f == nil {
-			return err
-		}
-		asked := map[uuid.UUID]int{}
-		for _, a := range actions {
-			done, err := c.advance(ctx, tx, records[a.Rollout], f.placements[a.Placement.String()], a)
-			if err != nil {
-				return err
-			}
-			if !done {
-				continue
-			}
-			if did++; a.Do == rollout.Rotate {
-				asked[a.Rollout]++
-				agents = append(agents, f.placements[a.Placement.String()].AgentID)
-			}
-		}
-		return enterAsked(ctx, tx, records, asked)
+		var err error
+		did, agents, err = c.advanceAll(ctx, tx, d)
+		return err
 	})
+	if err != nil && fault.CodeOf(err) == fault.Conflict {
+		return 0, nil, nil // somebody decided meanwhile: the next pass looks again
+	}
 	if err != nil {
-		return 0, asks, err
+		return 0, nil, err
 	}
 	c.watchers.wakeAgents(agents...)
 	return did, asks, nil
 }
 
-// dueInRollouts is what is to be done now; nil facts: no rollout is open.
-func (c *Control) dueInRollouts(ctx context.Context, tx *store.Tx) ([]rollout.Action, *rolloutFacts, map[uuid.UUID]store.Rollout, error) {
+// dueInRollouts is what is to be done now; nil: no rollout is open.
+func (c *Control) dueInRollouts(ctx context.Context, tx *store.Tx) (*due, error) {
 	open, err := tx.OpenRollouts(ctx)
 	if err != nil || len(open) == 0 {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	f, err := c.rolloutFacts(ctx, tx, open)
-	if err != nil {
-		return nil, nil, nil, err
+	d := &due{records: map[uuid.UUID]store.Rollout{}}
+	if d.turn, err = tx.RolloutTurn(ctx); err != nil {
+		return nil, err
 	}
-	records := map[uuid.UUID]store.Rollout{}
+	if d.rolloutFacts, err = c.rolloutFacts(ctx, tx, open); err != nil {
+		return nil, err
+	}
 	for _, record := range open {
-		records[rolloutID(record.ID)] = record
+		d.records[rolloutID(record.ID)] = record
 	}
-	actions, _ := f.model.Next(tx.Now)
-	return actions, f, records, nil
+	d.actions, _ = d.model.Next(tx.Now)
+	return d, nil
+}
+
+// advanceAll carries out what is due, and returns the agents that it concerns.
+func (c *Control) advanceAll(ctx context.Context, tx *store.Tx, d *due) (did int, agents []string, err error) {
+	if err := tx.TakeRolloutTurn(ctx, d.turn); err != nil {
+		return 0, nil, err
+	}
+	asked := map[uuid.UUID]int{}
+	for _, a := range d.actions {
+		placement := d.placements[a.Placement.String()]
+		done, err := c.advance(ctx, tx, d.records[a.Rollout], placement, a)
+		if err != nil {
+			return 0, nil, err
+		}
+		if !done {
+			continue
+		}
+		if did++; a.Do == rollout.Rotate {
+			asked[a.Rollout]++
+			agents = append(agents, placement.AgentID)
+		}
+	}
+	return did, agents, enterAsked(ctx, tx, d.records, asked)
 }
 
 // advance carries out one action, together with the fact that comes of it. It

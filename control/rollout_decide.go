@@ -62,6 +62,9 @@ func (c *Control) decideRollout(ctx context.Context, tx *store.Tx, caller Caller
 	if err := status.State.Decide(record.Name, act); err != nil {
 		return err
 	}
+	if err := tx.RaiseRolloutTurn(ctx); err != nil {
+		return err
+	}
 	decision := store.RolloutDecision{Act: string(act), Reason: reason, By: caller.String()}
 	if err := tx.InsertRolloutDecision(ctx, record.ID, decision); err != nil {
 		return err
@@ -154,6 +157,9 @@ func (c *Control) AnswerRolloutGate(ctx context.Context, caller Caller, req *api
 		}
 		if !record.EndedAt.IsZero() {
 			return fault.New(fault.Conflict, "rollout %s is over", record.Name)
+		}
+		if err := tx.RaiseRolloutTurn(ctx); err != nil {
+			return err
 		}
 		words := short(req.Words)
 		err = tx.PutRolloutAnswer(ctx, record.ID, store.RolloutAnswer{

@@ -149,12 +149,26 @@ func TestRolloutGoesInWaves(t *testing.T) {
 func TestRolloutPassIsWhole(t *testing.T) {
 	d, hosts := rolled(t, 2)
 	d.start(&api.StartRolloutRequest{All: true, Spec: &api.RolloutSpec{Steps: []string{"100%"}}})
-	err := d.db.Write(t.Context(), func(tx *store.Tx) error {
-		actions, f, records, err := d.dueInRollouts(t.Context(), tx)
-		if err != nil {
+	plan := func() (planned *due) {
+		err := d.db.Read(t.Context(), func(tx *store.Tx) (err error) {
+			planned, err = d.dueInRollouts(t.Context(), tx)
 			return err
+		})
+		if err != nil || len(planned.actions) != 2 {
+			t.Fatalf("planned %v, %v", planned, err)
 		}
-		if _, err := d.Control.advance(t.Context(), tx, records[actions[0].Rollout], f.placements[actions[0].Placement.String()], actions[0]); err != nil {
+		return planned
+	}
+	carry := func(planned *due) error {
+		return d.db.Write(t.Context(), func(tx *store.Tx) error {
+			_, _, err := d.advanceAll(t.Context(), tx, planned)
+			return err
+		})
+	}
+	half := plan()
+	err := d.db.Write(t.Context(), func(tx *store.Tx) error {
+		a := half.actions[0]
+		if _, err := d.Control.advance(t.Context(), tx, half.records[a.Rollout], half.placements[a.Placement.String()], a); err != nil {
 			return err
 		}
 		return fault.New(fault.Unavailable, "killed")
@@ -162,6 +176,16 @@ func TestRolloutPassIsWhole(t *testing.T) {
 	wantCode(t, err, fault.Unavailable)
 	if n := len(asked(hosts)); n != 0 {
 		t.Fatalf("%d are asked by half a pass", n)
+	}
+	stale := plan()
+	for _, act := range []string{"pause", "resume"} { // an operator decides between the plan and its pass
+		if _, err := d.decide("all", act); err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, carry(stale), fault.Conflict)
+	}
+	if n := len(asked(hosts)); n != 0 {
+		t.Fatalf("%d are asked by a plan that is void", n)
 	}
 	results := make(chan int, 4)
 	for range cap(results) {

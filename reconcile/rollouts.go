@@ -16,8 +16,9 @@ import (
 	"github.com/rotunda-pki/rotunda/control"
 )
 
-// Rollouts are looked at after each change, at most once in advanceAfter, and
-// at least once in advanceAtLeast: windows open and soaks end by themselves.
+// Rollouts are looked at after each change, at most once in advanceAfter and for
+// a fifth of the time, and at least once in advanceAtLeast: windows open and
+// soaks end by themselves.
 // gateWithin is how long a webhook may take to answer.
 const (
 	advanceAfter   = 500 * time.Millisecond
@@ -30,12 +31,14 @@ const (
 func Rollouts(ctx context.Context, c *control.Control, log *slog.Logger) error {
 	for {
 		_, next := c.Changed()
+		began := time.Now()
 		_, asks, err := c.AdvanceRollouts(ctx)
+		took := time.Since(began)
 		if err != nil && ctx.Err() == nil {
 			log.Error("advance the rollouts", "error", err)
 		}
 		AskGates(ctx, c, http.DefaultClient, asks, log)
-		if !sleep(ctx, next, advanceAtLeast) || !sleep(ctx, nil, advanceAfter) {
+		if !sleep(ctx, next, advanceAtLeast) || !sleep(ctx, nil, max(advanceAfter, 4*took)) {
 			return ctx.Err()
 		}
 	}

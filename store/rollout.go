@@ -153,3 +153,19 @@ func (tx *Tx) RolloutAnswers(ctx context.Context, id string) ([]RolloutAnswer, e
 func (tx *Tx) EndRollout(ctx context.Context, id string) error {
 	return tx.swap(ctx, thing{"open rollout", id}, `UPDATE rollout SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL`, id, micros(tx.Now))
 }
+
+// RolloutTurn counts what was decided about rollouts.
+func (tx *Tx) RolloutTurn(ctx context.Context) (uint64, error) {
+	return value[uint64](ctx, tx, thing{noun: "the turn of rollouts"}, `SELECT number FROM rollout_turn`)
+}
+
+// TakeRolloutTurn says that what was planned when RolloutTurn was turn is
+// decided now; a Conflict if anything was decided since.
+func (tx *Tx) TakeRolloutTurn(ctx context.Context, turn uint64) error {
+	return tx.swap(ctx, thing{"turn of rollouts", turn}, `UPDATE rollout_turn SET number = number + 1 WHERE number = $1`, turn)
+}
+
+// RaiseRolloutTurn makes void what others have planned.
+func (tx *Tx) RaiseRolloutTurn(ctx context.Context) error {
+	return tx.set(ctx, thing{noun: "the turn of rollouts"}, `UPDATE rollout_turn SET number = number + 1`)
+}

@@ -52,4 +52,12 @@ CREATE TABLE rollout_answer (
     PRIMARY KEY (rollout_id, wave, gate)
 );
 
+-- One row. Each decision about rollouts, an operator's or the planner's, raises
+-- the number; what was planned on an older one is void.
+CREATE TABLE rollout_turn (
+    id     BIGINT PRIMARY KEY CHECK (id = 1),
+    number BIGINT NOT NULL
+);
+INSERT INTO rollout_turn VALUES (1, 0);
+
 UPDATE store_meta SET schema_version = 4;

@@ -82,3 +82,18 @@ func testRolloutDecision(_ *testing.T, b *bench) {
 		return tx.InsertRolloutDecision(b.ctx, "nothing", store.RolloutDecision{Act: "pause"})
 	})
 }
+
+// testRolloutTurn: a plan is good until something else is decided.
+func testRolloutTurn(_ *testing.T, b *bench) {
+	turn := func() uint64 { return find(b, func(tx *store.Tx) (uint64, error) { return tx.RolloutTurn(b.ctx) }) }
+	take := func(n uint64) func(*store.Tx) error {
+		return func(tx *store.Tx) error { return tx.TakeRolloutTurn(b.ctx, n) }
+	}
+	planned := turn()
+	b.write(take(planned))
+	b.refuse(fault.Conflict, take(planned))
+	planned = turn()
+	b.write(func(tx *store.Tx) error { return tx.RaiseRolloutTurn(b.ctx) })
+	b.refuse(fault.Conflict, take(planned))
+	b.write(take(turn()))
+}

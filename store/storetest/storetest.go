@@ -70,6 +70,7 @@ func Run(t *testing.T, open Open) {
 		"Records/Lease":              testLease,
 		"Records/Rollout":            testRollout,
 		"Records/RolloutDecision":    testRolloutDecision,
+		"Records/RolloutTurn":        testRolloutTurn,
 		"Audit/Log":                  testAuditLog,
 		"Audit/TwoSequencers":        testTwoSequencers,
 		"Audit/Checkpoint":           testCheckpoint,
