@@ -5,13 +5,28 @@ import (
 	"time"
 )
 
+// Openings is when a window is open. It has looked up the window's zone.
+type Openings struct {
+	window *Window
+	zone   *time.Location
+}
+
+// Openings looks up the zone. One that is not known is UTC; Validate refuses it.
+func (w *Window) Openings() Openings {
+	zone, err := time.LoadLocation(w.Timezone)
+	if err != nil {
+		zone = time.UTC
+	}
+	return Openings{w, zone}
+}
+
 // Inside says whether clocks in the window's zone show a time within it. That
 // makes days on which clocks are put forward or back plain: a window that lies
 // in the hour which is left out does not open on that day, and one in the hour
-// that comes twice opens twice. A zone that is not known is UTC; Validate
-// refuses it.
-func (w *Window) Inside(t time.Time) bool {
-	t = t.In(w.location())
+// that comes twice opens twice.
+func (o Openings) Inside(t time.Time) bool {
+	w := o.window
+	t = t.In(o.zone)
 	now := Clock(t.Format("15:04"))
 	if w.From < w.To {
 		return w.opensOn(t.Weekday()) && w.From <= now && now < w.To
@@ -22,20 +37,19 @@ func (w *Window) Inside(t time.Time) bool {
 
 // Turns are the moments within (after, until] at which the answer of Inside
 // may change, in their order: exact to the second.
-func (w *Window) Turns(after, until time.Time) (turns []time.Time) {
+func (o Openings) Turns(after, until time.Time) (turns []time.Time) {
 	add := func(t time.Time) {
 		if t.After(after) && !t.After(until) {
 			turns = append(turns, t.UTC())
 		}
 	}
-	loc := w.location()
-	year, month, day := after.In(loc).Date()
+	year, month, day := after.In(o.zone).Date()
 	for i := -1; ; i++ {
-		noon := time.Date(year, month, day+i, 12, 0, 0, 0, loc)
+		noon := time.Date(year, month, day+i, 12, 0, 0, 0, o.zone)
 		if noon.Add(-36 * time.Hour).After(until) {
 			break
 		}
-		for _, clock := range []Clock{w.From, w.To} {
+		for _, clock := range []Clock{o.window.From, o.window.To} {
 			for _, t := range shows(clock, noon) {
 				add(t)
 			}
@@ -64,13 +78,6 @@ func shows(clock Clock, noon time.Time) (moments []time.Time) {
 		}
 	}
 	return moments
-}
-
-func (w *Window) location() *time.Location {
-	if loc, err := time.LoadLocation(w.Timezone); err == nil {
-		return loc
-	}
-	return time.UTC
 }
 
 func (w *Window) opensOn(day time.Weekday) bool {

@@ -18,8 +18,8 @@ const lookAhead = 15 * 24 * time.Hour
 // Calendar says when placements may be asked to begin: inside any of the
 // windows, if there are some, and outside all freezes.
 type Calendar struct {
-	Windows map[fleet.Name]*fleet.Window // nil: named, and not declared
-	Freezes map[fleet.Name]*fleet.Window
+	Windows map[fleet.Name]*fleet.Openings // nil: named, and not declared
+	Freezes map[fleet.Name]*fleet.Openings
 }
 
 // Open says whether they may now.
@@ -50,7 +50,7 @@ func (c Calendar) Next(at time.Time, open bool) (time.Time, bool) {
 		return at, true
 	}
 	var turns []time.Time
-	for _, windows := range []map[fleet.Name]*fleet.Window{c.Windows, c.Freezes} {
+	for _, windows := range []map[fleet.Name]*fleet.Openings{c.Windows, c.Freezes} {
 		for _, window := range windows {
 			if window != nil {
 				turns = append(turns, window.Turns(at, at.Add(lookAhead))...)
@@ -109,13 +109,13 @@ func (m *Model) CheckCalendar(spec Spec, now time.Time) error {
 
 // calendar is what a rollout goes by.
 func (m *Model) calendar(spec Spec) Calendar {
-	c := Calendar{map[fleet.Name]*fleet.Window{}, map[fleet.Name]*fleet.Window{}}
+	c := Calendar{map[fleet.Name]*fleet.Openings{}, map[fleet.Name]*fleet.Openings{}}
 	for _, name := range spec.Windows {
-		c.Windows[name] = m.windows[name].Window
+		c.Windows[name] = m.windows[name].openings
 	}
 	for name, declared := range m.windows {
 		if declared.Window != nil && declared.Window.Freeze {
-			c.Freezes[name] = declared.Window
+			c.Freezes[name] = declared.openings
 			if _, named := c.Windows[name]; named {
 				c.Windows[name] = nil // it became a freeze since
 			}

@@ -27,14 +27,14 @@ type Model struct {
 	clusters names // 0: none
 	failing  map[uint32]bool
 	held     map[string]map[string]Held // cluster → change
-	windows  map[fleet.Name]Declared
+	windows  map[fleet.Name]window
 }
 
 // NewModel returns a model that knows nothing.
 func NewModel() *Model {
 	m := &Model{
 		rollouts: map[uuid.UUID]*run{}, failing: map[uint32]bool{},
-		held: map[string]map[string]Held{}, windows: map[fleet.Name]Declared{},
+		held: map[string]map[string]Held{}, windows: map[fleet.Name]window{},
 	}
 	m.clusters.intern("")
 	return m
@@ -131,9 +131,23 @@ func (m *Model) Observe(fact Fact) {
 		m.hold(f)
 	case Declared:
 		if before, known := m.windows[f.Name]; !known || before.Revision < f.Revision {
-			m.windows[f.Name] = f
+			m.windows[f.Name] = windowOf(f)
 		}
 	}
+}
+
+// window is a declared window with its zone looked up.
+type window struct {
+	Declared
+	openings *fleet.Openings
+}
+
+func windowOf(d Declared) window {
+	if d.Window == nil {
+		return window{d, nil}
+	}
+	openings := d.Window.Openings()
+	return window{d, &openings}
 }
 
 func (m *Model) run(id uuid.UUID) *run {
