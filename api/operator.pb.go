@@ -3988,7 +3988,7 @@ var File_rotunda_v1_operator_proto protoreflect.FileDescriptor
 const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"\x19rotunda/v1/operator.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x16rotunda/v1/graph.proto\"\r\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x16rotunda/v1/graph.proto\x1a\x18rotunda/v1/rollout.proto\"\r\n" +
 	"\vInfoRequest\"\x96\x02\n" +
 	"\fInfoResponse\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x18\n" +
@@ -4331,7 +4331,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\fR\n" +
 	"checkpoint\x12\x17\n" +
-	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xb2\x13\n" +
+	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xc7\x17\n" +
 	"\x0fOperatorService\x129\n" +
 	"\x04Info\x12\x17.rotunda.v1.InfoRequest\x1a\x18.rotunda.v1.InfoResponse\x129\n" +
 	"\x04Plan\x12\x17.rotunda.v1.PlanRequest\x1a\x18.rotunda.v1.PlanResponse\x12<\n" +
@@ -4367,7 +4367,13 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\vDecideTrust\x12\x1e.rotunda.v1.DecideTrustRequest\x1a\x1f.rotunda.v1.DecideTrustResponse\x12T\n" +
 	"\rEndCredential\x12 .rotunda.v1.EndCredentialRequest\x1a!.rotunda.v1.EndCredentialResponse\x12<\n" +
 	"\x05Graph\x12\x18.rotunda.v1.GraphRequest\x1a\x19.rotunda.v1.GraphResponse\x12?\n" +
-	"\x06Impact\x12\x19.rotunda.v1.ImpactRequest\x1a\x1a.rotunda.v1.ImpactResponseB(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
+	"\x06Impact\x12\x19.rotunda.v1.ImpactRequest\x1a\x1a.rotunda.v1.ImpactResponse\x12Q\n" +
+	"\fStartRollout\x12\x1f.rotunda.v1.StartRolloutRequest\x1a .rotunda.v1.StartRolloutResponse\x12Q\n" +
+	"\fListRollouts\x12\x1f.rotunda.v1.ListRolloutsRequest\x1a .rotunda.v1.ListRolloutsResponse\x12Z\n" +
+	"\x0fDescribeRollout\x12\".rotunda.v1.DescribeRolloutRequest\x1a#.rotunda.v1.DescribeRolloutResponse\x12Y\n" +
+	"\fWatchRollout\x12\".rotunda.v1.DescribeRolloutRequest\x1a#.rotunda.v1.DescribeRolloutResponse0\x01\x12T\n" +
+	"\rDecideRollout\x12 .rotunda.v1.DecideRolloutRequest\x1a!.rotunda.v1.DecideRolloutResponse\x12`\n" +
+	"\x11AnswerRolloutGate\x12$.rotunda.v1.AnswerRolloutGateRequest\x1a%.rotunda.v1.AnswerRolloutGateResponseB(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
 
 var (
 	file_rotunda_v1_operator_proto_rawDescOnce sync.Once
@@ -4461,13 +4467,23 @@ var file_rotunda_v1_operator_proto_goTypes = []any{
 	(*EndCredentialRequest)(nil),      // 74: rotunda.v1.EndCredentialRequest
 	(*GraphRequest)(nil),              // 75: rotunda.v1.GraphRequest
 	(*ImpactRequest)(nil),             // 76: rotunda.v1.ImpactRequest
-	(*PrepareTrustResponse)(nil),      // 77: rotunda.v1.PrepareTrustResponse
-	(*BeginTrustResponse)(nil),        // 78: rotunda.v1.BeginTrustResponse
-	(*ListTrustResponse)(nil),         // 79: rotunda.v1.ListTrustResponse
-	(*DecideTrustResponse)(nil),       // 80: rotunda.v1.DecideTrustResponse
-	(*EndCredentialResponse)(nil),     // 81: rotunda.v1.EndCredentialResponse
-	(*GraphResponse)(nil),             // 82: rotunda.v1.GraphResponse
-	(*ImpactResponse)(nil),            // 83: rotunda.v1.ImpactResponse
+	(*StartRolloutRequest)(nil),       // 77: rotunda.v1.StartRolloutRequest
+	(*ListRolloutsRequest)(nil),       // 78: rotunda.v1.ListRolloutsRequest
+	(*DescribeRolloutRequest)(nil),    // 79: rotunda.v1.DescribeRolloutRequest
+	(*DecideRolloutRequest)(nil),      // 80: rotunda.v1.DecideRolloutRequest
+	(*AnswerRolloutGateRequest)(nil),  // 81: rotunda.v1.AnswerRolloutGateRequest
+	(*PrepareTrustResponse)(nil),      // 82: rotunda.v1.PrepareTrustResponse
+	(*BeginTrustResponse)(nil),        // 83: rotunda.v1.BeginTrustResponse
+	(*ListTrustResponse)(nil),         // 84: rotunda.v1.ListTrustResponse
+	(*DecideTrustResponse)(nil),       // 85: rotunda.v1.DecideTrustResponse
+	(*EndCredentialResponse)(nil),     // 86: rotunda.v1.EndCredentialResponse
+	(*GraphResponse)(nil),             // 87: rotunda.v1.GraphResponse
+	(*ImpactResponse)(nil),            // 88: rotunda.v1.ImpactResponse
+	(*StartRolloutResponse)(nil),      // 89: rotunda.v1.StartRolloutResponse
+	(*ListRolloutsResponse)(nil),      // 90: rotunda.v1.ListRolloutsResponse
+	(*DescribeRolloutResponse)(nil),   // 91: rotunda.v1.DescribeRolloutResponse
+	(*DecideRolloutResponse)(nil),     // 92: rotunda.v1.DecideRolloutResponse
+	(*AnswerRolloutGateResponse)(nil), // 93: rotunda.v1.AnswerRolloutGateResponse
 }
 var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
@@ -4561,39 +4577,51 @@ var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	74, // 88: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
 	75, // 89: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
 	76, // 90: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
-	3,  // 91: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,  // 92: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10, // 93: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13, // 94: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15, // 95: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18, // 96: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20, // 97: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23, // 98: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25, // 99: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	28, // 100: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	30, // 101: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	32, // 102: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	35, // 103: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	35, // 104: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	38, // 105: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	41, // 106: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	44, // 107: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	46, // 108: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	48, // 109: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	55, // 110: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	51, // 111: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
-	53, // 112: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
-	58, // 113: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	58, // 114: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	77, // 115: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
-	78, // 116: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
-	79, // 117: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
-	80, // 118: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
-	81, // 119: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
-	82, // 120: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
-	83, // 121: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
-	91, // [91:122] is the sub-list for method output_type
-	60, // [60:91] is the sub-list for method input_type
+	77, // 91: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
+	78, // 92: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
+	79, // 93: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	79, // 94: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	80, // 95: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
+	81, // 96: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
+	3,  // 97: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,  // 98: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10, // 99: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13, // 100: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15, // 101: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18, // 102: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20, // 103: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23, // 104: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25, // 105: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	28, // 106: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	30, // 107: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	32, // 108: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	35, // 109: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	35, // 110: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	38, // 111: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	41, // 112: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	44, // 113: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	46, // 114: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	48, // 115: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	55, // 116: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	51, // 117: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	53, // 118: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	58, // 119: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	58, // 120: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	82, // 121: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
+	83, // 122: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
+	84, // 123: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
+	85, // 124: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
+	86, // 125: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
+	87, // 126: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
+	88, // 127: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
+	89, // 128: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
+	90, // 129: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
+	91, // 130: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	91, // 131: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	92, // 132: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
+	93, // 133: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
+	97, // [97:134] is the sub-list for method output_type
+	60, // [60:97] is the sub-list for method input_type
 	60, // [60:60] is the sub-list for extension type_name
 	60, // [60:60] is the sub-list for extension extendee
 	0,  // [0:60] is the sub-list for field type_name
@@ -4607,6 +4635,7 @@ func file_rotunda_v1_operator_proto_init() {
 	file_rotunda_v1_agent_proto_init()
 	file_rotunda_v1_trust_proto_init()
 	file_rotunda_v1_graph_proto_init()
+	file_rotunda_v1_rollout_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

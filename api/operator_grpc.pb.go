@@ -50,6 +50,12 @@ const (
 	OperatorService_EndCredential_FullMethodName     = "/rotunda.v1.OperatorService/EndCredential"
 	OperatorService_Graph_FullMethodName             = "/rotunda.v1.OperatorService/Graph"
 	OperatorService_Impact_FullMethodName            = "/rotunda.v1.OperatorService/Impact"
+	OperatorService_StartRollout_FullMethodName      = "/rotunda.v1.OperatorService/StartRollout"
+	OperatorService_ListRollouts_FullMethodName      = "/rotunda.v1.OperatorService/ListRollouts"
+	OperatorService_DescribeRollout_FullMethodName   = "/rotunda.v1.OperatorService/DescribeRollout"
+	OperatorService_WatchRollout_FullMethodName      = "/rotunda.v1.OperatorService/WatchRollout"
+	OperatorService_DecideRollout_FullMethodName     = "/rotunda.v1.OperatorService/DecideRollout"
+	OperatorService_AnswerRolloutGate_FullMethodName = "/rotunda.v1.OperatorService/AnswerRolloutGate"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -107,6 +113,15 @@ type OperatorServiceClient interface {
 	// Impact says how far the loss or change of a service, an authority or an
 	// agent's host reaches.
 	Impact(ctx context.Context, in *ImpactRequest, opts ...grpc.CallOption) (*ImpactResponse, error)
+	// StartRollout asks that placements rotate in waves, each under conditions.
+	StartRollout(ctx context.Context, in *StartRolloutRequest, opts ...grpc.CallOption) (*StartRolloutResponse, error)
+	ListRollouts(ctx context.Context, in *ListRolloutsRequest, opts ...grpc.CallOption) (*ListRolloutsResponse, error)
+	DescribeRollout(ctx context.Context, in *DescribeRolloutRequest, opts ...grpc.CallOption) (*DescribeRolloutResponse, error)
+	WatchRollout(ctx context.Context, in *DescribeRolloutRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DescribeRolloutResponse], error)
+	// DecideRollout pauses, resumes, aborts or rolls back.
+	DecideRollout(ctx context.Context, in *DecideRolloutRequest, opts ...grpc.CallOption) (*DecideRolloutResponse, error)
+	// AnswerRolloutGate says for a gate outside whether a wave was good.
+	AnswerRolloutGate(ctx context.Context, in *AnswerRolloutGateRequest, opts ...grpc.CallOption) (*AnswerRolloutGateResponse, error)
 }
 
 type operatorServiceClient struct {
@@ -445,6 +460,75 @@ func (c *operatorServiceClient) Impact(ctx context.Context, in *ImpactRequest, o
 	return out, nil
 }
 
+func (c *operatorServiceClient) StartRollout(ctx context.Context, in *StartRolloutRequest, opts ...grpc.CallOption) (*StartRolloutResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartRolloutResponse)
+	err := c.cc.Invoke(ctx, OperatorService_StartRollout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ListRollouts(ctx context.Context, in *ListRolloutsRequest, opts ...grpc.CallOption) (*ListRolloutsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRolloutsResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListRollouts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) DescribeRollout(ctx context.Context, in *DescribeRolloutRequest, opts ...grpc.CallOption) (*DescribeRolloutResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DescribeRolloutResponse)
+	err := c.cc.Invoke(ctx, OperatorService_DescribeRollout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) WatchRollout(ctx context.Context, in *DescribeRolloutRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DescribeRolloutResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &OperatorService_ServiceDesc.Streams[2], OperatorService_WatchRollout_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DescribeRolloutRequest, DescribeRolloutResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperatorService_WatchRolloutClient = grpc.ServerStreamingClient[DescribeRolloutResponse]
+
+func (c *operatorServiceClient) DecideRollout(ctx context.Context, in *DecideRolloutRequest, opts ...grpc.CallOption) (*DecideRolloutResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DecideRolloutResponse)
+	err := c.cc.Invoke(ctx, OperatorService_DecideRollout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) AnswerRolloutGate(ctx context.Context, in *AnswerRolloutGateRequest, opts ...grpc.CallOption) (*AnswerRolloutGateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AnswerRolloutGateResponse)
+	err := c.cc.Invoke(ctx, OperatorService_AnswerRolloutGate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServiceServer is the server API for OperatorService service.
 // All implementations must embed UnimplementedOperatorServiceServer
 // for forward compatibility.
@@ -500,6 +584,15 @@ type OperatorServiceServer interface {
 	// Impact says how far the loss or change of a service, an authority or an
 	// agent's host reaches.
 	Impact(context.Context, *ImpactRequest) (*ImpactResponse, error)
+	// StartRollout asks that placements rotate in waves, each under conditions.
+	StartRollout(context.Context, *StartRolloutRequest) (*StartRolloutResponse, error)
+	ListRollouts(context.Context, *ListRolloutsRequest) (*ListRolloutsResponse, error)
+	DescribeRollout(context.Context, *DescribeRolloutRequest) (*DescribeRolloutResponse, error)
+	WatchRollout(*DescribeRolloutRequest, grpc.ServerStreamingServer[DescribeRolloutResponse]) error
+	// DecideRollout pauses, resumes, aborts or rolls back.
+	DecideRollout(context.Context, *DecideRolloutRequest) (*DecideRolloutResponse, error)
+	// AnswerRolloutGate says for a gate outside whether a wave was good.
+	AnswerRolloutGate(context.Context, *AnswerRolloutGateRequest) (*AnswerRolloutGateResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
 }
 
@@ -602,6 +695,24 @@ func (UnimplementedOperatorServiceServer) Graph(context.Context, *GraphRequest) 
 }
 func (UnimplementedOperatorServiceServer) Impact(context.Context, *ImpactRequest) (*ImpactResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Impact not implemented")
+}
+func (UnimplementedOperatorServiceServer) StartRollout(context.Context, *StartRolloutRequest) (*StartRolloutResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartRollout not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListRollouts(context.Context, *ListRolloutsRequest) (*ListRolloutsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRollouts not implemented")
+}
+func (UnimplementedOperatorServiceServer) DescribeRollout(context.Context, *DescribeRolloutRequest) (*DescribeRolloutResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DescribeRollout not implemented")
+}
+func (UnimplementedOperatorServiceServer) WatchRollout(*DescribeRolloutRequest, grpc.ServerStreamingServer[DescribeRolloutResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchRollout not implemented")
+}
+func (UnimplementedOperatorServiceServer) DecideRollout(context.Context, *DecideRolloutRequest) (*DecideRolloutResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DecideRollout not implemented")
+}
+func (UnimplementedOperatorServiceServer) AnswerRolloutGate(context.Context, *AnswerRolloutGateRequest) (*AnswerRolloutGateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AnswerRolloutGate not implemented")
 }
 func (UnimplementedOperatorServiceServer) mustEmbedUnimplementedOperatorServiceServer() {}
 func (UnimplementedOperatorServiceServer) testEmbeddedByValue()                         {}
@@ -1168,6 +1279,107 @@ func _OperatorService_Impact_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_StartRollout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartRolloutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).StartRollout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_StartRollout_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).StartRollout(ctx, req.(*StartRolloutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ListRollouts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRolloutsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListRollouts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListRollouts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListRollouts(ctx, req.(*ListRolloutsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_DescribeRollout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DescribeRolloutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).DescribeRollout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_DescribeRollout_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).DescribeRollout(ctx, req.(*DescribeRolloutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_WatchRollout_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DescribeRolloutRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(OperatorServiceServer).WatchRollout(m, &grpc.GenericServerStream[DescribeRolloutRequest, DescribeRolloutResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperatorService_WatchRolloutServer = grpc.ServerStreamingServer[DescribeRolloutResponse]
+
+func _OperatorService_DecideRollout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DecideRolloutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).DecideRollout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_DecideRollout_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).DecideRollout(ctx, req.(*DecideRolloutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_AnswerRolloutGate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AnswerRolloutGateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).AnswerRolloutGate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_AnswerRolloutGate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).AnswerRolloutGate(ctx, req.(*AnswerRolloutGateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorService_ServiceDesc is the grpc.ServiceDesc for OperatorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1291,6 +1503,26 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Impact",
 			Handler:    _OperatorService_Impact_Handler,
 		},
+		{
+			MethodName: "StartRollout",
+			Handler:    _OperatorService_StartRollout_Handler,
+		},
+		{
+			MethodName: "ListRollouts",
+			Handler:    _OperatorService_ListRollouts_Handler,
+		},
+		{
+			MethodName: "DescribeRollout",
+			Handler:    _OperatorService_DescribeRollout_Handler,
+		},
+		{
+			MethodName: "DecideRollout",
+			Handler:    _OperatorService_DecideRollout_Handler,
+		},
+		{
+			MethodName: "AnswerRolloutGate",
+			Handler:    _OperatorService_AnswerRolloutGate_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -1301,6 +1533,11 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchAuditEntries",
 			Handler:       _OperatorService_WatchAuditEntries_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchRollout",
+			Handler:       _OperatorService_WatchRollout_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -2,10 +2,16 @@ package control
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/store"
 )
 
 // BenchmarkIssue is the server's share of one issuance without the wire, with
@@ -36,4 +42,41 @@ func BenchmarkIssue(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkAdvanceRollouts is one pass that finds nothing to do, over a rollout
+// of ten thousand placements in clusters of three.
+func BenchmarkAdvanceRollouts(b *testing.B) {
+	d := found(b)
+	d.apply(documents)
+	h := d.enrolHost(map[string]string{"role": "web", "host": "a"})
+	report, err := proto.Marshal(&api.PlacementReport{Generation: 1, State: api.State_STATE_STEADY, Level: api.Level_LEVEL_PROVEN, BundleDigest: strings.Repeat("0", 64)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	err = d.db.Write(b.Context(), func(tx *store.Tx) error {
+		for i := range 10_000 {
+			p := store.Placement{ID: newID(), Intent: "orders-tls", AgentID: h.id, Instance: fmt.Sprint(i), Target: fmt.Sprint(i), Cluster: fmt.Sprint("c", i/3)}
+			if err := errors.Join(tx.InsertPlacement(b.Context(), p), tx.SetPlacementReport(b.Context(), p.ID, store.Reported{Report: report, Generation: 1})); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	begun, err := d.StartRollout(b.Context(), operator, &api.StartRolloutRequest{All: true, Spec: &api.RolloutSpec{Steps: []string{"100%"}, AtOnce: 100, PerMinute: 1000}})
+	if err != nil || begun.Rollout.Placements != 10_000 {
+		b.Fatalf("%d placements, %v", begun.GetRollout().GetPlacements(), err)
+	}
+	if did, _, err := d.AdvanceRollouts(b.Context()); err != nil || did != 100 {
+		b.Fatalf("%d asked, %v", did, err)
+	}
+	b.ResetTimer()
+	for b.Loop() {
+		if did, _, err := d.AdvanceRollouts(b.Context()); err != nil || did != 0 {
+			b.Fatalf("%d done, %v", did, err)
+		}
+	}
 }

@@ -65,6 +65,7 @@ var mayCall = map[string][]CallerKind{
 	"agent.label": operators, "agent.retire": operators,
 	"operator.issue": operators, "rotate": operators, "resume": operators, "slot.release": operators,
 	"audit.list": operators, "trust.prepare": operators, "trust.begin": operators, "trust.decide": operators,
+	"rollout.start": operators, "rollout.decide": operators, "rollout.answer": {Operator, Socket, Server},
 	"credential.end": {Operator},
 
 	"agent.enrol": anyone,

@@ -36,7 +36,7 @@ func outsider(name string, clients ...fleet.Name) Party {
 }
 
 // place is one that serves under issuing, and trusts a bundle.
-func place(service, agent, issuing, bundle string, change ...func(*Place)) Place {
+func spot(service, agent, issuing, bundle string, change ...func(*Place)) Place {
 	p := Place{
 		ID: service + "/" + agent, Intent: service, Agent: agent, Instance: "main", Service: fleet.Name(service), State: "steady",
 		Bundle: bundle, Adopted: fleet.Proven, Observer: agent, Shown: fleet.Proven,
@@ -54,7 +54,7 @@ func place(service, agent, issuing, bundle string, change ...func(*Place)) Place
 func presents(p *Place)     { p.Presents = true }
 func clientOnly(p *Place)   { p.Serves, p.Presents = false, true }
 func orphaned(p *Place)     { p.Orphan, p.State = true, "orphan" }
-func gone(p *Place)         { p.Orphan, p.Gone = true, true }
+func lostPlace(p *Place)    { p.Orphan, p.Gone = true, true }
 func expired(p *Place)      { p.NotAfter = noon }
 func revoked(p *Place)      { p.Revoked = true }
 func bridged(p *Place)      { p.Bridged = []Anchor{rootA} }
@@ -79,56 +79,56 @@ func TestVerdicts(t *testing.T) {
 		places  []Place
 		want    []string // "client>server verdict: reasons"
 	}{
-		{"one root", web, []Place{place("orders", "1", "ia", "A"), place("web", "2", "", "A")}, []string{"web>orders ok"}},
-		{"both roots on the way", web, []Place{place("orders", "1", "ia", "A"), place("orders", "2", "ib", "A"), place("web", "3", "", "AB")}, []string{"web>orders ok"}},
-		{"a leaf before its trust", web, []Place{place("orders", "1", "ib", "AB"), place("web", "2", "", "A"), place("web", "3", "", "AB")},
+		{"one root", web, []Place{spot("orders", "1", "ia", "A"), spot("web", "2", "", "A")}, []string{"web>orders ok"}},
+		{"both roots on the way", web, []Place{spot("orders", "1", "ia", "A"), spot("orders", "2", "ib", "A"), spot("web", "3", "", "AB")}, []string{"web>orders ok"}},
+		{"a leaf before its trust", web, []Place{spot("orders", "1", "ib", "AB"), spot("web", "2", "", "A"), spot("web", "3", "", "AB")},
 			[]string{"web>orders breaks: web does not trust root-b, under which orders shows 1 certificate [web/2]"}},
-		{"distrust before the leaf", web, []Place{place("orders", "1", "ia", "AB"), place("orders", "2", "ib", "AB"), place("web", "3", "", "B")},
+		{"distrust before the leaf", web, []Place{spot("orders", "1", "ia", "AB"), spot("orders", "2", "ib", "AB"), spot("web", "3", "", "B")},
 			[]string{"web>orders breaks: web does not trust root-a, under which orders shows 1 certificate [web/3]"}},
-		{"the bridge helps a late one", web, []Place{place("orders", "1", "ib", "AB", bridged), place("web", "2", "", "A")},
+		{"the bridge helps a late one", web, []Place{spot("orders", "1", "ib", "AB", bridged), spot("web", "2", "", "A")},
 			[]string{"web>orders ok: web does not trust root-b, and verifies orders by the bridge alone [web/2]"}},
-		{"expired", web, []Place{place("orders", "1", "ia", "A", expired), place("web", "2", "", "A")},
+		{"expired", web, []Place{spot("orders", "1", "ia", "A", expired), spot("web", "2", "", "A")},
 			[]string{"web>orders breaks: what orders shows has expired [orders/1]"}},
-		{"revoked", web, []Place{place("orders", "1", "ia", "A", revoked), place("web", "2", "", "A")},
+		{"revoked", web, []Place{spot("orders", "1", "ia", "A", revoked), spot("web", "2", "", "A")},
 			[]string{"web>orders breaks: what orders shows is revoked [orders/1]"}},
-		{"not recorded", web, []Place{place("orders", "1", "ia", "A", unrecorded), place("web", "2", "", "A")},
+		{"not recorded", web, []Place{spot("orders", "1", "ia", "A", unrecorded), spot("web", "2", "", "A")},
 			[]string{"web>orders unknown: what orders shows is not recorded here [orders/1]"}},
-		{"a root that is not recorded", web, []Place{place("orders", "1", "if", "A"), place("web", "2", "", "A")},
+		{"a root that is not recorded", web, []Place{spot("orders", "1", "if", "A"), spot("web", "2", "", "A")},
 			[]string{"web>orders unknown: orders shows 1 certificate whose root is not recorded here [orders/1]"}},
-		{"nothing served yet", web, []Place{place("orders", "1", "", "A"), place("web", "2", "", "A")},
+		{"nothing served yet", web, []Place{spot("orders", "1", "", "A"), spot("web", "2", "", "A")},
 			[]string{"web>orders unknown: no placement of orders holds a certificate for it"}},
-		{"nobody placed", web, []Place{place("orders", "1", "ia", "A")},
+		{"nobody placed", web, []Place{spot("orders", "1", "ia", "A")},
 			[]string{"web>orders unknown: web has no placement: nobody here sees whom it trusts"}},
-		{"nothing reported", web, []Place{place("orders", "1", "ia", "A"), place("web", "2", "", "")},
+		{"nothing reported", web, []Place{spot("orders", "1", "ia", "A"), spot("web", "2", "", "")},
 			[]string{"web>orders unknown: web has not reported which bundle it uses [web/2]"}},
-		{"a bundle from elsewhere", web, []Place{place("orders", "1", "ia", "A"), place("web", "2", "", "0123456789abcdef")},
+		{"a bundle from elsewhere", web, []Place{spot("orders", "1", "ia", "A"), spot("web", "2", "", "0123456789abcdef")},
 			[]string{"web>orders unknown: web uses the bundle 0123456789ab, which is not recorded here [web/2]"}},
-		{"an orphan that trusts the old one", web, []Place{place("orders", "1", "ib", "B"), place("web", "2", "", "A", orphaned), place("web", "3", "", "B")},
+		{"an orphan that trusts the old one", web, []Place{spot("orders", "1", "ib", "B"), spot("web", "2", "", "A", orphaned), spot("web", "3", "", "B")},
 			[]string{"web>orders unknown: nothing brings root-b to orphans of web: are their processes still there? [web/2]"}},
-		{"an orphan still serves", web, []Place{place("orders", "1", "ia", "A", orphaned), place("web", "2", "", "B")},
+		{"an orphan still serves", web, []Place{spot("orders", "1", "ia", "A", orphaned), spot("web", "2", "", "B")},
 			[]string{"web>orders breaks: web does not trust root-a, under which orders shows 1 certificate [web/2]"}},
-		{"an orphan's certificate is over", web, []Place{place("orders", "1", "ia", "A", orphaned, expired), place("orders", "2", "ib", "B"), place("web", "3", "", "B")},
+		{"an orphan's certificate is over", web, []Place{spot("orders", "1", "ia", "A", orphaned, expired), spot("orders", "2", "ib", "B"), spot("web", "3", "", "B")},
 			[]string{"web>orders ok"}},
-		{"a retired host trusts nobody", web, []Place{place("orders", "1", "ib", "B"), place("web", "2", "", "A", gone), place("web", "3", "", "B")}, []string{"web>orders ok"}},
+		{"a retired host trusts nobody", web, []Place{spot("orders", "1", "ib", "B"), spot("web", "2", "", "A", lostPlace), spot("web", "3", "", "B")}, []string{"web>orders ok"}},
 
-		{"a client certificate the server can't verify", web, []Place{place("orders", "1", "ia", "A", asksClient), place("web", "2", "ib", "AB", clientOnly)},
+		{"a client certificate the server can't verify", web, []Place{spot("orders", "1", "ia", "A", asksClient), spot("web", "2", "ib", "AB", clientOnly)},
 			[]string{"web>orders breaks: orders does not trust root-b, under which web shows 1 certificate [orders/1]"}},
-		{"a client certificate nobody looks at", web, []Place{place("orders", "1", "ia", "A", asksNoClient), place("web", "2", "ib", "AB", clientOnly)}, []string{"web>orders ok"}},
-		{"a client certificate wanted, and none", web, []Place{place("orders", "1", "ia", "A", asksClient), place("web", "2", "", "A")},
+		{"a client certificate nobody looks at", web, []Place{spot("orders", "1", "ia", "A", asksNoClient), spot("web", "2", "ib", "AB", clientOnly)}, []string{"web>orders ok"}},
+		{"a client certificate wanted, and none", web, []Place{spot("orders", "1", "ia", "A", asksClient), spot("web", "2", "", "A")},
 			[]string{"web>orders unknown: no placement of web holds a certificate for it"}},
 
-		{"an outside client", []Party{party("orders", "bank"), outsider("bank")}, []Place{place("orders", "1", "ia", "A"), place("orders", "2", "ib", "A")},
+		{"an outside client", []Party{party("orders", "bank"), outsider("bank")}, []Place{spot("orders", "1", "ia", "A"), spot("orders", "2", "ib", "A")},
 			[]string{"bank>orders unknown: bank is an outside party: ask whether it trusts root-a and root-b"}},
-		{"an outside server", []Party{outsider("bank", "orders"), party("orders")}, []Place{place("orders", "1", "ia", "A")},
+		{"an outside server", []Party{outsider("bank", "orders"), party("orders")}, []Place{spot("orders", "1", "ia", "A")},
 			[]string{"orders>bank unknown: bank is an outside party: nobody here sees what it shows"}},
-		{"an outside client that must show", []Party{party("orders", "bank"), outsider("bank")}, []Place{place("orders", "1", "ia", "A", asksClient)},
+		{"an outside client that must show", []Party{party("orders", "bank"), outsider("bank")}, []Place{spot("orders", "1", "ia", "A", asksClient)},
 			[]string{"bank>orders unknown: bank is an outside party: ask whether it trusts root-a; bank is an outside party: nobody here sees what it shows"}},
 
-		{"members among themselves", cluster, []Place{place("db", "1", "ib", "B", presents), place("db", "2", "ia", "AB", presents)},
+		{"members among themselves", cluster, []Place{spot("db", "1", "ib", "B", presents), spot("db", "2", "ia", "AB", presents)},
 			[]string{"db>db breaks: db does not trust root-a, under which db shows 1 certificate [db/1]; db does not trust root-a, under which db shows 1 certificate [db/1]"}},
-		{"members that only serve", cluster, []Place{place("db", "1", "ib", "B"), place("db", "2", "ia", "A")}, nil},
-		{"a circle", []Party{party("a", "b"), party("b", "a")}, []Place{place("a", "1", "ia", "A"), place("b", "2", "ia", "A")}, []string{"b>a ok", "a>b ok"}},
-		{"a client that nobody declared", []Party{party("a", "b")}, []Place{place("a", "1", "ia", "A")}, nil},
+		{"members that only serve", cluster, []Place{spot("db", "1", "ib", "B"), spot("db", "2", "ia", "A")}, nil},
+		{"a circle", []Party{party("a", "b"), party("b", "a")}, []Place{spot("a", "1", "ia", "A"), spot("b", "2", "ia", "A")}, []string{"b>a ok", "a>b ok"}},
+		{"a client that nobody declared", []Party{party("a", "b")}, []Place{spot("a", "1", "ia", "A")}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := verdicts(graphOf(c.parties, c.places...)); !slices.Equal(got, c.want) {
@@ -166,8 +166,8 @@ func verdicts(g *Graph) []string {
 // Who still uses the old one, and who does not trust the new one.
 func TestAnchorUse(t *testing.T) {
 	g := graphOf([]Party{party("orders", "web"), party("web")},
-		place("orders", "1", "ia", "AB"), place("orders", "2", "ib", "AB", func(p *Place) { p.Adopted = fleet.Delivered }), place("orders", "3", "ia", "A", expired),
-		place("web", "4", "", "A"), place("web", "5", "", "A", gone), place("web", "6", "", ""))
+		spot("orders", "1", "ia", "AB"), spot("orders", "2", "ib", "AB", func(p *Place) { p.Adopted = fleet.Delivered }), spot("orders", "3", "ia", "A", expired),
+		spot("web", "4", "", "A"), spot("web", "5", "", "A", lostPlace), spot("web", "6", "", ""))
 	var got []string
 	for _, use := range g.Anchors {
 		got = append(got, fmt.Sprint(use.Name, " under ", use.Under, " trusts ", use.Trusts, " lacks ", use.Lacks, " unknown ", use.Unknown))
@@ -203,10 +203,10 @@ func drawnPlace(t *rapid.T, facts Facts, id string) Place {
 			inside = append(inside, string(p.Name))
 		}
 	}
-	p := place(rapid.SampledFrom(append(inside, "")).Draw(t, "service"), rapid.SampledFrom(facts.Agents).Draw(t, "agent"),
+	p := spot(rapid.SampledFrom(append(inside, "")).Draw(t, "service"), rapid.SampledFrom(facts.Agents).Draw(t, "agent"),
 		rapid.SampledFrom([]string{"", "ia", "ib"}).Draw(t, "issuing"), rapid.SampledFrom([]string{"", "A", "B", "AB", "lost"}).Draw(t, "bundle"))
 	p.ID = id
-	for _, change := range []func(*Place){presents, clientOnly, orphaned, gone, expired, revoked, unrecorded, asksClient, asksNoClient} {
+	for _, change := range []func(*Place){presents, clientOnly, orphaned, lostPlace, expired, revoked, unrecorded, asksClient, asksNoClient} {
 		if rapid.IntRange(0, 6).Draw(t, "change") == 0 {
 			change(&p)
 		}
@@ -279,7 +279,7 @@ func BenchmarkGraph(b *testing.B) {
 		}
 		facts.Services = append(facts.Services, p)
 		for i := range 50 {
-			facts.Places = append(facts.Places, place(string(p.Name), fmt.Sprint(i), []string{"ia", "ib"}[i%2], []string{"A", "AB"}[i%2], presents))
+			facts.Places = append(facts.Places, spot(string(p.Name), fmt.Sprint(i), []string{"ia", "ib"}[i%2], []string{"A", "AB"}[i%2], presents))
 		}
 	}
 	b.ReportAllocs()

@@ -14,7 +14,7 @@ import (
 )
 
 // words are an impact's parts, each on a line.
-func words(i Impact) []string {
+func reachWords(i Impact) []string {
 	ids := func(places []*Place) (all []string) {
 		for _, p := range places {
 			all = append(all, p.ID)
@@ -40,8 +40,8 @@ func TestImpact(t *testing.T) {
 	db := party("db", "orders")
 	db.Owner = fleet.Owner{Team: "data", Contact: "data@example.com"}
 	g := graphOf([]Party{db, party("orders", "web", "bank"), party("web", "shop", "orders"), party("shop"), outsider("bank"), party("idle")},
-		place("db", "1", "ia", "AB", presents), place("db", "2", "ib", "AB", presents),
-		place("orders", "3", "ib", "AB"), place("web", "3", "ia", "A"), place("shop", "4", "", "A"), place("web", "5", "ia", "A", expired))
+		spot("db", "1", "ia", "AB", presents), spot("db", "2", "ib", "AB", presents),
+		spot("orders", "3", "ib", "AB"), spot("web", "3", "ia", "A"), spot("shop", "4", "", "A"), spot("web", "5", "ia", "A", expired))
 	for _, c := range []struct {
 		subject Subject
 		want    []string
@@ -72,7 +72,7 @@ func TestImpact(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := words(impact); !slices.Equal(got, c.want) {
+			if got := reachWords(impact); !slices.Equal(got, c.want) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.want, "\n"))
 			}
 		})
@@ -96,7 +96,7 @@ func TestImpactCountsAllThatIsLive(t *testing.T) {
 }
 
 func TestImpactOfNothing(t *testing.T) {
-	g := graphOf([]Party{party("a")}, place("a", "1", "ia", "A"))
+	g := graphOf([]Party{party("a")}, spot("a", "1", "ia", "A"))
 	for _, subject := range []Subject{{OfService, "b"}, {OfAuthority, "ic"}, {OfAgent, "2"}} {
 		if _, err := g.Impact(subject); fault.CodeOf(err) != fault.NotFound || !strings.Contains(err.Error(), subject.Name) || !strings.Contains(err.Error(), "rotunda get ") {
 			t.Errorf("%v: %v, want not found, with the name and a remedy", subject, err)
@@ -131,7 +131,7 @@ func TestImpactIsMonotone(t *testing.T) {
 		before, after := named(t, NewGraph(facts, noon), subject), named(t, NewGraph(more, noon), subject)
 		for name := range before {
 			if !after[name] {
-				t.Fatalf("%v: %s is gone after more was added", subject, name)
+				t.Fatalf("%v: %s is lostPlace after more was added", subject, name)
 			}
 		}
 	})

@@ -42,7 +42,7 @@ func published(t *Trust) { t.Published = true }
 func active(t *Trust)    { published(t); t.Active = true }
 func withdrawn(t *Trust) { active(t); t.Withdrawn = true }
 func drained(t *Trust)   { t.Holders = nil }
-func adopted(t *Trust) {
+func haveAdopted(t *Trust) {
 	for i := range t.Parties {
 		t.Parties[i].Has = t.Parties[i].Needs
 	}
@@ -61,28 +61,28 @@ func TestTrustNext(t *testing.T) {
 	}{
 		"begun":                   {begun(), Distribute, PublishBoth, ""},
 		"nobody has adopted":      {with(begun(), published), Prove, "", "redis on agent a has not shown that it trusts root-2"},
-		"loaded is not proven":    {with(begun(), published, adopted, func(t *Trust) { t.Parties[0].Has = fleet.Loaded }), Prove, "", "has only shown that it trusts root-2 as loaded since 14:02; proven is wanted"},
+		"loaded is not proven":    {with(begun(), published, haveAdopted, func(t *Trust) { t.Parties[0].Has = fleet.Loaded }), Prove, "", "has only shown that it trusts root-2 as loaded since 14:02; proven is wanted"},
 		"its agent is away":       {with(begun(), published, func(t *Trust) { t.Parties[1].Away = true }), Prove, "", "agent a has not shown that it trusts root-2; its agent is not connected"},
-		"an agent is a party":     {with(begun(), published, adopted, func(t *Trust) { t.Parties[1].Has = "" }), Prove, "", "agent a has not shown"},
-		"an exception":            {with(begun(), published, adopted, func(t *Trust) { t.Parties[0].Has, t.Parties[0].Excused = "", "x, of ann until 2030-02-01" }), Prove, ActivateNew, ""},
-		"all have adopted":        {with(begun(), published, adopted), Prove, ActivateNew, ""},
-		"may not be activated":    {with(begun(), published, adopted, through(Prove)), Prove, "", "all that reissue needs is there, and operators have let it go up to prove"},
-		"the new one signs":       {with(begun(), active, adopted), Reissue, RenewHolder, ""},
-		"renewals go on":          {with(begun(), active, adopted, asked), Reissue, "", "redis on agent a is still to be renewed under root-2"},
-		"by hand":                 {with(begun(), active, adopted, func(t *Trust) { t.Holders[0].ID = "" }), Drain, "", "redis on agent a has a live certificate under root until 2030-01-03 14:02"},
-		"expired":                 {with(begun(), active, adopted, func(t *Trust) { t.Holders[0].NotAfter = noon }), Withdraw, PublishNew, ""},
-		"excused":                 {with(begun(), active, adopted, func(t *Trust) { t.Holders[0].Excused = "x" }), Withdraw, PublishNew, ""},
-		"the bridge is served":    {with(begun(), active, adopted, drained, func(t *Trust) { t.Bridged = true }), Unbridge, DropBridge, ""},
-		"one still serves it":     {with(begun(), active, adopted, drained, func(t *Trust) { t.Bridging = []string{"nginx on agent b"} }), Unbridge, "", "nginx on agent b still serves the bridge"},
-		"drained":                 {with(begun(), active, adopted, drained), Withdraw, PublishNew, ""},
-		"not let go further":      {with(begun(), active, adopted, drained, through(Drain)), Withdraw, "", "operators have let it go up to drain"},
-		"a new host blocks":       {with(begun(), active, adopted, drained, func(t *Trust) { t.Parties = append(t.Parties, relying("new on agent n", "", fleet.Loaded)) }), Withdraw, "", "new on agent n has not shown"},
+		"an agent is a party":     {with(begun(), published, haveAdopted, func(t *Trust) { t.Parties[1].Has = "" }), Prove, "", "agent a has not shown"},
+		"an exception":            {with(begun(), published, haveAdopted, func(t *Trust) { t.Parties[0].Has, t.Parties[0].Excused = "", "x, of ann until 2030-02-01" }), Prove, ActivateNew, ""},
+		"all have adopted":        {with(begun(), published, haveAdopted), Prove, ActivateNew, ""},
+		"may not be activated":    {with(begun(), published, haveAdopted, through(Prove)), Prove, "", "all that reissue needs is there, and operators have let it go up to prove"},
+		"the new one signs":       {with(begun(), active, haveAdopted), Reissue, RenewHolder, ""},
+		"renewals go on":          {with(begun(), active, haveAdopted, asked), Reissue, "", "redis on agent a is still to be renewed under root-2"},
+		"by hand":                 {with(begun(), active, haveAdopted, func(t *Trust) { t.Holders[0].ID = "" }), Drain, "", "redis on agent a has a live certificate under root until 2030-01-03 14:02"},
+		"expired":                 {with(begun(), active, haveAdopted, func(t *Trust) { t.Holders[0].NotAfter = noon }), Withdraw, PublishNew, ""},
+		"excused":                 {with(begun(), active, haveAdopted, func(t *Trust) { t.Holders[0].Excused = "x" }), Withdraw, PublishNew, ""},
+		"the bridge is served":    {with(begun(), active, haveAdopted, drained, func(t *Trust) { t.Bridged = true }), Unbridge, DropBridge, ""},
+		"one still serves it":     {with(begun(), active, haveAdopted, drained, func(t *Trust) { t.Bridging = []string{"nginx on agent b"} }), Unbridge, "", "nginx on agent b still serves the bridge"},
+		"drained":                 {with(begun(), active, haveAdopted, drained), Withdraw, PublishNew, ""},
+		"not let go further":      {with(begun(), active, haveAdopted, drained, through(Drain)), Withdraw, "", "operators have let it go up to drain"},
+		"a new host blocks":       {with(begun(), active, haveAdopted, drained, func(t *Trust) { t.Parties = append(t.Parties, relying("new on agent n", "", fleet.Loaded)) }), Withdraw, "", "new on agent n has not shown"},
 		"a regression undoes not": {with(begun(), active), Reissue, RenewHolder, ""},
 		"withdrawn":               {with(begun(), withdrawn, drained), Refuse, "", "redis on agent a has not shown that it has let go of root"},
-		"refused by all":          {with(begun(), withdrawn, drained, adopted), Refuse, RetireOld, ""},
-		"retired":                 {with(begun(), withdrawn, drained, adopted, func(t *Trust) { t.Retired = true }), Done, "", ""},
-		"paused":                  {with(begun(), published, adopted, func(t *Trust) { t.Paused = "by ann" }), Prove, "", "it is paused: by ann"},
-		"a condition":             {with(begun(), published, adopted, func(t *Trust) { t.Conditions = []string{"the store was rolled back"} }), Prove, "", "rolled back"},
+		"refused by all":          {with(begun(), withdrawn, drained, haveAdopted), Refuse, RetireOld, ""},
+		"retired":                 {with(begun(), withdrawn, drained, haveAdopted, func(t *Trust) { t.Retired = true }), Done, "", ""},
+		"paused":                  {with(begun(), published, haveAdopted, func(t *Trust) { t.Paused = "by ann" }), Prove, "", "it is paused: by ann"},
+		"a condition":             {with(begun(), published, haveAdopted, func(t *Trust) { t.Conditions = []string{"the store was rolled back"} }), Prove, "", "rolled back"},
 		"forced":                  {with(begun(), published, func(t *Trust) { t.Forced = map[TrustPhase]string{Prove: "by ann"} }), Prove, ActivateNew, ""},
 		"forced elsewhere":        {with(begun(), published, func(t *Trust) { t.Forced = map[TrustPhase]string{Drain: "by ann"} }), Prove, "", "has not shown"},
 		"issuing: at once":        {with(begun(), func(t *Trust) { t.Roots = false }), Prove, ActivateNew, ""},
@@ -269,12 +269,12 @@ func TestTrustLawsInEveryOrder(t *testing.T) {
 // One who overlooks any of the facts that a gate rests on breaks a law.
 func TestTrustNeedsEachFact(t *testing.T) {
 	for name, blind := range map[string]func(*Trust){
-		"who has adopted":      adopted,
+		"who has adopted":      haveAdopted,
 		"one of the parties":   func(t *Trust) { t.Parties = t.Parties[:1] },
 		"loaded for proven":    func(t *Trust) { t.Parties[0].Needs = "" },
 		"who holds what":       drained,
 		"one of the holders":   func(t *Trust) { t.Holders = t.Holders[:min(len(t.Holders), 1)]; t.Parties = nil },
-		"whether it was given": func(t *Trust) { t.Published = true; adopted(t) },
+		"whether it was given": func(t *Trust) { t.Published = true; haveAdopted(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, broken, _ := explore(blind); broken == "" {

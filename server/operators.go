@@ -158,3 +158,23 @@ func (o *operators) Graph(ctx context.Context, r *connect.Request[api.GraphReque
 func (o *operators) Impact(ctx context.Context, r *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error) {
 	return answer(ctx, o.Server, r, o.control.Impact)
 }
+
+func (o *operators) StartRollout(ctx context.Context, r *connect.Request[api.StartRolloutRequest]) (*connect.Response[api.StartRolloutResponse], error) {
+	return answer(ctx, o.Server, r, o.control.StartRollout)
+}
+
+func (o *operators) ListRollouts(ctx context.Context, r *connect.Request[api.ListRolloutsRequest]) (*connect.Response[api.ListRolloutsResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListRollouts)
+}
+
+func (o *operators) DescribeRollout(ctx context.Context, r *connect.Request[api.DescribeRolloutRequest]) (*connect.Response[api.DescribeRolloutResponse], error) {
+	return answer(ctx, o.Server, r, o.control.DescribeRollout)
+}
+
+func (o *operators) DecideRollout(ctx context.Context, r *connect.Request[api.DecideRolloutRequest]) (*connect.Response[api.DecideRolloutResponse], error) {
+	return answer(ctx, o.Server, r, o.control.DecideRollout)
+}
+
+func (o *operators) AnswerRolloutGate(ctx context.Context, r *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error) {
+	return answer(ctx, o.Server, r, o.control.AnswerRolloutGate)
+}

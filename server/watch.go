@@ -27,6 +27,19 @@ func (o *operators) WatchPlacements(ctx context.Context, r *connect.Request[api.
 	})
 }
 
+// WatchRollout sends a rollout at once and after each change.
+func (o *operators) WatchRollout(ctx context.Context, r *connect.Request[api.DescribeRolloutRequest], stream *connect.ServerStream[api.DescribeRolloutResponse]) error {
+	var last *api.DescribeRolloutResponse
+	return o.watch(ctx, r.Spec().Procedure, func() error {
+		now, err := o.control.DescribeRollout(ctx, callerOf(ctx), r.Msg)
+		if err != nil || (last != nil && proto.Equal(now, last)) {
+			return err
+		}
+		last = now
+		return stream.Send(now)
+	})
+}
+
 // WatchAuditEntries sends entries as they get their index, from one on.
 func (o *operators) WatchAuditEntries(ctx context.Context, r *connect.Request[api.ListAuditEntriesRequest], stream *connect.ServerStream[api.ListAuditEntriesResponse]) error {
 	next := &api.ListAuditEntriesRequest{From: r.Msg.From, Limit: r.Msg.Limit}

@@ -102,6 +102,9 @@ func TestQuestionsUseIndexes(t *testing.T) {
 		`SELECT id FROM slot WHERE agent_id = 'a' AND state IN ('granted', 'begun')`:                                        "slot_agent",
 		`SELECT id FROM slot WHERE state IN ('granted', 'begun') AND cluster = 'c'`:                                         "slot_held",
 		`SELECT id FROM slot WHERE state IN ('ended', 'lapsed') AND ('' = '' OR cluster = '') ORDER BY granted_at DESC, id`: "slot_ended",
+		`SELECT id FROM rollout WHERE ended_at IS NULL ORDER BY name`:                                                       "rollout_open",
+		`SELECT wave FROM rollout_part WHERE rollout_id = 'r' ORDER BY position`:                                            "sqlite_autoindex_rollout_part",
+		`UPDATE rollout_part SET asked_at = 1 WHERE rollout_id = 'r' AND placement_id = 'p' AND asked_at IS NULL`:           "rollout_part_placement",
 	} {
 		if plan := explain(t.Context(), t, db, question); !strings.Contains(plan, index) {
 			t.Errorf("%s\n%s", question, plan)

@@ -119,6 +119,24 @@ const (
 	OperatorServiceGraphProcedure = "/rotunda.v1.OperatorService/Graph"
 	// OperatorServiceImpactProcedure is the fully-qualified name of the OperatorService's Impact RPC.
 	OperatorServiceImpactProcedure = "/rotunda.v1.OperatorService/Impact"
+	// OperatorServiceStartRolloutProcedure is the fully-qualified name of the OperatorService's
+	// StartRollout RPC.
+	OperatorServiceStartRolloutProcedure = "/rotunda.v1.OperatorService/StartRollout"
+	// OperatorServiceListRolloutsProcedure is the fully-qualified name of the OperatorService's
+	// ListRollouts RPC.
+	OperatorServiceListRolloutsProcedure = "/rotunda.v1.OperatorService/ListRollouts"
+	// OperatorServiceDescribeRolloutProcedure is the fully-qualified name of the OperatorService's
+	// DescribeRollout RPC.
+	OperatorServiceDescribeRolloutProcedure = "/rotunda.v1.OperatorService/DescribeRollout"
+	// OperatorServiceWatchRolloutProcedure is the fully-qualified name of the OperatorService's
+	// WatchRollout RPC.
+	OperatorServiceWatchRolloutProcedure = "/rotunda.v1.OperatorService/WatchRollout"
+	// OperatorServiceDecideRolloutProcedure is the fully-qualified name of the OperatorService's
+	// DecideRollout RPC.
+	OperatorServiceDecideRolloutProcedure = "/rotunda.v1.OperatorService/DecideRollout"
+	// OperatorServiceAnswerRolloutGateProcedure is the fully-qualified name of the OperatorService's
+	// AnswerRolloutGate RPC.
+	OperatorServiceAnswerRolloutGateProcedure = "/rotunda.v1.OperatorService/AnswerRolloutGate"
 )
 
 // OperatorServiceClient is a client for the rotunda.v1.OperatorService service.
@@ -171,6 +189,15 @@ type OperatorServiceClient interface {
 	// Impact says how far the loss or change of a service, an authority or an
 	// agent's host reaches.
 	Impact(context.Context, *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error)
+	// StartRollout asks that placements rotate in waves, each under conditions.
+	StartRollout(context.Context, *connect.Request[api.StartRolloutRequest]) (*connect.Response[api.StartRolloutResponse], error)
+	ListRollouts(context.Context, *connect.Request[api.ListRolloutsRequest]) (*connect.Response[api.ListRolloutsResponse], error)
+	DescribeRollout(context.Context, *connect.Request[api.DescribeRolloutRequest]) (*connect.Response[api.DescribeRolloutResponse], error)
+	WatchRollout(context.Context, *connect.Request[api.DescribeRolloutRequest]) (*connect.ServerStreamForClient[api.DescribeRolloutResponse], error)
+	// DecideRollout pauses, resumes, aborts or rolls back.
+	DecideRollout(context.Context, *connect.Request[api.DecideRolloutRequest]) (*connect.Response[api.DecideRolloutResponse], error)
+	// AnswerRolloutGate says for a gate outside whether a wave was good.
+	AnswerRolloutGate(context.Context, *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error)
 }
 
 // NewOperatorServiceClient constructs a client for the rotunda.v1.OperatorService service. By
@@ -370,6 +397,42 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("Impact")),
 			connect.WithClientOptions(opts...),
 		),
+		startRollout: connect.NewClient[api.StartRolloutRequest, api.StartRolloutResponse](
+			httpClient,
+			baseURL+OperatorServiceStartRolloutProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("StartRollout")),
+			connect.WithClientOptions(opts...),
+		),
+		listRollouts: connect.NewClient[api.ListRolloutsRequest, api.ListRolloutsResponse](
+			httpClient,
+			baseURL+OperatorServiceListRolloutsProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListRollouts")),
+			connect.WithClientOptions(opts...),
+		),
+		describeRollout: connect.NewClient[api.DescribeRolloutRequest, api.DescribeRolloutResponse](
+			httpClient,
+			baseURL+OperatorServiceDescribeRolloutProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("DescribeRollout")),
+			connect.WithClientOptions(opts...),
+		),
+		watchRollout: connect.NewClient[api.DescribeRolloutRequest, api.DescribeRolloutResponse](
+			httpClient,
+			baseURL+OperatorServiceWatchRolloutProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("WatchRollout")),
+			connect.WithClientOptions(opts...),
+		),
+		decideRollout: connect.NewClient[api.DecideRolloutRequest, api.DecideRolloutResponse](
+			httpClient,
+			baseURL+OperatorServiceDecideRolloutProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("DecideRollout")),
+			connect.WithClientOptions(opts...),
+		),
+		answerRolloutGate: connect.NewClient[api.AnswerRolloutGateRequest, api.AnswerRolloutGateResponse](
+			httpClient,
+			baseURL+OperatorServiceAnswerRolloutGateProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("AnswerRolloutGate")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -406,6 +469,12 @@ type operatorServiceClient struct {
 	endCredential     *connect.Client[api.EndCredentialRequest, api.EndCredentialResponse]
 	graph             *connect.Client[api.GraphRequest, api.GraphResponse]
 	impact            *connect.Client[api.ImpactRequest, api.ImpactResponse]
+	startRollout      *connect.Client[api.StartRolloutRequest, api.StartRolloutResponse]
+	listRollouts      *connect.Client[api.ListRolloutsRequest, api.ListRolloutsResponse]
+	describeRollout   *connect.Client[api.DescribeRolloutRequest, api.DescribeRolloutResponse]
+	watchRollout      *connect.Client[api.DescribeRolloutRequest, api.DescribeRolloutResponse]
+	decideRollout     *connect.Client[api.DecideRolloutRequest, api.DecideRolloutResponse]
+	answerRolloutGate *connect.Client[api.AnswerRolloutGateRequest, api.AnswerRolloutGateResponse]
 }
 
 // Info calls rotunda.v1.OperatorService.Info.
@@ -563,6 +632,36 @@ func (c *operatorServiceClient) Impact(ctx context.Context, req *connect.Request
 	return c.impact.CallUnary(ctx, req)
 }
 
+// StartRollout calls rotunda.v1.OperatorService.StartRollout.
+func (c *operatorServiceClient) StartRollout(ctx context.Context, req *connect.Request[api.StartRolloutRequest]) (*connect.Response[api.StartRolloutResponse], error) {
+	return c.startRollout.CallUnary(ctx, req)
+}
+
+// ListRollouts calls rotunda.v1.OperatorService.ListRollouts.
+func (c *operatorServiceClient) ListRollouts(ctx context.Context, req *connect.Request[api.ListRolloutsRequest]) (*connect.Response[api.ListRolloutsResponse], error) {
+	return c.listRollouts.CallUnary(ctx, req)
+}
+
+// DescribeRollout calls rotunda.v1.OperatorService.DescribeRollout.
+func (c *operatorServiceClient) DescribeRollout(ctx context.Context, req *connect.Request[api.DescribeRolloutRequest]) (*connect.Response[api.DescribeRolloutResponse], error) {
+	return c.describeRollout.CallUnary(ctx, req)
+}
+
+// WatchRollout calls rotunda.v1.OperatorService.WatchRollout.
+func (c *operatorServiceClient) WatchRollout(ctx context.Context, req *connect.Request[api.DescribeRolloutRequest]) (*connect.ServerStreamForClient[api.DescribeRolloutResponse], error) {
+	return c.watchRollout.CallServerStream(ctx, req)
+}
+
+// DecideRollout calls rotunda.v1.OperatorService.DecideRollout.
+func (c *operatorServiceClient) DecideRollout(ctx context.Context, req *connect.Request[api.DecideRolloutRequest]) (*connect.Response[api.DecideRolloutResponse], error) {
+	return c.decideRollout.CallUnary(ctx, req)
+}
+
+// AnswerRolloutGate calls rotunda.v1.OperatorService.AnswerRolloutGate.
+func (c *operatorServiceClient) AnswerRolloutGate(ctx context.Context, req *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error) {
+	return c.answerRolloutGate.CallUnary(ctx, req)
+}
+
 // OperatorServiceHandler is an implementation of the rotunda.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	Info(context.Context, *connect.Request[api.InfoRequest]) (*connect.Response[api.InfoResponse], error)
@@ -613,6 +712,15 @@ type OperatorServiceHandler interface {
 	// Impact says how far the loss or change of a service, an authority or an
 	// agent's host reaches.
 	Impact(context.Context, *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error)
+	// StartRollout asks that placements rotate in waves, each under conditions.
+	StartRollout(context.Context, *connect.Request[api.StartRolloutRequest]) (*connect.Response[api.StartRolloutResponse], error)
+	ListRollouts(context.Context, *connect.Request[api.ListRolloutsRequest]) (*connect.Response[api.ListRolloutsResponse], error)
+	DescribeRollout(context.Context, *connect.Request[api.DescribeRolloutRequest]) (*connect.Response[api.DescribeRolloutResponse], error)
+	WatchRollout(context.Context, *connect.Request[api.DescribeRolloutRequest], *connect.ServerStream[api.DescribeRolloutResponse]) error
+	// DecideRollout pauses, resumes, aborts or rolls back.
+	DecideRollout(context.Context, *connect.Request[api.DecideRolloutRequest]) (*connect.Response[api.DecideRolloutResponse], error)
+	// AnswerRolloutGate says for a gate outside whether a wave was good.
+	AnswerRolloutGate(context.Context, *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -808,6 +916,42 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("Impact")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceStartRolloutHandler := connect.NewUnaryHandler(
+		OperatorServiceStartRolloutProcedure,
+		svc.StartRollout,
+		connect.WithSchema(operatorServiceMethods.ByName("StartRollout")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceListRolloutsHandler := connect.NewUnaryHandler(
+		OperatorServiceListRolloutsProcedure,
+		svc.ListRollouts,
+		connect.WithSchema(operatorServiceMethods.ByName("ListRollouts")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceDescribeRolloutHandler := connect.NewUnaryHandler(
+		OperatorServiceDescribeRolloutProcedure,
+		svc.DescribeRollout,
+		connect.WithSchema(operatorServiceMethods.ByName("DescribeRollout")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceWatchRolloutHandler := connect.NewServerStreamHandler(
+		OperatorServiceWatchRolloutProcedure,
+		svc.WatchRollout,
+		connect.WithSchema(operatorServiceMethods.ByName("WatchRollout")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceDecideRolloutHandler := connect.NewUnaryHandler(
+		OperatorServiceDecideRolloutProcedure,
+		svc.DecideRollout,
+		connect.WithSchema(operatorServiceMethods.ByName("DecideRollout")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceAnswerRolloutGateHandler := connect.NewUnaryHandler(
+		OperatorServiceAnswerRolloutGateProcedure,
+		svc.AnswerRolloutGate,
+		connect.WithSchema(operatorServiceMethods.ByName("AnswerRolloutGate")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rotunda.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorServiceInfoProcedure:
@@ -872,6 +1016,18 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceGraphHandler.ServeHTTP(w, r)
 		case OperatorServiceImpactProcedure:
 			operatorServiceImpactHandler.ServeHTTP(w, r)
+		case OperatorServiceStartRolloutProcedure:
+			operatorServiceStartRolloutHandler.ServeHTTP(w, r)
+		case OperatorServiceListRolloutsProcedure:
+			operatorServiceListRolloutsHandler.ServeHTTP(w, r)
+		case OperatorServiceDescribeRolloutProcedure:
+			operatorServiceDescribeRolloutHandler.ServeHTTP(w, r)
+		case OperatorServiceWatchRolloutProcedure:
+			operatorServiceWatchRolloutHandler.ServeHTTP(w, r)
+		case OperatorServiceDecideRolloutProcedure:
+			operatorServiceDecideRolloutHandler.ServeHTTP(w, r)
+		case OperatorServiceAnswerRolloutGateProcedure:
+			operatorServiceAnswerRolloutGateHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1003,4 +1159,28 @@ func (UnimplementedOperatorServiceHandler) Graph(context.Context, *connect.Reque
 
 func (UnimplementedOperatorServiceHandler) Impact(context.Context, *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.Impact is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) StartRollout(context.Context, *connect.Request[api.StartRolloutRequest]) (*connect.Response[api.StartRolloutResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.StartRollout is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListRollouts(context.Context, *connect.Request[api.ListRolloutsRequest]) (*connect.Response[api.ListRolloutsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListRollouts is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) DescribeRollout(context.Context, *connect.Request[api.DescribeRolloutRequest]) (*connect.Response[api.DescribeRolloutResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.DescribeRollout is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) WatchRollout(context.Context, *connect.Request[api.DescribeRolloutRequest], *connect.ServerStream[api.DescribeRolloutResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.WatchRollout is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) DecideRollout(context.Context, *connect.Request[api.DecideRolloutRequest]) (*connect.Response[api.DecideRolloutResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.DecideRollout is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) AnswerRolloutGate(context.Context, *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.AnswerRolloutGate is not implemented"))
 }

@@ -176,6 +176,35 @@ func (a *answering) Rotate(_ context.Context, r *connect.Request[api.RotateReque
 	return answer[api.RotateRequest, api.RotateResponse](a, "Rotate", r)
 }
 
+func (a *answering) StartRollout(_ context.Context, r *connect.Request[api.StartRolloutRequest]) (*connect.Response[api.StartRolloutResponse], error) {
+	return answer[api.StartRolloutRequest, api.StartRolloutResponse](a, "StartRollout", r)
+}
+
+func (a *answering) ListRollouts(_ context.Context, r *connect.Request[api.ListRolloutsRequest]) (*connect.Response[api.ListRolloutsResponse], error) {
+	return answer[api.ListRolloutsRequest, api.ListRolloutsResponse](a, "ListRollouts", r)
+}
+
+func (a *answering) DescribeRollout(_ context.Context, r *connect.Request[api.DescribeRolloutRequest]) (*connect.Response[api.DescribeRolloutResponse], error) {
+	return answer[api.DescribeRolloutRequest, api.DescribeRolloutResponse](a, "DescribeRollout", r)
+}
+
+// WatchRollout sends the same once, and ends.
+func (a *answering) WatchRollout(_ context.Context, r *connect.Request[api.DescribeRolloutRequest], stream *connect.ServerStream[api.DescribeRolloutResponse]) error {
+	response, err := answer[api.DescribeRolloutRequest, api.DescribeRolloutResponse](a, "WatchRollout", r)
+	if err != nil {
+		return err
+	}
+	return stream.Send(response.Msg)
+}
+
+func (a *answering) DecideRollout(_ context.Context, r *connect.Request[api.DecideRolloutRequest]) (*connect.Response[api.DecideRolloutResponse], error) {
+	return answer[api.DecideRolloutRequest, api.DecideRolloutResponse](a, "DecideRollout", r)
+}
+
+func (a *answering) AnswerRolloutGate(_ context.Context, r *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error) {
+	return answer[api.AnswerRolloutGateRequest, api.AnswerRolloutGateResponse](a, "AnswerRolloutGate", r)
+}
+
 func (a *answering) ListSlots(_ context.Context, r *connect.Request[api.ListSlotsRequest]) (*connect.Response[api.ListSlotsResponse], error) {
 	return answer[api.ListSlotsRequest, api.ListSlotsResponse](a, "ListSlots", r)
 }

@@ -66,7 +66,7 @@ func commandGroups() []commandGroup {
 			newStatusCommand, newWatchCommand, newSlotsCommand, newGraphCommand, newImpactCommand, newGetCommand, newDescribeCommand, newAuditCommand, newProbeCommand,
 		}},
 		{"act", "Act:", []func() *cobra.Command{
-			newRotateCommand, newTrustCommand, newResumeCommand, newTokenCommand, newOperatorCommand, newAuthorityCommand,
+			newRotateCommand, newRolloutCommand, newTrustCommand, newResumeCommand, newTokenCommand, newOperatorCommand, newAuthorityCommand,
 		}},
 		{"run", "Run:", []func() *cobra.Command{
 			newInitCommand, newServerCommand, newAgentCommand, newExecCommand,

@@ -14,13 +14,22 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 )
 
-// screen keeps a table on a terminal's alternate screen. It draws when
+// scene is what a screen shows: a headline, and rows that are laid out anew
+// each time.
+type scene struct {
+	headline func(*ui) string
+	rows     func(*ui) []string
+	narrower string    // how to have fewer rows
+	leave    func(*ui) // prints what stays below the prompt
+}
+
+// screen keeps a scene on a terminal's alternate screen. It draws when
 // something changed, each second for the relative times, and when the
 // terminal's size changes.
 type screen struct {
 	ui         *ui
 	mu         sync.Mutex
-	placements []*api.PlacementStatus
+	shown      scene
 	trouble    string
 	heard      bool
 	stop, done chan struct{}
@@ -61,9 +70,22 @@ func (v *screen) run() {
 }
 
 func (v *screen) show(placements []*api.PlacementStatus, known hosts) {
+	v.put(placementScene(placements), known)
+}
+
+func placementScene(placements []*api.PlacementStatus) scene {
+	return scene{
+		headline: func(*ui) string { return summary(placements) },
+		rows:     func(u *ui) []string { return statusTable(u, placements).lines(u) },
+		narrower: "narrow it with --service, --intent or --agent",
+		leave:    func(u *ui) { statusTable(u, placements).write(u, "There are no placements.") },
+	}
+}
+
+func (v *screen) put(p scene, known hosts) {
 	v.mu.Lock()
 	v.ui.hosts = known
-	v.placements, v.trouble, v.heard = placements, "", true
+	v.shown, v.trouble, v.heard = p, "", true
 	v.mu.Unlock()
 	v.draw()
 }
@@ -83,7 +105,7 @@ func (v *screen) close() {
 	defer v.mu.Unlock()
 	fmt.Fprint(v.ui.out, leaveScreen)
 	if v.heard {
-		statusTable(v.ui, v.placements).write(v.ui, "There are no placements.")
+		v.shown.leave(v.ui)
 	}
 }
 
@@ -109,7 +131,7 @@ func (v *screen) draw() {
 func (v *screen) frame() []string {
 	headline := "waiting for the server"
 	if v.heard {
-		headline = summary(v.placements)
+		headline = v.shown.headline(v.ui)
 	}
 	headline += "   " + v.ui.now.Format("15:04:05") + "   Ctrl-C ends"
 	if v.trouble != "" {
@@ -119,9 +141,9 @@ func (v *screen) frame() []string {
 	if !v.heard {
 		return frame
 	}
-	rows := statusTable(v.ui, v.placements).lines(v.ui)
+	rows := v.shown.rows(v.ui)
 	if room := v.ui.height - len(frame) - 2; room > 1 && len(rows) > room {
-		more := fmt.Sprintf("… and %d more; narrow it with --service, --intent or --agent", len(rows)-room)
+		more := fmt.Sprintf("… and %d more; %s", len(rows)-room, v.shown.narrower)
 		rows = append(rows[:room], v.ui.paint(faint, more))
 	}
 	return append(frame, rows...)

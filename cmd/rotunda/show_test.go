@@ -79,9 +79,11 @@ func TestScreenFits(t *testing.T) {
 		t.Errorf("before anything is known: %q", frame)
 	}
 	v.heard = true
+	var placements []*api.PlacementStatus
 	for range 30 {
-		v.placements = append(v.placements, &api.PlacementStatus{Intent: "orders", State: api.State_STATE_STEADY, Reason: strings.Repeat("long ", 50)})
+		placements = append(placements, &api.PlacementStatus{Intent: "orders", State: api.State_STATE_STEADY, Reason: strings.Repeat("long ", 50)})
 	}
+	v.shown = placementScene(placements)
 	frame := v.frame()
 	if len(frame) != 9 || !strings.HasPrefix(frame[8], "… and 25 more") {
 		t.Errorf("%d lines on a screen of 10, the last one %q", len(frame), frame[len(frame)-1])
