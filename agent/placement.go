@@ -33,6 +33,7 @@ type placement struct {
 	contact  contact    // what answers on the control path
 	ahead    found      // by the last look before a switch
 	wellAt   found      // when the member was last seen well after one
+	bridges  bridges
 	drawer   drawer
 	opened   bool
 	record   record
@@ -183,6 +184,7 @@ func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Tim
 	var made progress
 	for {
 		p.greet(ctx, w.wish)
+		p.fetchBridge(ctx, w.wish)
 		if ctx.Err() != nil {
 			return time.Time{}, nil
 		}
@@ -335,7 +337,7 @@ func (p *placement) owner() marker { return marker{Agent: p.e.AgentID, Placement
 
 // facts gathers what the record and the directory show now.
 func (p *placement) facts(w *wished) (rotation.Facts, error) {
-	f := rotation.Facts{Record: p.record.Record}
+	f := rotation.Facts{Record: p.record.Record, Apart: p.apart(w.wish)}
 	if p.record.Directory == "" { // an orphan of which nothing was ever placed
 		return f, nil
 	}

@@ -120,6 +120,9 @@ func (p *placement) report(f rotation.Facts) *api.PlacementReport {
 		return report
 	}
 	report.Revision, report.Generation, report.BundleDigest = v.Number, v.Generation, v.Bundle.String()
+	if !v.Bridge.IsZero() {
+		report.BridgeDigest = v.Bridge.String()
+	}
 	report.Level = api.Level_LEVEL_DELIVERED
 	if f.Loaded == v.Number {
 		report.Level = max(report.Level, min(r.Level, api.Level_LEVEL_LOADED))

@@ -117,6 +117,12 @@ func (w *wish) parseBundles(d *api.DesiredPlacement) error {
 			w.peers = append(w.peers, peer)
 		}
 	}
+	if d.GetBridgeDigest() == "" {
+		return nil
+	}
+	if w.desired.Bridge, err = pki.ParseFingerprint(d.GetBridgeDigest()); err != nil {
+		return fault.Wrap(fault.Invalid, err, "bridge of placement %s", d.GetPlacementId())
+	}
 	return nil
 }
 
