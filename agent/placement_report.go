@@ -21,6 +21,7 @@ func (p *placement) publish(w *wished, f rotation.Facts, s rotation.Step) {
 		report.Reason = p.record.Pending
 	}
 	report.AsksSlot = s.AsksSlot
+	report.Orders = p.orderReports(w)
 	if wrong := p.contact.wrong(); wrong != nil && s.Action == rotation.Wait && report.State != api.State_STATE_ORPHAN {
 		report.State, report.Reason = api.State_STATE_FAILED, wrong.Error()
 		if v := p.record.Revision(f.Current); v != nil && !v.Committed() {

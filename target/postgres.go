@@ -51,6 +51,9 @@ func postgres() Adapter {
 		reload:  reloadPostgres,
 		health:  healthOfPostgres,
 		says:    postgresSays,
+
+		closeSessions:  closePostgresSessions,
+		reconnectLinks: reconnectPostgres,
 	}
 }
 

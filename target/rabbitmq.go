@@ -50,6 +50,8 @@ func rabbitmq() Adapter {
 		reload:  reloadRabbit,
 		health:  healthOfRabbit,
 		says:    rabbitSays,
+
+		closeSessions: closeRabbitSessions,
 	}
 }
 

@@ -44,6 +44,9 @@ func redis() Adapter {
 		contact: contactRedis,
 		reload:  reloadRedis,
 		health:  healthOfRedis,
+
+		closeSessions:  closeRedisSessions,
+		reconnectLinks: reconnectRedis,
 	}
 }
 
