@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rotunda-pki/rotunda/api"
 )
@@ -117,6 +118,34 @@ func TestOrdersWaitForTheBundle(t *testing.T) {
 	if got.GetOutcome() != api.Outcome_OUTCOME_IMPOSSIBLE || !strings.Contains(got.GetWords(), "restartCommand") {
 		t.Errorf("%v", got)
 	}
+}
+
+// One that is held is steady with what it has, and that is not what the order
+// goes with; and what waits for a restart is not in use.
+func TestOrdersWaitForWhatIsInUse(t *testing.T) {
+	l := newLab(t)
+	l.want("held")
+	l.want("pending", etcdLike)
+	l.run()
+	l.steady("held", 1)
+	l.steady("pending", 1)
+	l.want("held", l.bundled("a", "b"), ordering(closing("o-1")), func(d *api.DesiredPlacement) { d.Hold = "frozen" })
+	l.want("pending", l.bundled("a", "b"), ordering(closing("o-1")))
+	l.until("pending", "waiting for a restart", func(r *api.PlacementReport) bool {
+		return r.GetRevision() == 2 && r.GetState() == api.State_STATE_STEADY && strings.Contains(r.GetReason(), "restart")
+	})
+	l.until("held", "held", func(r *api.PlacementReport) bool { return strings.Contains(r.GetReason(), "frozen") })
+	early := func(id string) {
+		t.Helper()
+		if got := l.recorded(id).Orders; len(got) > 0 {
+			t.Errorf("%s: carried out before its time: %+v", id, got)
+		}
+	}
+	time.Sleep(100 * time.Millisecond) // for what should not be
+	early("held")
+	l.want("held", func(d *api.DesiredPlacement) { d.Hold = "" })
+	l.carriedOut("held", "o-1")
+	early("pending")
 }
 
 // What can't be carried out says why, and what would be needed.
