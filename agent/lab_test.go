@@ -36,20 +36,21 @@ type lab struct {
 	t   testing.TB
 	dir string
 
-	mu       sync.Mutex
-	desired  *api.DesiredState
-	roots    map[string]*labRoot // "a" and "b"
-	signer   string              // which root issues
-	ahead    time.Duration       // of this host's clock
-	skew     time.Duration       // of the control plane's
-	down     bool                // no control plane answers
-	refusal  *api.IssueResult
-	twist    func(*ca.Request, *[][]byte) // of what is issued
-	requests int
-	calls    int
-	canaried [][]byte                     // signed, DER
-	gone     map[string]bool              // bundles and bridges that can't be had
-	crossed  map[string]*x509.Certificate // bridges, by digest
+	mu            sync.Mutex
+	desired       *api.DesiredState
+	roots         map[string]*labRoot // "a" and "b"
+	signer        string              // which root issues
+	ahead         time.Duration       // of this host's clock
+	skew          time.Duration       // of the control plane's
+	down          bool                // no control plane answers
+	refusal       *api.IssueResult
+	twist         func(*ca.Request, *[][]byte) // of what is issued
+	requests      int
+	calls         int
+	canaried      [][]byte                     // signed, DER
+	bridgedCanary []byte                       // a bridge that they carry
+	gone          map[string]bool              // bundles and bridges that can't be had
+	crossed       map[string]*x509.Certificate // bridges, by digest
 
 	executor *Executor
 	crash    func(point string)
