@@ -152,7 +152,7 @@ func (p *placement) difference(w *wish, v rotation.Revision) (target.Change, err
 		first := v.Failed == nil && w.proof.level != api.Level_LEVEL_LOADED && !p.strays && p.record.Stood == nil
 		return target.Change{First: first, Unknown: !first, Leaf: true}, nil
 	}
-	change := target.Change{Leaf: before.Generation != v.Generation}
+	change := target.Change{Leaf: before.Generation != v.Generation || before.Bridge != v.Bridge}
 	if before.Generation != 0 && v.Generation != 0 {
 		was, is := p.record.Generation(before.Generation), p.record.Generation(v.Generation)
 		change.KeyType = was == nil || is == nil || was.Algorithm != is.Algorithm
@@ -212,7 +212,7 @@ func (p *placement) mend(l *layout, w *wish, revision uint64) error {
 	if err != nil {
 		return err
 	}
-	files, _, err := p.files(w, v.Generation, b)
+	files, _, err := p.files(w, *v, b)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,8 +14,8 @@ import (
 	"github.com/rotunda-pki/rotunda/pki"
 )
 
-// blobs keeps bundles by digest. A bundle is believed because its digest is
-// the one that was asked for, wherever it comes from.
+// blobs keeps bundles and bridges by digest. One is believed because its digest
+// is the one that was asked for, wherever it comes from.
 type blobs struct {
 	dir   *os.Root
 	fetch func(ctx context.Context, digests []string) ([]*api.Blob, error)
@@ -75,12 +76,52 @@ func (b *blobs) read(digest string) (pki.Bundle, error) {
 	return bundle, err
 }
 
-// prune removes the bundles that the state does not name. The executor has
+// bridge returns the bridge of the digest, the SHA-256 of its DER, in hex.
+func (b *blobs) bridge(ctx context.Context, digest string) (*x509.Certificate, error) {
+	if _, err := pki.ParseFingerprint(digest); err != nil {
+		return nil, err
+	}
+	if content, err := b.dir.ReadFile(digest); err == nil {
+		if bridge, err := parseBridge(digest, content); err == nil {
+			return bridge, nil
+		}
+	}
+	fetched, err := b.fetch(ctx, []string{digest})
+	if err != nil {
+		return nil, fmt.Errorf("fetch bridge: %w", err)
+	}
+	for _, blob := range fetched {
+		content := pki.EncodeCertificatesPEM(blob.GetBridge())
+		bridge, err := parseBridge(digest, content)
+		if err != nil {
+			continue // a bundle, or another one
+		}
+		if err := durable.WriteFile(b.dir, digest, content, 0o600, nil); err != nil {
+			return nil, fmt.Errorf("keep bridge %s: %w", digest, err)
+		}
+		return bridge, nil
+	}
+	return nil, fault.New(fault.NotFound, "bridge %s: the server does not have it", digest)
+}
+
+// parseBridge reads the one certificate that has the digest.
+func parseBridge(digest string, content []byte) (*x509.Certificate, error) {
+	read, err := pki.ParseCertificatesPEM(content)
+	if err == nil && (len(read) != 1 || pki.FingerprintOf(read[0].Raw).String() != digest) {
+		err = errors.New("its file holds another one")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bridge %s: %w", digest, err)
+	}
+	return read[0], nil
+}
+
+// prune removes the bundles and bridges that the state does not name. The executor has
 // what it uses in its revisions.
 func (b *blobs) prune(state *api.DesiredState) error {
 	named := map[string]bool{}
 	for _, placement := range state.GetPlacements() {
-		named[placement.BundleDigest] = true
+		named[placement.BundleDigest], named[placement.BridgeDigest] = true, true
 		for _, digest := range placement.PeerBundleDigests {
 			named[digest] = true
 		}

@@ -65,9 +65,19 @@ func (p *placement) fetchCanaries(ctx context.Context, w *wish) {
 		return
 	}
 	list, err := p.e.canaries(ctx, p.id)
+	if bridge := w.desired.Bridge; err == nil && !bridge.IsZero() && carriesBridge(list, bridge) {
+		list, err = nil, fault.New(fault.Invalid, "a canary carries the bridge %s: whether it is accepted says nothing of its own root", bridge)
+	}
 	if ctx.Err() == nil {
 		p.canaries = canaries{list: list, err: err, since: p.e.elapsed(), known: true}
 	}
+}
+
+// carriesBridge says whether a canary's chain leads on to another root.
+func carriesBridge(list []canary, bridge pki.Fingerprint) bool {
+	return slices.ContainsFunc(list, func(c canary) bool {
+		return slices.ContainsFunc(c.certificate.Certificate, func(der []byte) bool { return pki.FingerprintOf(der) == bridge })
+	})
 }
 
 // canaries makes a key and asks for a certificate under each authority.
@@ -136,7 +146,7 @@ func (p *placement) trials(ctx context.Context, w *wish, c *credential, b pki.Bu
 			continue
 		}
 		good = good || accept
-		trials = append(trials, probe.Trial{Name: "authority " + c.authority, Certificate: &c.certificate, Accept: accept})
+		trials = append(trials, probe.Trial{Name: "authority " + c.authority, Certificate: &c.certificate, Accept: accept, Anchor: c.anchor})
 	}
 	if !good {
 		return nil, false, p.canaries.err // refusals alone show nothing
@@ -145,7 +155,7 @@ func (p *placement) trials(ctx context.Context, w *wish, c *credential, b pki.Bu
 	if err != nil {
 		return nil, false, err
 	}
-	return append(trials, probe.Trial{Name: "a throwaway root", Certificate: stranger}), own, p.canaries.err
+	return append(trials, probe.Trial{Name: "a throwaway root", Certificate: stranger, Anchor: probe.Stranger}), own, p.canaries.err
 }
 
 func holds(b pki.Bundle, anchor string) bool {

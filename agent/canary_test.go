@@ -46,6 +46,9 @@ func (l *lab) canaries(_ context.Context, placement string, der []byte) ([]*api.
 		if err != nil {
 			return nil, err
 		}
+		if name == "b" && l.bridgedCanary != nil {
+			issued.Chain = append(issued.Chain, l.bridgedCanary)
+		}
 		l.canaried = append(l.canaried, issued.Chain[0])
 		signed = append(signed, &api.Canary{Chain: issued.Chain, Anchor: pki.FingerprintOf(l.roots[name].anchor.Raw).String(), Authority: name})
 	}
@@ -87,6 +90,33 @@ func TestTrustIsTried(t *testing.T) {
 		}
 	}
 	l.neverWritten()
+	want := []string{pki.FingerprintOf(l.roots["a"].anchor.Raw).String(), pki.FingerprintOf(l.roots["b"].anchor.Raw).String(), probe.Stranger}
+	for i, trial := range observed(t, first).Trials {
+		if trial.Anchor != want[i] {
+			t.Errorf("trial %s names anchor %q, want %s", trial.Name, trial.Anchor, want[i])
+		}
+	}
+}
+
+// A canary that carries the bridge would be taken by whoever knows A alone, and
+// is not used.
+func TestNoCanaryCarriesTheBridge(t *testing.T) {
+	l := newLab(t)
+	digest := l.cross("b", "a")
+	l.bridgedCanary = l.crossed[digest].Raw
+	l.signer = "b"
+	r := l.redis("p1")
+	l.want("p1", r.wanted, l.bundled("a", "b"), bridged(digest))
+	l.run(r.named())
+	l.until("p1", "in place", func(report *api.PlacementReport) bool { return report.GetRevision() > 0 })
+	r.start()
+	seen := observed(t, l.steady("p1", 1))
+	if got := trialsOf(seen); got != "a throwaway root=no canaries=" || !strings.Contains(seen.Trials[1].Error, "carries the bridge") {
+		t.Errorf("trials: %s, %+v", got, seen.Trials)
+	}
+	if len(seen.Chain) != 3 {
+		t.Errorf("Redis serves %d certificates", len(seen.Chain))
+	}
 }
 
 // neverWritten holds that no canary is on the disk.

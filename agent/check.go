@@ -82,7 +82,7 @@ func (p *placement) examine(ctx context.Context, w *wish, v rotation.Revision) e
 	if err != nil {
 		return err
 	}
-	c, err := p.drawer.credential(v.Generation)
+	c, err := p.drawer.credential(v)
 	if err != nil {
 		return &spoiledError{err}
 	}

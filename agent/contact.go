@@ -177,7 +177,7 @@ func (p *placement) unreachable(ctx context.Context, w *wish, v rotation.Revisio
 
 // lookSpec is how to shake hands with a process that has the revision.
 func (p *placement) lookSpec(w *wish, v rotation.Revision) (probe.Spec, error) {
-	c, err := p.drawer.credential(v.Generation)
+	c, err := p.drawer.credential(v)
 	if err != nil {
 		return probe.Spec{}, err
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,10 +10,11 @@ import (
 
 	"github.com/rotunda-pki/rotunda/internal/durable"
 	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/rotation"
 )
 
 // The agent keeps its own copy of each live generation's key and chain, and of
-// each bundle that a revision holds. From them a revision can be written anew
+// each bundle and bridge that a revision holds. From them a revision can be written anew
 // when someone edited its files, with no server to ask.
 
 func keyName(generation uint64) string   { return fmt.Sprintf("gen-%06d.key.pem", generation) }
@@ -20,6 +22,7 @@ func chainName(generation uint64) string { return fmt.Sprintf("gen-%06d.chain.pe
 func bundleName(d pki.BundleDigest) string {
 	return "bundle-" + d.String() + ".pem"
 }
+func bridgeName(f pki.Fingerprint) string { return "bridge-" + f.String() + ".pem" }
 
 func (d drawer) saveKey(generation uint64, key crypto.Signer) error {
 	content, err := pki.EncodeKeyPEM(key)
@@ -72,6 +75,23 @@ func (d drawer) bundle(digest pki.BundleDigest) (pki.Bundle, error) {
 	return b, err
 }
 
+// saveBridge keeps a bridge by its fingerprint.
+func (d drawer) saveBridge(bridge *x509.Certificate) error {
+	digest := pki.FingerprintOf(bridge.Raw)
+	if _, err := d.bridge(digest); err == nil {
+		return nil
+	}
+	return durable.WriteFile(d.root, d.path(bridgeName(digest)), pki.EncodeCertificatesPEM(bridge.Raw), 0o600, nil)
+}
+
+func (d drawer) bridge(digest pki.Fingerprint) (*x509.Certificate, error) {
+	content, err := d.root.ReadFile(d.path(bridgeName(digest)))
+	if err != nil {
+		return nil, fmt.Errorf("read bridge %s: %w", digest, err)
+	}
+	return parseBridge(digest.String(), content)
+}
+
 // destroy deletes key and chain of a generation. The key's bytes are not
 // overwritten: on the file systems of today that reaches other blocks.
 func (d drawer) destroy(generation uint64) error {
@@ -81,7 +101,7 @@ func (d drawer) destroy(generation uint64) error {
 	return durable.Remove(d.root, d.path(chainName(generation)))
 }
 
-// sweep deletes keys, chains and bundles that the record does not name: what a
+// sweep deletes keys, chains, bundles and bridges that the record does not name: what a
 // crash left between a file and its record.
 func (d drawer) sweep(r *record) error {
 	keep := map[string]bool{}
@@ -89,14 +109,15 @@ func (d drawer) sweep(r *record) error {
 		keep[keyName(g.Number)], keep[chainName(g.Number)] = true, true
 	}
 	for _, v := range r.Revisions {
-		keep[bundleName(v.Bundle)] = true
+		keep[bundleName(v.Bundle)], keep[bridgeName(v.Bridge)] = true, true
 	}
 	names, err := d.list()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, name := range names {
-		if (strings.HasPrefix(name, "gen-") || strings.HasPrefix(name, "bundle-")) && !keep[name] {
+		ours := strings.HasPrefix(name, "gen-") || strings.HasPrefix(name, "bundle-") || strings.HasPrefix(name, "bridge-")
+		if ours && !keep[name] {
 			err = errors.Join(err, durable.Remove(d.root, d.path(name)))
 		}
 	}
@@ -112,24 +133,29 @@ func (d drawer) list() ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
-// credential is a generation with all that is needed to use it.
+// credential is what a revision lets a process show, with the chain as it is to
+// be sent.
 type credential struct {
 	key   crypto.Signer
 	chain pki.Chain
 }
 
-// credential reads a generation; nil for number 0, a bundle alone.
-func (d drawer) credential(generation uint64) (*credential, error) {
-	if generation == 0 {
+// credential reads a revision's; nil for one of a bundle alone.
+func (d drawer) credential(v rotation.Revision) (*credential, error) {
+	if v.Generation == 0 {
 		return nil, nil
 	}
-	key, err := d.key(generation)
+	key, err := d.key(v.Generation)
 	if err != nil {
 		return nil, err
 	}
-	chain, err := d.chain(generation)
+	chain, err := d.chain(v.Generation)
+	if err != nil || v.Bridge.IsZero() {
+		return &credential{key, chain}, err
+	}
+	bridge, err := d.bridge(v.Bridge)
 	if err != nil {
 		return nil, err
 	}
-	return &credential{key, chain}, nil
+	return &credential{key, chain.With(bridge)}, nil
 }

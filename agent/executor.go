@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"os"
@@ -25,6 +26,8 @@ type ExecutorOptions struct {
 	Issue func(ctx context.Context, requests []*api.PlacementRequest) ([]*api.IssueResult, error)
 	// Bundles finds bundles by their digests (hex); all of them, or an error.
 	Bundles func(ctx context.Context, digests []string) (map[string]pki.Bundle, error)
+	// Bridge finds a bridge by the SHA-256 of its DER (hex). nil: there are none.
+	Bridge func(ctx context.Context, digest string) (*x509.Certificate, error)
 	// Sign signs a statement as evidence of this agent's. nil: none is kept.
 	Sign func(statement []byte) (*api.Evidence, error)
 

@@ -35,6 +35,11 @@ var killedStories = map[string]struct {
 			l.want("p1", renewThrough(1), func(d *api.DesiredPlacement) { d.BundleDigest = l.bundle("a", "b").Digest().String() })
 		},
 	}, end: 2},
+	"a bridge that comes and goes": {turns: []func(*lab, *server){
+		func(l *lab, s *server) { l.signer = "b"; l.want("p1", s.proven, etcdLike, l.bundled("b")) },
+		func(l *lab, s *server) { l.want("p1", bridged(l.cross("b", "a")), ordering(closing("o-1"))) },
+		func(l *lab, s *server) { l.want("p1", bridged("")) },
+	}, end: 1},
 	"drift": {turns: []func(*lab, *server){
 		func(l *lab, s *server) { l.want("p1", s.proven, reloading) },
 		func(l *lab, s *server) {

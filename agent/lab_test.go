@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -35,19 +36,21 @@ type lab struct {
 	t   testing.TB
 	dir string
 
-	mu       sync.Mutex
-	desired  *api.DesiredState
-	roots    map[string]*labRoot // "a" and "b"
-	signer   string              // which root issues
-	ahead    time.Duration       // of this host's clock
-	skew     time.Duration       // of the control plane's
-	down     bool                // no control plane answers
-	refusal  *api.IssueResult
-	twist    func(*ca.Request, *[][]byte) // of what is issued
-	requests int
-	calls    int
-	canaried [][]byte        // signed, DER
-	gone     map[string]bool // bundles that can't be had
+	mu            sync.Mutex
+	desired       *api.DesiredState
+	roots         map[string]*labRoot // "a" and "b"
+	signer        string              // which root issues
+	ahead         time.Duration       // of this host's clock
+	skew          time.Duration       // of the control plane's
+	down          bool                // no control plane answers
+	refusal       *api.IssueResult
+	twist         func(*ca.Request, *[][]byte) // of what is issued
+	requests      int
+	calls         int
+	canaried      [][]byte                     // signed, DER
+	bridgedCanary []byte                       // a bridge that they carry
+	gone          map[string]bool              // bundles and bridges that can't be had
+	crossed       map[string]*x509.Certificate // bridges, by digest
 
 	executor *Executor
 	crash    func(point string)
@@ -55,6 +58,7 @@ type lab struct {
 
 type labRoot struct {
 	anchor    *x509.Certificate
+	key       crypto.Signer // the root's own
 	authority *ca.Authority
 }
 
@@ -65,7 +69,7 @@ func newLab(t testing.TB) *lab { return openLab(t, t.TempDir()) }
 // openLab opens a lab, or makes it where the directory is empty.
 func openLab(t testing.TB, dir string) *lab {
 	t.Helper()
-	l := &lab{t: t, dir: dir, roots: map[string]*labRoot{}, signer: "a", gone: map[string]bool{}}
+	l := &lab{t: t, dir: dir, roots: map[string]*labRoot{}, signer: "a", gone: map[string]bool{}, crossed: map[string]*x509.Certificate{}}
 	for _, sub := range []string{"state", "srv", "ca", "issued"} {
 		check(t, os.MkdirAll(filepath.Join(dir, sub), 0o755))
 	}
@@ -83,7 +87,10 @@ func (l *lab) openRoot(name string) *labRoot {
 		check(l.t, err)
 		issuing, key, err := ca.CreateIssuing(time.Now(), root, rootKey, ca.IssuingOrder{TrustDomain: labDomain, Name: "issuing " + name, Algorithm: pki.ECDSAP256, Lifetime: 20 * time.Hour}, "http://lab.test")
 		check(l.t, err)
-		text, err := pki.EncodeKeyPEM(key)
+		text, err := pki.EncodeKeyPEM(rootKey)
+		check(l.t, err)
+		check(l.t, os.WriteFile(at("root-key.pem"), text, 0o600))
+		text, err = pki.EncodeKeyPEM(key)
 		check(l.t, err)
 		check(l.t, os.WriteFile(at("chain.pem"), pki.EncodeCertificatesPEM(issuing.Raw, root.Raw), 0o600))
 		check(l.t, os.WriteFile(at("issuing-key.pem"), text, 0o600))
@@ -98,7 +105,11 @@ func (l *lab) openRoot(name string) *labRoot {
 	check(l.t, err)
 	authority, err := ca.NewAuthority(name, chain[0], chain[:1], key, "http://lab.test")
 	check(l.t, err)
-	return &labRoot{chain[1], authority}
+	text, err = os.ReadFile(at("root-key.pem"))
+	check(l.t, err)
+	rootKey, err := pki.ParseKeyPEM(text)
+	check(l.t, err)
+	return &labRoot{chain[1], rootKey, authority}
 }
 
 // bundle is the bundle of the named roots.
@@ -169,7 +180,7 @@ func (l *lab) options(change ...func(*Config)) ExecutorOptions {
 	return ExecutorOptions{
 		Host: c.HostRules(), State: root, AgentID: "agent-1",
 		Canaries: l.canaries,
-		Issue:    l.issue, Bundles: l.bundles, Sign: labSign,
+		Issue:    l.issue, Bundles: l.bundles, Bridge: l.bridge, Sign: labSign,
 		Now: l.now, Log: slog.New(slog.NewTextHandler(labLog{l.t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }

@@ -33,6 +33,7 @@ type placement struct {
 	contact  contact    // what answers on the control path
 	ahead    found      // by the last look before a switch
 	wellAt   found      // when the member was last seen well after one
+	bridges  bridges
 	drawer   drawer
 	opened   bool
 	record   record
@@ -95,14 +96,14 @@ func (p *placement) orphan() {
 	p.settle(&wished{wish: w, target: before.target})
 }
 
-// ungranted is a copy of the wish without its slot: only what the newest desire
-// shows is granted.
+// ungranted is a copy of the wish without its slot and orders: only what the
+// newest desire shows is granted, or ordered.
 func (w *wished) ungranted() *wish {
 	if w.wish == nil {
 		return nil
 	}
 	goesOn := *w.wish
-	goesOn.slot = leave{}
+	goesOn.slot, goesOn.orders = leave{}, nil
 	return &goesOn
 }
 
@@ -183,6 +184,7 @@ func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Tim
 	var made progress
 	for {
 		p.greet(ctx, w.wish)
+		p.fetchBridge(ctx, w.wish)
 		if ctx.Err() != nil {
 			return time.Time{}, nil
 		}
@@ -195,20 +197,15 @@ func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Tim
 		if halt != nil && halt(facts, step) {
 			return time.Time{}, p.flush()
 		}
-		if step.Action == rotation.Wait {
+		ordered := p.due(w, facts, step)
+		if ordered == nil && step.Action == rotation.Wait {
 			if err := p.flush(); err != nil {
 				return time.Time{}, err
 			}
 			return earlier(earlier(step.Until, p.contact.again), p.e.Now().Add(presenceInterval)), w.err
 		}
-		if err := made.next(facts, step); err != nil {
-			return time.Time{}, fault.Wrap(fault.Internal, err, "placement %s: no progress", p.id)
-		}
-		if err := p.carryOut(ctx, w.wish, step); err != nil {
+		if err := p.goOn(ctx, w.wish, ordered, facts, step, &made); err != nil || ctx.Err() != nil {
 			return time.Time{}, err
-		}
-		if ctx.Err() != nil {
-			return time.Time{}, nil
 		}
 		if newest := p.wished.Load(); newest != w {
 			w, made = newest, progress{}
@@ -217,6 +214,17 @@ func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Tim
 			}
 		}
 	}
+}
+
+// goOn carries out an order, where there is one, or else a step.
+func (p *placement) goOn(ctx context.Context, w *wish, ordered *order, f rotation.Facts, s rotation.Step, made *progress) error {
+	if ordered != nil {
+		return p.obey(ctx, w, *ordered)
+	}
+	if err := made.next(f, s); err != nil {
+		return fault.Wrap(fault.Internal, err, "placement %s: no progress", p.id)
+	}
+	return p.carryOut(ctx, w, s)
 }
 
 func lookInterval(w *wish) time.Duration {
@@ -335,7 +343,7 @@ func (p *placement) owner() marker { return marker{Agent: p.e.AgentID, Placement
 
 // facts gathers what the record and the directory show now.
 func (p *placement) facts(w *wished) (rotation.Facts, error) {
-	f := rotation.Facts{Record: p.record.Record}
+	f := rotation.Facts{Record: p.record.Record, Apart: p.apart(w.wish)}
 	if p.record.Directory == "" { // an orphan of which nothing was ever placed
 		return f, nil
 	}

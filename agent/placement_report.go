@@ -21,6 +21,7 @@ func (p *placement) publish(w *wished, f rotation.Facts, s rotation.Step) {
 		report.Reason = p.record.Pending
 	}
 	report.AsksSlot = s.AsksSlot
+	report.Orders = p.orderReports(w)
 	if wrong := p.contact.wrong(); wrong != nil && s.Action == rotation.Wait && report.State != api.State_STATE_ORPHAN {
 		report.State, report.Reason = api.State_STATE_FAILED, wrong.Error()
 		if v := p.record.Revision(f.Current); v != nil && !v.Committed() {
@@ -120,6 +121,9 @@ func (p *placement) report(f rotation.Facts) *api.PlacementReport {
 		return report
 	}
 	report.Revision, report.Generation, report.BundleDigest = v.Number, v.Generation, v.Bundle.String()
+	if !v.Bridge.IsZero() {
+		report.BridgeDigest = v.Bridge.String()
+	}
 	report.Level = api.Level_LEVEL_DELIVERED
 	if f.Loaded == v.Number {
 		report.Level = max(report.Level, min(r.Level, api.Level_LEVEL_LOADED))

@@ -80,7 +80,7 @@ func (r *record) show(revision uint64, level api.Level, seen *evidence) {
 // observe shakes hands with the process until it is proven to serve the
 // revision, or is not.
 func (p *placement) observe(ctx context.Context, w *wish, v rotation.Revision) (*probe.Observation, error) {
-	c, err := p.drawer.credential(v.Generation)
+	c, err := p.drawer.credential(v)
 	if err != nil {
 		return nil, err
 	}

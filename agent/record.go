@@ -34,6 +34,7 @@ type record struct {
 	Took      time.Duration         `json:"took,omitempty"`      // of the last rotation, from request to proof
 	Rotations uint64                `json:"rotations,omitempty"` // committed
 	Restores  uint64                `json:"restores,omitempty"`  // proven
+	Orders    []carried             `json:"orders,omitempty"`    // carried out, of those that were desired then
 }
 
 type evidence struct {

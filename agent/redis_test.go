@@ -24,6 +24,7 @@ type redisServer struct {
 	files   string // the placement's directory
 	address string
 	config  []string
+	rights  string // of the agent, beside what rotations take
 	process *exec.Cmd
 }
 
@@ -50,7 +51,7 @@ func (r *redisServer) start() {
 	lines := append([]string{
 		"bind 127.0.0.1", "port 0", "tls-port " + port, "unixsocket " + r.socket(), "unixsocketperm 700", "dir " + r.dir,
 		"tls-cert-file " + current + "/chain.pem", "tls-key-file " + current + "/key.pem", "tls-ca-cert-file " + current + "/bundle.pem",
-		`save ""`, "appendonly no", "user default on nopass ~* &* +@all", `user rotunda on ">` + redisSecret + `" -@all +config|set +config|get +info +cluster|info +ping`,
+		`save ""`, "appendonly no", "user default on nopass ~* &* +@all", `user rotunda on ">` + redisSecret + `" -@all +config|set +config|get +info +cluster|info +ping ` + r.rights,
 	}, r.config...)
 	file := filepath.Join(r.dir, "redis.conf")
 	check(r.l.t, os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600))

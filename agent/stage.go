@@ -16,7 +16,7 @@ import (
 // stage writes a revision beside the one in use. Nothing reads it yet; on a
 // failure, what was written is taken away again.
 func (p *placement) stage(ctx context.Context, w *wish, s rotation.Step) error {
-	v := rotation.Revision{Number: s.Revision, Generation: s.Generation, Bundle: s.Bundle, StagedAt: p.e.Now()}
+	v := rotation.Revision{Number: s.Revision, Generation: s.Generation, Bundle: s.Bundle, Bridge: s.Bridge, StagedAt: p.e.Now()}
 	files, err := p.write(ctx, w, v)
 	if ctx.Err() != nil {
 		return nil
@@ -40,10 +40,10 @@ func (p *placement) write(ctx context.Context, w *wish, v rotation.Revision) (wr
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(p.drawer.reserve(), p.drawer.saveBundle(b)); err != nil {
+	if err := errors.Join(p.drawer.reserve(), p.drawer.saveBundle(b), p.saveBridge(v.Bridge)); err != nil {
 		return nil, err
 	}
-	files, owner, err := p.files(w, v.Generation, b)
+	files, owner, err := p.files(w, v, b)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (p *placement) write(ctx context.Context, w *wish, v rotation.Revision) (wr
 }
 
 // files lists the files of a revision, and whom they are to belong to.
-func (p *placement) files(w *wish, generation uint64, b pki.Bundle) ([]content, *durable.Owner, error) {
+func (p *placement) files(w *wish, v rotation.Revision, b pki.Bundle) ([]content, *durable.Owner, error) {
 	owner, err := ownerOf(p.e.Host, w.files)
 	if err != nil {
 		return nil, nil, err
@@ -91,7 +91,7 @@ func (p *placement) files(w *wish, generation uint64, b pki.Bundle) ([]content, 
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := p.drawer.credential(generation)
+	c, err := p.drawer.credential(v)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -21,7 +21,7 @@ import (
 //	boot           the boot counter
 //	desired        the newest desired state taken
 //	identity/      current, previous, and the keys of what is being asked for
-//	blobs/         bundles by digest
+//	blobs/         bundles and bridges by digest
 //	witness        the newest checkpoint of the audit log; witness.fork
 //	refused        why the server refused this copy of the state
 //	placements/    the progress of each placement

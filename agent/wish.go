@@ -35,6 +35,7 @@ type wish struct {
 	adapter   target.Adapter
 	target    target.Target
 	proof     proofWish
+	orders    []order
 
 	// bare: the control plane says that it wants nothing new, and not what was
 	// wanted before. What is in place is shown and left alone.
@@ -88,7 +89,7 @@ func parseWish(d *api.DesiredPlacement) (*wish, error) {
 		w.bare = true
 		return w, nil
 	}
-	for _, part := range []func(*api.DesiredPlacement) error{w.parseBundles, w.parseIdentity, w.parseFiles, w.parseTarget, w.parseProof} {
+	for _, part := range []func(*api.DesiredPlacement) error{w.parseBundles, w.parseIdentity, w.parseFiles, w.parseTarget, w.parseProof, w.parseOrders} {
 		if err := part(d); err != nil {
 			return nil, err
 		}
@@ -116,6 +117,12 @@ func (w *wish) parseBundles(d *api.DesiredPlacement) error {
 		if peer != digest && !slices.Contains(w.peers, peer) {
 			w.peers = append(w.peers, peer)
 		}
+	}
+	if d.GetBridgeDigest() == "" {
+		return nil
+	}
+	if w.desired.Bridge, err = pki.ParseFingerprint(d.GetBridgeDigest()); err != nil {
+		return fault.Wrap(fault.Invalid, err, "bridge of placement %s", d.GetPlacementId())
 	}
 	return nil
 }

@@ -23,6 +23,61 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Outcome int32
+
+const (
+	Outcome_OUTCOME_UNSPECIFIED Outcome = 0
+	Outcome_OUTCOME_DONE        Outcome = 1
+	Outcome_OUTCOME_PARTLY      Outcome = 2 // some of it; words say what is left
+	Outcome_OUTCOME_IMPOSSIBLE  Outcome = 3 // not by this agent at this target; words say by whom and how
+	Outcome_OUTCOME_FAILED      Outcome = 4 // it was tried; the agent does not try again by itself
+)
+
+// Enum value maps for Outcome.
+var (
+	Outcome_name = map[int32]string{
+		0: "OUTCOME_UNSPECIFIED",
+		1: "OUTCOME_DONE",
+		2: "OUTCOME_PARTLY",
+		3: "OUTCOME_IMPOSSIBLE",
+		4: "OUTCOME_FAILED",
+	}
+	Outcome_value = map[string]int32{
+		"OUTCOME_UNSPECIFIED": 0,
+		"OUTCOME_DONE":        1,
+		"OUTCOME_PARTLY":      2,
+		"OUTCOME_IMPOSSIBLE":  3,
+		"OUTCOME_FAILED":      4,
+	}
+)
+
+func (x Outcome) Enum() *Outcome {
+	p := new(Outcome)
+	*p = x
+	return p
+}
+
+func (x Outcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Outcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_rotunda_v1_agent_proto_enumTypes[0].Descriptor()
+}
+
+func (Outcome) Type() protoreflect.EnumType {
+	return &file_rotunda_v1_agent_proto_enumTypes[0]
+}
+
+func (x Outcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Outcome.Descriptor instead.
+func (Outcome) EnumDescriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{0}
+}
+
 type Level int32
 
 const (
@@ -59,11 +114,11 @@ func (x Level) String() string {
 }
 
 func (Level) Descriptor() protoreflect.EnumDescriptor {
-	return file_rotunda_v1_agent_proto_enumTypes[0].Descriptor()
+	return file_rotunda_v1_agent_proto_enumTypes[1].Descriptor()
 }
 
 func (Level) Type() protoreflect.EnumType {
-	return &file_rotunda_v1_agent_proto_enumTypes[0]
+	return &file_rotunda_v1_agent_proto_enumTypes[1]
 }
 
 func (x Level) Number() protoreflect.EnumNumber {
@@ -72,7 +127,7 @@ func (x Level) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Level.Descriptor instead.
 func (Level) EnumDescriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{0}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{1}
 }
 
 type State int32
@@ -117,11 +172,11 @@ func (x State) String() string {
 }
 
 func (State) Descriptor() protoreflect.EnumDescriptor {
-	return file_rotunda_v1_agent_proto_enumTypes[1].Descriptor()
+	return file_rotunda_v1_agent_proto_enumTypes[2].Descriptor()
 }
 
 func (State) Type() protoreflect.EnumType {
-	return &file_rotunda_v1_agent_proto_enumTypes[1]
+	return &file_rotunda_v1_agent_proto_enumTypes[2]
 }
 
 func (x State) Number() protoreflect.EnumNumber {
@@ -130,7 +185,56 @@ func (x State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use State.Descriptor instead.
 func (State) EnumDescriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{1}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{2}
+}
+
+type Act int32
+
+const (
+	Act_ACT_UNSPECIFIED     Act = 0
+	Act_ACT_CLOSE_SESSIONS  Act = 1 // the connections of clients, which outlive the trust in their certificates
+	Act_ACT_RECONNECT_LINKS Act = 2 // links within the cluster are broken, and seen to come back
+)
+
+// Enum value maps for Act.
+var (
+	Act_name = map[int32]string{
+		0: "ACT_UNSPECIFIED",
+		1: "ACT_CLOSE_SESSIONS",
+		2: "ACT_RECONNECT_LINKS",
+	}
+	Act_value = map[string]int32{
+		"ACT_UNSPECIFIED":     0,
+		"ACT_CLOSE_SESSIONS":  1,
+		"ACT_RECONNECT_LINKS": 2,
+	}
+)
+
+func (x Act) Enum() *Act {
+	p := new(Act)
+	*p = x
+	return p
+}
+
+func (x Act) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Act) Descriptor() protoreflect.EnumDescriptor {
+	return file_rotunda_v1_agent_proto_enumTypes[3].Descriptor()
+}
+
+func (Act) Type() protoreflect.EnumType {
+	return &file_rotunda_v1_agent_proto_enumTypes[3]
+}
+
+func (x Act) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Act.Descriptor instead.
+func (Act) EnumDescriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{3}
 }
 
 type EnrolRequest struct {
@@ -854,6 +958,7 @@ type Blob struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
 	Anchors       [][]byte               `protobuf:"bytes,2,rep,name=anchors,proto3" json:"anchors,omitempty"` // DER, sorted by hash, when it is a bundle
+	Bridge        []byte                 `protobuf:"bytes,3,opt,name=bridge,proto3" json:"bridge,omitempty"`   // DER, when it is a bridge
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -898,6 +1003,13 @@ func (x *Blob) GetDigest() string {
 func (x *Blob) GetAnchors() [][]byte {
 	if x != nil {
 		return x.Anchors
+	}
+	return nil
+}
+
+func (x *Blob) GetBridge() []byte {
+	if x != nil {
+		return x.Bridge
 	}
 	return nil
 }
@@ -1192,8 +1304,10 @@ type PlacementReport struct {
 	// leave of the cluster; 0: none. It is asked for until slot_id has it.
 	AsksSlot uint64 `protobuf:"varint,18,opt,name=asks_slot,json=asksSlot,proto3" json:"asks_slot,omitempty"`
 	// The slot that was begun, until the target is back in its steady state.
-	SlotId        string `protobuf:"bytes,19,opt,name=slot_id,json=slotId,proto3" json:"slot_id,omitempty"`
-	Product       string `protobuf:"bytes,20,opt,name=product,proto3" json:"product,omitempty"` // what answers on the control path: "redis 7.0.15"; empty: not looked
+	SlotId        string         `protobuf:"bytes,19,opt,name=slot_id,json=slotId,proto3" json:"slot_id,omitempty"`
+	Product       string         `protobuf:"bytes,20,opt,name=product,proto3" json:"product,omitempty"`                               // what answers on the control path: "redis 7.0.15"; empty: not looked
+	BridgeDigest  string         `protobuf:"bytes,21,opt,name=bridge_digest,json=bridgeDigest,proto3" json:"bridge_digest,omitempty"` // in the chain in use; empty: none
+	Orders        []*OrderReport `protobuf:"bytes,22,rep,name=orders,proto3" json:"orders,omitempty"`                                 // that are desired and were carried out
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1368,6 +1482,97 @@ func (x *PlacementReport) GetProduct() string {
 	return ""
 }
 
+func (x *PlacementReport) GetBridgeDigest() string {
+	if x != nil {
+		return x.BridgeDigest
+	}
+	return ""
+}
+
+func (x *PlacementReport) GetOrders() []*OrderReport {
+	if x != nil {
+		return x.Orders
+	}
+	return nil
+}
+
+// OrderReport is what became of an order to a target.
+type OrderReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Outcome       Outcome                `protobuf:"varint,2,opt,name=outcome,proto3,enum=rotunda.v1.Outcome" json:"outcome,omitempty"`
+	Words         string                 `protobuf:"bytes,3,opt,name=words,proto3" json:"words,omitempty"`  // what was done, or what stood in the way and the remedy
+	Count         int64                  `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // of sessions closed, or links that came back
+	At            *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderReport) Reset() {
+	*x = OrderReport{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderReport) ProtoMessage() {}
+
+func (x *OrderReport) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderReport.ProtoReflect.Descriptor instead.
+func (*OrderReport) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *OrderReport) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OrderReport) GetOutcome() Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return Outcome_OUTCOME_UNSPECIFIED
+}
+
+func (x *OrderReport) GetWords() string {
+	if x != nil {
+		return x.Words
+	}
+	return ""
+}
+
+func (x *OrderReport) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *OrderReport) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 type Failure struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Step           string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"` // request, stage, check, activate, prove, restore
@@ -1382,7 +1587,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[19]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1394,7 +1599,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[19]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1407,7 +1612,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Failure) GetStep() string {
@@ -1464,7 +1669,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[20]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1681,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[20]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1694,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Evidence) GetStatement() []byte {
@@ -1530,7 +1735,7 @@ type DesiredState struct {
 
 func (x *DesiredState) Reset() {
 	*x = DesiredState{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[21]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1747,7 @@ func (x *DesiredState) String() string {
 func (*DesiredState) ProtoMessage() {}
 
 func (x *DesiredState) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[21]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +1760,7 @@ func (x *DesiredState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DesiredState.ProtoReflect.Descriptor instead.
 func (*DesiredState) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DesiredState) GetEpoch() uint64 {
@@ -1631,15 +1836,20 @@ type DesiredPlacement struct {
 	RenewFrom         *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=renew_from,json=renewFrom,proto3" json:"renew_from,omitempty"`                       // renew_through counts from then on; absent: at once
 	// Nothing that is in use is switched without a slot: the target is a member
 	// of a cluster.
-	NeedsSlot     bool  `protobuf:"varint,21,opt,name=needs_slot,json=needsSlot,proto3" json:"needs_slot,omitempty"`
-	Slot          *Slot `protobuf:"bytes,22,opt,name=slot,proto3" json:"slot,omitempty"` // granted to this placement, or begun by it
+	NeedsSlot bool  `protobuf:"varint,21,opt,name=needs_slot,json=needsSlot,proto3" json:"needs_slot,omitempty"`
+	Slot      *Slot `protobuf:"bytes,22,opt,name=slot,proto3" json:"slot,omitempty"` // granted to this placement, or begun by it
+	// Hex SHA-256 of the bridge's DER: what follows the issuing authority in the
+	// chain of a certificate that it leads on from. Empty: none.
+	BridgeDigest string `protobuf:"bytes,23,opt,name=bridge_digest,json=bridgeDigest,proto3" json:"bridge_digest,omitempty"`
+	// Each is carried out once, when the placement is steady with this bundle.
+	Orders        []*TargetOrder `protobuf:"bytes,24,rep,name=orders,proto3" json:"orders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DesiredPlacement) Reset() {
 	*x = DesiredPlacement{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[22]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1861,7 @@ func (x *DesiredPlacement) String() string {
 func (*DesiredPlacement) ProtoMessage() {}
 
 func (x *DesiredPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[22]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1874,7 @@ func (x *DesiredPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DesiredPlacement.ProtoReflect.Descriptor instead.
 func (*DesiredPlacement) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DesiredPlacement) GetPlacementId() string {
@@ -1821,6 +2031,92 @@ func (x *DesiredPlacement) GetSlot() *Slot {
 	return nil
 }
 
+func (x *DesiredPlacement) GetBridgeDigest() string {
+	if x != nil {
+		return x.BridgeDigest
+	}
+	return ""
+}
+
+func (x *DesiredPlacement) GetOrders() []*TargetOrder {
+	if x != nil {
+		return x.Orders
+	}
+	return nil
+}
+
+// TargetOrder is something to be done at a placement's target, beside
+// rotations.
+type TargetOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Act   Act                    `protobuf:"varint,2,opt,name=act,proto3,enum=rotunda.v1.Act" json:"act,omitempty"`
+	// Whose clients' sessions are to be closed: the subjects of issuing
+	// authorities, in the form of RFC 4514. Empty, like issuer_certs: everybody's.
+	Issuers       []string `protobuf:"bytes,3,rep,name=issuers,proto3" json:"issuers,omitempty"`
+	IssuerCerts   [][]byte `protobuf:"bytes,4,rep,name=issuer_certs,json=issuerCerts,proto3" json:"issuer_certs,omitempty"` // the same authorities' certificates, DER
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TargetOrder) Reset() {
+	*x = TargetOrder{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TargetOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TargetOrder) ProtoMessage() {}
+
+func (x *TargetOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TargetOrder.ProtoReflect.Descriptor instead.
+func (*TargetOrder) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *TargetOrder) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TargetOrder) GetAct() Act {
+	if x != nil {
+		return x.Act
+	}
+	return Act_ACT_UNSPECIFIED
+}
+
+func (x *TargetOrder) GetIssuers() []string {
+	if x != nil {
+		return x.Issuers
+	}
+	return nil
+}
+
+func (x *TargetOrder) GetIssuerCerts() [][]byte {
+	if x != nil {
+		return x.IssuerCerts
+	}
+	return nil
+}
+
 // Slot is leave to take a member of a cluster out of its steady state.
 type Slot struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -1835,7 +2131,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +2143,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +2156,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Slot) GetId() string {
@@ -1896,7 +2192,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +2204,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2217,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Identity) GetCommonName() string {
@@ -1970,7 +2266,7 @@ type ProfileTerms struct {
 
 func (x *ProfileTerms) Reset() {
 	*x = ProfileTerms{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2278,7 @@ func (x *ProfileTerms) String() string {
 func (*ProfileTerms) ProtoMessage() {}
 
 func (x *ProfileTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2291,7 @@ func (x *ProfileTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileTerms.ProtoReflect.Descriptor instead.
 func (*ProfileTerms) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ProfileTerms) GetName() string {
@@ -2085,7 +2381,7 @@ type TargetSpec struct {
 
 func (x *TargetSpec) Reset() {
 	*x = TargetSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2097,7 +2393,7 @@ func (x *TargetSpec) String() string {
 func (*TargetSpec) ProtoMessage() {}
 
 func (x *TargetSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2110,7 +2406,7 @@ func (x *TargetSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetSpec.ProtoReflect.Descriptor instead.
 func (*TargetSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TargetSpec) GetKind() string {
@@ -2190,7 +2486,7 @@ type FilesSpec struct {
 
 func (x *FilesSpec) Reset() {
 	*x = FilesSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2498,7 @@ func (x *FilesSpec) String() string {
 func (*FilesSpec) ProtoMessage() {}
 
 func (x *FilesSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2511,7 @@ func (x *FilesSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesSpec.ProtoReflect.Descriptor instead.
 func (*FilesSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FilesSpec) GetDirectory() string {
@@ -2271,7 +2567,7 @@ type ProofSpec struct {
 
 func (x *ProofSpec) Reset() {
 	*x = ProofSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2283,7 +2579,7 @@ func (x *ProofSpec) String() string {
 func (*ProofSpec) ProtoMessage() {}
 
 func (x *ProofSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2296,7 +2592,7 @@ func (x *ProofSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofSpec.ProtoReflect.Descriptor instead.
 func (*ProofSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ProofSpec) GetLevel() Level {
@@ -2378,10 +2674,11 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\x11FetchBlobsRequest\x12\x18\n" +
 	"\adigests\x18\x01 \x03(\tR\adigests\"<\n" +
 	"\x12FetchBlobsResponse\x12&\n" +
-	"\x05blobs\x18\x01 \x03(\v2\x10.rotunda.v1.BlobR\x05blobs\"8\n" +
+	"\x05blobs\x18\x01 \x03(\v2\x10.rotunda.v1.BlobR\x05blobs\"P\n" +
 	"\x04Blob\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x18\n" +
-	"\aanchors\x18\x02 \x03(\fR\aanchors\"=\n" +
+	"\aanchors\x18\x02 \x03(\fR\aanchors\x12\x16\n" +
+	"\x06bridge\x18\x03 \x01(\fR\x06bridge\"=\n" +
 	"\x17ProveConsistencyRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\"0\n" +
@@ -2410,7 +2707,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"FactsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe8\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbe\x06\n" +
 	"\x0fPlacementReport\x12!\n" +
 	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12'\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x11.rotunda.v1.StateR\x05state\x12\x16\n" +
@@ -2434,7 +2731,15 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\brestores\x18\x11 \x01(\x04R\brestores\x12\x1b\n" +
 	"\tasks_slot\x18\x12 \x01(\x04R\basksSlot\x12\x17\n" +
 	"\aslot_id\x18\x13 \x01(\tR\x06slotId\x12\x18\n" +
-	"\aproduct\x18\x14 \x01(\tR\aproduct\"\xc6\x01\n" +
+	"\aproduct\x18\x14 \x01(\tR\aproduct\x12#\n" +
+	"\rbridge_digest\x18\x15 \x01(\tR\fbridgeDigest\x12/\n" +
+	"\x06orders\x18\x16 \x03(\v2\x17.rotunda.v1.OrderReportR\x06orders\"\xa4\x01\n" +
+	"\vOrderReport\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
+	"\aoutcome\x18\x02 \x01(\x0e2\x13.rotunda.v1.OutcomeR\aoutcome\x12\x14\n" +
+	"\x05words\x18\x03 \x01(\tR\x05words\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x03R\x05count\x12*\n" +
+	"\x02at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xc6\x01\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1e\n" +
@@ -2460,7 +2765,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"checkpoint\x18\x05 \x01(\fR\n" +
 	"checkpoint\x12\x18\n" +
 	"\aanchors\x18\x06 \x03(\fR\aanchors\x12F\n" +
-	"\x11renew_identity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0frenewIdentityAt\"\xf5\x06\n" +
+	"\x11renew_identity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0frenewIdentityAt\"\xcb\a\n" +
 	"\x10DesiredPlacement\x12!\n" +
 	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12\x16\n" +
 	"\x06intent\x18\x02 \x01(\tR\x06intent\x12\x18\n" +
@@ -2487,7 +2792,14 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"renew_from\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\trenewFrom\x12\x1d\n" +
 	"\n" +
 	"needs_slot\x18\x15 \x01(\bR\tneedsSlot\x12$\n" +
-	"\x04slot\x18\x16 \x01(\v2\x10.rotunda.v1.SlotR\x04slot\"p\n" +
+	"\x04slot\x18\x16 \x01(\v2\x10.rotunda.v1.SlotR\x04slot\x12#\n" +
+	"\rbridge_digest\x18\x17 \x01(\tR\fbridgeDigest\x12/\n" +
+	"\x06orders\x18\x18 \x03(\v2\x17.rotunda.v1.TargetOrderR\x06orders\"}\n" +
+	"\vTargetOrder\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\x03act\x18\x02 \x01(\x0e2\x0f.rotunda.v1.ActR\x03act\x12\x18\n" +
+	"\aissuers\x18\x03 \x03(\tR\aissuers\x12!\n" +
+	"\fissuer_certs\x18\x04 \x03(\fR\vissuerCerts\"p\n" +
 	"\x04Slot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12<\n" +
@@ -2534,7 +2846,13 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\tProofSpec\x12'\n" +
 	"\x05level\x18\x01 \x01(\x0e2\x11.rotunda.v1.LevelR\x05level\x123\n" +
 	"\aobserve\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aobserve\x123\n" +
-	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout*W\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout*t\n" +
+	"\aOutcome\x12\x17\n" +
+	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fOUTCOME_DONE\x10\x01\x12\x12\n" +
+	"\x0eOUTCOME_PARTLY\x10\x02\x12\x16\n" +
+	"\x12OUTCOME_IMPOSSIBLE\x10\x03\x12\x12\n" +
+	"\x0eOUTCOME_FAILED\x10\x04*W\n" +
 	"\x05Level\x12\x15\n" +
 	"\x11LEVEL_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLEVEL_DELIVERED\x10\x01\x12\x10\n" +
@@ -2546,7 +2864,11 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\x0eSTATE_ROTATING\x10\x02\x12\x10\n" +
 	"\fSTATE_STEADY\x10\x03\x12\x10\n" +
 	"\fSTATE_FAILED\x10\x04\x12\x10\n" +
-	"\fSTATE_ORPHAN\x10\x052\xa1\x04\n" +
+	"\fSTATE_ORPHAN\x10\x05*K\n" +
+	"\x03Act\x12\x13\n" +
+	"\x0fACT_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12ACT_CLOSE_SESSIONS\x10\x01\x12\x17\n" +
+	"\x13ACT_RECONNECT_LINKS\x10\x022\xa1\x04\n" +
 	"\fAgentService\x12<\n" +
 	"\x05Enrol\x12\x18.rotunda.v1.EnrolRequest\x1a\x19.rotunda.v1.EnrolResponse\x12T\n" +
 	"\rRenewIdentity\x12 .rotunda.v1.RenewIdentityRequest\x1a!.rotunda.v1.RenewIdentityResponse\x12<\n" +
@@ -2569,102 +2891,111 @@ func file_rotunda_v1_agent_proto_rawDescGZIP() []byte {
 	return file_rotunda_v1_agent_proto_rawDescData
 }
 
-var file_rotunda_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rotunda_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_rotunda_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_rotunda_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_rotunda_v1_agent_proto_goTypes = []any{
-	(Level)(0),                       // 0: rotunda.v1.Level
-	(State)(0),                       // 1: rotunda.v1.State
-	(*EnrolRequest)(nil),             // 2: rotunda.v1.EnrolRequest
-	(*EnrolResponse)(nil),            // 3: rotunda.v1.EnrolResponse
-	(*RenewIdentityRequest)(nil),     // 4: rotunda.v1.RenewIdentityRequest
-	(*RenewIdentityResponse)(nil),    // 5: rotunda.v1.RenewIdentityResponse
-	(*IssueRequest)(nil),             // 6: rotunda.v1.IssueRequest
-	(*PlacementRequest)(nil),         // 7: rotunda.v1.PlacementRequest
-	(*IssueResponse)(nil),            // 8: rotunda.v1.IssueResponse
-	(*IssueResult)(nil),              // 9: rotunda.v1.IssueResult
-	(*IssueCanariesRequest)(nil),     // 10: rotunda.v1.IssueCanariesRequest
-	(*IssueCanariesResponse)(nil),    // 11: rotunda.v1.IssueCanariesResponse
-	(*Canary)(nil),                   // 12: rotunda.v1.Canary
-	(*FetchBlobsRequest)(nil),        // 13: rotunda.v1.FetchBlobsRequest
-	(*FetchBlobsResponse)(nil),       // 14: rotunda.v1.FetchBlobsResponse
-	(*Blob)(nil),                     // 15: rotunda.v1.Blob
-	(*ProveConsistencyRequest)(nil),  // 16: rotunda.v1.ProveConsistencyRequest
-	(*ProveConsistencyResponse)(nil), // 17: rotunda.v1.ProveConsistencyResponse
-	(*AgentReport)(nil),              // 18: rotunda.v1.AgentReport
-	(*Hello)(nil),                    // 19: rotunda.v1.Hello
-	(*PlacementReport)(nil),          // 20: rotunda.v1.PlacementReport
-	(*Failure)(nil),                  // 21: rotunda.v1.Failure
-	(*Evidence)(nil),                 // 22: rotunda.v1.Evidence
-	(*DesiredState)(nil),             // 23: rotunda.v1.DesiredState
-	(*DesiredPlacement)(nil),         // 24: rotunda.v1.DesiredPlacement
-	(*Slot)(nil),                     // 25: rotunda.v1.Slot
-	(*Identity)(nil),                 // 26: rotunda.v1.Identity
-	(*ProfileTerms)(nil),             // 27: rotunda.v1.ProfileTerms
-	(*TargetSpec)(nil),               // 28: rotunda.v1.TargetSpec
-	(*FilesSpec)(nil),                // 29: rotunda.v1.FilesSpec
-	(*ProofSpec)(nil),                // 30: rotunda.v1.ProofSpec
-	nil,                              // 31: rotunda.v1.EnrolRequest.FactsEntry
-	nil,                              // 32: rotunda.v1.Hello.FactsEntry
-	(*timestamppb.Timestamp)(nil),    // 33: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 34: google.protobuf.Duration
+	(Outcome)(0),                     // 0: rotunda.v1.Outcome
+	(Level)(0),                       // 1: rotunda.v1.Level
+	(State)(0),                       // 2: rotunda.v1.State
+	(Act)(0),                         // 3: rotunda.v1.Act
+	(*EnrolRequest)(nil),             // 4: rotunda.v1.EnrolRequest
+	(*EnrolResponse)(nil),            // 5: rotunda.v1.EnrolResponse
+	(*RenewIdentityRequest)(nil),     // 6: rotunda.v1.RenewIdentityRequest
+	(*RenewIdentityResponse)(nil),    // 7: rotunda.v1.RenewIdentityResponse
+	(*IssueRequest)(nil),             // 8: rotunda.v1.IssueRequest
+	(*PlacementRequest)(nil),         // 9: rotunda.v1.PlacementRequest
+	(*IssueResponse)(nil),            // 10: rotunda.v1.IssueResponse
+	(*IssueResult)(nil),              // 11: rotunda.v1.IssueResult
+	(*IssueCanariesRequest)(nil),     // 12: rotunda.v1.IssueCanariesRequest
+	(*IssueCanariesResponse)(nil),    // 13: rotunda.v1.IssueCanariesResponse
+	(*Canary)(nil),                   // 14: rotunda.v1.Canary
+	(*FetchBlobsRequest)(nil),        // 15: rotunda.v1.FetchBlobsRequest
+	(*FetchBlobsResponse)(nil),       // 16: rotunda.v1.FetchBlobsResponse
+	(*Blob)(nil),                     // 17: rotunda.v1.Blob
+	(*ProveConsistencyRequest)(nil),  // 18: rotunda.v1.ProveConsistencyRequest
+	(*ProveConsistencyResponse)(nil), // 19: rotunda.v1.ProveConsistencyResponse
+	(*AgentReport)(nil),              // 20: rotunda.v1.AgentReport
+	(*Hello)(nil),                    // 21: rotunda.v1.Hello
+	(*PlacementReport)(nil),          // 22: rotunda.v1.PlacementReport
+	(*OrderReport)(nil),              // 23: rotunda.v1.OrderReport
+	(*Failure)(nil),                  // 24: rotunda.v1.Failure
+	(*Evidence)(nil),                 // 25: rotunda.v1.Evidence
+	(*DesiredState)(nil),             // 26: rotunda.v1.DesiredState
+	(*DesiredPlacement)(nil),         // 27: rotunda.v1.DesiredPlacement
+	(*TargetOrder)(nil),              // 28: rotunda.v1.TargetOrder
+	(*Slot)(nil),                     // 29: rotunda.v1.Slot
+	(*Identity)(nil),                 // 30: rotunda.v1.Identity
+	(*ProfileTerms)(nil),             // 31: rotunda.v1.ProfileTerms
+	(*TargetSpec)(nil),               // 32: rotunda.v1.TargetSpec
+	(*FilesSpec)(nil),                // 33: rotunda.v1.FilesSpec
+	(*ProofSpec)(nil),                // 34: rotunda.v1.ProofSpec
+	nil,                              // 35: rotunda.v1.EnrolRequest.FactsEntry
+	nil,                              // 36: rotunda.v1.Hello.FactsEntry
+	(*timestamppb.Timestamp)(nil),    // 37: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 38: google.protobuf.Duration
 }
 var file_rotunda_v1_agent_proto_depIdxs = []int32{
-	31, // 0: rotunda.v1.EnrolRequest.facts:type_name -> rotunda.v1.EnrolRequest.FactsEntry
-	7,  // 1: rotunda.v1.IssueRequest.requests:type_name -> rotunda.v1.PlacementRequest
-	9,  // 2: rotunda.v1.IssueResponse.results:type_name -> rotunda.v1.IssueResult
-	12, // 3: rotunda.v1.IssueCanariesResponse.canaries:type_name -> rotunda.v1.Canary
-	15, // 4: rotunda.v1.FetchBlobsResponse.blobs:type_name -> rotunda.v1.Blob
-	19, // 5: rotunda.v1.AgentReport.hello:type_name -> rotunda.v1.Hello
-	33, // 6: rotunda.v1.AgentReport.agent_time:type_name -> google.protobuf.Timestamp
-	20, // 7: rotunda.v1.AgentReport.placements:type_name -> rotunda.v1.PlacementReport
-	32, // 8: rotunda.v1.Hello.facts:type_name -> rotunda.v1.Hello.FactsEntry
-	1,  // 9: rotunda.v1.PlacementReport.state:type_name -> rotunda.v1.State
-	33, // 10: rotunda.v1.PlacementReport.not_after:type_name -> google.protobuf.Timestamp
-	0,  // 11: rotunda.v1.PlacementReport.level:type_name -> rotunda.v1.Level
-	22, // 12: rotunda.v1.PlacementReport.evidence:type_name -> rotunda.v1.Evidence
-	21, // 13: rotunda.v1.PlacementReport.failure:type_name -> rotunda.v1.Failure
-	34, // 14: rotunda.v1.PlacementReport.took:type_name -> google.protobuf.Duration
-	33, // 15: rotunda.v1.PlacementReport.committed_at:type_name -> google.protobuf.Timestamp
-	33, // 16: rotunda.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	33, // 17: rotunda.v1.DesiredState.server_time:type_name -> google.protobuf.Timestamp
-	24, // 18: rotunda.v1.DesiredState.placements:type_name -> rotunda.v1.DesiredPlacement
-	33, // 19: rotunda.v1.DesiredState.renew_identity_at:type_name -> google.protobuf.Timestamp
-	26, // 20: rotunda.v1.DesiredPlacement.identity:type_name -> rotunda.v1.Identity
-	27, // 21: rotunda.v1.DesiredPlacement.profile:type_name -> rotunda.v1.ProfileTerms
-	28, // 22: rotunda.v1.DesiredPlacement.target:type_name -> rotunda.v1.TargetSpec
-	29, // 23: rotunda.v1.DesiredPlacement.files:type_name -> rotunda.v1.FilesSpec
-	30, // 24: rotunda.v1.DesiredPlacement.proof:type_name -> rotunda.v1.ProofSpec
-	33, // 25: rotunda.v1.DesiredPlacement.renew_after:type_name -> google.protobuf.Timestamp
-	33, // 26: rotunda.v1.DesiredPlacement.renew_before:type_name -> google.protobuf.Timestamp
-	33, // 27: rotunda.v1.DesiredPlacement.renew_from:type_name -> google.protobuf.Timestamp
-	25, // 28: rotunda.v1.DesiredPlacement.slot:type_name -> rotunda.v1.Slot
-	34, // 29: rotunda.v1.Slot.start_within:type_name -> google.protobuf.Duration
-	34, // 30: rotunda.v1.ProfileTerms.lifetime:type_name -> google.protobuf.Duration
-	34, // 31: rotunda.v1.ProfileTerms.ride_out:type_name -> google.protobuf.Duration
-	34, // 32: rotunda.v1.ProfileTerms.key_age:type_name -> google.protobuf.Duration
-	34, // 33: rotunda.v1.ProfileTerms.grace:type_name -> google.protobuf.Duration
-	0,  // 34: rotunda.v1.ProofSpec.level:type_name -> rotunda.v1.Level
-	34, // 35: rotunda.v1.ProofSpec.observe:type_name -> google.protobuf.Duration
-	34, // 36: rotunda.v1.ProofSpec.timeout:type_name -> google.protobuf.Duration
-	2,  // 37: rotunda.v1.AgentService.Enrol:input_type -> rotunda.v1.EnrolRequest
-	4,  // 38: rotunda.v1.AgentService.RenewIdentity:input_type -> rotunda.v1.RenewIdentityRequest
-	6,  // 39: rotunda.v1.AgentService.Issue:input_type -> rotunda.v1.IssueRequest
-	10, // 40: rotunda.v1.AgentService.IssueCanaries:input_type -> rotunda.v1.IssueCanariesRequest
-	13, // 41: rotunda.v1.AgentService.FetchBlobs:input_type -> rotunda.v1.FetchBlobsRequest
-	16, // 42: rotunda.v1.AgentService.ProveConsistency:input_type -> rotunda.v1.ProveConsistencyRequest
-	18, // 43: rotunda.v1.AgentService.Sync:input_type -> rotunda.v1.AgentReport
-	3,  // 44: rotunda.v1.AgentService.Enrol:output_type -> rotunda.v1.EnrolResponse
-	5,  // 45: rotunda.v1.AgentService.RenewIdentity:output_type -> rotunda.v1.RenewIdentityResponse
-	8,  // 46: rotunda.v1.AgentService.Issue:output_type -> rotunda.v1.IssueResponse
-	11, // 47: rotunda.v1.AgentService.IssueCanaries:output_type -> rotunda.v1.IssueCanariesResponse
-	14, // 48: rotunda.v1.AgentService.FetchBlobs:output_type -> rotunda.v1.FetchBlobsResponse
-	17, // 49: rotunda.v1.AgentService.ProveConsistency:output_type -> rotunda.v1.ProveConsistencyResponse
-	23, // 50: rotunda.v1.AgentService.Sync:output_type -> rotunda.v1.DesiredState
-	44, // [44:51] is the sub-list for method output_type
-	37, // [37:44] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	35, // 0: rotunda.v1.EnrolRequest.facts:type_name -> rotunda.v1.EnrolRequest.FactsEntry
+	9,  // 1: rotunda.v1.IssueRequest.requests:type_name -> rotunda.v1.PlacementRequest
+	11, // 2: rotunda.v1.IssueResponse.results:type_name -> rotunda.v1.IssueResult
+	14, // 3: rotunda.v1.IssueCanariesResponse.canaries:type_name -> rotunda.v1.Canary
+	17, // 4: rotunda.v1.FetchBlobsResponse.blobs:type_name -> rotunda.v1.Blob
+	21, // 5: rotunda.v1.AgentReport.hello:type_name -> rotunda.v1.Hello
+	37, // 6: rotunda.v1.AgentReport.agent_time:type_name -> google.protobuf.Timestamp
+	22, // 7: rotunda.v1.AgentReport.placements:type_name -> rotunda.v1.PlacementReport
+	36, // 8: rotunda.v1.Hello.facts:type_name -> rotunda.v1.Hello.FactsEntry
+	2,  // 9: rotunda.v1.PlacementReport.state:type_name -> rotunda.v1.State
+	37, // 10: rotunda.v1.PlacementReport.not_after:type_name -> google.protobuf.Timestamp
+	1,  // 11: rotunda.v1.PlacementReport.level:type_name -> rotunda.v1.Level
+	25, // 12: rotunda.v1.PlacementReport.evidence:type_name -> rotunda.v1.Evidence
+	24, // 13: rotunda.v1.PlacementReport.failure:type_name -> rotunda.v1.Failure
+	38, // 14: rotunda.v1.PlacementReport.took:type_name -> google.protobuf.Duration
+	37, // 15: rotunda.v1.PlacementReport.committed_at:type_name -> google.protobuf.Timestamp
+	23, // 16: rotunda.v1.PlacementReport.orders:type_name -> rotunda.v1.OrderReport
+	0,  // 17: rotunda.v1.OrderReport.outcome:type_name -> rotunda.v1.Outcome
+	37, // 18: rotunda.v1.OrderReport.at:type_name -> google.protobuf.Timestamp
+	37, // 19: rotunda.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	37, // 20: rotunda.v1.DesiredState.server_time:type_name -> google.protobuf.Timestamp
+	27, // 21: rotunda.v1.DesiredState.placements:type_name -> rotunda.v1.DesiredPlacement
+	37, // 22: rotunda.v1.DesiredState.renew_identity_at:type_name -> google.protobuf.Timestamp
+	30, // 23: rotunda.v1.DesiredPlacement.identity:type_name -> rotunda.v1.Identity
+	31, // 24: rotunda.v1.DesiredPlacement.profile:type_name -> rotunda.v1.ProfileTerms
+	32, // 25: rotunda.v1.DesiredPlacement.target:type_name -> rotunda.v1.TargetSpec
+	33, // 26: rotunda.v1.DesiredPlacement.files:type_name -> rotunda.v1.FilesSpec
+	34, // 27: rotunda.v1.DesiredPlacement.proof:type_name -> rotunda.v1.ProofSpec
+	37, // 28: rotunda.v1.DesiredPlacement.renew_after:type_name -> google.protobuf.Timestamp
+	37, // 29: rotunda.v1.DesiredPlacement.renew_before:type_name -> google.protobuf.Timestamp
+	37, // 30: rotunda.v1.DesiredPlacement.renew_from:type_name -> google.protobuf.Timestamp
+	29, // 31: rotunda.v1.DesiredPlacement.slot:type_name -> rotunda.v1.Slot
+	28, // 32: rotunda.v1.DesiredPlacement.orders:type_name -> rotunda.v1.TargetOrder
+	3,  // 33: rotunda.v1.TargetOrder.act:type_name -> rotunda.v1.Act
+	38, // 34: rotunda.v1.Slot.start_within:type_name -> google.protobuf.Duration
+	38, // 35: rotunda.v1.ProfileTerms.lifetime:type_name -> google.protobuf.Duration
+	38, // 36: rotunda.v1.ProfileTerms.ride_out:type_name -> google.protobuf.Duration
+	38, // 37: rotunda.v1.ProfileTerms.key_age:type_name -> google.protobuf.Duration
+	38, // 38: rotunda.v1.ProfileTerms.grace:type_name -> google.protobuf.Duration
+	1,  // 39: rotunda.v1.ProofSpec.level:type_name -> rotunda.v1.Level
+	38, // 40: rotunda.v1.ProofSpec.observe:type_name -> google.protobuf.Duration
+	38, // 41: rotunda.v1.ProofSpec.timeout:type_name -> google.protobuf.Duration
+	4,  // 42: rotunda.v1.AgentService.Enrol:input_type -> rotunda.v1.EnrolRequest
+	6,  // 43: rotunda.v1.AgentService.RenewIdentity:input_type -> rotunda.v1.RenewIdentityRequest
+	8,  // 44: rotunda.v1.AgentService.Issue:input_type -> rotunda.v1.IssueRequest
+	12, // 45: rotunda.v1.AgentService.IssueCanaries:input_type -> rotunda.v1.IssueCanariesRequest
+	15, // 46: rotunda.v1.AgentService.FetchBlobs:input_type -> rotunda.v1.FetchBlobsRequest
+	18, // 47: rotunda.v1.AgentService.ProveConsistency:input_type -> rotunda.v1.ProveConsistencyRequest
+	20, // 48: rotunda.v1.AgentService.Sync:input_type -> rotunda.v1.AgentReport
+	5,  // 49: rotunda.v1.AgentService.Enrol:output_type -> rotunda.v1.EnrolResponse
+	7,  // 50: rotunda.v1.AgentService.RenewIdentity:output_type -> rotunda.v1.RenewIdentityResponse
+	10, // 51: rotunda.v1.AgentService.Issue:output_type -> rotunda.v1.IssueResponse
+	13, // 52: rotunda.v1.AgentService.IssueCanaries:output_type -> rotunda.v1.IssueCanariesResponse
+	16, // 53: rotunda.v1.AgentService.FetchBlobs:output_type -> rotunda.v1.FetchBlobsResponse
+	19, // 54: rotunda.v1.AgentService.ProveConsistency:output_type -> rotunda.v1.ProveConsistencyResponse
+	26, // 55: rotunda.v1.AgentService.Sync:output_type -> rotunda.v1.DesiredState
+	49, // [49:56] is the sub-list for method output_type
+	42, // [42:49] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_agent_proto_init() }
@@ -2677,8 +3008,8 @@ func file_rotunda_v1_agent_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_agent_proto_rawDesc), len(file_rotunda_v1_agent_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   31,
+			NumEnums:      4,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -68,7 +68,7 @@ func (c *Control) resolveAnchor(ctx context.Context, tx *store.Tx, anchor fleet.
 // maxFetch bounds what one call asks for.
 const maxFetch = 64
 
-// FetchBlobs returns bundles by digest to agents.
+// FetchBlobs returns bundles and bridges by digest to agents.
 func (c *Control) FetchBlobs(ctx context.Context, caller Caller, req *api.FetchBlobsRequest) (*api.FetchBlobsResponse, error) {
 	if err := authorize(caller, "bundle.fetch"); err != nil {
 		return nil, err
@@ -83,11 +83,15 @@ func (c *Control) FetchBlobs(ctx context.Context, caller Caller, req *api.FetchB
 			if err != nil {
 				return err
 			}
+			blob := &api.Blob{Digest: text}
 			record, err := tx.BundleByDigest(ctx, digest)
+			if blob.Anchors = record.Anchors; fault.CodeOf(err) == fault.NotFound {
+				blob.Bridge, err = bridgeByDigest(ctx, tx, pki.Fingerprint(digest))
+			}
 			if err != nil {
 				return err
 			}
-			response.Blobs = append(response.Blobs, &api.Blob{Digest: text, Anchors: record.Anchors})
+			response.Blobs = append(response.Blobs, blob)
 		}
 		return nil
 	})

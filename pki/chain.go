@@ -2,6 +2,7 @@ package pki
 
 import (
 	"crypto/x509"
+	"slices"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
@@ -42,6 +43,20 @@ func (c Chain) DER() [][]byte {
 		out = append(out, cert.Raw)
 	}
 	return out
+}
+
+// LeadsTo says whether the certificate that stands last in the chain is signed
+// by the key that bridge certifies: then bridge may follow it. Whether it links
+// as it must is for Verify to say.
+func (c Chain) LeadsTo(bridge *x509.Certificate) bool {
+	certs := c.Certificates()
+	last := certs[len(certs)-1]
+	return bridge.CheckSignature(last.SignatureAlgorithm, last.RawTBSCertificate, last.Signature) == nil
+}
+
+// With is the chain with a bridge at its end.
+func (c Chain) With(bridge *x509.Certificate) Chain {
+	return Chain{Leaf: c.Leaf, Intermediates: append(slices.Clone(c.Intermediates), bridge)}
 }
 
 // PEM is the chain as servers read it from a file, leaf first.

@@ -19,8 +19,9 @@ const (
 
 // afterwards reads the server's word on the client, and takes leave.
 func (l *look) afterwards(session *tls.Conn, conn net.Conn, tickets *ticketSink, way dialect, upgraded any) {
-	verdict := l.seen.ClientAuth && (l.spec.ReadAcceptance || way.always)
-	if l.seen.ClientAuth && session.ConnectionState().Version < tls.VersionTLS13 && !way.decides {
+	asked := l.seen.ClientAuth || l.seen.Resumed
+	verdict := asked && (l.spec.ReadAcceptance || way.always)
+	if asked && session.ConnectionState().Version < tls.VersionTLS13 && !way.decides {
 		// Its Finished came after it had looked at the client's certificate.
 		l.seen.Accepted, verdict = Accepted, false
 	}
@@ -58,13 +59,15 @@ func (l *look) converse(session *tls.Conn, tickets *ticketSink, way dialect, upg
 	if talk == nil {
 		talk = func(session io.ReadWriter, _ partner) (Acceptance, error) { return anyAnswer(session) }
 	}
-	hurried := !way.decides && !way.always
+	// A server may send the next ticket before it has looked at who resumes.
+	telling := !l.seen.Resumed
+	hurried := !way.decides && !way.always && telling
 	if hurried {
 		if tickets.waiting.Store(true); tickets.arrived.Load() {
 			return Accepted, nil
 		}
 	}
-	with := partner{host: l.spec.ServerName, sent: l.seen.Sent != "", upgraded: upgraded}
+	with := partner{host: l.spec.ServerName, sent: l.seen.Sent != "" || l.seen.Resumed, upgraded: upgraded}
 	if with.host == "" {
 		with.host = l.spec.Address
 	}
@@ -72,7 +75,7 @@ func (l *look) converse(session *tls.Conn, tickets *ticketSink, way dialect, upg
 	if accepted != NotKnown {
 		return accepted, err
 	}
-	return acceptance(!way.decides && (ear.heard || tickets.arrived.Load()), err), err
+	return acceptance(!way.decides && (ear.heard || telling && tickets.arrived.Load()), err), err
 }
 
 // acceptance is what a server meant by how a conversation broke off.

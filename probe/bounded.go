@@ -41,21 +41,36 @@ func (c *boundedConn) mark() { c.marked = maxBytes - c.left }
 // heard says whether the server has sent anything since the mark.
 func (c *boundedConn) heard() bool { return maxBytes-c.left > c.marked }
 
+// session is what a server gave a client to come back with, or nil.
+type session struct{ state *tls.ClientSessionState }
+
 // ticketSink is a session cache that remembers nothing, so that no handshake
-// is ever a resumed one. Having it makes servers send their tickets, which
+// is ever a resumed one, unless that is what is tried. Having it makes servers send their tickets, which
 // they do only once they have taken the client: the arrival of one ends the
 // wait for a rejection.
 type ticketSink struct {
 	conn    net.Conn
+	session *session // nil: none is offered or kept
 	waiting atomic.Bool
 	arrived atomic.Bool
 }
 
 // Get implements tls.ClientSessionCache.
-func (*ticketSink) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+func (s *ticketSink) Get(string) (*tls.ClientSessionState, bool) {
+	if s.session == nil || s.session.state == nil {
+		return nil, false
+	}
+	return s.session.state, true
+}
 
 // Put implements tls.ClientSessionCache.
-func (s *ticketSink) Put(string, *tls.ClientSessionState) {
+func (s *ticketSink) Put(_ string, state *tls.ClientSessionState) {
+	if state == nil {
+		return // one that was offered is used up
+	}
+	if s.session != nil {
+		s.session.state = state
+	}
 	s.arrived.Store(true)
 	if s.waiting.Load() {
 		_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // wakes the reader; the connection is done with

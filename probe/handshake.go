@@ -78,7 +78,7 @@ func (l *look) take(ctx context.Context) {
 
 	l.seen.Stage = StageHandshake
 	conn.mark()
-	tickets := &ticketSink{conn: conn}
+	tickets := &ticketSink{conn: conn, session: l.spec.session}
 	session := tls.Client(conn, l.config(tickets))
 	err = session.HandshakeContext(ctx)
 	l.seen.LatencyMicros = time.Since(start).Microseconds()
@@ -142,6 +142,7 @@ func (l *look) record(state tls.ConnectionState) {
 	if state.CurveID != 0 {
 		l.seen.Group = state.CurveID.String()
 	}
+	l.seen.Resumed = state.DidResume
 	if len(state.PeerCertificates) == 0 {
 		return
 	}

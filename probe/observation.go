@@ -92,10 +92,13 @@ type Observation struct {
 
 	// ClientAuth says that the server asked for a client certificate, and
 	// Authorities which issuers it advertised, at most MaxAuthorities.
-	ClientAuth  bool       `json:"clientAuth"`
-	Authorities []string   `json:"authorities,omitempty"`
-	Sent        string     `json:"sent,omitempty"` // fingerprint of the client certificate sent
-	Accepted    Acceptance `json:"accepted,omitempty"`
+	ClientAuth  bool     `json:"clientAuth"`
+	Authorities []string `json:"authorities,omitempty"`
+	Sent        string   `json:"sent,omitempty"` // fingerprint of the client certificate sent
+	// Resumed says that an earlier session was taken up: no certificate was
+	// sent, and the server took the client for who it was then.
+	Resumed  bool       `json:"resumed,omitempty"`
+	Accepted Acceptance `json:"accepted,omitempty"`
 
 	LatencyMicros int64 `json:"latencyMicros"` // from dialling to the end of the handshake
 

@@ -77,6 +77,10 @@ type Spec struct {
 	// Now is the clock for the Observation's time and the chain's validity.
 	Now func() time.Time
 
+	// session is offered for resumption, and kept when the server gives one.
+	// nil: none is, so that no handshake is a resumed one.
+	session *session
+
 	// anySuite offers every cipher suite that there is, the broken ones too.
 	anySuite bool
 }

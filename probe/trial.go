@@ -18,11 +18,17 @@ type Trial struct {
 	// Accept says that the server has to accept it. Otherwise it has to
 	// refuse it: silence is no refusal.
 	Accept bool
+	// Anchor is the fingerprint of the root that it leads to, or Stranger.
+	Anchor string
 }
+
+// Stranger stands for the fingerprint of a root that nobody knows.
+const Stranger = "stranger"
 
 // TrialResult is what a server made of a trial.
 type TrialResult struct {
 	Name     string     `json:"name"`
+	Anchor   string     `json:"anchor,omitempty"`
 	Sent     string     `json:"sent,omitempty"` // fingerprint; empty where the server did not ask
 	Expected bool       `json:"expected"`       // that it accepts
 	Accepted Acceptance `json:"accepted,omitempty"`

@@ -100,7 +100,7 @@ func (c *court) guard(t *testing.T, admit func(name string, before int) bool) *g
 func (c *court) expect(address string) Expectation {
 	e := expect(c.ca, address, c.leaf, c.leaf)
 	e.ClientAuth = ClientAuthRequired
-	e.Trials = []Trial{{"root A", &c.a, true}, {"root B", &c.b, false}, {"the throwaway root", &c.t, false}}
+	e.Trials = []Trial{{"root A", &c.a, true, "aa"}, {"root B", &c.b, false, "bb"}, {"the throwaway root", &c.t, false, Stranger}}
 	return e
 }
 
@@ -139,7 +139,7 @@ func TestTrialsAreEachOthersControls(t *testing.T) {
 		"another known good": {admit: only("B"), cause: CauseRejected, words: []string{rejectsA}, absent: "control",
 			change: func(c *court, e *Expectation) {
 				e.MustAccept, e.Spec.Certificate = true, &c.b
-				e.Trials = []Trial{{"root A", &c.a, true}, {"the throwaway root", &c.t, false}}
+				e.Trials = []Trial{{"root A", &c.a, true, ""}, {"the throwaway root", &c.t, false, ""}}
 			}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -194,9 +194,9 @@ func TestOneStatementHoldsTheVerdictWithItsControls(t *testing.T) {
 		t.Errorf("%s", statement)
 	}
 	want := []TrialResult{
-		{Name: "root A", Sent: hexOf(court.a.Certificate[0]), Expected: true, Accepted: Accepted},
-		{Name: "root B", Sent: hexOf(court.b.Certificate[0]), Accepted: Rejected},
-		{Name: "the throwaway root", Sent: hexOf(court.t.Certificate[0]), Accepted: Rejected},
+		{Name: "root A", Anchor: "aa", Sent: hexOf(court.a.Certificate[0]), Expected: true, Accepted: Accepted},
+		{Name: "root B", Anchor: "bb", Sent: hexOf(court.b.Certificate[0]), Accepted: Rejected},
+		{Name: "the throwaway root", Anchor: Stranger, Sent: hexOf(court.t.Certificate[0]), Accepted: Rejected},
 	}
 	for i := range back.Trials {
 		if i > 0 && !strings.Contains(back.Trials[i].Error, "certificate") {
@@ -282,7 +282,7 @@ func TestTrustMustLast(t *testing.T) {
 func TestTrialsWithoutControlsAreRefused(t *testing.T) {
 	court := newCourt(t)
 	server := court.guard(t, only("A"))
-	a, b := Trial{"root A", &court.a, true}, Trial{"root B", &court.b, false}
+	a, b := Trial{"root A", &court.a, true, ""}, Trial{"root B", &court.b, false, ""}
 	for name, c := range map[string]struct {
 		trials []Trial
 		must   bool
@@ -294,8 +294,8 @@ func TestTrialsWithoutControlsAreRefused(t *testing.T) {
 		"the server's own client": {[]Trial{b}, true, true},
 		"nothing to refuse":       {[]Trial{a}, false, false},
 		"nor beside its own":      {[]Trial{a}, true, false},
-		"no certificate":          {[]Trial{a, {"root B", nil, false}}, false, false},
-		"an empty certificate":    {[]Trial{a, {"root B", &tls.Certificate{}, false}}, false, false},
+		"no certificate":          {[]Trial{a, {"root B", nil, false, ""}}, false, false},
+		"an empty certificate":    {[]Trial{a, {"root B", &tls.Certificate{}, false, ""}}, false, false},
 	} {
 		e := court.expect(server.address)
 		e.Trials, e.MustAccept, e.Spec.Certificate = c.trials, c.must, &court.a

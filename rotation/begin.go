@@ -2,7 +2,10 @@ package rotation
 
 import (
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/rotunda-pki/rotunda/pki"
 )
 
 // begin asks for a new generation or stages a new revision where what is in use
@@ -160,13 +163,13 @@ func (v *view) newKey() bool {
 	return v.d.NewKey && last.Number <= v.d.RenewThrough
 }
 
-// stage begins a revision of the generation with the wanted bundle, unless that
-// is in use.
+// stage begins a revision of the generation with the wanted bundle and bridge,
+// unless that is in use.
 func (v *view) stage(generation uint64, what string) *Step {
-	if r := v.base; r != nil && r.Generation == generation && r.Bundle == v.d.Bundle {
+	if r := v.base; r != nil && r.Generation == generation && v.carries(r) {
 		return nil
 	}
-	if r := v.staged(); r != nil && r.Generation == generation && r.Bundle == v.d.Bundle {
+	if r := v.staged(); r != nil && r.Generation == generation && v.carries(r) {
 		if v.usable(r) {
 			return v.decline(time.Time{}, "revision %d is staged and checked", r.Number)
 		}
@@ -180,15 +183,40 @@ func (v *view) stage(generation uint64, what string) *Step {
 	if !lost && v.backingOff(true) {
 		return nil
 	}
+	changed := " is new here"
+	if r := v.base; r != nil && r.Generation == generation && r.Bundle == v.d.Bundle {
+		if what = "the bridge"; v.bridge(generation).IsZero() {
+			changed = " is to leave the chain"
+		}
+	}
 	begun := lost || generation != 0 && generation != v.baseGeneration() && v.untried(generation)
 	if !begun && v.held(what) {
 		return nil
 	}
-	reason := what + " is new here"
+	reason := what + changed
 	if lost {
 		reason = "what was in use is gone"
 	}
-	return &Step{Action: Stage, Revision: v.nextRevision(), Generation: generation, Bundle: v.d.Bundle, Reason: reason}
+	return v.anew(Stage, generation, reason)
+}
+
+// anew is the step that writes a revision with all that is desired.
+func (v *view) anew(action Action, generation uint64, reason string) *Step {
+	return &Step{Action: action, Revision: v.nextRevision(), Generation: generation, Bundle: v.d.Bundle, Bridge: v.bridge(generation), Reason: reason}
+}
+
+// carries says whether a revision is what is desired, but for its generation.
+func (v *view) carries(r *Revision) bool {
+	return r.Bundle == v.d.Bundle && r.Bridge == v.bridge(r.Generation)
+}
+
+// bridge is what the chain of a generation should have at its end. A bundle
+// alone has no chain, and a certificate under another root no use for it.
+func (v *view) bridge(generation uint64) pki.Fingerprint {
+	if generation == 0 || slices.Contains(v.Apart, generation) {
+		return pki.Fingerprint{}
+	}
+	return v.d.Bridge
 }
 
 // untried says whether a generation was issued, and neither activated nor

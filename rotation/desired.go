@@ -15,6 +15,9 @@ type Desired struct {
 	Algorithm string // of the key
 	Terms     Terms  // what a certificate must say to be the wanted one
 	Bundle    pki.BundleDigest
+	// Bridge is the certificate that follows the issuing authority in the chain
+	// of each generation that it leads on from. Zero: none does.
+	Bridge pki.Fingerprint
 
 	KeyAge  time.Duration // how long a key may be used again; 0: each generation has a new one
 	RideOut time.Duration // the longest outage of the control plane to outlive

@@ -14,6 +14,7 @@ type Facts struct {
 	Drift   string   // how the link or the revision in use was edited; "": it was not
 	Gone    []uint64 // revisions of the record of which the directory, or a file, is not there any more
 	Strays  []uint64 // revisions in the directory that the record does not know
+	Apart   []uint64 // generations that are known to be under another root than the desired bridge is for
 }
 
 // Record is what an agent remembers of a placement. It is written durably
@@ -70,6 +71,7 @@ type Revision struct {
 	Number      uint64           `json:"number"`
 	Generation  uint64           `json:"generation"` // 0: bundle only
 	Bundle      pki.BundleDigest `json:"bundle"`
+	Bridge      pki.Fingerprint  `json:"bridge,omitzero"` // in its chain; zero: none
 	StagedAt    time.Time        `json:"stagedAt"`
 	Checked     bool             `json:"checked,omitempty"`
 	ActivatedAt time.Time        `json:"activatedAt,omitzero"` // first
@@ -103,6 +105,7 @@ type Setback struct {
 	RenewThrough uint64           `json:"renewThrough"`
 	Terms        Terms            `json:"terms"`
 	Bundle       pki.BundleDigest `json:"bundle"`
+	Bridge       pki.Fingerprint  `json:"bridge,omitzero"`
 }
 
 // Generation returns the generation with the number, or nil.

@@ -59,6 +59,8 @@ func TestModel(t *testing.T) {
 			},
 			"want": func(r *rapid.T) {
 				w.d.Bundle = bundle(rapid.ByteRange(1, 3).Draw(r, "bundle"))
+				w.d.Bridge = bridge(rapid.ByteRange(0, 2).Draw(r, "bridge"))
+				w.root = rapid.SampledFrom([]byte("AB")).Draw(r, "root")
 				w.d.Terms = Terms(rapid.SampledFrom([]string{"a", "b"}).Draw(r, "terms"))
 				w.d.RenewThrough = max(w.d.RenewThrough, rapid.Uint64Range(0, w.record.LastGeneration).Draw(r, "through"))
 				w.d.KeyAge = rapid.SampledFrom([]time.Duration{0, w.lifetime}).Draw(r, "key age")

@@ -137,7 +137,7 @@ func (r *Record) SetBack(step Action, generation uint64, reason string, transien
 	r.Setback = &Setback{
 		Failure:    Failure{Step: step, Reason: reason, At: now, Count: count, Transient: transient},
 		Generation: generation,
-		Attempt:    d.Attempt, RenewThrough: d.RenewThrough, Terms: d.Terms, Bundle: d.Bundle,
+		Attempt:    d.Attempt, RenewThrough: d.RenewThrough, Terms: d.Terms, Bundle: d.Bundle, Bridge: d.Bridge,
 	}
 }
 

@@ -14,10 +14,11 @@
 // A member of a cluster waits for a slot before it activates what others would
 // miss it for, and lets it go (release) when it is back in its steady state.
 //
-// A revision is what stands in the directory: a generation of the certificate
-// and a bundle. A new bundle alone is a new revision of the same generation and
-// passes the same steps without request. What was put in the place of a
-// drifted revision is a new revision too.
+// A revision is what stands in the directory: a generation of the certificate,
+// a bundle, and the bridge in the certificate's chain, where there is one. A new
+// bundle alone, or a bridge that comes or goes, is a new revision of the same
+// generation and passes the same steps without request. What was put in the
+// place of a drifted revision is a new revision too.
 package rotation
 
 import (
@@ -51,6 +52,7 @@ type Step struct {
 	Generation uint64           // Request, Stage, Repair, DestroyKey
 	Revision   uint64           // Stage, Check, Activate, Prove, Commit, Restore, Repair, Remove
 	Bundle     pki.BundleDigest // Stage, Repair
+	Bridge     pki.Fingerprint  // Stage, Repair; zero: the chain has none
 	NewKey     bool             // Request: make a key
 	KeyOf      uint64           // Request without NewKey: the generation whose key is used again; 0: its own, saved already
 	Begins     Begun            // Activate: recorded with the switch; without a revision: nothing is begun

@@ -77,10 +77,10 @@ func (v *view) giveUp(r *Revision) *Step {
 	return v.bring(r)
 }
 
-// renewing says whether another generation or bundle is wanted in place of
-// what is in use.
+// renewing says whether another generation, bundle or bridge is wanted in place
+// of what is in use.
 func (v *view) renewing() bool {
-	if v.d.Orphan || v.d.Bundle != v.inUse.Bundle {
+	if v.d.Orphan || !v.carries(v.inUse) {
 		return !v.d.Orphan && !v.putOff()
 	}
 	g := v.Generation(v.inUse.Generation)
@@ -120,7 +120,7 @@ func (v *view) staged() *Revision {
 	if g := v.Generation(r.Generation); r.Generation != 0 && (g == nil || g.Refused != "") {
 		return nil
 	}
-	if !v.d.Orphan && r.Bundle != v.d.Bundle {
+	if !v.d.Orphan && !v.carries(r) {
 		return nil
 	}
 	return r
@@ -145,7 +145,7 @@ func (v *view) refill() *Step {
 	if v.staged() != nil || (!v.lost(s.Generation) && v.backingOff(true)) {
 		return nil
 	}
-	return &Step{Action: Repair, Revision: v.nextRevision(), Generation: s.Generation, Bundle: v.d.Bundle, Reason: fmt.Sprintf("revision %d, which stood, is gone", s.Number)}
+	return v.anew(Repair, s.Generation, fmt.Sprintf("revision %d, which stood, is gone", s.Number))
 }
 
 // settle sees to it that what stands is in use by the process: after a restore

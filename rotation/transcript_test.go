@@ -93,6 +93,10 @@ func command(t *testing.T, w *world, words []string) {
 		w.d.Terms = Terms(arg())
 	case "bundle":
 		w.d.Bundle = bundle(byte(number()))
+	case "bridge": // of this number; 0: none
+		w.d.Bridge = bridge(byte(number()))
+	case "root": // that is issued under from now on
+		w.root = words[1][0]
 	case "identity":
 		w.d.Identity = arg() == "yes"
 	case "hold":

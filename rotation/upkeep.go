@@ -32,7 +32,7 @@ func (v *view) repair() *Step {
 	if v.staged() != nil || v.backingOff(true) {
 		return nil
 	}
-	return &Step{Action: Repair, Revision: v.nextRevision(), Generation: s.Generation, Bundle: v.d.Bundle, Reason: "drift: " + drift}
+	return v.anew(Repair, s.Generation, "drift: "+drift)
 }
 
 // clean removes what nothing needs any more: what was never used at once, what

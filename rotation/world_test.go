@@ -23,6 +23,7 @@ type world struct {
 	dirs    map[uint64]Revision // revision → what its directory holds
 	keys    map[uint64]int      // generation → key, each key a number of its own
 	drift   string
+	roots   map[uint64]byte // generation → the root that it is under
 	wiped   map[uint64]bool // revisions that someone else took away
 	handed  map[uint64]bool // revisions that someone else linked to
 
@@ -30,7 +31,8 @@ type world struct {
 	process  uint64 // the revision that it has loaded
 	lifetime time.Duration
 	issued   map[uint64]issuedLeaf
-	made     int // keys
+	made     int  // keys
+	root     byte // that the control plane issues under
 
 	// Faults.
 	serverDown bool
@@ -62,7 +64,7 @@ func newWorld() *world {
 		d: Desired{Placement: "p1", Identity: true, Algorithm: "ecdsa-p256", Terms: "ecdsa-p256 | serverAuth | a.test",
 			Bundle: bundle(1), RideOut: 4 * time.Hour, Grace: time.Hour, Repair: true},
 		dirs: map[uint64]Revision{}, keys: map[uint64]int{}, issued: map[uint64]issuedLeaf{}, liar: map[uint64]bool{}, wiped: map[uint64]bool{}, handed: map[uint64]bool{},
-		over: map[string]bool{},
+		over: map[string]bool{}, roots: map[uint64]byte{}, root: 'A',
 	}
 }
 
@@ -83,7 +85,20 @@ func (w *world) facts() Facts {
 			f.Strays = append(f.Strays, number)
 		}
 	}
+	for _, g := range w.record.Generations {
+		if !w.d.Bridge.IsZero() && w.roots[g.Number] != 'B' {
+			f.Apart = append(f.Apart, g.Number)
+		}
+	}
 	return f
+}
+
+// bridge is one from root B to an older root.
+func bridge(n byte) pki.Fingerprint {
+	if n == 0 {
+		return pki.Fingerprint{}
+	}
+	return pki.Fingerprint{'B', n}
 }
 
 // wipe takes away a revision, or all with the link.
@@ -149,7 +164,7 @@ func (w *world) do(s Step) {
 			r.SetBack(Stage, s.Generation, "no space left on device", true, w.d, w.now)
 			return
 		}
-		v := Revision{Number: s.Revision, Generation: s.Generation, Bundle: s.Bundle, StagedAt: w.now}
+		v := Revision{Number: s.Revision, Generation: s.Generation, Bundle: s.Bundle, Bridge: s.Bridge, StagedAt: w.now}
 		w.dirs[s.Revision] = v
 		w.point("staged")
 		r.Stage(v)
@@ -225,7 +240,7 @@ func (w *world) request(s Step) {
 		}
 		known = issuedLeaf{w.keys[s.Generation], Leaf{Serial: fmt.Sprint(s.Generation), Terms: terms,
 			NotBefore: w.now.Add(-time.Minute - w.backdate), NotAfter: w.now.Add(w.lifetime - w.backdate)}}
-		w.issued[s.Generation] = known
+		w.issued[s.Generation], w.roots[s.Generation] = known, w.root
 		w.point("issued")
 	}
 	if !w.now.Before(known.leaf.NotAfter) {
@@ -313,6 +328,9 @@ func (w *world) guard(s Step) {
 	case Stage, Repair:
 		if _, there := w.dirs[s.Revision]; there || s.Revision <= w.record.LastRevision {
 			wrong("revision %d is used again", s.Revision)
+		}
+		if !s.Bridge.IsZero() && w.roots[s.Generation] != 'B' {
+			wrong("generation %d is under root %c and gets the bridge to B", s.Generation, w.roots[s.Generation])
 		}
 	case Activate:
 		if _, there := w.dirs[s.Revision]; !there {
@@ -458,6 +476,9 @@ func describe(s Step) string {
 	if s.NewKey {
 		text += " new key"
 	}
+	if !s.Bridge.IsZero() {
+		text += fmt.Sprintf(" bridge %d", s.Bridge[1])
+	}
 	if s.KeyOf != 0 {
 		text += fmt.Sprintf(" key of %d", s.KeyOf)
 	}
@@ -486,6 +507,10 @@ func (w *world) good() string {
 		return fmt.Sprintf("revision %d is not proven and committed", w.current)
 	case v.Bundle != w.d.Bundle:
 		return "the bundle in use is another"
+	case w.roots[v.Generation] == 'B' && v.Bridge != w.d.Bridge:
+		return "the bridge in use is another"
+	case w.roots[v.Generation] != 'B' && !v.Bridge.IsZero():
+		return "a leaf under A carries a bridge"
 	case w.drift != "":
 		return w.drift
 	}

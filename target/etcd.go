@@ -36,10 +36,11 @@ func etcd() Adapter {
 				"A peer certificate needs serverAuth and clientAuth; so does a server's where the JSON gateway is used. " +
 				"A CRL file must be DER; it is compared by serial number alone.",
 		},
-		Proof:   ProofDefaults{Immediate: true},
-		plan:    planEtcd,
-		contact: contactEtcd,
-		health:  healthOfEtcd,
+		restartCloses: true,
+		Proof:         ProofDefaults{Immediate: true},
+		plan:          planEtcd,
+		contact:       contactEtcd,
+		health:        healthOfEtcd,
 	}
 }
 

@@ -25,7 +25,8 @@ func files() Adapter {
 			Note: "Point the process at DIRECTORY/current/…, never at a revision's own directory. " +
 				"Without an address nothing can be proven: the level is delivered, or loaded where a reload command succeeded.",
 		},
-		plan: planFiles,
+		restartCloses: true,
+		plan:          planFiles,
 	}
 }
 

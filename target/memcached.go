@@ -40,8 +40,9 @@ func memcached() Adapter {
 				"refresh_certs reads the paths of the command line: start it with DIRECTORY/current/…. " +
 				"One with an auth file (-Y) is not logged in to, since its password would go over a port: let its intent name a reloadCommand.",
 		},
-		contact: contactMemcached,
-		reload:  reloadMemcached,
+		restartCloses: true,
+		contact:       contactMemcached,
+		reload:        reloadMemcached,
 	}
 }
 

@@ -38,8 +38,9 @@ func mosquitto() Adapter {
 			Measured:          "2.0.11",
 			Note:              "A reload adds a key of another type to the old one: clients that know both are shown the old leaf until a restart.",
 		},
-		contact: contactMosquitto,
-		reload:  reloadMosquitto,
+		restartCloses: true,
+		contact:       contactMosquitto,
+		reload:        reloadMosquitto,
 	}
 }
 

@@ -52,10 +52,11 @@ func nats() Adapter {
 			Measured:          "2.9.10",
 			Note:              "Without a monitoring port a refused reload shows in the proof alone.",
 		},
-		contact: contactNATS,
-		reload:  reloadNATS,
-		health:  healthOfNATS,
-		says:    natsSays,
+		restartCloses: true,
+		contact:       contactNATS,
+		reload:        reloadNATS,
+		health:        healthOfNATS,
+		says:          natsSays,
 	}
 }
 

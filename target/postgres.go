@@ -25,7 +25,7 @@ func postgres() Adapter {
 			Kind:              fleet.TargetPostgres,
 			Title:             "PostgreSQL",
 			Layout:            LayoutSymlink,
-			Control:           "address (its unix socket, /var/run/postgresql/.s.PGSQL.5432), user and passwordFile of a role with pg_monitor and EXECUTE on pg_reload_conf(); or pidFile alone, which shows less",
+			Control:           "address (its unix socket, /var/run/postgresql/.s.PGSQL.5432), user and passwordFile of a role with pg_monitor and EXECUTE on pg_reload_conf(), for orders pg_signal_backend too; or pidFile alone, which shows less",
 			Reload:            "pg_reload_conf(), or SIGHUP to the postmaster",
 			Word:              "none on its own certificate: pg_reload_conf() says t whatever happens; pg_stat_ssl counts the sessions by the issuer of their client certificates",
 			Owner:             "0600 of the server's user, or 0640 of root and its group; it refuses others",
@@ -51,6 +51,9 @@ func postgres() Adapter {
 		reload:  reloadPostgres,
 		health:  healthOfPostgres,
 		says:    postgresSays,
+
+		closeSessions:  closePostgresSessions,
+		reconnectLinks: reconnectPostgres,
 	}
 }
 

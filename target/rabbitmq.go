@@ -36,7 +36,7 @@ func rabbitmq() Adapter {
 			CRL:               Never,
 			Staple:            Never,
 			ClosesConnections: No,
-			CloseSessionsBy:   "rabbitmqctl close_all_connections, list_connections peer_cert_issuer",
+			CloseSessionsBy:   "rabbitmqctl eval, by peer_cert_issuer: AMQP connections of this node",
 			Validates:         No,
 			BrokenPair:        "it says ok, and every new handshake fails: so the reload has it try the files first, and refuses. What is not in its cache, and a bad CA file, it reads at the next handshake all the same",
 			Formats:           []fleet.Format{fleet.FormatPEM, fleet.FormatCombined},
@@ -50,6 +50,8 @@ func rabbitmq() Adapter {
 		reload:  reloadRabbit,
 		health:  healthOfRabbit,
 		says:    rabbitSays,
+
+		closeSessions: closeRabbitSessions,
 	}
 }
 

@@ -59,6 +59,7 @@ type rabbitNode struct {
 	Held      []string         `json:"held"`
 	Apart     []string         `json:"apart"`
 	Alarms    []string         `json:"alarms"`
+	Closed    int64            `json:"closed"`
 }
 
 type rabbitListener struct {

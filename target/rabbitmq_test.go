@@ -37,6 +37,7 @@ func TestRabbitMQ(t *testing.T) {
 		{"bad files", rabbitBadFiles},
 		{"it says ok whatever happens", rabbitSaysOK},
 		{"health", rabbitHealth},
+		{"orders", rabbitOrders},
 		{"astray", rabbitAstray},
 		{"frozen", func(s *stand) { s.frozen(fleet.Loaded) }},
 		{"stopped", rabbitStopped},

@@ -19,7 +19,7 @@ func redis() Adapter {
 			Kind:              fleet.TargetRedis,
 			Title:             "Redis",
 			Layout:            LayoutSymlink,
-			Control:           "address (unix socket; a loopback port without TLS only where no password is asked for); user and passwordFile of an ACL user with " + redisRights,
+			Control:           "address (unix socket; a loopback port without TLS only where no password is asked for); user and passwordFile of an ACL user with " + redisRights + "; for orders " + redisOrderRights + " too",
 			Reload:            "one CONFIG SET of certificate, key and CA file",
 			Word:              "the answer to CONFIG SET",
 			Owner:             "readable by redis's user",
@@ -44,6 +44,9 @@ func redis() Adapter {
 		contact: contactRedis,
 		reload:  reloadRedis,
 		health:  healthOfRedis,
+
+		closeSessions:  closeRedisSessions,
+		reconnectLinks: reconnectRedis,
 	}
 }
 

@@ -36,6 +36,11 @@ type Adapter struct {
 	health func(context.Context, Host, Target, probe.Spec) error
 	// says is the server's own word on the certificate that it serves.
 	says func(context.Context, Host, Target) (string, error)
+	// closeSessions and reconnectLinks carry orders out.
+	closeSessions  func(context.Context, Host, Target, Order) (Result, error)
+	reconnectLinks func(context.Context, Host, Target, Order) (Result, error)
+	// restartCloses says that a restart is how its sessions are closed.
+	restartCloses bool
 }
 
 // ProofDefaults is what the proof of a kind of server may assume.
