@@ -40,7 +40,7 @@ func TestBridgeByDigest(t *testing.T) {
 		t.Errorf("another: %v", err)
 	}
 	// The root alone makes a bundle, and its digest is that of the certificate.
-	if blobs, err := fetch(d.Root().Raw); err != nil || len(blobs) != 1 || len(blobs[0].Anchors) != 1 || blobs[0].Bridge != nil {
+	if blobs, err := fetch(d.rootNow().Raw); err != nil || len(blobs) != 1 || len(blobs[0].Anchors) != 1 || blobs[0].Bridge != nil {
 		t.Errorf("the root: %v, %v", blobs, err)
 	}
 }
