@@ -166,6 +166,8 @@ type BeginTrustRequest struct {
 	Over          *durationpb.Duration   `protobuf:"bytes,3,opt,name=over,proto3" json:"over,omitempty"`       // how long the renewal of all certificates takes
 	Through       string                 `protobuf:"bytes,4,opt,name=through,proto3" json:"through,omitempty"` // the last phase that it may enter by itself; empty: drain
 	DryRun        bool                   `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	CarryBridge   bool                   `protobuf:"varint,6,opt,name=carry_bridge,json=carryBridge,proto3" json:"carry_bridge,omitempty"`       // placements send the bridge along until unbridge, for parties that come late
+	CloseSessions bool                   `protobuf:"varint,7,opt,name=close_sessions,json=closeSessions,proto3" json:"close_sessions,omitempty"` // once the old root is withdrawn: those that were opened under it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -231,6 +233,20 @@ func (x *BeginTrustRequest) GetThrough() string {
 func (x *BeginTrustRequest) GetDryRun() bool {
 	if x != nil {
 		return x.DryRun
+	}
+	return false
+}
+
+func (x *BeginTrustRequest) GetCarryBridge() bool {
+	if x != nil {
+		return x.CarryBridge
+	}
+	return false
+}
+
+func (x *BeginTrustRequest) GetCloseSessions() bool {
+	if x != nil {
+		return x.CloseSessions
 	}
 	return false
 }
@@ -858,6 +874,7 @@ type TrustParty struct {
 	PlacementId   string                 `protobuf:"bytes,8,opt,name=placement_id,json=placementId,proto3" json:"placement_id,omitempty"` // empty: an agent
 	Agent         string                 `protobuf:"bytes,9,opt,name=agent,proto3" json:"agent,omitempty"`
 	Service       string                 `protobuf:"bytes,10,opt,name=service,proto3" json:"service,omitempty"`
+	Orders        []string               `protobuf:"bytes,11,rep,name=orders,proto3" json:"orders,omitempty"` // what became of links and sessions, in words
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -960,6 +977,13 @@ func (x *TrustParty) GetService() string {
 		return x.Service
 	}
 	return ""
+}
+
+func (x *TrustParty) GetOrders() []string {
+	if x != nil {
+		return x.Orders
+	}
+	return nil
 }
 
 // TrustHolder has a live certificate that the old authority signed.
@@ -1226,13 +1250,15 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\x14PrepareTrustResponse\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xa9\x01\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xf3\x01\n" +
 	"\x11BeginTrustRequest\x12\x1a\n" +
 	"\bresponse\x18\x01 \x01(\fR\bresponse\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12-\n" +
 	"\x04over\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04over\x12\x18\n" +
 	"\athrough\x18\x04 \x01(\tR\athrough\x12\x17\n" +
-	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"v\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12!\n" +
+	"\fcarry_bridge\x18\x06 \x01(\bR\vcarryBridge\x12%\n" +
+	"\x0eclose_sessions\x18\a \x01(\bR\rcloseSessions\"v\n" +
 	"\x12BeginTrustResponse\x12/\n" +
 	"\x06change\x18\x01 \x01(\v2\x17.rotunda.v1.TrustChangeR\x06change\x12\x14\n" +
 	"\x05notes\x18\x02 \x03(\tR\x05notes\x12\x19\n" +
@@ -1281,7 +1307,7 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\tTrustWait\x12\x10\n" +
 	"\x03who\x18\x01 \x01(\tR\x03who\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06remedy\x18\x03 \x01(\tR\x06remedy\"\x97\x02\n" +
+	"\x06remedy\x18\x03 \x01(\tR\x06remedy\"\xaf\x02\n" +
 	"\n" +
 	"TrustParty\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
@@ -1294,7 +1320,8 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\fplacement_id\x18\b \x01(\tR\vplacementId\x12\x14\n" +
 	"\x05agent\x18\t \x01(\tR\x05agent\x12\x18\n" +
 	"\aservice\x18\n" +
-	" \x01(\tR\aservice\"\xc5\x01\n" +
+	" \x01(\tR\aservice\x12\x16\n" +
+	"\x06orders\x18\v \x03(\tR\x06orders\"\xc5\x01\n" +
 	"\vTrustHolder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fplacement_id\x18\x02 \x01(\tR\vplacementId\x127\n" +

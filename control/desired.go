@@ -66,8 +66,12 @@ func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, agent stor
 	if err != nil {
 		return err
 	}
+	change, err := c.openChange(ctx, tx)
+	if err != nil {
+		return err
+	}
 	for _, placement := range placements {
-		one, err := c.desirePlacement(ctx, tx, w, agent, placement)
+		one, err := c.desirePlacement(ctx, tx, w, change, agent, placement)
 		if err != nil {
 			return fmt.Errorf("placement %s of intent %s: %w", placement.ID, placement.Intent, err)
 		}
@@ -79,7 +83,7 @@ func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, agent stor
 // desirePlacement says what is wanted at one placement. What stands in the way
 // of one (a label that is missing) becomes its hold and leaves the others
 // alone.
-func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, agent store.Agent, placement store.Placement) (*api.DesiredPlacement, error) {
+func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, change *openChange, agent store.Agent, placement store.Placement) (*api.DesiredPlacement, error) {
 	desired := &api.DesiredPlacement{
 		PlacementId: placement.ID, Intent: placement.Intent, Instance: placement.Instance,
 		RenewThrough: placement.RenewThrough, NewKey: placement.NewKey, Attempt: placement.Attempt,
@@ -107,6 +111,9 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, a
 		if err := c.desireCertificate(ctx, tx, w, placement, expanded, desired); err != nil {
 			return nil, err
 		}
+	}
+	if err := change.desire(ctx, tx, placement, expanded, desired); err != nil {
+		return nil, err
 	}
 	if desired.NeedsSlot = expanded.Target.Cluster != ""; desired.NeedsSlot {
 		if desired.Slot, err = desiredSlot(ctx, tx, placement.ID); err != nil {

@@ -164,7 +164,11 @@ func (c *Control) DescribePlacement(ctx context.Context, caller Caller, req *api
 		if err != nil {
 			return err
 		}
-		if response.Desired, err = c.desirePlacement(ctx, tx, w, agent, placement); err != nil {
+		change, err := c.openChange(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if response.Desired, err = c.desirePlacement(ctx, tx, w, change, agent, placement); err != nil {
 			return err
 		}
 		return describeHistory(ctx, tx, placement, response)

@@ -322,9 +322,9 @@ func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, r
 	}
 	change := store.TrustChange{
 		ID: kept.ChangeID, Kind: kept.Kind, OldRoot: found.old.ParentID, NewRoot: found.rootID,
-		OldIssuing: found.old.ID, NewIssuing: kept.IssuingID, Pace: req.Over.AsDuration(), Reason: req.Reason, BegunBy: caller.String(),
+		OldIssuing: found.old.ID, NewIssuing: kept.IssuingID, Close: req.CloseSessions, Pace: req.Over.AsDuration(), Reason: req.Reason, BegunBy: caller.String(),
 	}
-	if err := c.recordAuthorities(ctx, tx, kept, found, &change); err != nil {
+	if err := c.recordAuthorities(ctx, tx, req, kept, found, &change); err != nil {
 		return err
 	}
 	if err := tx.InsertTrustChange(ctx, change); err != nil {
@@ -356,7 +356,7 @@ func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, r
 
 // recordAuthorities records the new end of the change, prepared: nothing is
 // signed by it yet but canaries.
-func (c *Control) recordAuthorities(ctx context.Context, tx *store.Tx, kept ceremony, found checked, change *store.TrustChange) error {
+func (c *Control) recordAuthorities(ctx context.Context, tx *store.Tx, req *api.BeginTrustRequest, kept ceremony, found checked, change *store.TrustChange) error {
 	all, err := tx.Authorities(ctx)
 	if err != nil {
 		return err
@@ -371,7 +371,7 @@ func (c *Control) recordAuthorities(ctx context.Context, tx *store.Tx, kept cere
 			return err
 		}
 		if found.bridge != nil {
-			change.Bridge = newID()
+			change.Bridge, change.Carry = newID(), req.CarryBridge
 			err := tx.InsertAuthority(ctx, store.Authority{
 				ID: change.Bridge, Name: nextName(all, "bridge"), Kind: store.RootAuthority, State: fleet.AuthorityPrepared, Origin: store.KeyOffline,
 				ParentID: change.OldRoot, CrossOf: change.NewRoot, Certificate: found.bridge.Raw,

@@ -42,7 +42,10 @@ type trustEnd struct {
 }
 
 // partySeat is where a relying party is, for those who look for it.
-type partySeat struct{ placement, agent, service, evidence string }
+type partySeat struct {
+	placement, agent, service, evidence string
+	orders                              []string
+}
 
 // viewTrust gathers what the store shows of a change now, and derives the rest.
 func (c *Control) viewTrust(ctx context.Context, tx *store.Tx, change store.TrustChange) (*trustView, error) {
@@ -183,8 +186,12 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 			}
 		}
 		party.Excused = w.excused(tx.Now, ruleAdopt, placeSubjects(placement, expanded.Service)...)
-		v.seats[party.Name] = partySeat{placement.ID, agent.ID, string(expanded.Service), one.Evidence}
+		orders := v.readOrders(placement, expanded, &party)
+		v.seats[party.Name] = partySeat{placement.ID, agent.ID, string(expanded.Service), one.Evidence, orders}
 		v.facts.Parties = append(v.facts.Parties, party)
+		if report, err := storedReport(placement); err == nil && report.BridgeDigest != "" {
+			v.facts.Bridging = append(v.facts.Bridging, party.Name)
+		}
 		return nil
 	})
 	if err != nil {

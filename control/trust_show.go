@@ -61,7 +61,7 @@ func (v *trustView) show() *api.TrustChange {
 		seat := v.seats[party.Name]
 		shown.Parties = append(shown.Parties, &api.TrustParty{
 			Name: party.Name, Has: string(party.Has), Needs: string(party.Needs), Since: stamp(party.Since), Away: party.Away,
-			Excused: party.Excused, PlacementId: seat.placement, Agent: seat.agent, Service: seat.service, Evidence: seat.evidence,
+			Excused: party.Excused, PlacementId: seat.placement, Agent: seat.agent, Service: seat.service, Evidence: seat.evidence, Orders: seat.orders,
 		})
 	}
 	for _, holder := range v.facts.Holders {

@@ -568,3 +568,114 @@ func TestNewcomersAndLeftovers(t *testing.T) {
 		t.Errorf("it waits for one whose certificate has expired: %v", change.Waits)
 	}
 }
+
+const linkedDocuments = `
+apiVersion: rotunda/v1
+kind: Intent
+metadata: {name: orders-tls}
+spec:
+  service: orders
+  selector: {role: orders}
+  profile: server
+  identity: {dnsNames: ["{{ labels.host }}.orders.test.example"]}
+  target: {kind: redis, name: cache, cluster: c1, address: "127.0.0.1:1", clientAuth: required}
+  files: {directory: /srv/orders/tls}
+  proof: {level: loaded}
+`
+
+// A member of a cluster whose links were not seen to come back after a phase
+// holds the change, and an order that failed is given anew after a rest.
+func TestLinksHoldTheChange(t *testing.T) {
+	d := found(t)
+	hosts := d.parties(1)
+	d.apply(linkedDocuments)
+	p := hosts[0]
+	orders := func() []*api.TargetOrder { return p.wants().Placements[0].Orders }
+	tell := func(level api.Level, orders ...*api.OrderReport) {
+		t.Helper()
+		p.must(d.Report(t.Context(), p.caller, &api.AgentReport{
+			AnchorsDigest: p.bundle.Digest().String(),
+			Placements: []*api.PlacementReport{{
+				PlacementId: p.placement, State: api.State_STATE_STEADY, Generation: p.generation, LastGeneration: p.generation,
+				Revision: 1, BundleDigest: p.bundle.Digest().String(), Level: level, Orders: orders,
+			}},
+		}))
+	}
+	if len(orders()) > 0 {
+		t.Errorf("orders without a change: %v", orders())
+	}
+	d.begin("root", "done")
+	d.act()
+	p.adopt()
+	tell(api.Level_LEVEL_LOADED)
+	asked := orders()
+	if len(asked) != 1 || asked[0].Act != api.Act_ACT_RECONNECT_LINKS {
+		t.Fatalf("orders: %v", asked)
+	}
+	for d.act() {
+	}
+	waitsFor(t, d, "prove", "its links within cluster c1 have not been seen to reconnect")
+	failed := &api.OrderReport{Id: asked[0].Id, Outcome: api.Outcome_OUTCOME_FAILED, Words: "the replica is down", At: stamp(d.clock.now())}
+	tell(api.Level_LEVEL_LOADED, failed)
+	waitsFor(t, d, "prove", "did not come back: the replica is down")
+	if again := orders(); again[0].Id != asked[0].Id {
+		t.Errorf("given anew at once: %s", again[0].Id)
+	}
+	d.clock.turn(orderAgain + time.Second)
+	again := orders()
+	if again[0].Id == asked[0].Id {
+		t.Error("never given anew")
+	}
+	tell(api.Level_LEVEL_LOADED, &api.OrderReport{Id: again[0].Id, Outcome: api.Outcome_OUTCOME_DONE, Words: "1 link", At: stamp(d.clock.now())})
+	if change := d.change(); change.Action != "activate" || len(change.Parties[0].Orders) != 1 || !strings.Contains(change.Parties[0].Orders[0], "links/prove: done: 1 link") {
+		t.Errorf("next is %q, waits %v, orders %v", change.Action, change.Waits, change.Parties[0].Orders)
+	}
+}
+
+// Where it was asked for, placements carry the bridge while the new authority
+// signs and until it is dropped, and whoever serves it yet is waited for.
+func TestBridgeIsCarriedAndDropped(t *testing.T) {
+	d := found(t)
+	hosts := d.parties(1)
+	_, err := d.BeginTrust(t.Context(), operator, &api.BeginTrustRequest{Response: d.prepared("root"), CarryBridge: true, Through: "done"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := hosts[0]
+	carried := func() string { return p.wants().Placements[0].BridgeDigest }
+	if carried() != "" {
+		t.Error("it is carried before anybody needs it")
+	}
+	for d.change().Phase != "reissue" {
+		if !d.act() {
+			p.follow()
+		}
+	}
+	bridge := carried()
+	blobs, err := d.FetchBlobs(t.Context(), p.caller, &api.FetchBlobsRequest{Digests: []string{bridge}})
+	if err != nil || len(blobs.Blobs) != 1 || len(blobs.Blobs[0].Bridge) == 0 {
+		t.Fatalf("the bridge %q: %v, %v", bridge, blobs, err)
+	}
+	for turns := 0; d.change().Phase != "unbridge"; turns++ {
+		if turns > 20 {
+			t.Fatalf("it does not drain: %v", d.change())
+		}
+		if !d.act() {
+			p.renew()
+			p.must(d.Report(t.Context(), p.caller, &api.AgentReport{Placements: []*api.PlacementReport{{
+				PlacementId: p.placement, State: api.State_STATE_STEADY, Generation: p.generation, LastGeneration: p.generation,
+				Revision: 2, BundleDigest: p.bundle.Digest().String(), Level: api.Level_LEVEL_DELIVERED, BridgeDigest: bridge,
+			}}}))
+		}
+	}
+	for d.act() {
+	}
+	waitsFor(t, d, "unbridge", "orders-tls on agent "+p.id+" still serves the bridge")
+	if carried() != "" {
+		t.Error("it is carried on")
+	}
+	p.tell()
+	if d.act(); d.change().Phase != "refuse" {
+		t.Errorf("at %s after the bridge is gone", d.change().Phase)
+	}
+}

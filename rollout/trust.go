@@ -71,11 +71,14 @@ type RelyingParty struct {
 	Since   time.Time   // when it was last heard of what Has says; zero: never
 	Away    bool        // its agent is not connected
 	Why     string      // what its agent last said of it
+	Link    string      // what is not well with its links to others of its kind; empty: nothing
 	Ask     string      // of a party without an agent: whom to ask
 	Excused string      // the exception that lets it pass: who owns it and until when
 }
 
-func (p RelyingParty) adopted() bool { return levelIndex(p.Has) >= levelIndex(p.Needs) }
+func (p RelyingParty) adopted() bool {
+	return levelIndex(p.Has) >= levelIndex(p.Needs) && p.Link == ""
+}
 
 func levelIndex(level fleet.Level) int {
 	return slices.Index([]fleet.Level{"", fleet.Delivered, fleet.Loaded, fleet.Proven}, level)
@@ -268,6 +271,8 @@ func (t Trust) lagging(now time.Time, what string) (waits []Wait) {
 		switch {
 		case party.Has == "":
 			wait.Reason = "has not shown that it " + claim
+		case party.Link != "" && levelIndex(party.Has) >= levelIndex(party.Needs):
+			wait.Reason = claim + ", but " + party.Link
 		default:
 			wait.Reason = fmt.Sprintf("has only shown that it %s as %s since %s; %s is wanted", claim, party.Has, clockTime(party.Since, now), party.Needs)
 		}

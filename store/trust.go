@@ -24,6 +24,8 @@ type TrustChange struct {
 	OldIssuing string
 	NewIssuing string
 	Bridge     string        // the new root's certificate under the old one; may be empty
+	Carry      bool          // placements send the bridge along until it is dropped
+	Close      bool          // once the old root is withdrawn, sessions that were opened under it are closed
 	Pace       time.Duration // over which managed certificates are renewed; 0: as a rotation of so many
 	Reason     string
 	BegunBy    string
@@ -31,12 +33,12 @@ type TrustChange struct {
 	EndedAt    time.Time // zero: it is under way
 }
 
-const trustChangeColumns = `id, kind, old_root, new_root, old_issuing, new_issuing, bridge, pace, reason, begun_by, begun_at, ended_at`
+const trustChangeColumns = `id, kind, old_root, new_root, old_issuing, new_issuing, bridge, carry, close, pace, reason, begun_by, begun_at, ended_at`
 
 func (c *TrustChange) columns() []any {
 	return []any{
 		&c.ID, &c.Kind, &c.OldRoot, &c.NewRoot, &c.OldIssuing, &c.NewIssuing, optionalText{&c.Bridge},
-		&c.Pace, &c.Reason, &c.BegunBy, moment{&c.BegunAt}, moment{&c.EndedAt},
+		&c.Carry, &c.Close, &c.Pace, &c.Reason, &c.BegunBy, moment{&c.BegunAt}, moment{&c.EndedAt},
 	}
 }
 
@@ -44,9 +46,9 @@ func (c *TrustChange) columns() []any {
 func (tx *Tx) InsertTrustChange(ctx context.Context, c TrustChange) error {
 	return tx.insert(ctx, thing{"trust change", c.ID}, `
 		INSERT INTO trust_change (`+trustChangeColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, NULL)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, NULL)`,
 		c.ID, string(c.Kind), c.OldRoot, c.NewRoot, c.OldIssuing, c.NewIssuing, optional(c.Bridge),
-		int64(c.Pace), c.Reason, c.BegunBy, micros(tx.Now))
+		c.Carry, c.Close, int64(c.Pace), c.Reason, c.BegunBy, micros(tx.Now))
 }
 
 // TrustChanges returns all changes, the newest first.

@@ -76,6 +76,8 @@ func (o *trustOrder) beginFlags(cmd *cobra.Command) {
 	flags.StringVar(&o.begin.Reason, "reason", "", "why, for the audit log")
 	flags.StringVar(&o.begin.Through, "through", "", "the last `phase` that it may enter by itself (default: drain)")
 	flags.Var(&span{&o.over}, "over", "spread the renewals over this `time` (default: one a second)")
+	flags.BoolVar(&o.begin.CarryBridge, "carry-bridge", false, "placements send the bridge along until unbridge, for parties that were excused from adopting; one reload more for each")
+	flags.BoolVar(&o.begin.CloseSessions, "close-sessions", false, "once the old root is withdrawn, close what was opened under it where the target can; some can close all or nothing")
 	flags.BoolVar(&o.begin.DryRun, "dry-run", false, "sign and check, but begin nothing")
 	_ = cmd.RegisterFlagCompletionFunc("through", cobra.FixedCompletions(phaseNames(), cobra.ShellCompDirectiveNoFileComp))
 }

@@ -11,6 +11,8 @@ CREATE TABLE trust_change (
     old_issuing TEXT   NOT NULL REFERENCES authority (id),
     new_issuing TEXT   NOT NULL REFERENCES authority (id),
     bridge      TEXT   REFERENCES authority (id),
+    carry       BOOLEAN NOT NULL,
+    close       BOOLEAN NOT NULL,
     pace        BIGINT NOT NULL,
     reason      TEXT   NOT NULL,
     begun_by    TEXT   NOT NULL,

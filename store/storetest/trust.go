@@ -18,11 +18,11 @@ func testTrust(t *testing.T, b *bench) {
 	}
 	first := store.TrustChange{
 		ID: "change-1", Kind: store.RootChange, OldRoot: "issuing-1", NewRoot: "root-2", OldIssuing: "issuing-1", NewIssuing: "root-2",
-		Pace: time.Minute, Reason: "drill", BegunBy: "operator/ann",
+		Carry: true, Pace: time.Minute, Reason: "drill", BegunBy: "operator/ann",
 	}
 	b.pass(time.Second)
 	second := first
-	second.ID, second.Bridge, second.Pace = "change-2", "root-2", 0
+	second.ID, second.Bridge, second.Carry, second.Close, second.Pace = "change-2", "root-2", false, true, 0
 	b.write(func(tx *store.Tx) error {
 		return errors.Join(tx.InsertAuthority(b.ctx, next), tx.InsertTrustChange(b.ctx, first))
 	})

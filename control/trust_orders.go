@@ -1,0 +1,182 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// What a change of trust asks of targets beside their files: links within a
+// cluster survive every wrong state until they reconnect, so each is broken and
+// seen to come back after each phase; and sessions that were opened under a
+// root outlive it.
+
+// orderAgain is how long an order that failed rests before it is given anew.
+const orderAgain = 30 * time.Second
+
+// openChange is a change under way as the desire of single placements needs
+// it.
+type openChange struct {
+	store.TrustChange
+	old, next           trustEnd
+	bridge              string // digest of what placements send along; empty: nothing
+	published, withdrew bool   // of the domain-wide bundle
+}
+
+// openChange is the change of roots that is under way; nil: there is none.
+func (c *Control) openChange(ctx context.Context, tx *store.Tx) (*openChange, error) {
+	open, err := tx.OpenTrustChanges(ctx)
+	if err != nil || len(open) == 0 || open[0].Kind != store.RootChange {
+		return nil, err
+	}
+	o := &openChange{TrustChange: open[0]}
+	decisions, err := tx.TrustDecisions(ctx, o.ID)
+	if err != nil {
+		return nil, err
+	}
+	if o.old, err = readEnd(ctx, tx, o.OldRoot, o.OldIssuing); err != nil {
+		return nil, err
+	}
+	if o.next, err = readEnd(ctx, tx, o.NewRoot, o.NewIssuing); err != nil {
+		return nil, err
+	}
+	back := decided(decisions).Back
+	if back {
+		o.old, o.next = o.next, o.old
+	}
+	if o.Bridge != "" && o.Carry && !back {
+		record, err := tx.Authority(ctx, o.Bridge)
+		if err != nil {
+			return nil, err
+		}
+		if record.State == fleet.AuthorityActive {
+			o.bridge = pki.FingerprintOf(record.Certificate).String()
+		}
+	}
+	domain, err := tx.CurrentBundle(ctx, string(fleet.DefaultBundle))
+	if err != nil {
+		return nil, err
+	}
+	o.published, o.withdrew = hasAnchor(domain, o.next.root), !hasAnchor(domain, o.old.root)
+	return o, nil
+}
+
+// desire adds to what is wanted at a placement what the change asks of it.
+func (o *openChange) desire(ctx context.Context, tx *store.Tx, placement store.Placement, expanded fleet.Expanded, desired *api.DesiredPlacement) error {
+	if o == nil || expanded.Names == nil {
+		return nil
+	}
+	desired.BridgeDigest = o.bridge
+	phase, err := o.phaseAt(ctx, tx, placement)
+	if err != nil || phase == "" {
+		return err
+	}
+	report, err := storedReport(placement)
+	if err != nil {
+		return err
+	}
+	if linked(expanded.Target) {
+		id := orderID(report, o.ID+"/links/"+string(phase), tx.Now)
+		desired.Orders = append(desired.Orders, &api.TargetOrder{Id: id, Act: api.Act_ACT_RECONNECT_LINKS})
+	}
+	if phase == rollout.Refuse && o.Close && expanded.Target.ClientAuth != "" && expanded.Target.ClientAuth != "none" {
+		id := orderID(report, o.ID+"/sessions", tx.Now)
+		desired.Orders = append(desired.Orders, &api.TargetOrder{
+			Id: id, Act: api.Act_ACT_CLOSE_SESSIONS, IssuerCerts: [][]byte{o.old.issuing.Certificate},
+		})
+	}
+	return nil
+}
+
+// phaseAt is the last phase that has reached the placement's files; empty:
+// none has.
+func (o *openChange) phaseAt(ctx context.Context, tx *store.Tx, placement store.Placement) (rollout.TrustPhase, error) {
+	switch {
+	case o.withdrew:
+		return rollout.Refuse, nil
+	case !o.published || placement.Generation == 0:
+		return "", nil
+	case o.next.issuing.State != fleet.AuthorityActive:
+		return rollout.Prove, nil
+	}
+	leaf, err := tx.PlacementCertificate(ctx, placement.ID, placement.Generation)
+	if err != nil || leaf.AuthorityID != o.next.issuing.ID {
+		return "", err
+	}
+	return rollout.Reissue, nil
+}
+
+// linked says whether a target has links within a cluster that can be broken
+// over its control path.
+func linked(t fleet.Target) bool {
+	return t.Cluster != "" && (t.Kind == fleet.TargetRedis || t.Kind == fleet.TargetPostgres)
+}
+
+// orderID names an order. One that failed is given anew under another name
+// after a rest, since an agent does not try again by itself.
+func orderID(report *api.PlacementReport, base string, now time.Time) string {
+	for _, done := range report.Orders {
+		if !strings.HasPrefix(done.Id, base) {
+			continue
+		}
+		if at := done.At.AsTime(); done.Outcome == api.Outcome_OUTCOME_FAILED && now.Sub(at) > orderAgain {
+			return fmt.Sprintf("%s@%d", base, at.Unix())
+		}
+		return done.Id
+	}
+	return base
+}
+
+// orderNames say what an order was about.
+func orderName(id string) string {
+	_, what, _ := strings.Cut(id, "/")
+	what, _, _ = strings.Cut(what, "@")
+	return what
+}
+
+// readOrders notes what became of the change's orders at a placement: links
+// that did not come back hold the change, the rest is for people to read.
+func (v *trustView) readOrders(placement store.Placement, expanded fleet.Expanded, party *rollout.RelyingParty) []string {
+	report, err := storedReport(placement)
+	if err != nil {
+		return nil
+	}
+	var words []string
+	wanted := ""
+	if linked(expanded.Target) {
+		switch {
+		case v.facts.Withdrawn:
+			wanted = v.change.ID + "/links/" + string(rollout.Refuse)
+		case v.facts.Active:
+			wanted = v.change.ID + "/links/" + string(rollout.Reissue)
+		case v.facts.Published:
+			wanted = v.change.ID + "/links/" + string(rollout.Prove)
+		}
+	}
+	if wanted != "" {
+		party.Link = "its links within cluster " + placement.Cluster + " have not been seen to reconnect"
+	}
+	for _, done := range report.Orders {
+		if !strings.HasPrefix(done.Id, v.change.ID+"/") {
+			continue
+		}
+		outcome := strings.ToLower(strings.TrimPrefix(done.Outcome.String(), "OUTCOME_"))
+		words = append(words, short(fmt.Sprintf("%s: %s: %s", orderName(done.Id), outcome, done.Words)))
+		if wanted != "" && strings.HasPrefix(done.Id, wanted) {
+			switch done.Outcome {
+			case api.Outcome_OUTCOME_DONE, api.Outcome_OUTCOME_IMPOSSIBLE:
+				party.Link = ""
+			default:
+				party.Link = "its links within cluster " + placement.Cluster + " did not come back: " + short(done.Words)
+			}
+		}
+	}
+	return words
+}
