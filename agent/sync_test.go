@@ -510,8 +510,10 @@ func TestEvidenceIsSignedByTheStreamsIdentity(t *testing.T) {
 	evidence, err := old.sign([]byte(`{"verdict":"proven"}`))
 	check(t, err)
 	report := &api.PlacementReport{PlacementId: "p1", Evidence: evidence}
+	ids := &identities{}
+	ids.current.Store(now)
 	r := &reporter{link: &link{identity: now}, sync: &syncer{
-		performer: fixed{report}, now: time.Now, alarms: newAlarms(), witness: &logWitness{seen: mustWitness(t, p)}, log: slog.New(slog.DiscardHandler),
+		ids: ids, performer: fixed{report}, now: time.Now, alarms: newAlarms(), witness: &logWitness{seen: mustWitness(t, p)}, log: slog.New(slog.DiscardHandler),
 	}}
 	first := r.full()
 	sent := first.Placements[0].Evidence

@@ -49,8 +49,10 @@ type Plane struct {
 	db   *store.DB
 	stop func()
 
-	// RootKey is the key of the first root.
-	RootKey crypto.Signer
+	// FirstRoot is the root that the trust domain was founded with, and
+	// FirstKey its key.
+	FirstRoot *x509.Certificate
+	FirstKey  crypto.Signer
 }
 
 // IssuingNow is the authority that signs now.
@@ -59,14 +61,6 @@ func (p *Plane) IssuingNow() *ca.Authority {
 	issuing, err := p.Issuer(p.t.Context())
 	p.must(err)
 	return issuing
-}
-
-// RootNow is the root of the authority that signs now.
-func (p *Plane) RootNow() *x509.Certificate {
-	p.t.Helper()
-	root, err := p.Root(p.t.Context())
-	p.must(err)
-	return root
 }
 
 // NewPlane founds a trust domain and starts its control plane on free ports.
@@ -95,7 +89,7 @@ func (p *Plane) found() {
 	td := spiffeid.RequireTrustDomainFromString(TrustDomain)
 	root, key, err := ca.CreateRoot(time.Now(), ca.RootOrder{TrustDomain: td, Name: "root", Algorithm: pki.ECDSAP256, Lifetime: 24 * 3650 * time.Hour})
 	p.must(err)
-	p.RootKey = key
+	p.FirstRoot, p.FirstKey = root, key
 	db, err := store.Open(p.t.Context(), store.Options{Path: p.Config.Store, Now: time.Now, Create: true})
 	p.must(err)
 	defer db.Close()

@@ -166,7 +166,7 @@ func (p *Plane) newKey() (crypto.Signer, []byte) {
 func (a *asking) dial() *grpc.ClientConn {
 	a.plane.t.Helper()
 	roots := x509.NewCertPool()
-	roots.AddCert(a.plane.RootNow())
+	roots.AddCert(a.plane.FirstRoot)
 	conn, err := grpc.NewClient(a.plane.Config.Listen.Agents, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{a.own},
 	})))
