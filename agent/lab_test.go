@@ -47,6 +47,7 @@ type lab struct {
 	requests int
 	calls    int
 	canaried [][]byte        // signed, DER
+	signers  []string        // roots that sign canaries; nil: all
 	gone     map[string]bool // bundles that can't be had
 
 	executor *Executor
