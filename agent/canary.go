@@ -38,12 +38,15 @@ type canary struct {
 	authority   string
 }
 
-// canaries are those of one placement, or why there are none.
+// canaries are those of one placement, or why there are none. They are for one
+// bundle: another one may have an anchor of which the control plane knew nothing
+// when these were signed.
 type canaries struct {
-	list  []canary
-	err   error
-	since time.Duration // by the executor's own clock
-	known bool
+	list   []canary
+	err    error
+	bundle pki.BundleDigest
+	since  time.Duration // by the executor's own clock
+	known  bool
 }
 
 // tries says whether the target is one whose trust in clients is tried.
@@ -52,8 +55,9 @@ func (w *wish) tries() bool {
 	return asks && w.proof.level == api.Level_LEVEL_PROVEN && slices.Contains(w.usages, x509.ExtKeyUsageServerAuth)
 }
 
-// fetchCanaries sees to it that there are canaries, or a reason why not.
-func (p *placement) fetchCanaries(ctx context.Context, w *wish) {
+// fetchCanaries sees to it that there are canaries for the bundle, or a reason
+// why not.
+func (p *placement) fetchCanaries(ctx context.Context, w *wish, bundle pki.BundleDigest) {
 	if !w.tries() {
 		return
 	}
@@ -61,7 +65,7 @@ func (p *placement) fetchCanaries(ctx context.Context, w *wish) {
 	if p.canaries.err != nil {
 		holds = canaryAgain
 	}
-	if p.canaries.known && age < holds {
+	if p.canaries.known && p.canaries.bundle == bundle && age < holds {
 		return
 	}
 	list, err := p.e.canaries(ctx, p.id)
@@ -69,7 +73,7 @@ func (p *placement) fetchCanaries(ctx context.Context, w *wish) {
 		list, err = nil, fault.New(fault.Invalid, "a canary carries the bridge %s: whether it is accepted says nothing of its own root", bridge)
 	}
 	if ctx.Err() == nil {
-		p.canaries = canaries{list: list, err: err, since: p.e.elapsed(), known: true}
+		p.canaries = canaries{list: list, err: err, bundle: bundle, since: p.e.elapsed(), known: true}
 	}
 }
 
@@ -128,7 +132,7 @@ func (p *placement) trials(ctx context.Context, w *wish, c *credential, b pki.Bu
 	if !w.tries() {
 		return nil, false, nil
 	}
-	p.fetchCanaries(ctx, w)
+	p.fetchCanaries(ctx, w, b.Digest())
 	loaded := b
 	if p.record.Trusts != b.Digest() && !trustsLive(w.adapter) {
 		if loaded, err = p.drawer.bundle(p.record.Trusts); err != nil {

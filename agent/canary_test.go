@@ -34,7 +34,11 @@ func (l *lab) canaries(_ context.Context, placement string, der []byte) ([]*api.
 		return nil, err
 	}
 	var signed []*api.Canary
-	for _, name := range []string{"a", "b"} {
+	signers := l.signers
+	if signers == nil {
+		signers = []string{"a", "b"}
+	}
+	for _, name := range signers {
 		prepared, err := l.roots[name].authority.Prepare(time.Now(), ca.Request{
 			PublicKey: csr.PublicKey, Names: names,
 			Terms: ca.Terms{Lifetime: 10 * time.Minute, Backdate: time.Minute, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
@@ -116,6 +120,27 @@ func TestNoCanaryCarriesTheBridge(t *testing.T) {
 	}
 	if len(seen.Chain) != 3 {
 		t.Errorf("Redis serves %d certificates", len(seen.Chain))
+	}
+}
+
+// A root that came after the canaries in hand were signed is tried all the same:
+// when its anchor comes, and when the one that they were under goes.
+func TestTrustInANewRootIsTried(t *testing.T) {
+	l := newLab(t)
+	l.signers = []string{"a"}
+	l.running("p1")
+	if got := trialsOf(observed(t, l.steady("p1", 1))); got != "authority a=yes a throwaway root=no" {
+		t.Errorf("trials: %s", got)
+	}
+	l.mu.Lock()
+	l.signers = []string{"a", "b"}
+	l.mu.Unlock()
+	l.want("p1", func(d *api.DesiredPlacement) { d.BundleDigest = l.bundle("a", "b").Digest().String() })
+	report := l.until("p1", "with the bundle", func(r *api.PlacementReport) bool {
+		return r.GetState() == api.State_STATE_STEADY && r.GetRevision() == 2
+	})
+	if got := trialsOf(observed(t, report)); got != "authority a=yes authority b=yes a throwaway root=no" {
+		t.Errorf("trials: %s", got)
 	}
 }
 

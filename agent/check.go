@@ -28,7 +28,7 @@ func (p *placement) check(ctx context.Context, w *wish, s rotation.Step) error {
 	v := *p.record.Revision(s.Revision)
 	// Canaries are to be at hand when nothing may wait any more.
 	var fetching sync.WaitGroup
-	fetching.Go(func() { p.fetchCanaries(ctx, w) })
+	fetching.Go(func() { p.fetchCanaries(ctx, w, v.Bundle) })
 	problem := p.examine(ctx, w, v)
 	fetching.Wait()
 	var seen found

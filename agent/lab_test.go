@@ -48,6 +48,7 @@ type lab struct {
 	requests      int
 	calls         int
 	canaried      [][]byte                     // signed, DER
+	signers       []string                     // roots that sign canaries; nil: all
 	bridgedCanary []byte                       // a bridge that they carry
 	gone          map[string]bool              // bundles and bridges that can't be had
 	crossed       map[string]*x509.Certificate // bridges, by digest

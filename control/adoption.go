@@ -2,8 +2,11 @@ package control
 
 import (
 	"context"
+	"slices"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/probe"
 	"github.com/rotunda-pki/rotunda/store"
@@ -20,7 +23,8 @@ func storeAdoption(ctx context.Context, tx *store.Tx, after *api.PlacementReport
 	if err != nil {
 		return err
 	}
-	if _, err := tx.BundleByDigest(ctx, digest); err != nil {
+	bundle, err := tx.BundleByDigest(ctx, digest)
+	if err != nil {
 		return err
 	}
 	all, err := tx.PlacementAdoptions(ctx, after.PlacementId)
@@ -32,8 +36,14 @@ func storeAdoption(ctx context.Context, tx *store.Tx, after *api.PlacementReport
 		newest = all[0]
 	}
 	level := after.Level
-	if newest.Level != levelName(api.Level_LEVEL_PROVEN) && !trusts(seen) {
-		level = min(level, api.Level_LEVEL_LOADED)
+	if newest.Level != levelName(api.Level_LEVEL_PROVEN) && level == api.Level_LEVEL_PROVEN {
+		shown, err := triedAll(ctx, tx, bundle, seen)
+		if err != nil {
+			return err
+		}
+		if !shown || !trusts(seen) {
+			level = api.Level_LEVEL_LOADED
+		}
 	}
 	if newest.Level == levelName(level) {
 		return nil
@@ -46,8 +56,7 @@ func storeAdoption(ctx context.Context, tx *store.Tx, after *api.PlacementReport
 
 // trusts says whether an observation shows whom a process trusts: a client
 // certificate that should be accepted was, one that should be refused was, and
-// none fared otherwise. Under which anchors they were the agent has chosen; a
-// bundle whose trials it did not make is loaded at most.
+// none fared otherwise. Under which anchors they were, triedAll asks.
 func trusts(seen *probe.Observation) bool {
 	if seen == nil || seen.Outcome != probe.Served {
 		return false
@@ -65,3 +74,47 @@ func trusts(seen *probe.Observation) bool {
 	}
 	return accepted && refused
 }
+
+// triedAll says whether an observation has a trial under each root by which
+// something can be signed here: one that was accepted where the bundle has the
+// root, and one that was refused where it has not. By a root that is only
+// prepared nothing is signed but trials, so that its refusal is no loss.
+func triedAll(ctx context.Context, tx *store.Tx, bundle store.Bundle, seen *probe.Observation) (bool, error) {
+	all, err := tx.Authorities(ctx)
+	if err != nil || seen == nil {
+		return false, err
+	}
+	byID := map[string]store.Authority{}
+	for _, authority := range all {
+		byID[authority.ID] = authority
+	}
+	tried := map[string]bool{} // by the root's id
+	for _, authority := range all {
+		if authority.Kind != store.IssuingAuthority || authority.State == fleet.AuthorityWithdrawn {
+			continue
+		}
+		_, err := tx.AuthorityKey(ctx, authority.ID)
+		if fault.CodeOf(err) == fault.NotFound {
+			continue // nothing can be signed by it, no trial either
+		}
+		if err != nil {
+			return false, err
+		}
+		accept := hasAnchor(bundle, byID[authority.ParentID])
+		if !accept && authority.State == fleet.AuthorityPrepared {
+			continue
+		}
+		tried[authority.ParentID] = tried[authority.ParentID] || slices.ContainsFunc(seen.Trials, func(trial probe.TrialResult) bool {
+			return trial.Name == trialName(authority.Name) && trial.Expected == accept && (trial.Accepted == probe.Accepted) == accept
+		})
+	}
+	for _, one := range tried {
+		if !one {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// trialName is what agents call a trial by a canary under the authority.
+func trialName(authority string) string { return "authority " + authority }

@@ -325,9 +325,10 @@ func TestProvenLeafProvesNoBundle(t *testing.T) {
 	d.apply(documents)
 	h := d.enrolHost(map[string]string{"role": "orders", "host": "a"})
 	leaf := h.holds(1)
-	good := probe.TrialResult{Name: "root A", Sent: "aa", Expected: true, Accepted: probe.Accepted}
+	good := probe.TrialResult{Name: "authority issuing", Sent: "aa", Expected: true, Accepted: probe.Accepted}
 	bad := probe.TrialResult{Name: "a throwaway root", Sent: "bb", Accepted: probe.Rejected}
-	taken, silent := bad, good
+	taken, silent, another := bad, good, good
+	another.Name = "authority issuing-2"
 	taken.Accepted, silent.Accepted = probe.Accepted, probe.Silent
 	level := func(trials ...probe.TrialResult) string {
 		t.Helper()
@@ -369,6 +370,7 @@ func TestProvenLeafProvesNoBundle(t *testing.T) {
 		{"everybody is taken", "loaded", []probe.TrialResult{good, taken}},
 		{"one too many is taken", "loaded", []probe.TrialResult{good, bad, taken}},
 		{"one is met with silence", "loaded", []probe.TrialResult{silent, bad}},
+		{"under another root only", "loaded", []probe.TrialResult{another, bad}},
 		{"accepted and refused", "proven", []probe.TrialResult{good, bad}},
 		{"proven before, the same bundle", "proven", nil},
 	} {
