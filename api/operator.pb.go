@@ -3988,7 +3988,7 @@ var File_rotunda_v1_operator_proto protoreflect.FileDescriptor
 const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"\x19rotunda/v1/operator.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x16rotunda/v1/graph.proto\"\r\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x16rotunda/v1/graph.proto\x1a\x17rotunda/v1/whatif.proto\"\r\n" +
 	"\vInfoRequest\"\x96\x02\n" +
 	"\fInfoResponse\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x18\n" +
@@ -4331,7 +4331,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\fR\n" +
 	"checkpoint\x12\x17\n" +
-	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xb2\x13\n" +
+	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xf3\x13\n" +
 	"\x0fOperatorService\x129\n" +
 	"\x04Info\x12\x17.rotunda.v1.InfoRequest\x1a\x18.rotunda.v1.InfoResponse\x129\n" +
 	"\x04Plan\x12\x17.rotunda.v1.PlanRequest\x1a\x18.rotunda.v1.PlanResponse\x12<\n" +
@@ -4367,7 +4367,8 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\vDecideTrust\x12\x1e.rotunda.v1.DecideTrustRequest\x1a\x1f.rotunda.v1.DecideTrustResponse\x12T\n" +
 	"\rEndCredential\x12 .rotunda.v1.EndCredentialRequest\x1a!.rotunda.v1.EndCredentialResponse\x12<\n" +
 	"\x05Graph\x12\x18.rotunda.v1.GraphRequest\x1a\x19.rotunda.v1.GraphResponse\x12?\n" +
-	"\x06Impact\x12\x19.rotunda.v1.ImpactRequest\x1a\x1a.rotunda.v1.ImpactResponseB(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
+	"\x06Impact\x12\x19.rotunda.v1.ImpactRequest\x1a\x1a.rotunda.v1.ImpactResponse\x12?\n" +
+	"\x06WhatIf\x12\x19.rotunda.v1.WhatIfRequest\x1a\x1a.rotunda.v1.WhatIfResponseB(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
 
 var (
 	file_rotunda_v1_operator_proto_rawDescOnce sync.Once
@@ -4461,13 +4462,15 @@ var file_rotunda_v1_operator_proto_goTypes = []any{
 	(*EndCredentialRequest)(nil),      // 74: rotunda.v1.EndCredentialRequest
 	(*GraphRequest)(nil),              // 75: rotunda.v1.GraphRequest
 	(*ImpactRequest)(nil),             // 76: rotunda.v1.ImpactRequest
-	(*PrepareTrustResponse)(nil),      // 77: rotunda.v1.PrepareTrustResponse
-	(*BeginTrustResponse)(nil),        // 78: rotunda.v1.BeginTrustResponse
-	(*ListTrustResponse)(nil),         // 79: rotunda.v1.ListTrustResponse
-	(*DecideTrustResponse)(nil),       // 80: rotunda.v1.DecideTrustResponse
-	(*EndCredentialResponse)(nil),     // 81: rotunda.v1.EndCredentialResponse
-	(*GraphResponse)(nil),             // 82: rotunda.v1.GraphResponse
-	(*ImpactResponse)(nil),            // 83: rotunda.v1.ImpactResponse
+	(*WhatIfRequest)(nil),             // 77: rotunda.v1.WhatIfRequest
+	(*PrepareTrustResponse)(nil),      // 78: rotunda.v1.PrepareTrustResponse
+	(*BeginTrustResponse)(nil),        // 79: rotunda.v1.BeginTrustResponse
+	(*ListTrustResponse)(nil),         // 80: rotunda.v1.ListTrustResponse
+	(*DecideTrustResponse)(nil),       // 81: rotunda.v1.DecideTrustResponse
+	(*EndCredentialResponse)(nil),     // 82: rotunda.v1.EndCredentialResponse
+	(*GraphResponse)(nil),             // 83: rotunda.v1.GraphResponse
+	(*ImpactResponse)(nil),            // 84: rotunda.v1.ImpactResponse
+	(*WhatIfResponse)(nil),            // 85: rotunda.v1.WhatIfResponse
 }
 var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
@@ -4561,39 +4564,41 @@ var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	74, // 88: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
 	75, // 89: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
 	76, // 90: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
-	3,  // 91: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,  // 92: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10, // 93: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13, // 94: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15, // 95: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18, // 96: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20, // 97: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23, // 98: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25, // 99: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	28, // 100: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	30, // 101: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	32, // 102: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	35, // 103: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	35, // 104: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	38, // 105: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	41, // 106: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	44, // 107: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	46, // 108: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	48, // 109: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	55, // 110: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	51, // 111: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
-	53, // 112: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
-	58, // 113: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	58, // 114: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	77, // 115: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
-	78, // 116: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
-	79, // 117: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
-	80, // 118: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
-	81, // 119: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
-	82, // 120: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
-	83, // 121: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
-	91, // [91:122] is the sub-list for method output_type
-	60, // [60:91] is the sub-list for method input_type
+	77, // 91: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
+	3,  // 92: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,  // 93: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10, // 94: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13, // 95: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15, // 96: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18, // 97: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20, // 98: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23, // 99: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25, // 100: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	28, // 101: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	30, // 102: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	32, // 103: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	35, // 104: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	35, // 105: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	38, // 106: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	41, // 107: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	44, // 108: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	46, // 109: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	48, // 110: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	55, // 111: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	51, // 112: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	53, // 113: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	58, // 114: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	58, // 115: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	78, // 116: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
+	79, // 117: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
+	80, // 118: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
+	81, // 119: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
+	82, // 120: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
+	83, // 121: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
+	84, // 122: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
+	85, // 123: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
+	92, // [92:124] is the sub-list for method output_type
+	60, // [60:92] is the sub-list for method input_type
 	60, // [60:60] is the sub-list for extension type_name
 	60, // [60:60] is the sub-list for extension extendee
 	0,  // [0:60] is the sub-list for field type_name
@@ -4607,6 +4612,7 @@ func file_rotunda_v1_operator_proto_init() {
 	file_rotunda_v1_agent_proto_init()
 	file_rotunda_v1_trust_proto_init()
 	file_rotunda_v1_graph_proto_init()
+	file_rotunda_v1_whatif_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -50,6 +50,7 @@ const (
 	OperatorService_EndCredential_FullMethodName     = "/rotunda.v1.OperatorService/EndCredential"
 	OperatorService_Graph_FullMethodName             = "/rotunda.v1.OperatorService/Graph"
 	OperatorService_Impact_FullMethodName            = "/rotunda.v1.OperatorService/Impact"
+	OperatorService_WhatIf_FullMethodName            = "/rotunda.v1.OperatorService/WhatIf"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -107,6 +108,8 @@ type OperatorServiceClient interface {
 	// Impact says how far the loss or change of a service, an authority or an
 	// agent's host reaches.
 	Impact(ctx context.Context, in *ImpactRequest, opts ...grpc.CallOption) (*ImpactResponse, error)
+	// WhatIf says what a change of trust would meet with, and changes nothing.
+	WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error)
 }
 
 type operatorServiceClient struct {
@@ -445,6 +448,16 @@ func (c *operatorServiceClient) Impact(ctx context.Context, in *ImpactRequest, o
 	return out, nil
 }
 
+func (c *operatorServiceClient) WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WhatIfResponse)
+	err := c.cc.Invoke(ctx, OperatorService_WhatIf_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServiceServer is the server API for OperatorService service.
 // All implementations must embed UnimplementedOperatorServiceServer
 // for forward compatibility.
@@ -500,6 +513,8 @@ type OperatorServiceServer interface {
 	// Impact says how far the loss or change of a service, an authority or an
 	// agent's host reaches.
 	Impact(context.Context, *ImpactRequest) (*ImpactResponse, error)
+	// WhatIf says what a change of trust would meet with, and changes nothing.
+	WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
 }
 
@@ -602,6 +617,9 @@ func (UnimplementedOperatorServiceServer) Graph(context.Context, *GraphRequest) 
 }
 func (UnimplementedOperatorServiceServer) Impact(context.Context, *ImpactRequest) (*ImpactResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Impact not implemented")
+}
+func (UnimplementedOperatorServiceServer) WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WhatIf not implemented")
 }
 func (UnimplementedOperatorServiceServer) mustEmbedUnimplementedOperatorServiceServer() {}
 func (UnimplementedOperatorServiceServer) testEmbeddedByValue()                         {}
@@ -1168,6 +1186,24 @@ func _OperatorService_Impact_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_WhatIf_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhatIfRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).WhatIf(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_WhatIf_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).WhatIf(ctx, req.(*WhatIfRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorService_ServiceDesc is the grpc.ServiceDesc for OperatorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1290,6 +1326,10 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Impact",
 			Handler:    _OperatorService_Impact_Handler,
+		},
+		{
+			MethodName: "WhatIf",
+			Handler:    _OperatorService_WhatIf_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -158,3 +158,7 @@ func (o *operators) Graph(ctx context.Context, r *connect.Request[api.GraphReque
 func (o *operators) Impact(ctx context.Context, r *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error) {
 	return answer(ctx, o.Server, r, o.control.Impact)
 }
+
+func (o *operators) WhatIf(ctx context.Context, r *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
+	return answer(ctx, o.Server, r, o.control.WhatIf)
+}

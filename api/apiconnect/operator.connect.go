@@ -119,6 +119,8 @@ const (
 	OperatorServiceGraphProcedure = "/rotunda.v1.OperatorService/Graph"
 	// OperatorServiceImpactProcedure is the fully-qualified name of the OperatorService's Impact RPC.
 	OperatorServiceImpactProcedure = "/rotunda.v1.OperatorService/Impact"
+	// OperatorServiceWhatIfProcedure is the fully-qualified name of the OperatorService's WhatIf RPC.
+	OperatorServiceWhatIfProcedure = "/rotunda.v1.OperatorService/WhatIf"
 )
 
 // OperatorServiceClient is a client for the rotunda.v1.OperatorService service.
@@ -171,6 +173,8 @@ type OperatorServiceClient interface {
 	// Impact says how far the loss or change of a service, an authority or an
 	// agent's host reaches.
 	Impact(context.Context, *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error)
+	// WhatIf says what a change of trust would meet with, and changes nothing.
+	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
 
 // NewOperatorServiceClient constructs a client for the rotunda.v1.OperatorService service. By
@@ -370,6 +374,12 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("Impact")),
 			connect.WithClientOptions(opts...),
 		),
+		whatIf: connect.NewClient[api.WhatIfRequest, api.WhatIfResponse](
+			httpClient,
+			baseURL+OperatorServiceWhatIfProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("WhatIf")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -406,6 +416,7 @@ type operatorServiceClient struct {
 	endCredential     *connect.Client[api.EndCredentialRequest, api.EndCredentialResponse]
 	graph             *connect.Client[api.GraphRequest, api.GraphResponse]
 	impact            *connect.Client[api.ImpactRequest, api.ImpactResponse]
+	whatIf            *connect.Client[api.WhatIfRequest, api.WhatIfResponse]
 }
 
 // Info calls rotunda.v1.OperatorService.Info.
@@ -563,6 +574,11 @@ func (c *operatorServiceClient) Impact(ctx context.Context, req *connect.Request
 	return c.impact.CallUnary(ctx, req)
 }
 
+// WhatIf calls rotunda.v1.OperatorService.WhatIf.
+func (c *operatorServiceClient) WhatIf(ctx context.Context, req *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
+	return c.whatIf.CallUnary(ctx, req)
+}
+
 // OperatorServiceHandler is an implementation of the rotunda.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	Info(context.Context, *connect.Request[api.InfoRequest]) (*connect.Response[api.InfoResponse], error)
@@ -613,6 +629,8 @@ type OperatorServiceHandler interface {
 	// Impact says how far the loss or change of a service, an authority or an
 	// agent's host reaches.
 	Impact(context.Context, *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error)
+	// WhatIf says what a change of trust would meet with, and changes nothing.
+	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -808,6 +826,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("Impact")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceWhatIfHandler := connect.NewUnaryHandler(
+		OperatorServiceWhatIfProcedure,
+		svc.WhatIf,
+		connect.WithSchema(operatorServiceMethods.ByName("WhatIf")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rotunda.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorServiceInfoProcedure:
@@ -872,6 +896,8 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceGraphHandler.ServeHTTP(w, r)
 		case OperatorServiceImpactProcedure:
 			operatorServiceImpactHandler.ServeHTTP(w, r)
+		case OperatorServiceWhatIfProcedure:
+			operatorServiceWhatIfHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1003,4 +1029,8 @@ func (UnimplementedOperatorServiceHandler) Graph(context.Context, *connect.Reque
 
 func (UnimplementedOperatorServiceHandler) Impact(context.Context, *connect.Request[api.ImpactRequest]) (*connect.Response[api.ImpactResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.Impact is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.WhatIf is not implemented"))
 }
