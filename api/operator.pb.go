@@ -3988,7 +3988,7 @@ var File_rotunda_v1_operator_proto protoreflect.FileDescriptor
 const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"\x19rotunda/v1/operator.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x16rotunda/v1/graph.proto\x1a\x18rotunda/v1/rollout.proto\"\r\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x16rotunda/v1/graph.proto\x1a\x18rotunda/v1/rollout.proto\x1a\x17rotunda/v1/whatif.proto\"\r\n" +
 	"\vInfoRequest\"\x96\x02\n" +
 	"\fInfoResponse\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x18\n" +
@@ -4331,7 +4331,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\fR\n" +
 	"checkpoint\x12\x17\n" +
-	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xc7\x17\n" +
+	"\alog_key\x18\x03 \x01(\tR\x06logKey2\x88\x18\n" +
 	"\x0fOperatorService\x129\n" +
 	"\x04Info\x12\x17.rotunda.v1.InfoRequest\x1a\x18.rotunda.v1.InfoResponse\x129\n" +
 	"\x04Plan\x12\x17.rotunda.v1.PlanRequest\x1a\x18.rotunda.v1.PlanResponse\x12<\n" +
@@ -4373,7 +4373,8 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x0fDescribeRollout\x12\".rotunda.v1.DescribeRolloutRequest\x1a#.rotunda.v1.DescribeRolloutResponse\x12Y\n" +
 	"\fWatchRollout\x12\".rotunda.v1.DescribeRolloutRequest\x1a#.rotunda.v1.DescribeRolloutResponse0\x01\x12T\n" +
 	"\rDecideRollout\x12 .rotunda.v1.DecideRolloutRequest\x1a!.rotunda.v1.DecideRolloutResponse\x12`\n" +
-	"\x11AnswerRolloutGate\x12$.rotunda.v1.AnswerRolloutGateRequest\x1a%.rotunda.v1.AnswerRolloutGateResponseB(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
+	"\x11AnswerRolloutGate\x12$.rotunda.v1.AnswerRolloutGateRequest\x1a%.rotunda.v1.AnswerRolloutGateResponse\x12?\n" +
+	"\x06WhatIf\x12\x19.rotunda.v1.WhatIfRequest\x1a\x1a.rotunda.v1.WhatIfResponseB(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
 
 var (
 	file_rotunda_v1_operator_proto_rawDescOnce sync.Once
@@ -4472,18 +4473,20 @@ var file_rotunda_v1_operator_proto_goTypes = []any{
 	(*DescribeRolloutRequest)(nil),    // 79: rotunda.v1.DescribeRolloutRequest
 	(*DecideRolloutRequest)(nil),      // 80: rotunda.v1.DecideRolloutRequest
 	(*AnswerRolloutGateRequest)(nil),  // 81: rotunda.v1.AnswerRolloutGateRequest
-	(*PrepareTrustResponse)(nil),      // 82: rotunda.v1.PrepareTrustResponse
-	(*BeginTrustResponse)(nil),        // 83: rotunda.v1.BeginTrustResponse
-	(*ListTrustResponse)(nil),         // 84: rotunda.v1.ListTrustResponse
-	(*DecideTrustResponse)(nil),       // 85: rotunda.v1.DecideTrustResponse
-	(*EndCredentialResponse)(nil),     // 86: rotunda.v1.EndCredentialResponse
-	(*GraphResponse)(nil),             // 87: rotunda.v1.GraphResponse
-	(*ImpactResponse)(nil),            // 88: rotunda.v1.ImpactResponse
-	(*StartRolloutResponse)(nil),      // 89: rotunda.v1.StartRolloutResponse
-	(*ListRolloutsResponse)(nil),      // 90: rotunda.v1.ListRolloutsResponse
-	(*DescribeRolloutResponse)(nil),   // 91: rotunda.v1.DescribeRolloutResponse
-	(*DecideRolloutResponse)(nil),     // 92: rotunda.v1.DecideRolloutResponse
-	(*AnswerRolloutGateResponse)(nil), // 93: rotunda.v1.AnswerRolloutGateResponse
+	(*WhatIfRequest)(nil),             // 82: rotunda.v1.WhatIfRequest
+	(*PrepareTrustResponse)(nil),      // 83: rotunda.v1.PrepareTrustResponse
+	(*BeginTrustResponse)(nil),        // 84: rotunda.v1.BeginTrustResponse
+	(*ListTrustResponse)(nil),         // 85: rotunda.v1.ListTrustResponse
+	(*DecideTrustResponse)(nil),       // 86: rotunda.v1.DecideTrustResponse
+	(*EndCredentialResponse)(nil),     // 87: rotunda.v1.EndCredentialResponse
+	(*GraphResponse)(nil),             // 88: rotunda.v1.GraphResponse
+	(*ImpactResponse)(nil),            // 89: rotunda.v1.ImpactResponse
+	(*StartRolloutResponse)(nil),      // 90: rotunda.v1.StartRolloutResponse
+	(*ListRolloutsResponse)(nil),      // 91: rotunda.v1.ListRolloutsResponse
+	(*DescribeRolloutResponse)(nil),   // 92: rotunda.v1.DescribeRolloutResponse
+	(*DecideRolloutResponse)(nil),     // 93: rotunda.v1.DecideRolloutResponse
+	(*AnswerRolloutGateResponse)(nil), // 94: rotunda.v1.AnswerRolloutGateResponse
+	(*WhatIfResponse)(nil),            // 95: rotunda.v1.WhatIfResponse
 }
 var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
@@ -4583,45 +4586,47 @@ var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	79, // 94: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
 	80, // 95: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
 	81, // 96: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
-	3,  // 97: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,  // 98: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10, // 99: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13, // 100: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15, // 101: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18, // 102: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20, // 103: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23, // 104: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25, // 105: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	28, // 106: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	30, // 107: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	32, // 108: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	35, // 109: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	35, // 110: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	38, // 111: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	41, // 112: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	44, // 113: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	46, // 114: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	48, // 115: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	55, // 116: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	51, // 117: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
-	53, // 118: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
-	58, // 119: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	58, // 120: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	82, // 121: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
-	83, // 122: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
-	84, // 123: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
-	85, // 124: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
-	86, // 125: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
-	87, // 126: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
-	88, // 127: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
-	89, // 128: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
-	90, // 129: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
-	91, // 130: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	91, // 131: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	92, // 132: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
-	93, // 133: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
-	97, // [97:134] is the sub-list for method output_type
-	60, // [60:97] is the sub-list for method input_type
+	82, // 97: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
+	3,  // 98: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,  // 99: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10, // 100: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13, // 101: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15, // 102: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18, // 103: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20, // 104: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23, // 105: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25, // 106: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	28, // 107: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	30, // 108: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	32, // 109: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	35, // 110: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	35, // 111: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	38, // 112: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	41, // 113: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	44, // 114: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	46, // 115: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	48, // 116: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	55, // 117: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	51, // 118: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	53, // 119: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	58, // 120: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	58, // 121: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	83, // 122: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
+	84, // 123: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
+	85, // 124: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
+	86, // 125: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
+	87, // 126: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
+	88, // 127: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
+	89, // 128: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
+	90, // 129: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
+	91, // 130: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
+	92, // 131: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	92, // 132: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	93, // 133: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
+	94, // 134: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
+	95, // 135: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
+	98, // [98:136] is the sub-list for method output_type
+	60, // [60:98] is the sub-list for method input_type
 	60, // [60:60] is the sub-list for extension type_name
 	60, // [60:60] is the sub-list for extension extendee
 	0,  // [0:60] is the sub-list for field type_name
@@ -4636,6 +4641,7 @@ func file_rotunda_v1_operator_proto_init() {
 	file_rotunda_v1_trust_proto_init()
 	file_rotunda_v1_graph_proto_init()
 	file_rotunda_v1_rollout_proto_init()
+	file_rotunda_v1_whatif_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -56,6 +56,7 @@ const (
 	OperatorService_WatchRollout_FullMethodName      = "/rotunda.v1.OperatorService/WatchRollout"
 	OperatorService_DecideRollout_FullMethodName     = "/rotunda.v1.OperatorService/DecideRollout"
 	OperatorService_AnswerRolloutGate_FullMethodName = "/rotunda.v1.OperatorService/AnswerRolloutGate"
+	OperatorService_WhatIf_FullMethodName            = "/rotunda.v1.OperatorService/WhatIf"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -122,6 +123,8 @@ type OperatorServiceClient interface {
 	DecideRollout(ctx context.Context, in *DecideRolloutRequest, opts ...grpc.CallOption) (*DecideRolloutResponse, error)
 	// AnswerRolloutGate says for a gate outside whether a wave was good.
 	AnswerRolloutGate(ctx context.Context, in *AnswerRolloutGateRequest, opts ...grpc.CallOption) (*AnswerRolloutGateResponse, error)
+	// WhatIf says what a change of trust would meet with, and changes nothing.
+	WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error)
 }
 
 type operatorServiceClient struct {
@@ -529,6 +532,16 @@ func (c *operatorServiceClient) AnswerRolloutGate(ctx context.Context, in *Answe
 	return out, nil
 }
 
+func (c *operatorServiceClient) WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WhatIfResponse)
+	err := c.cc.Invoke(ctx, OperatorService_WhatIf_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServiceServer is the server API for OperatorService service.
 // All implementations must embed UnimplementedOperatorServiceServer
 // for forward compatibility.
@@ -593,6 +606,8 @@ type OperatorServiceServer interface {
 	DecideRollout(context.Context, *DecideRolloutRequest) (*DecideRolloutResponse, error)
 	// AnswerRolloutGate says for a gate outside whether a wave was good.
 	AnswerRolloutGate(context.Context, *AnswerRolloutGateRequest) (*AnswerRolloutGateResponse, error)
+	// WhatIf says what a change of trust would meet with, and changes nothing.
+	WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
 }
 
@@ -713,6 +728,9 @@ func (UnimplementedOperatorServiceServer) DecideRollout(context.Context, *Decide
 }
 func (UnimplementedOperatorServiceServer) AnswerRolloutGate(context.Context, *AnswerRolloutGateRequest) (*AnswerRolloutGateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AnswerRolloutGate not implemented")
+}
+func (UnimplementedOperatorServiceServer) WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WhatIf not implemented")
 }
 func (UnimplementedOperatorServiceServer) mustEmbedUnimplementedOperatorServiceServer() {}
 func (UnimplementedOperatorServiceServer) testEmbeddedByValue()                         {}
@@ -1380,6 +1398,24 @@ func _OperatorService_AnswerRolloutGate_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_WhatIf_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhatIfRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).WhatIf(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_WhatIf_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).WhatIf(ctx, req.(*WhatIfRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorService_ServiceDesc is the grpc.ServiceDesc for OperatorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1522,6 +1558,10 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AnswerRolloutGate",
 			Handler:    _OperatorService_AnswerRolloutGate_Handler,
+		},
+		{
+			MethodName: "WhatIf",
+			Handler:    _OperatorService_WhatIf_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -78,9 +78,7 @@ func (c *Control) Impact(ctx context.Context, caller Caller, req *api.ImpactRequ
 		response.Issued = append(response.Issued, &api.IssuedCount{Kind: one.Kind, Count: uint32(one.Count), Last: stamp(one.Last)})
 	}
 	for _, contact := range impact.Ask {
-		response.Ask = append(response.Ask, &api.ServiceContact{
-			Owner: wireOwner(contact.Owner), Outside: contact.Outside, Services: wireNames(contact.Services),
-		})
+		response.Ask = append(response.Ask, wireContact(contact))
 	}
 	return response, nil
 }

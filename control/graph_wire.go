@@ -31,14 +31,20 @@ func wireWay(w rollout.Way) *api.GraphWay {
 			BundleDigest: trust.Bundle, Anchors: wireAnchors(trust.Anchors), Levels: wireTally(trust.Levels),
 		})
 	}
-	for _, reason := range w.Reasons {
+	way.Reasons = wireReasons(w.Reasons)
+	return way
+}
+
+func wireReasons(reasons []rollout.Reason) []*api.GraphReason {
+	var all []*api.GraphReason
+	for _, reason := range reasons {
 		one := &api.GraphReason{Fit: fits[reason.Verdict], Text: reason.Text, Ask: string(reason.Ask)}
 		for _, place := range reason.Places {
 			one.Places = append(one.Places, namedPlace(place))
 		}
-		way.Reasons = append(way.Reasons, one)
+		all = append(all, one)
 	}
-	return way
+	return all
 }
 
 func wireAnchor(a rollout.Anchor) *api.GraphAnchor {

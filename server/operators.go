@@ -178,3 +178,7 @@ func (o *operators) DecideRollout(ctx context.Context, r *connect.Request[api.De
 func (o *operators) AnswerRolloutGate(ctx context.Context, r *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error) {
 	return answer(ctx, o.Server, r, o.control.AnswerRolloutGate)
 }
+
+func (o *operators) WhatIf(ctx context.Context, r *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
+	return answer(ctx, o.Server, r, o.control.WhatIf)
+}

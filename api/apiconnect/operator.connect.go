@@ -137,6 +137,8 @@ const (
 	// OperatorServiceAnswerRolloutGateProcedure is the fully-qualified name of the OperatorService's
 	// AnswerRolloutGate RPC.
 	OperatorServiceAnswerRolloutGateProcedure = "/rotunda.v1.OperatorService/AnswerRolloutGate"
+	// OperatorServiceWhatIfProcedure is the fully-qualified name of the OperatorService's WhatIf RPC.
+	OperatorServiceWhatIfProcedure = "/rotunda.v1.OperatorService/WhatIf"
 )
 
 // OperatorServiceClient is a client for the rotunda.v1.OperatorService service.
@@ -198,6 +200,8 @@ type OperatorServiceClient interface {
 	DecideRollout(context.Context, *connect.Request[api.DecideRolloutRequest]) (*connect.Response[api.DecideRolloutResponse], error)
 	// AnswerRolloutGate says for a gate outside whether a wave was good.
 	AnswerRolloutGate(context.Context, *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error)
+	// WhatIf says what a change of trust would meet with, and changes nothing.
+	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
 
 // NewOperatorServiceClient constructs a client for the rotunda.v1.OperatorService service. By
@@ -433,6 +437,12 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("AnswerRolloutGate")),
 			connect.WithClientOptions(opts...),
 		),
+		whatIf: connect.NewClient[api.WhatIfRequest, api.WhatIfResponse](
+			httpClient,
+			baseURL+OperatorServiceWhatIfProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("WhatIf")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -475,6 +485,7 @@ type operatorServiceClient struct {
 	watchRollout      *connect.Client[api.DescribeRolloutRequest, api.DescribeRolloutResponse]
 	decideRollout     *connect.Client[api.DecideRolloutRequest, api.DecideRolloutResponse]
 	answerRolloutGate *connect.Client[api.AnswerRolloutGateRequest, api.AnswerRolloutGateResponse]
+	whatIf            *connect.Client[api.WhatIfRequest, api.WhatIfResponse]
 }
 
 // Info calls rotunda.v1.OperatorService.Info.
@@ -662,6 +673,11 @@ func (c *operatorServiceClient) AnswerRolloutGate(ctx context.Context, req *conn
 	return c.answerRolloutGate.CallUnary(ctx, req)
 }
 
+// WhatIf calls rotunda.v1.OperatorService.WhatIf.
+func (c *operatorServiceClient) WhatIf(ctx context.Context, req *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
+	return c.whatIf.CallUnary(ctx, req)
+}
+
 // OperatorServiceHandler is an implementation of the rotunda.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	Info(context.Context, *connect.Request[api.InfoRequest]) (*connect.Response[api.InfoResponse], error)
@@ -721,6 +737,8 @@ type OperatorServiceHandler interface {
 	DecideRollout(context.Context, *connect.Request[api.DecideRolloutRequest]) (*connect.Response[api.DecideRolloutResponse], error)
 	// AnswerRolloutGate says for a gate outside whether a wave was good.
 	AnswerRolloutGate(context.Context, *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error)
+	// WhatIf says what a change of trust would meet with, and changes nothing.
+	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -952,6 +970,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("AnswerRolloutGate")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceWhatIfHandler := connect.NewUnaryHandler(
+		OperatorServiceWhatIfProcedure,
+		svc.WhatIf,
+		connect.WithSchema(operatorServiceMethods.ByName("WhatIf")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/rotunda.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorServiceInfoProcedure:
@@ -1028,6 +1052,8 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceDecideRolloutHandler.ServeHTTP(w, r)
 		case OperatorServiceAnswerRolloutGateProcedure:
 			operatorServiceAnswerRolloutGateHandler.ServeHTTP(w, r)
+		case OperatorServiceWhatIfProcedure:
+			operatorServiceWhatIfHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1183,4 +1209,8 @@ func (UnimplementedOperatorServiceHandler) DecideRollout(context.Context, *conne
 
 func (UnimplementedOperatorServiceHandler) AnswerRolloutGate(context.Context, *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.AnswerRolloutGate is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.WhatIf is not implemented"))
 }

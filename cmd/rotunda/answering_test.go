@@ -225,6 +225,10 @@ func (a *answering) Impact(_ context.Context, r *connect.Request[api.ImpactReque
 	return answer[api.ImpactRequest, api.ImpactResponse](a, "Impact", r)
 }
 
+func (a *answering) WhatIf(_ context.Context, r *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
+	return answer[api.WhatIfRequest, api.WhatIfResponse](a, "WhatIf", r)
+}
+
 // domain is a CA that signs a server's certificate and operators'.
 type domain struct {
 	root *x509.Certificate

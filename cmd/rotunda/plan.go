@@ -12,22 +12,33 @@ import (
 
 func newPlanCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "plan -f PATH…",
+		Use:   "plan -f PATH… | --change CHANGE",
 		Short: "Show what apply would do, and do nothing",
 		Long: `Compares documents with what the server holds and shows each difference and
 what would follow from it. Exits 0 when there is none, 2 when there are some,
-1 when the documents are wrong or the server cannot be asked.`,
+1 when the documents are wrong or the server cannot be asked.
+
+With --change it foretells a change of trust over today's facts, by the planner that
+would lead it: which edges would break and why, who stands in the way, the phases
+with their restarts and renewals, what you have to do in them, and whom to ask.
+Exits 0 when nothing would break, 2 when something would or it can't be begun.`,
 		Example: `  rotunda plan -f fleet/ -f shared.yaml
   rotunda plan -f fleet/ --prune            # also what would be removed
   rotunda plan -f fleet/ --out today.plan   # to be reviewed, then: rotunda apply --plan today.plan
-  generate | rotunda plan -f -`,
+  generate | rotunda plan -f -
+  rotunda plan --change rotate-root
+  rotunda plan --change withdraw:root --output json`,
 		Args: cobra.NoArgs,
 	}
 	conn, output := connectionFlags(cmd.Flags()), outputFlag(cmd)
 	paths := cmd.Flags().StringArrayP("file", "f", nil, "`path` of a file, a directory, or - for standard input; may be repeated")
 	prune := cmd.Flags().Bool("prune", false, "count what the files do not hold as to be removed")
 	out := cmd.Flags().String("out", "", "save the plan in a `file` for apply --plan")
+	change := changeFlag(cmd, conn)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("change") {
+			return foretellChange(cmd, conn, *change, *output)
+		}
 		files, err := readSources(*paths, cmd.InOrStdin(), cmd.ErrOrStderr())
 		if err != nil {
 			return err

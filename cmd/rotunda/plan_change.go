@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/rollout"
+)
+
+// changeFlag adds --change, with completion of what can be foretold.
+func changeFlag(cmd *cobra.Command, conn *connection) *string {
+	change := cmd.Flags().String("change", "", "foretell a `change` of trust: rotate-root, rotate-issuing or withdraw:AUTHORITY")
+	completeFlag(cmd, conn, "change", changeWordsOffered)
+	for _, other := range []string{"file", "prune", "out"} {
+		cmd.MarkFlagsMutuallyExclusive("change", other)
+	}
+	return change
+}
+
+func changeWordsOffered(ctx context.Context, s *server) ([]string, error) {
+	words := []string{string(rollout.RotateRoot), string(rollout.RotateIssuing)}
+	list, err := invoke(ctx, s.ListAuthorities, &api.ListAuthoritiesRequest{})
+	if err != nil {
+		return words, nil // the words are good without a server's answer
+	}
+	for _, authority := range list.Authorities {
+		if authority.State != "withdrawn" {
+			words = append(words, string(rollout.WithdrawNow)+":"+authority.Name)
+		}
+	}
+	return words, nil
+}
+
+// foretellChange shows what a change of trust would meet with.
+func foretellChange(cmd *cobra.Command, conn *connection, change string, output format) error {
+	proposal, err := rollout.ParseProposal(change)
+	if err != nil {
+		return err
+	}
+	return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
+		if output == formatTable {
+			u.hosts = knownHosts(ctx, s)
+		}
+		told, err := invoke(ctx, s.WhatIf, &api.WhatIfRequest{Change: proposal.String()})
+		if err != nil {
+			return err
+		}
+		if err := u.show(output, told, func() { u.showForetold(told) }); err != nil {
+			return err
+		}
+		if len(told.Breaks)+len(told.Stops) > 0 {
+			return errDifferences
+		}
+		return nil
+	})
+}
+
+// showForetold prints what matters first: can it be begun, what breaks, who
+// stands in the way; then how it would go, and whom to ask.
+func (u *ui) showForetold(told *api.WhatIfResponse) {
+	title := "What if: " + told.Change
+	if told.New != "" {
+		title += fmt.Sprintf(" (%s → %s)", told.Old, told.New)
+	}
+	u.tell("", title, strong)
+	u.say("")
+	verdict := foretoldVerdict(told)
+	u.tell("", verdict.text, verdict.style)
+	for _, why := range told.Stops {
+		u.tell("", "✗ It can't be begun now: "+why, bad)
+	}
+	u.showBridge(told.Bridge)
+	u.showBreaks(told)
+	u.showObstacles(told.Obstacles)
+	u.showForetoldPhases(told)
+	if len(told.Ask) > 0 {
+		u.heading("Ask before")
+		askTable(told.Ask).write(u, "")
+	}
+}
+
+// tell prints one line of the result in a style, of which say lets none pass.
+func (u *ui) tell(indent, text string, s style) {
+	fmt.Fprintln(u.out, indent+u.paint(s, printable(text)))
+}
+
+func foretoldVerdict(told *api.WhatIfResponse) cell {
+	when := "is done without those who stand in its way"
+	if strings.HasPrefix(told.Change, string(rollout.WithdrawNow)) {
+		when = "is done now"
+	}
+	if n := len(told.Breaks); n > 0 {
+		return cell{fmt.Sprintf("✗ %s would break if it %s.", plural(n, "edge"), when), bad}
+	}
+	certain := 0
+	for _, one := range told.Obstacles {
+		if one.Certain {
+			certain++
+		}
+	}
+	if certain > 0 {
+		return cell{fmt.Sprintf("No edge would break. It would wait at its gates: %s, below.", plural(certain, "obstacle")), warn}
+	}
+	return cell{"✓ No edge would break, and nobody is seen to stand in its way.", good}
+}
+
+func (u *ui) showBridge(bridge *api.WhatIfBridge) {
+	switch {
+	case bridge == nil:
+		return
+	case !bridge.Possible:
+		u.tell("", "There can be no bridge: "+bridge.Reason, warn)
+		return
+	}
+	u.say("There can be a bridge: who still trusts the old root alone verifies new leaves by it.")
+	for _, line := range listed(bridge.Useless) {
+		u.say("  it does not help %s", line)
+	}
+}
+
+// listed is the first so many of a list, and how many there are more.
+func listed(all []string) []string {
+	if len(all) <= mostShown {
+		return all
+	}
+	return append(slices.Clone(all[:mostShown]), fmt.Sprintf("… and %d more: --output json has all", len(all)-mostShown))
+}
+
+func (u *ui) showBreaks(told *api.WhatIfResponse) {
+	if len(told.Breaks) == 0 {
+		return
+	}
+	u.heading("What would break")
+	for i, one := range told.Breaks {
+		if i == mostShown {
+			u.say("  … and %d more: --output json has all", len(told.Breaks)-mostShown)
+			break
+		}
+		u.tell("  ", "✗ "+one.Client+" → "+one.Server, bad)
+		for _, reason := range one.Reasons {
+			u.say("      %s", reasonLine(u, reason))
+		}
+	}
+}
+
+func (u *ui) showObstacles(obstacles []*api.WhatIfObstacle) {
+	if len(obstacles) == 0 {
+		return
+	}
+	u.heading("Who stands in the way")
+	for i, one := range obstacles {
+		if i == mostShown {
+			u.say("  … and %d more: --output json has all", len(obstacles)-mostShown)
+			break
+		}
+		s, doubt := bad, ""
+		if !one.Certain {
+			s, doubt = warn, "perhaps "
+		}
+		u.tell("  ", fmt.Sprintf("%sat %s: %s: %s", doubt, one.Phase, u.named(one.Who), one.Reason), s)
+		u.say("      %s", one.Remedy)
+	}
+}
+
+// named is a party with its host's name in the place of its agent's id.
+func (u *ui) named(who string) string {
+	before, agent, ok := strings.Cut(who, "agent ")
+	if !ok {
+		return who
+	}
+	return before + "agent " + u.hosts.name(agent)
+}
+
+func (u *ui) showForetoldPhases(told *api.WhatIfResponse) {
+	if len(told.Phases) == 0 {
+		return
+	}
+	u.heading("How it would go")
+	for i, phase := range told.Phases {
+		took := ""
+		if phase.Takes != nil {
+			took = " (about " + rough(phase.Takes.AsDuration()) + ")"
+		}
+		u.say("  %d. %-10s %s%s", i+1, phase.Phase, phase.Does, took)
+		for _, line := range u.phaseLines(phase) {
+			u.tell("                ", line.text, line.style)
+		}
+	}
+	u.say("")
+	u.say("About %s in all, if:", rough(told.Takes.AsDuration()))
+	for _, line := range told.Assumes {
+		u.say("  %s", line)
+	}
+}
+
+func (u *ui) phaseLines(phase *api.WhatIfPhase) (lines []cell) {
+	note := func(s style, format string, args ...any) {
+		lines = append(lines, cell{fmt.Sprintf(format, args...), s})
+	}
+	if words := levelWords(phase.Parties); words != "" {
+		note(plain, "relying parties that show it: %s", words)
+	}
+	for _, one := range phase.Restarts {
+		how := "each by itself, perhaps at once: in no cluster"
+		if one.Cluster != "" {
+			how = fmt.Sprintf("%d at a time, cluster %s", one.AtOnce, one.Cluster)
+		}
+		note(warn, "restarts %s ×%d, %s: %s", one.Kind, len(one.Members), how, one.Cause)
+	}
+	var renewals []string
+	for _, one := range phase.Renewals {
+		renewals = append(renewals, plural(int(one.Count), one.Kind))
+	}
+	if len(renewals) > 0 {
+		note(plain, "renews %s", strings.Join(renewals, ", "))
+	}
+	for _, act := range phase.Operator {
+		note(strong, "you: %s", act)
+	}
+	for i, wait := range phase.Waits {
+		if i == mostNamed && len(phase.Waits) > mostNamed+1 {
+			note(warn, "and %d more wait: --output json has all", len(phase.Waits)-i)
+			break
+		}
+		note(warn, "waits: %s %s", u.named(wait.Who), wait.Reason)
+		if wait.Remedy != "" {
+			note(plain, "       %s", wait.Remedy)
+		}
+	}
+	return lines
+}
+
+// levelWords says who must show what: "3 proven, 2 loaded".
+func levelWords(counts *api.LevelCounts) string {
+	var parts []string
+	for _, one := range []struct {
+		n     uint32
+		level string
+	}{{counts.GetProven(), "proven"}, {counts.GetLoaded(), "loaded"}, {counts.GetDelivered(), "delivered"}} {
+		if one.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d as %s", one.n, one.level))
+		}
+	}
+	return strings.Join(parts, ", ")
+}

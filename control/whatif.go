@@ -1,0 +1,34 @@
+package control
+
+import (
+	"context"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// WhatIf says what a change of trust would meet with if it were begun now. It
+// reads one snapshot of the store and changes nothing; the keys of the root
+// that it supposes are made in memory and forgotten.
+func (c *Control) WhatIf(ctx context.Context, caller Caller, req *api.WhatIfRequest) (*api.WhatIfResponse, error) {
+	if err := authorize(caller, "list"); err != nil {
+		return nil, err
+	}
+	proposal, err := rollout.ParseProposal(req.Change)
+	if err != nil {
+		return nil, err
+	}
+	var supposed rollout.Supposed
+	now := c.now()
+	err = c.db.Read(ctx, func(tx *store.Tx) error {
+		var err error
+		now = tx.Now
+		supposed, err = c.suppose(ctx, tx, proposal)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return wireForetold(supposed, supposed.Foretell(now), now), nil
+}

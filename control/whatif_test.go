@@ -1,0 +1,165 @@
+package control
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/ca"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+func (d *domain) foretold(change string) *api.WhatIfResponse {
+	d.t.Helper()
+	told, err := d.WhatIf(d.t.Context(), operator, &api.WhatIfRequest{Change: change})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return told
+}
+
+// here says that an agent is connected, and that its process takes what is
+// desired.
+func (h *host) here(report *api.PlacementReport) {
+	h.domain.t.Helper()
+	h.domain.presence.join(h.id, 1)
+	report.State, report.BundleDigest = api.State_STATE_STEADY, h.desired().BundleDigest
+	if err := h.report(report); err != nil {
+		h.domain.t.Fatal(err)
+	}
+}
+
+func namedPhases(told *api.WhatIfResponse) (all []string) {
+	for _, phase := range told.Phases {
+		all = append(all, phase.Phase)
+	}
+	return all
+}
+
+func stoppers(told *api.WhatIfResponse) (all []string) {
+	for _, one := range told.Obstacles {
+		all = append(all, one.Phase+" "+one.Who+" "+one.Reason)
+	}
+	return all
+}
+
+// cached is the documents with a memcached that nobody can restart as orders.
+var cached = strings.Replace(callers, "  selector: {role: orders}\n", "  selector: {role: orders}\n  target: {kind: memcached, name: cache, address: \"127.0.0.1:1\"}\n", 1)
+
+func TestWhatIfOverTheStore(t *testing.T) {
+	d := found(t)
+	d.apply(cached)
+	orders, web := d.enrolHost(map[string]string{"role": "orders", "host": "a"}), d.enrolHost(map[string]string{"role": "web"})
+	leaf := orders.holds(1)
+	orders.here(&api.PlacementReport{Generation: 1, Revision: 1, Level: api.Level_LEVEL_PROVEN, Evidence: orders.observed(leaf)})
+	web.here(&api.PlacementReport{Revision: 1, Level: api.Level_LEVEL_LOADED})
+	before := len(d.entries())
+
+	told := d.foretold("rotate-root")
+	if told.Old != "root" || told.New != "root-2" || !told.Bridge.GetPossible() || len(told.Stops) > 0 || len(told.Breaks) > 0 {
+		t.Errorf("rotate-root: %v", told)
+	}
+	cache := "orders-tls on agent " + orders.id
+	want := []string{
+		"prove outside party bank is an outside party: nobody here sees whom it trusts",
+		"refuse " + cache + " memcached takes a removed CA only at a restart, and names no restartCommand",
+	}
+	if got := stoppers(told); !slices.Equal(got, want) {
+		t.Errorf("obstacles\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	all := []string{"prepare", "distribute", "prove", "reissue", "drain", "unbridge", "withdraw", "refuse"}
+	if got := namedPhases(told); !slices.Equal(got, slices.DeleteFunc(all, func(p string) bool { return p == "drain" })) { // nobody holds what can't be renewed
+		t.Errorf("phases %v", got)
+	}
+	if prepare := told.Phases[0].Operator; len(prepare) != 1 || !strings.Contains(prepare[0], "the key of root (offline) signs the bridge") {
+		t.Errorf("prepare: %v", prepare)
+	}
+	if prove := told.Phases[2]; prove.Parties.Loaded+prove.Parties.Delivered != 5 || len(prove.Waits) != 1 || prove.Waits[0].Who != "outside party bank" ||
+		!strings.Contains(prove.Waits[0].Remedy, "desk@bank.example") {
+		t.Errorf("prove: %v", prove)
+	}
+	if got := fmt.Sprint(told.Phases[3].Renewals); !strings.Contains(got, "placement") || !strings.Contains(got, "agent") {
+		t.Errorf("renewals: %v", got)
+	}
+	if len(told.Ask) != 2 || told.Ask[0].Owner.Team != "bank" || told.Ask[1].Owner.Team != "shop" || told.Takes.AsDuration() <= 0 {
+		t.Errorf("ask %v, takes %v", told.Ask, told.Takes.AsDuration())
+	}
+
+	// An agent that is not there, and one that can be restarted.
+	d.presence.leave(web.id, 1)
+	d.apply(strings.Replace(cached, "kind: memcached", "kind: memcached, restartCommand: restart-cache", 1))
+	told = d.foretold("rotate-root")
+	got := strings.Join(stoppers(told), "\n")
+	if !strings.Contains(got, "prove web-trust on agent "+web.id+" its agent is not connected") || strings.Contains(got, "restartCommand") {
+		t.Errorf("obstacles\n%s", got)
+	}
+	if refuse := told.Phases[len(told.Phases)-1]; len(refuse.Restarts) != 1 || refuse.Restarts[0].Members[0] != "cache on agent "+orders.id {
+		t.Errorf("refuse: %v", refuse)
+	}
+
+	// A withdrawal breaks who serves under it, and is not planned while it signs.
+	told = d.foretold("withdraw:root")
+	if len(told.Breaks) != 1 || told.Breaks[0].Client != "web" || told.Breaks[0].Reasons[0].Text != "web would not trust root, under which orders would show 1 certificate" ||
+		len(told.Phases) > 0 || len(told.Stops) != 2 || !strings.Contains(told.Stops[0], "--change rotate-root") || !strings.Contains(told.Stops[1], "only anchor of default") {
+		t.Errorf("withdraw:root: %v", told)
+	}
+	told = d.foretold("withdraw:issuing")
+	if len(told.Breaks) != 2 || len(told.Stops) != 1 {
+		t.Errorf("withdraw:issuing: %v", told)
+	}
+	told = d.foretold("rotate-issuing")
+	if got := namedPhases(told); !slices.Equal(got, []string{"prepare", "prove", "reissue", "retire"}) || told.New != "issuing-2" || told.Bridge != nil || len(told.Breaks) > 0 {
+		t.Errorf("rotate-issuing: %v, %v", got, told)
+	}
+	if after := len(d.entries()); after != before+1 { // the apply
+		t.Errorf("%d audit entries, and %d before: foretelling is no act", after, before)
+	}
+}
+
+func TestWhatIfRefuses(t *testing.T) {
+	d := found(t)
+	root, _, err := ca.CreateRoot(d.clock.now(), ca.RootOrder{TrustDomain: spiffeid.RequireTrustDomainFromString("test.example"), Name: "spare", Algorithm: pki.ECDSAP256, Lifetime: 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = d.db.Write(t.Context(), func(tx *store.Tx) error {
+		for _, one := range []store.Authority{
+			{ID: "spare-id", Name: "spare", Kind: store.RootAuthority, State: fleet.AuthorityPrepared, Origin: store.KeyOffline, Certificate: root.Raw},
+			{ID: "gone-id", Name: "gone", Kind: store.RootAuthority, State: fleet.AuthorityWithdrawn, Origin: store.KeyOffline, Certificate: root.Raw},
+		} {
+			if err := tx.InsertAuthority(t.Context(), one); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for change, c := range map[string]struct {
+		code fault.Code
+		rule string
+	}{
+		"":               {fault.Invalid, "is no change that can be foretold"},
+		"failover":       {fault.Invalid, "can't be foretold yet"},
+		"withdraw:":      {fault.Invalid, "withdraw of no authority"},
+		"withdraw:nix":   {fault.NotFound, `authority "nix" is not recorded here (rotunda get authorities lists those that are)`},
+		"withdraw:spare": {fault.Invalid, "spare is not trusted: no bundle has it"},
+		"withdraw:gone":  {fault.Conflict, "gone is withdrawn already"},
+	} {
+		_, err := d.WhatIf(t.Context(), operator, &api.WhatIfRequest{Change: change})
+		if wantCode(t, err, c.code); !strings.Contains(err.Error(), c.rule) {
+			t.Errorf("%q: %v", change, err)
+		}
+	}
+	_, err = d.WhatIf(t.Context(), Caller{Kind: Agent, ID: "a"}, &api.WhatIfRequest{Change: "rotate-root"})
+	wantCode(t, err, fault.Forbidden)
+}

@@ -1,0 +1,76 @@
+package control
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/rollout"
+)
+
+// wireForetold puts on the wire what a change would meet with.
+func wireForetold(s rollout.Supposed, told rollout.Foretold, now time.Time) *api.WhatIfResponse {
+	response := &api.WhatIfResponse{
+		At: stamp(now), Change: s.Proposal.String(), Old: s.Trust.Old, Stops: s.Stops,
+		Levels: wireTally(told.Levels), Takes: span(told.Takes), Assumes: told.Assumes,
+	}
+	if s.Kind != rollout.WithdrawNow {
+		response.New = s.Trust.New
+	}
+	if s.Bridge {
+		response.Bridge = &api.WhatIfBridge{Possible: s.BridgeLess == "", Reason: s.BridgeLess, Useless: told.Useless}
+	}
+	for _, one := range told.Breaks {
+		response.Breaks = append(response.Breaks, &api.WhatIfBreak{
+			Client: string(one.Client), Server: string(one.Server), Reasons: wireReasons(one.Reasons),
+		})
+	}
+	for _, one := range told.Obstacles {
+		response.Obstacles = append(response.Obstacles, &api.WhatIfObstacle{
+			Phase: string(one.Phase), Who: one.Who, Reason: one.Reason, Remedy: one.Remedy, Service: string(one.Service), Certain: one.Certain,
+		})
+	}
+	for _, one := range told.Phases {
+		response.Phases = append(response.Phases, wirePhase(one))
+	}
+	for _, contact := range told.Ask {
+		response.Ask = append(response.Ask, wireContact(contact))
+	}
+	return response
+}
+
+func wirePhase(p rollout.PhasePlan) *api.WhatIfPhase {
+	phase := &api.WhatIfPhase{Phase: string(p.Phase), Does: p.Does, Operator: p.Operator, Takes: span(p.Takes)}
+	if p.Parties != (rollout.Tally{}) {
+		phase.Parties = wireTally(p.Parties)
+	}
+	for _, one := range p.Restarts {
+		restart := &api.WhatIfRestart{Cluster: one.Cluster, Kind: one.Kind, AtOnce: uint32(one.AtOnce), Cause: one.Cause}
+		for _, member := range one.Members {
+			restart.Members = append(restart.Members, member.Target+" on agent "+member.Agent)
+		}
+		phase.Restarts = append(phase.Restarts, restart)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(p.Renewals)) {
+		phase.Renewals = append(phase.Renewals, &api.WhatIfCount{Kind: kind, Count: uint32(p.Renewals[kind])})
+	}
+	for _, wait := range p.Waits {
+		phase.Waits = append(phase.Waits, &api.TrustWait{Who: wait.Who, Reason: wait.Reason, Remedy: wait.Remedy})
+	}
+	return phase
+}
+
+func wireContact(c rollout.Contact) *api.ServiceContact {
+	return &api.ServiceContact{Owner: wireOwner(c.Owner), Outside: c.Outside, Services: wireNames(c.Services)}
+}
+
+// span is nil where nothing takes any time.
+func span(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
+}

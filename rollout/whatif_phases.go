@@ -1,0 +1,280 @@
+package rollout
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What a foretold time goes by. Measured rolls are faster (etcd: 2-3 s a
+// member); a slot has to be asked for, and each restart is proven.
+const (
+	DeliverTime = 30 * time.Second // until a connected host has a new bundle and has shown it
+	RestartTime = 30 * time.Second // of one member
+	RenewTime   = time.Minute      // of one certificate, from its turn to its proof
+)
+
+// Prepare is what comes before the phases of a change: its keys and signatures.
+const Prepare TrustPhase = "prepare"
+
+// PhasePlan is one phase of a change that nobody has begun.
+type PhasePlan struct {
+	Phase    TrustPhase
+	Does     string
+	Parties  Tally // who must show something, by the level
+	Restarts []Restarts
+	Renewals map[string]int // by kind of holder
+	Operator []string       // what an operator does for it
+	Waits    []Wait         // who holds it up, as things are
+	Takes    time.Duration  // without what people do
+}
+
+// Restarts are members of a cluster that restart, some at a time.
+type Restarts struct {
+	Cluster string // empty: of none, each by itself
+	Kind    string
+	Members []Member
+	AtOnce  int
+	Cause   string
+}
+
+func (r Restarts) takes() time.Duration {
+	if r.Cluster == "" {
+		return RestartTime
+	}
+	atOnce := max(r.AtOnce, 1)
+	return RestartTime * time.Duration((len(r.Members)+atOnce-1)/atOnce)
+}
+
+// walk leads the change through its phases by Next, so that the same gates
+// decide. At each it notes what is to be done and who holds it up, and then
+// supposes that this was seen to.
+func (s Supposed) walk(now time.Time) (plan []PhasePlan) {
+	if s.hopeless() {
+		return nil
+	}
+	if s.Kind != WithdrawNow {
+		plan = append(plan, PhasePlan{Phase: Prepare, Does: s.does(Prepare), Operator: s.Signs})
+	}
+	w := walker{Supposed: s, t: s.Trust, now: now}
+	w.t.Parties, w.t.Holders, w.t.Conditions = slices.Clone(s.Trust.Parties), slices.Clone(s.Trust.Holders), nil
+	for range 10 * len(TrustPhases) { // each round goes on; a mistake here must not hang a server
+		step := w.t.Next(now)
+		if step.Phase == Done {
+			break
+		}
+		if i := len(plan) - 1; i < 0 || plan[i].Phase != step.Phase {
+			plan = append(plan, s.enter(step.Phase, now))
+		}
+		w.suppose(step, &plan[len(plan)-1])
+	}
+	return plan
+}
+
+// enter is a phase with what is known of it beforehand.
+func (s Supposed) enter(phase TrustPhase, now time.Time) PhasePlan {
+	p := PhasePlan{Phase: phase, Does: s.does(phase)}
+	switch phase {
+	case Prove, Refuse:
+		if !s.Trust.Roots {
+			break
+		}
+		for _, party := range s.Trust.Parties {
+			p.Parties.add(party.Needs)
+		}
+		p.Restarts = s.restarts(phase, now)
+		p.Takes = DeliverTime
+	case Reissue:
+		p.Renewals = map[string]int{}
+		placements := 0
+		for _, holder := range s.Trust.managed(now) {
+			kind := cmp.Or(s.Means[holder.Name].Kind, "placement")
+			p.Renewals[kind]++
+			if kind == "placement" {
+				placements++
+			}
+		}
+		p.Restarts = s.restarts(phase, now)
+		p.Takes = cmp.Or(s.Pace, DefaultOver(placements)) + RenewTime
+	}
+	var longest time.Duration // clusters restart side by side
+	for _, one := range p.Restarts {
+		longest = max(longest, one.takes())
+	}
+	p.Takes += longest
+	return p
+}
+
+func (s Supposed) does(phase TrustPhase) string {
+	switch phase {
+	case Prepare:
+		return "the new authority's keys are made, and what they need is signed"
+	case Distribute:
+		return fmt.Sprintf("%s goes into every bundle that has %s", s.Trust.New, s.Trust.Old)
+	case Prove:
+		if !s.Trust.Roots {
+			return s.Trust.New + " signs from now on; everybody trusts the root above it already"
+		}
+		return fmt.Sprintf("every relying party shows that it trusts %s; then it signs", s.Trust.New)
+	case Reissue:
+		return "every managed certificate is renewed under " + s.Trust.New
+	case Drain:
+		return "nothing live needs " + s.Trust.Old + " any more"
+	case Unbridge:
+		return "nobody serves the bridge any more"
+	case Withdraw:
+		return s.Trust.Old + " leaves the bundles; from here on there is no way back"
+	case Refuse:
+		return "every relying party shows that it refuses what is under " + s.Trust.Old
+	case Retire:
+		return "the key of " + s.Trust.Old + " is destroyed"
+	}
+	return ""
+}
+
+// restarts are those that a phase causes and that Rotunda can do, by cluster.
+func (s Supposed) restarts(phase TrustPhase, now time.Time) []Restarts {
+	groups := map[string]*Restarts{}
+	add := func(means Means, needed bool, cause string) {
+		if !needed || means.Restart == "" {
+			return
+		}
+		key := means.Cluster + "\x00" + means.Title
+		if groups[key] == nil {
+			groups[key] = &Restarts{Cluster: means.Cluster, Kind: means.Title, AtOnce: max(means.AtOnce, 1), Cause: cause}
+		}
+		if one := groups[key]; !slices.Contains(one.Members, means.Member) {
+			one.Members = append(one.Members, means.Member)
+		}
+	}
+	if phase == Reissue {
+		for _, holder := range s.Trust.managed(now) {
+			means := s.Means[holder.Name]
+			add(means, means.LeafAtRestart, "it takes a certificate only at a restart")
+		}
+	} else {
+		for _, party := range s.Trust.Parties {
+			means := s.Means[party.Name]
+			add(means, phase == Prove && means.AddAtRestart, "it takes an added CA only at a restart")
+			add(means, phase == Refuse && means.DropAtRestart, "it takes a removed CA only at a restart")
+		}
+	}
+	var all []Restarts
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		slices.SortFunc(groups[key].Members, func(a, b Member) int {
+			return cmp.Or(strings.Compare(a.Agent, b.Agent), strings.Compare(a.Target, b.Target))
+		})
+		all = append(all, *groups[key])
+	}
+	return all
+}
+
+// walker is a change on its way through supposed facts.
+type walker struct {
+	Supposed
+	t   Trust
+	now time.Time
+}
+
+// suppose notes what a step shows, and makes the facts what they are when it
+// has been seen to.
+func (w *walker) suppose(step TrustStep, p *PhasePlan) {
+	held := false
+	for _, wait := range step.Waits {
+		switch {
+		case wait.Who != "" && step.Action != "": // it says so again when nothing else is to be done
+		case wait.Who != "":
+			p.Waits = append(p.Waits, wait)
+			held = true
+		default: // an operator has to let it go on
+			p.Operator = append(p.Operator, wait.Remedy+": "+wait.Reason)
+			w.t.Paused, w.t.Through = "", Done
+		}
+	}
+	if step.Action == "" {
+		if held {
+			w.seenTo(step.Phase)
+		}
+		return
+	}
+	w.act(step)
+}
+
+func (w *walker) act(step TrustStep) {
+	switch step.Action {
+	case PublishBoth:
+		w.t.Published = true
+		w.adopt(Prove)
+	case ActivateNew:
+		w.t.Active = true
+		w.renewed(func(h Holder) bool { return h.Asked }) // these renew themselves
+	case RenewHolder:
+		w.renewed(func(Holder) bool { return true })
+		for i := range w.t.Holders {
+			w.t.Holders[i].Asked = true
+		}
+	case DropBridge:
+		w.t.Bridged = false
+	case PublishNew:
+		w.t.Withdrawn = true
+		w.adopt(Refuse)
+	case RetireOld:
+		w.t.Retired = true
+	}
+}
+
+// adopt lets each party that can have the bundle of the phase.
+func (w *walker) adopt(phase TrustPhase) {
+	for i := range w.t.Parties {
+		party := &w.t.Parties[i]
+		why, _ := w.cantFollow(*party, phase, w.now)
+		party.Has = party.Needs
+		if why != "" {
+			party.Has = ""
+			if !party.Away && party.Ask == "" { // the gate says so of these
+				party.Why = why
+			}
+		}
+	}
+}
+
+// renewed takes out the holders that have another certificate then.
+func (w *walker) renewed(which func(Holder) bool) {
+	w.t.Holders = slices.DeleteFunc(w.t.Holders, func(h Holder) bool {
+		why, _ := w.cantRenew(h, w.now)
+		return h.ID != "" && which(h) && why == ""
+	})
+}
+
+// seenTo supposes that whoever held a phase up does so no more.
+func (w *walker) seenTo(phase TrustPhase) {
+	switch phase {
+	case Prove, Withdraw, Refuse:
+		for i := range w.t.Parties {
+			w.t.Parties[i].Has = w.t.Parties[i].Needs
+		}
+	case Reissue:
+		w.t.Holders = slices.DeleteFunc(w.t.Holders, func(h Holder) bool { return h.ID != "" })
+	case Drain:
+		w.t.Holders = nil
+	case Unbridge:
+		w.t.Bridging = nil
+	}
+}
+
+// assumes says what the time goes by.
+func (s Supposed) assumes() []string {
+	pace := fmt.Sprintf("certificates are renewed at %d a minute", int(time.Minute/PaceEach))
+	if s.Pace > 0 {
+		pace = "certificates are renewed over " + s.Pace.String()
+	}
+	return []string{
+		fmt.Sprintf("every host is connected, and shows a new bundle within %s", DeliverTime),
+		pace + fmt.Sprintf(", the last one is proven %s after its turn", RenewTime),
+		fmt.Sprintf("a restart takes %s with its slot and its proof; members of a cluster follow each other, clusters go side by side", RestartTime),
+		"no freeze, no failure, and nothing counted of what people do: signatures, rotunda trust advance, rotunda operator renew, answers of outside parties",
+	}
+}
