@@ -104,19 +104,14 @@ func (c *Control) prepareCeremony(ctx context.Context, tx *store.Tx, kind store.
 	order.ParentID = record.ParentID
 	if kind == store.RootChange {
 		order.ParentID = newID()
-		partial.RootName = req.RootName
-		if partial.RootName == "" {
-			partial.RootName = c.domain.Name() + " root " + tx.Now.Format("2006-01-02")
+		if partial.RootName, err = c.nextRootName(ctx, tx, req.RootName); err != nil {
+			return ceremony{}, err
 		}
 		life, err := lifeOr(req.RootLifetime.AsDuration(), by.root)
 		if err != nil {
 			return ceremony{}, err
 		}
 		partial.RootLife = life.String()
-		if partial.RootName == by.root.Subject.CommonName {
-			return ceremony{}, fault.New(fault.Invalid, "the root that there is has the name %q: each needs a subject of its own", partial.RootName).
-				WithRemedy("choose another: --name")
-		}
 	}
 	request, key, err := ca.RequestIssuing(order, partial)
 	if err != nil {
@@ -124,6 +119,40 @@ func (c *Control) prepareCeremony(ctx context.Context, tx *store.Tx, kind store.
 	}
 	plain, err := x509.MarshalPKCS8PrivateKey(key)
 	return ceremony{Request: request, Kind: kind, ChangeID: newID(), IssuingID: newID(), Key: plain}, err
+}
+
+// nextRootName is a common name that no root has had here: whoever builds a
+// chain by names must not find two. The default is the day, and the moment where
+// the day has seen another one.
+func (c *Control) nextRootName(ctx context.Context, tx *store.Tx, wanted string) (string, error) {
+	all, err := tx.Authorities(ctx)
+	if err != nil {
+		return "", err
+	}
+	taken := map[string]bool{}
+	for _, authority := range all {
+		certificate, err := x509.ParseCertificate(authority.Certificate)
+		if err != nil {
+			return "", fault.Wrap(fault.Internal, err, "certificate of authority %s", authority.Name)
+		}
+		taken[certificate.Subject.CommonName] = true
+	}
+	if wanted != "" {
+		if taken[wanted] {
+			return "", fault.New(fault.Invalid, "an authority here has the name %q: each needs a subject of its own", wanted).
+				WithRemedy("choose another: --name")
+		}
+		return wanted, nil
+	}
+	name := c.domain.Name() + " root " + tx.Now.Format("2006-01-02")
+	if taken[name] {
+		name = c.domain.Name() + " root " + tx.Now.Format("2006-01-02 150405")
+	}
+	if taken[name] {
+		return "", fault.New(fault.Conflict, "a root was made this very second, and its name is %q", name).
+			WithRemedy("try again, or choose another: --name")
+	}
+	return name, nil
 }
 
 // nextIssuing is the authority that signs now, once more: the same names, the
