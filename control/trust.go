@@ -123,11 +123,9 @@ func (c *Control) nextRoot(ctx context.Context, tx *store.Tx, wanted ca.Ceremony
 	if err != nil {
 		return wanted, err
 	}
-	name := req.RootName
-	if name == "" {
-		if name, err = c.freeRootName(ctx, tx); err != nil {
-			return wanted, err
-		}
+	name, err := c.nextRootName(ctx, tx, req.RootName)
+	if err != nil {
+		return wanted, err
 	}
 	wanted.Root, wanted.NewRoot = nil, &ca.NewRoot{Name: name, Algorithm: wanted.Issuing.Algorithm, Lifetime: life}
 	wanted.Bridge = &ca.BridgeOrder{Old: old, OldID: rootID}
@@ -135,25 +133,38 @@ func (c *Control) nextRoot(ctx context.Context, tx *store.Tx, wanted ca.Ceremony
 	return wanted, nil
 }
 
-// freeRootName is a common name that no root has had: each needs a subject of
-// its own.
-func (c *Control) freeRootName(ctx context.Context, tx *store.Tx) (string, error) {
+// nextRootName is a common name that no root has had here: whoever builds a
+// chain by names must not find two. The default is the day, and the moment where
+// the day has seen another one.
+func (c *Control) nextRootName(ctx context.Context, tx *store.Tx, wanted string) (string, error) {
 	all, err := tx.Authorities(ctx)
 	if err != nil {
 		return "", err
 	}
-	base := c.domain.Name() + " root " + tx.Now.Format("2006-01-02")
-	name := base
-	for n := 2; ; n++ {
-		taken := slices.ContainsFunc(all, func(a store.Authority) bool {
-			certificate, err := x509.ParseCertificate(a.Certificate)
-			return err == nil && certificate.Subject.CommonName == name
-		})
-		if !taken {
-			return name, nil
+	taken := map[string]bool{}
+	for _, authority := range all {
+		certificate, err := x509.ParseCertificate(authority.Certificate)
+		if err != nil {
+			return "", fault.Wrap(fault.Internal, err, "certificate of authority %s", authority.Name)
 		}
-		name = fmt.Sprintf("%s (%d)", base, n)
+		taken[certificate.Subject.CommonName] = true
 	}
+	if wanted != "" {
+		if taken[wanted] {
+			return "", fault.New(fault.Invalid, "an authority here has the name %q: each needs a subject of its own", wanted).
+				WithRemedy("choose another: --name")
+		}
+		return wanted, nil
+	}
+	name := c.domain.Name() + " root " + tx.Now.Format("2006-01-02")
+	if taken[name] {
+		name = c.domain.Name() + " root " + tx.Now.Format("2006-01-02 150405")
+	}
+	if taken[name] {
+		return "", fault.New(fault.Conflict, "a root was made this very second, and its name is %q", name).
+			WithRemedy("try again, or choose another: --name")
+	}
+	return name, nil
 }
 
 func sha256Hex(data []byte) string {

@@ -12,7 +12,7 @@ const remembered = 10
 
 // Counts is what the clients have seen so far. It may be read at any time.
 type Counts struct {
-	requests, failed, opened, reconnects atomic.Int64
+	requests, failed, opened, reconnects, retries atomic.Int64
 
 	mu       sync.Mutex
 	failures []string
@@ -24,11 +24,12 @@ type Tally struct {
 	Failed     int64 // those that failed
 	Opened     int64 // connections opened, all told
 	Reconnects int64 // times that a kept connection was lost and opened anew
+	Retries    int64 // requests to a member that restarted, which another one answered
 }
 
 // Tally reads the counts.
 func (c *Counts) Tally() Tally {
-	return Tally{c.requests.Load(), c.failed.Load(), c.opened.Load(), c.reconnects.Load()}
+	return Tally{c.requests.Load(), c.failed.Load(), c.opened.Load(), c.reconnects.Load(), c.retries.Load()}
 }
 
 // Failures says in words what the first failures were.

@@ -5,7 +5,9 @@
 // A request that failed counts as failed: nothing here tries again, and the
 // retries that etcd's client would do by itself are switched off. Only HTTP
 // clients do what they all do: a GET that finds its kept connection closed goes
-// over another one.
+// over another one. And once restarts are to be expected, an etcd client that
+// does not get through to its member asks the others, for as long as a request
+// may take, as clients that know their cluster do; each time is counted.
 package load
 
 import (
@@ -16,7 +18,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,6 +49,7 @@ type Load struct {
 	Counts
 
 	settings Settings
+	restarts atomic.Bool // of etcd's members are to be expected
 	stop     chan struct{}
 	stopOnce sync.Once
 	busy     sync.WaitGroup
@@ -54,8 +59,9 @@ type Load struct {
 func Start(settings Settings) *Load {
 	l := StartInstalled(settings)
 	for i, member := range settings.Etcd {
-		l.busy.Go(func() { l.keepEtcd(member, fmt.Sprintf("demo/kept/%d", i)) })
-		l.busy.Go(func() { l.openEtcd(member, fmt.Sprintf("demo/new/%d", i)) })
+		others := slices.Delete(slices.Clone(settings.Etcd), i, i+1)
+		l.busy.Go(func() { l.keepEtcd(member, others, fmt.Sprintf("demo/kept/%d", i)) })
+		l.busy.Go(func() { l.openEtcd(member, others, fmt.Sprintf("demo/new/%d", i)) })
 	}
 	l.busy.Go(l.keepGreeter)
 	l.busy.Go(l.openGreeter)
@@ -72,6 +78,9 @@ func StartInstalled(settings Settings) *Load {
 	}
 	return l
 }
+
+// ExpectRestarts lets the clients of etcd bear that a member restarts.
+func (l *Load) ExpectRestarts() { l.restarts.Store(true) }
 
 // Stop lets the requests under way end, and then the clients.
 func (l *Load) Stop() {

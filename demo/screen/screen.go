@@ -14,7 +14,7 @@ import (
 )
 
 // Table is what a live screen shows at one moment: rows under headings, and
-// a line below them.
+// lines below them.
 type Table struct {
 	Headings []string
 	Rows     [][]Cell
@@ -160,7 +160,10 @@ func (s *Screen) draw(t Table) []string {
 	for _, row := range t.Rows {
 		lines = append(lines, s.row(row, widths, width))
 	}
-	lines = append(lines, "", clip(t.Below, width-1))
+	lines = append(lines, "")
+	for line := range strings.Lines(t.Below) {
+		lines = append(lines, clip(strings.TrimRight(line, "\n"), width-1))
+	}
 	return lines[:min(len(lines), max(1, height-1))]
 }
 

@@ -20,6 +20,9 @@ type Report struct {
 	Opened   int64 `json:"connections"`
 	// Reconnects counts the times that a kept connection was lost.
 	Reconnects int64 `json:"reconnects"`
+	// Retries counts the requests to a member that restarted, which another
+	// one answered.
+	Retries int64 `json:"retries"`
 	// Rotations that were proven, or delivered where nothing listens.
 	Rotations  uint64 `json:"rotations"`
 	Caught     int    `json:"caught"`   // certificates and reloads that were no good, and noticed
@@ -28,6 +31,7 @@ type Report struct {
 	// Generations by placement: "intent host".
 	Generations map[string]uint64 `json:"generations"`
 	Proof       Times             `json:"request_to_proof"`
+	Roots       []RootChange      `json:"root_changes"`
 	Seconds     float64           `json:"seconds"`
 
 	// Next says what to type next, where the run was kept.
@@ -65,7 +69,8 @@ func (d *demo) sumUp(ctx context.Context) error {
 
 func (r *Report) count(d *demo, placements []operator.Placement) {
 	tally := d.load.Tally()
-	r.Requests, r.Failed, r.Opened, r.Reconnects = tally.Requests, tally.Failed, tally.Opened, tally.Reconnects
+	r.Requests, r.Failed, r.Opened = tally.Requests, tally.Failed, tally.Opened
+	r.Reconnects, r.Retries = tally.Reconnects, tally.Retries
 	r.failures = d.load.Failures()
 	r.Placements, r.Generations = len(placements), make(map[string]uint64)
 	for _, p := range placements {
@@ -86,15 +91,19 @@ func milliseconds(d time.Duration) float64 {
 func (r *Report) Print(out io.Writer) {
 	fmt.Fprintf(out, `
 requests      %d, of which %d failed
-connections   %d opened; %d reconnects of those that were kept
+connections   %d opened; %d reconnects of those that were kept; %d requests that another member answered
 rotations     %d at %d placements
 took each     p50 %.0f ms, worst %.0f ms, from request to proof (%d were timed)
 caught        %d, of which %d had been activated and were restored
 all in all    %.1f s
 
-generations
-`, r.Requests, r.Failed, r.Opened, r.Reconnects, r.Rotations, r.Placements,
+`, r.Requests, r.Failed, r.Opened, r.Reconnects, r.Retries, r.Rotations, r.Placements,
 		r.Proof.P50, r.Proof.Worst, r.Proof.Measured, r.Caught, r.Restored, r.Seconds)
+	for _, c := range r.Roots {
+		fmt.Fprintf(out, "%-13s %.1f s, %d relying parties; %d requests meanwhile, %d failed\n",
+			c.From+" → "+c.To, c.Seconds, c.Parties, c.Requests, c.Failed)
+	}
+	fmt.Fprintln(out, "\ngenerations")
 	for _, placement := range slices.Sorted(maps.Keys(r.Generations)) {
 		if generation := r.Generations[placement]; generation > 0 {
 			fmt.Fprintf(out, "  %-22s %d\n", placement, generation)

@@ -279,7 +279,7 @@ func (d *demo) seeRestored(ctx context.Context, failed operator.Placement, befor
 		return errors.New("no restore was counted")
 	}
 	h := d.hosts[greeterHost]
-	leaf, err := onDisk(h.placement("greeter"))
+	chain, err := onDisk(h.placement("greeter"))
 	if err != nil {
 		return err
 	}
@@ -288,7 +288,7 @@ func (d *demo) seeRestored(ctx context.Context, failed operator.Placement, befor
 		return err
 	}
 	place := "greeter " + h.name
-	if after[place] != before[place] || sightOf(leaf) != before[place] {
+	if after[place] != before[place] || sightOf(chain[0]) != before[place] {
 		return errors.New("what is served, what lies in the directory and what was served before are not the same")
 	}
 	return nil

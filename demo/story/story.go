@@ -1,5 +1,5 @@
 // Package story is what the demo does, step by step: a fleet as small as it
-// can be, rotated under load, with two things going wrong on purpose.
+// can be, rotated under load, with two things going wrong on purpose, and its root replaced.
 package story
 
 import (
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/demo/documents"
@@ -42,6 +43,7 @@ type demo struct {
 	family  *process.Family
 	fleet   *operator.Fleet
 	load    *load.Load
+	trust   atomic.Pointer[operator.Change] // that is under way, or nil
 	report  Report
 }
 
@@ -87,6 +89,7 @@ func (d *demo) play(ctx context.Context) error {
 		{"a forced rotation of all, with new keys: rotunda rotate --all --new-key", d.newKeys},
 		{"a certificate that a declared client could not accept", d.caughtAtCheck},
 		{"a reload that lies: the greeter says yes, and serves the old", d.caughtAtProve},
+		{"a new root, and another one: rotunda trust rotate root; etcd restarts, member by member", d.newRoots},
 	} {
 		d.screen.Step(s.title)
 		if err := s.play(ctx); err != nil {

@@ -2,6 +2,7 @@ package story
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/demo/operator"
@@ -14,6 +15,9 @@ func (d *demo) table() screen.Table {
 	if d.fleet == nil {
 		return t
 	}
+	if change := d.trust.Load(); change != nil {
+		return d.adoption(change)
+	}
 	placements, _, _ := d.fleet.Placements()
 	for _, p := range placements {
 		t.Rows = append(t.Rows, []screen.Cell{
@@ -22,6 +26,44 @@ func (d *demo) table() screen.Table {
 		})
 	}
 	return t
+}
+
+// adoption is who has come how far with a change of trust.
+func (d *demo) adoption(change *operator.Change) screen.Table {
+	t := screen.Table{
+		Headings: []string{"RELYING PARTY", "HOST", "HAS", "WANTED"},
+		Below:    fmt.Sprintf("%s → %s, %s: %s\n%s", change.Old.Root, change.New.Root, change.Phase, standing(*change), d.counts()),
+	}
+	for _, p := range change.Parties {
+		name, _, _ := strings.Cut(p.Name, " ") // intent on agent ID, or agent ID
+		has := screen.Cell{Text: p.Has, Colour: screen.Busy}
+		if p.Has == "" {
+			has = screen.Cell{Text: "nothing", Colour: screen.Faint}
+		}
+		if p.Ready() {
+			has.Colour = screen.Good
+		}
+		t.Rows = append(t.Rows, []screen.Cell{{Text: name}, {Text: d.hostOf[p.Agent]}, has, {Text: p.Needs}})
+	}
+	return t
+}
+
+// standing is how far a change of trust has come, in words.
+func standing(change operator.Change) string {
+	if change.EndedAt != nil {
+		return fmt.Sprintf("the key that signed under %s is destroyed", change.Old.Root)
+	}
+	ready := 0
+	for _, p := range change.Parties {
+		if p.Ready() {
+			ready++
+		}
+	}
+	what := "trust " + change.New.Root
+	if change.Phase == "refuse" || change.Phase == "retire" {
+		what = "have let go of " + change.Old.Root
+	}
+	return fmt.Sprintf("%d of %d %s; %d live certificates under %s", ready, len(change.Parties), what, len(change.Holders), change.Old.Root)
 }
 
 var stateColours = map[string]screen.Colour{
