@@ -39,6 +39,9 @@ Exits 0 when nothing would break, 2 when something would or it can't be begun.`,
 		if cmd.Flags().Changed("change") {
 			return foretellChange(cmd, conn, *change, *over, *output)
 		}
+		if cmd.Flags().Changed("over") {
+			return usagef("--over is the pace of a --change: say which")
+		}
 		files, err := readSources(*paths, cmd.InOrStdin(), cmd.ErrOrStderr())
 		if err != nil {
 			return err
