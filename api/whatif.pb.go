@@ -26,6 +26,7 @@ const (
 type WhatIfRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Change        string                 `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"` // rotate-root, rotate-issuing, or withdraw:AUTHORITY (name or id)
+	Over          *durationpb.Duration   `protobuf:"bytes,2,opt,name=over,proto3" json:"over,omitempty"`     // how long the renewal of all certificates takes; absent: the usual pace
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -65,6 +66,13 @@ func (x *WhatIfRequest) GetChange() string {
 		return x.Change
 	}
 	return ""
+}
+
+func (x *WhatIfRequest) GetOver() *durationpb.Duration {
+	if x != nil {
+		return x.Over
+	}
+	return nil
 }
 
 // WhatIfResponse is what a change would meet with if it were begun now.
@@ -424,10 +432,11 @@ type WhatIfPhase struct {
 	Does          string                 `protobuf:"bytes,2,opt,name=does,proto3" json:"does,omitempty"`       // what is done, in words
 	Parties       *LevelCounts           `protobuf:"bytes,3,opt,name=parties,proto3" json:"parties,omitempty"` // who must show something, by the level
 	Restarts      []*WhatIfRestart       `protobuf:"bytes,4,rep,name=restarts,proto3" json:"restarts,omitempty"`
-	Renewals      []*WhatIfCount         `protobuf:"bytes,5,rep,name=renewals,proto3" json:"renewals,omitempty"` // by kind: placement, agent, server, operator
-	Operator      []string               `protobuf:"bytes,6,rep,name=operator,proto3" json:"operator,omitempty"` // what an operator does for it
-	Waits         []*TrustWait           `protobuf:"bytes,7,rep,name=waits,proto3" json:"waits,omitempty"`       // who holds it up, as things are
-	Takes         *durationpb.Duration   `protobuf:"bytes,8,opt,name=takes,proto3" json:"takes,omitempty"`       // without what people do
+	Renewals      []*WhatIfCount         `protobuf:"bytes,5,rep,name=renewals,proto3" json:"renewals,omitempty"`           // by kind: placement, agent, server, operator
+	Operator      []string               `protobuf:"bytes,6,rep,name=operator,proto3" json:"operator,omitempty"`           // what an operator does for it
+	Waits         []*TrustWait           `protobuf:"bytes,7,rep,name=waits,proto3" json:"waits,omitempty"`                 // who holds it up, as things are
+	Takes         *durationpb.Duration   `protobuf:"bytes,8,opt,name=takes,proto3" json:"takes,omitempty"`                 // without what people do
+	EndsBy        *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=ends_by,json=endsBy,proto3" json:"ends_by,omitempty"` // of drain: when it has ended though nobody did anything
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -514,6 +523,13 @@ func (x *WhatIfPhase) GetWaits() []*TrustWait {
 func (x *WhatIfPhase) GetTakes() *durationpb.Duration {
 	if x != nil {
 		return x.Takes
+	}
+	return nil
+}
+
+func (x *WhatIfPhase) GetEndsBy() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndsBy
 	}
 	return nil
 }
@@ -652,9 +668,10 @@ var File_rotunda_v1_whatif_proto protoreflect.FileDescriptor
 const file_rotunda_v1_whatif_proto_rawDesc = "" +
 	"\n" +
 	"\x17rotunda/v1/whatif.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/graph.proto\x1a\x16rotunda/v1/trust.proto\"'\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/graph.proto\x1a\x16rotunda/v1/trust.proto\"V\n" +
 	"\rWhatIfRequest\x12\x16\n" +
-	"\x06change\x18\x01 \x01(\tR\x06change\"\x86\x04\n" +
+	"\x06change\x18\x01 \x01(\tR\x06change\x12-\n" +
+	"\x04over\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04over\"\x86\x04\n" +
 	"\x0eWhatIfResponse\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\tR\x06change\x12\x10\n" +
@@ -684,7 +701,7 @@ const file_rotunda_v1_whatif_proto_rawDesc = "" +
 	"\fWhatIfBridge\x12\x1a\n" +
 	"\bpossible\x18\x01 \x01(\bR\bpossible\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
-	"\auseless\x18\x03 \x03(\tR\auseless\"\xd0\x02\n" +
+	"\auseless\x18\x03 \x03(\tR\auseless\"\x85\x03\n" +
 	"\vWhatIfPhase\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x12\n" +
 	"\x04does\x18\x02 \x01(\tR\x04does\x121\n" +
@@ -693,7 +710,8 @@ const file_rotunda_v1_whatif_proto_rawDesc = "" +
 	"\brenewals\x18\x05 \x03(\v2\x17.rotunda.v1.WhatIfCountR\brenewals\x12\x1a\n" +
 	"\boperator\x18\x06 \x03(\tR\boperator\x12+\n" +
 	"\x05waits\x18\a \x03(\v2\x15.rotunda.v1.TrustWaitR\x05waits\x12/\n" +
-	"\x05takes\x18\b \x01(\v2\x19.google.protobuf.DurationR\x05takes\"\x86\x01\n" +
+	"\x05takes\x18\b \x01(\v2\x19.google.protobuf.DurationR\x05takes\x123\n" +
+	"\aends_by\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06endsBy\"\x86\x01\n" +
 	"\rWhatIfRestart\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -726,33 +744,35 @@ var file_rotunda_v1_whatif_proto_goTypes = []any{
 	(*WhatIfPhase)(nil),           // 5: rotunda.v1.WhatIfPhase
 	(*WhatIfRestart)(nil),         // 6: rotunda.v1.WhatIfRestart
 	(*WhatIfCount)(nil),           // 7: rotunda.v1.WhatIfCount
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*LevelCounts)(nil),           // 9: rotunda.v1.LevelCounts
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
+	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*LevelCounts)(nil),           // 10: rotunda.v1.LevelCounts
 	(*ServiceContact)(nil),        // 11: rotunda.v1.ServiceContact
 	(*GraphReason)(nil),           // 12: rotunda.v1.GraphReason
 	(*TrustWait)(nil),             // 13: rotunda.v1.TrustWait
 }
 var file_rotunda_v1_whatif_proto_depIdxs = []int32{
-	8,  // 0: rotunda.v1.WhatIfResponse.at:type_name -> google.protobuf.Timestamp
-	2,  // 1: rotunda.v1.WhatIfResponse.breaks:type_name -> rotunda.v1.WhatIfBreak
-	3,  // 2: rotunda.v1.WhatIfResponse.obstacles:type_name -> rotunda.v1.WhatIfObstacle
-	4,  // 3: rotunda.v1.WhatIfResponse.bridge:type_name -> rotunda.v1.WhatIfBridge
-	9,  // 4: rotunda.v1.WhatIfResponse.levels:type_name -> rotunda.v1.LevelCounts
-	5,  // 5: rotunda.v1.WhatIfResponse.phases:type_name -> rotunda.v1.WhatIfPhase
-	10, // 6: rotunda.v1.WhatIfResponse.takes:type_name -> google.protobuf.Duration
-	11, // 7: rotunda.v1.WhatIfResponse.ask:type_name -> rotunda.v1.ServiceContact
-	12, // 8: rotunda.v1.WhatIfBreak.reasons:type_name -> rotunda.v1.GraphReason
-	9,  // 9: rotunda.v1.WhatIfPhase.parties:type_name -> rotunda.v1.LevelCounts
-	6,  // 10: rotunda.v1.WhatIfPhase.restarts:type_name -> rotunda.v1.WhatIfRestart
-	7,  // 11: rotunda.v1.WhatIfPhase.renewals:type_name -> rotunda.v1.WhatIfCount
-	13, // 12: rotunda.v1.WhatIfPhase.waits:type_name -> rotunda.v1.TrustWait
-	10, // 13: rotunda.v1.WhatIfPhase.takes:type_name -> google.protobuf.Duration
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	8,  // 0: rotunda.v1.WhatIfRequest.over:type_name -> google.protobuf.Duration
+	9,  // 1: rotunda.v1.WhatIfResponse.at:type_name -> google.protobuf.Timestamp
+	2,  // 2: rotunda.v1.WhatIfResponse.breaks:type_name -> rotunda.v1.WhatIfBreak
+	3,  // 3: rotunda.v1.WhatIfResponse.obstacles:type_name -> rotunda.v1.WhatIfObstacle
+	4,  // 4: rotunda.v1.WhatIfResponse.bridge:type_name -> rotunda.v1.WhatIfBridge
+	10, // 5: rotunda.v1.WhatIfResponse.levels:type_name -> rotunda.v1.LevelCounts
+	5,  // 6: rotunda.v1.WhatIfResponse.phases:type_name -> rotunda.v1.WhatIfPhase
+	8,  // 7: rotunda.v1.WhatIfResponse.takes:type_name -> google.protobuf.Duration
+	11, // 8: rotunda.v1.WhatIfResponse.ask:type_name -> rotunda.v1.ServiceContact
+	12, // 9: rotunda.v1.WhatIfBreak.reasons:type_name -> rotunda.v1.GraphReason
+	10, // 10: rotunda.v1.WhatIfPhase.parties:type_name -> rotunda.v1.LevelCounts
+	6,  // 11: rotunda.v1.WhatIfPhase.restarts:type_name -> rotunda.v1.WhatIfRestart
+	7,  // 12: rotunda.v1.WhatIfPhase.renewals:type_name -> rotunda.v1.WhatIfCount
+	13, // 13: rotunda.v1.WhatIfPhase.waits:type_name -> rotunda.v1.TrustWait
+	8,  // 14: rotunda.v1.WhatIfPhase.takes:type_name -> google.protobuf.Duration
+	9,  // 15: rotunda.v1.WhatIfPhase.ends_by:type_name -> google.protobuf.Timestamp
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_whatif_proto_init() }

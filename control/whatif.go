@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
 )
@@ -19,6 +21,10 @@ func (c *Control) WhatIf(ctx context.Context, caller Caller, req *api.WhatIfRequ
 	if err != nil {
 		return nil, err
 	}
+	over := req.Over.AsDuration()
+	if over < 0 || over > longestOver {
+		return nil, fault.New(fault.Invalid, "a reissue over %s: it takes between nothing and %s", over, fleet.Duration(longestOver))
+	}
 	var supposed rollout.Supposed
 	now := c.now()
 	err = c.db.Read(ctx, func(tx *store.Tx) error {
@@ -30,5 +36,6 @@ func (c *Control) WhatIf(ctx context.Context, caller Caller, req *api.WhatIfRequ
 	if err != nil {
 		return nil, err
 	}
+	supposed.Pace = over
 	return wireForetold(supposed, supposed.Foretell(now), now), nil
 }

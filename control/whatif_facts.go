@@ -185,6 +185,9 @@ func (s *supposing) withdrawal(ctx context.Context) error {
 			v.facts.Bridged = true
 		}
 	}
+	if err := s.underWay(ctx, record); err != nil {
+		return err
+	}
 	if record.ID == s.now.root.ID {
 		s.told.Stops = []string{record.Name + " is the root above " + s.now.issuing.Name + ", which signs now. First: rotunda trust rotate root (rotunda plan --change rotate-root)"}
 	}
@@ -192,6 +195,26 @@ func (s *supposing) withdrawal(ctx context.Context) error {
 		return err
 	}
 	return s.readParties(ctx)
+}
+
+// underWay takes over what operators have decided on the change at whose end the
+// root is withdrawn, if there is one.
+func (s *supposing) underWay(ctx context.Context, root store.Authority) error {
+	open, err := s.tx.OpenTrustChanges(ctx)
+	if err != nil {
+		return err
+	}
+	for _, change := range open {
+		v, err := s.viewTrust(ctx, s.tx, change)
+		if err != nil {
+			return err
+		}
+		if v.facts.Roots && v.old.root.ID == root.ID {
+			facts := &s.view.facts
+			facts.Through, facts.Paused, facts.Forced, facts.Bridging = v.facts.Through, v.facts.Paused, v.facts.Forced, v.facts.Bridging
+		}
+	}
+	return nil
 }
 
 // named is the authority of a name or an id that could be withdrawn.
@@ -262,8 +285,11 @@ func (s *supposing) means(ctx context.Context) error {
 		}
 	}
 	for _, holder := range s.told.Trust.Holders {
-		if holder.ID == "server" {
+		switch {
+		case holder.ID == "server":
 			s.told.Means[holder.Name] = rollout.Means{Kind: "server"}
+		case holder.ID == "" && strings.HasPrefix(holder.Name, "operator "):
+			s.told.Means[holder.Name] = rollout.Means{Kind: "operator"}
 		}
 	}
 	for _, place := range s.told.Facts.Places {

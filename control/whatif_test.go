@@ -163,3 +163,62 @@ func TestWhatIfRefuses(t *testing.T) {
 	_, err = d.WhatIf(t.Context(), Caller{Kind: Agent, ID: "a"}, &api.WhatIfRequest{Change: "rotate-root"})
 	wantCode(t, err, fault.Forbidden)
 }
+
+// In the midst of a change the withdrawal of the old root is its own end: the
+// certificates that are still to be renewed break, and the decisions count.
+func TestWhatIfTheOldRootWent(t *testing.T) {
+	d := found(t)
+	d.apply(callers)
+	orders, web := d.enrolHost(map[string]string{"role": "orders", "host": "a"}), d.enrolHost(map[string]string{"role": "web"})
+	leaf := orders.holds(1)
+	orders.here(&api.PlacementReport{Generation: 1, Revision: 1, Level: api.Level_LEVEL_PROVEN, Evidence: orders.observed(leaf)})
+	web.here(&api.PlacementReport{Revision: 1, Level: api.Level_LEVEL_LOADED})
+	prepared, err := d.PrepareTrust(t.Context(), operator, &api.PrepareTrustRequest{Kind: "root", RootName: "root two"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := ca.ParseCeremonyRequest(prepared.Request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, _ := csr(t)
+	signed, err := ca.Ceremony{Now: d.clock.now(), OldKey: d.rootKey, NewRootKey: key}.Sign(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := signed.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.BeginTrust(t.Context(), operator, &api.BeginTrustRequest{Response: text, Through: "done"}); err != nil {
+		t.Fatal(err)
+	}
+	if told := d.foretold("rotate-root"); len(told.Stops) != 1 || !strings.Contains(told.Stops[0], "is under way") {
+		t.Errorf("a second rotation: %v", told.Stops)
+	}
+	if _, err := d.AdvanceTrust(t.Context()); err != nil { // both roots are published
+		t.Fatal(err)
+	}
+	orders.here(&api.PlacementReport{Generation: 1, Revision: 2, Level: api.Level_LEVEL_PROVEN, Evidence: orders.observed(leaf)})
+	if _, err := d.DecideTrust(t.Context(), operator, &api.DecideTrustRequest{Decision: "force", Reason: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.AdvanceTrust(t.Context()); err != nil { // the new one signs
+		t.Fatal(err)
+	}
+	told := d.foretold("withdraw:root")
+	if len(told.Stops) > 0 || len(told.Breaks) != 1 || told.Breaks[0].Client != "web" {
+		t.Errorf("stops %v, breaks %v", told.Stops, told.Breaks)
+	}
+	got := namedPhases(told)
+	if len(got) < 4 || got[0] != "reissue" || got[len(got)-1] != "refuse" {
+		t.Errorf("phases %v", got)
+	}
+	for _, phase := range told.Phases {
+		for _, act := range phase.Operator {
+			if strings.Contains(act, "trust advance") {
+				t.Errorf("it was let go to its end, and %s asks for %s", phase.Phase, act)
+			}
+		}
+	}
+}

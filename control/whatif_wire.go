@@ -43,7 +43,7 @@ func wireForetold(s rollout.Supposed, told rollout.Foretold, now time.Time) *api
 }
 
 func wirePhase(p rollout.PhasePlan) *api.WhatIfPhase {
-	phase := &api.WhatIfPhase{Phase: string(p.Phase), Does: p.Does, Operator: p.Operator, Takes: span(p.Takes)}
+	phase := &api.WhatIfPhase{Phase: string(p.Phase), Does: p.Does, Operator: p.Operator, Takes: span(p.Takes), EndsBy: stamp(p.EndsBy)}
 	if p.Parties != (rollout.Tally{}) {
 		phase.Parties = wireTally(p.Parties)
 	}

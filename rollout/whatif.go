@@ -149,7 +149,8 @@ func (s Supposed) obstacles(now time.Time) (all []Obstacle) {
 		all = append(all, s.ofParty(party, now)...)
 	}
 	for _, holder := range s.Trust.managed(now) {
-		if why, remedy := s.cantRenew(holder, now); why != "" && !s.hopeless() {
+		said := func(o Obstacle) bool { return o.Who == holder.Name && holder.Away } // that it is away
+		if why, remedy := s.cantRenew(holder, now); why != "" && !s.hopeless() && !slices.ContainsFunc(all, said) {
 			all = append(all, Obstacle{Reissue, holder.Name, why, remedy, s.Means[holder.Name].Service, true})
 		}
 	}

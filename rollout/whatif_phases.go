@@ -30,6 +30,7 @@ type PhasePlan struct {
 	Operator []string       // what an operator does for it
 	Waits    []Wait         // who holds it up, as things are
 	Takes    time.Duration  // without what people do
+	EndsBy   time.Time      // of Drain: when it has ended though nobody did anything
 }
 
 // Restarts are members of a cluster that restart, some at a time.
@@ -183,9 +184,14 @@ type walker struct {
 // has been seen to.
 func (w *walker) suppose(step TrustStep, p *PhasePlan) {
 	held := false
+	if step.Phase == Drain {
+		w.drain(p)
+	}
 	for _, wait := range step.Waits {
 		switch {
 		case wait.Who != "" && step.Action != "": // it says so again when nothing else is to be done
+		case w.Means[wait.Who].Kind == "operator" && step.Phase == Drain:
+			held = true
 		case wait.Who != "":
 			p.Waits = append(p.Waits, wait)
 			held = true
@@ -201,6 +207,23 @@ func (w *walker) suppose(step TrustStep, p *PhasePlan) {
 		return
 	}
 	w.act(step)
+}
+
+// drain says which operators have to renew what they hold, and when all that
+// is live has ended by itself.
+func (w *walker) drain(p *PhasePlan) {
+	var operators []string
+	for _, holder := range w.t.live(w.now) {
+		if w.Means[holder.Name].Kind == "operator" {
+			operators = append(operators, strings.TrimPrefix(holder.Name, "operator "))
+		}
+		if holder.NotAfter.After(p.EndsBy) {
+			p.EndsBy = holder.NotAfter
+		}
+	}
+	if len(operators) > 0 {
+		p.Operator = append(p.Operator, "rotunda operator renew, each of: "+strings.Join(operators, ", "))
+	}
 }
 
 func (w *walker) act(step TrustStep) {

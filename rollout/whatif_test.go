@@ -161,10 +161,12 @@ func TestWhoStandsInTheWay(t *testing.T) {
 		"and somebody restarts it": {supposed("rotate-root", cache).means(name, func(m *Means) { m.DropAtRestart, m.Restart = true, "restart-cache" }), nil},
 		"one takes no CA at all but at a restart": {supposed("rotate-root", cache).means(name, func(m *Means) { m.Title, m.AddAtRestart, m.DropAtRestart = "etcd", true, true }),
 			[]string{"prove! " + name + " etcd takes an added CA only at a restart, and names no restartCommand"}},
-		"one is away": {supposed("rotate-root", cache).away(name), []string{
-			"prove! " + name + " its agent is not connected; it was last seen at 13:02",
-			"reissue! " + name + " its agent is not connected; it was last seen at 13:02",
-		}},
+		"one is away": {supposed("rotate-root", cache).away(name), []string{"prove! " + name + " its agent is not connected; it was last seen at 13:02"}},
+		"one is away that trusts the root already": {func() Supposed {
+			s := supposed("rotate-issuing", cache).away(name)
+			s.Trust.Roots = false
+			return s
+		}(), []string{"reissue! " + name + " its agent is not connected; it was last seen at 13:02"}},
 		"one has not loaded the bundle of today": {supposed("rotate-root", cache).means(name, func(m *Means) { m.Shown = fleet.Delivered }),
 			[]string{"prove? " + name + " has come only as far as delivered with the bundle of today; loaded will be wanted"}},
 		"an exception covers it": {func() Supposed {
@@ -206,8 +208,9 @@ func TestForetoldPhases(t *testing.T) {
 	s.Signs = []string{"sign it"}
 	s.Trust.Parties = append(s.Trust.Parties, relying("agent h1", "", fleet.Loaded))
 	s.Trust.Holders = append(s.Trust.Holders, Holder{ID: "agent/h1", Name: "agent h1", NotAfter: noon.Add(time.Hour), Asked: true},
-		Holder{Name: "operator alice", NotAfter: noon.Add(time.Hour), Remedy: "rotunda operator renew"})
-	s.Means["agent h1"] = Means{Kind: "agent"}
+		Holder{Name: "operator alice", NotAfter: noon.Add(time.Hour), Remedy: "rotunda operator renew"},
+		Holder{Name: "orphan x", NotAfter: noon.Add(2 * time.Hour), Remedy: "stop what uses it"})
+	s.Means["agent h1"], s.Means["operator alice"] = Means{Kind: "agent"}, Means{Kind: "operator"}
 	told := s.Foretell(noon)
 
 	var got []string
@@ -228,6 +231,9 @@ func TestForetoldPhases(t *testing.T) {
 		for _, one := range p.Waits {
 			line += " waits(" + one.String() + ")"
 		}
+		if !p.EndsBy.IsZero() {
+			line += " by itself " + p.EndsBy.Format("15:04")
+		}
 		if p.Takes > 0 {
 			line += " " + p.Takes.String()
 		}
@@ -238,7 +244,7 @@ func TestForetoldPhases(t *testing.T) {
 		"distribute",
 		"prove parties 5 restarts etcd c1×3 2m0s",
 		"reissue map[agent:1 placement:4] 1m3s",
-		"drain waits(operator alice has a live certificate under root-a until 2030-01-02 15:02)",
+		"drain operator(rotunda operator renew, each of: alice) waits(orphan x has a live certificate under root-a until 2030-01-02 16:02) by itself 16:02",
 		"unbridge operator(rotunda trust advance: all that unbridge needs is there, and operators have let it go up to drain)",
 		"withdraw",
 		"refuse parties 5 restarts etcd c1×3 waits(cache on agent h4 has not shown that it has let go of root-a (memcached takes a removed CA only at a restart, and names no restartCommand)) 2m0s",

@@ -34,10 +34,13 @@ Exits 0 when nothing would break, 2 when something would or it can't be begun.`,
 	paths := cmd.Flags().StringArrayP("file", "f", nil, "`path` of a file, a directory, or - for standard input; may be repeated")
 	prune := cmd.Flags().Bool("prune", false, "count what the files do not hold as to be removed")
 	out := cmd.Flags().String("out", "", "save the plan in a `file` for apply --plan")
-	change := changeFlag(cmd, conn)
+	change, over := changeFlags(cmd, conn)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("change") {
-			return foretellChange(cmd, conn, *change, *output)
+			return foretellChange(cmd, conn, *change, *over, *output)
+		}
+		if cmd.Flags().Changed("over") {
+			return usagef("--over is the pace of a --change: say which")
 		}
 		files, err := readSources(*paths, cmd.InOrStdin(), cmd.ErrOrStderr())
 		if err != nil {

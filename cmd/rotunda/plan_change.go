@@ -9,17 +9,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/rollout"
 )
 
-// changeFlag adds --change, with completion of what can be foretold.
-func changeFlag(cmd *cobra.Command, conn *connection) *string {
-	change := cmd.Flags().String("change", "", "foretell a `change` of trust: rotate-root, rotate-issuing or withdraw:AUTHORITY")
+// changeFlags add --change, with completion of what can be foretold, and what
+// it goes by.
+func changeFlags(cmd *cobra.Command, conn *connection) (change *string, over *fleet.Duration) {
+	change, over = cmd.Flags().String("change", "", "foretell a `change` of trust: rotate-root, rotate-issuing or withdraw:AUTHORITY"), new(fleet.Duration)
+	cmd.Flags().Var(&span{over}, "over", "with --change: how long the renewal of all certificates takes (default: at the usual pace)")
 	completeFlag(cmd, conn, "change", changeWordsOffered)
 	for _, other := range []string{"file", "prune", "out"} {
 		cmd.MarkFlagsMutuallyExclusive("change", other)
+		cmd.MarkFlagsMutuallyExclusive("over", other)
 	}
-	return change
+	return change, over
 }
 
 func changeWordsOffered(ctx context.Context, s *server) ([]string, error) {
@@ -37,7 +41,7 @@ func changeWordsOffered(ctx context.Context, s *server) ([]string, error) {
 }
 
 // foretellChange shows what a change of trust would meet with.
-func foretellChange(cmd *cobra.Command, conn *connection, change string, output format) error {
+func foretellChange(cmd *cobra.Command, conn *connection, change string, over fleet.Duration, output format) error {
 	proposal, err := rollout.ParseProposal(change)
 	if err != nil {
 		return err
@@ -46,7 +50,7 @@ func foretellChange(cmd *cobra.Command, conn *connection, change string, output 
 		if output == formatTable {
 			u.hosts = knownHosts(ctx, s)
 		}
-		told, err := invoke(ctx, s.WhatIf, &api.WhatIfRequest{Change: proposal.String()})
+		told, err := invoke(ctx, s.WhatIf, &api.WhatIfRequest{Change: proposal.String(), Over: protoDuration(over)})
 		if err != nil {
 			return err
 		}
@@ -218,6 +222,9 @@ func (u *ui) phaseLines(phase *api.WhatIfPhase) (lines []cell) {
 	}
 	if len(renewals) > 0 {
 		note(plain, "renews %s", strings.Join(renewals, ", "))
+	}
+	if phase.EndsBy != nil {
+		note(plain, "ends by itself at the latest %s", relative(u.now, phase.EndsBy))
 	}
 	for _, act := range phase.Operator {
 		note(strong, "you: %s", act)
