@@ -182,7 +182,7 @@ func TestWhatIfTheOldRootWent(t *testing.T) {
 		t.Fatal(err)
 	}
 	key, _ := csr(t)
-	signed, err := ca.Ceremony{Now: d.clock.now(), OldKey: d.rootKey, NewRootKey: key}.Sign(request)
+	signed, _, err := ca.HoldCeremony(d.clock.now(), request, ca.CeremonyKeys{Old: d.rootKey, New: key})
 	if err != nil {
 		t.Fatal(err)
 	}
