@@ -26,7 +26,7 @@ import (
 // does not wait for the control plane.
 const (
 	canaryFor     = 5 * time.Minute
-	canaryTimeout = 2 * time.Second
+	canaryTimeout = 4 * time.Second
 	canaryAgain   = 30 * time.Second
 )
 

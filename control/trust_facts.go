@@ -171,7 +171,7 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 		if placement.Orphan || err != nil || !v.concerns(expanded.Bundle) {
 			return nil // what can't be expanded gets nothing new, and holds a certificate at most
 		}
-		party := rollout.RelyingParty{Name: placeName(placement), Needs: needsLevel(expanded), Away: !c.connected(agent.ID)}
+		party := rollout.RelyingParty{ID: placement.ID, Name: placeName(placement), Needs: needsLevel(expanded), Away: !c.connected(agent.ID)}
 		if report, err := storedReport(placement); err == nil {
 			party.Why = report.Reason
 		}
@@ -304,17 +304,39 @@ func (c *Control) readHolders(ctx context.Context, tx *store.Tx, v *trustView) e
 	if err != nil {
 		return err
 	}
-	live, err := tx.Certificates(ctx, store.CertificateQuery{AuthorityID: v.old.issuing.ID, ValidAfter: tx.Now})
+	below, err := v.belowOld(ctx, tx)
 	if err != nil {
 		return err
 	}
 	h := &holders{c: c, w: w, v: v, byName: map[string]int{}}
-	for _, certificate := range live {
-		if err := h.add(ctx, tx, certificate); err != nil {
+	for _, issuing := range below {
+		live, err := tx.Certificates(ctx, store.CertificateQuery{AuthorityID: issuing, ValidAfter: tx.Now})
+		if err != nil {
 			return err
+		}
+		for _, certificate := range live {
+			if err := h.add(ctx, tx, certificate); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// belowOld are the authorities whose certificates need what is given up: where
+// that is a root, all that ever signed under it.
+func (v *trustView) belowOld(ctx context.Context, tx *store.Tx) ([]string, error) {
+	if !v.facts.Roots {
+		return []string{v.old.issuing.ID}, nil
+	}
+	all, err := tx.Authorities(ctx)
+	var below []string
+	for _, authority := range all {
+		if authority.Kind == store.IssuingAuthority && authority.ParentID == v.old.root.ID {
+			below = append(below, authority.ID)
+		}
+	}
+	return below, err
 }
 
 type holders struct {

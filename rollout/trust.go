@@ -65,6 +65,7 @@ type Trust struct {
 // RelyingParty is one who must trust the new anchor, and later refuse the old
 // one: a placement with the bundle it was given, or an agent.
 type RelyingParty struct {
+	ID      string      // of a placement; empty: another
 	Name    string      // "redis on agent db-1", "agent db-1"
 	Has     fleet.Level // how far it has come with the bundle that it should have now; empty: not at all
 	Needs   fleet.Level // the highest level that one of its kind can show
@@ -276,7 +277,10 @@ func (t Trust) lagging(now time.Time, what string) (waits []Wait) {
 		default:
 			wait.Reason = fmt.Sprintf("has only shown that it %s as %s since %s; %s is wanted", claim, party.Has, clockTime(party.Since, now), party.Needs)
 		}
-		wait.Remedy = "rotunda status; rotunda describe placement …"
+		wait.Remedy = "rotunda status"
+		if party.ID != "" {
+			wait.Remedy = "rotunda describe placement " + party.ID
+		}
 		if party.Why != "" {
 			wait.Reason += " (" + party.Why + ")"
 		}

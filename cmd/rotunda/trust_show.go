@@ -11,12 +11,15 @@ import (
 // showChange prints a change of trust for somebody who did not begin it: where
 // it stands, who holds it up, what to do, and who has come how far.
 func (u *ui) showChange(change *api.TrustChange) {
-	u.say("%s", u.changeTitle(change))
+	u.drawn("", u.changeTitle(change))
 	u.say("")
-	u.say("  %s", u.changePath(change))
+	u.drawn("  ", u.changePath(change))
 	u.say("")
 	for _, line := range changeWords(u, change) {
 		u.say("  %s", line)
+	}
+	for _, law := range change.SetAside {
+		u.tell("  ", "sets aside "+law, bad)
 	}
 	if change.EndedAt != nil {
 		return
@@ -35,8 +38,11 @@ func (u *ui) changeTitle(change *api.TrustChange) string {
 	if change.Back {
 		title = fmt.Sprintf("%s → %s, turned back", to, from)
 	}
-	return u.paint(strong, fmt.Sprintf("Trust change of the %s: %s", change.Kind, title)) + u.paint(faint, "  "+change.Id)
+	return u.paint(strong, printable(fmt.Sprintf("Trust change of the %s: %s", change.Kind, title))) + u.paint(faint, "  "+change.Id)
 }
+
+// drawn prints a line that is painted already, and printable.
+func (u *ui) drawn(indent, line string) { fmt.Fprintln(u.out, indent+line) }
 
 // changePath is the phases, with the one that the change is at.
 func (u *ui) changePath(change *api.TrustChange) string {
@@ -89,9 +95,6 @@ func changeWords(u *ui, change *api.TrustChange) (lines []string) {
 	if change.Bridge != "" {
 		lines = append(lines, "bridge: "+change.Bridge)
 	}
-	for _, law := range change.SetAside {
-		lines = append(lines, u.paint(bad, "sets aside "+law))
-	}
 	return lines
 }
 
@@ -106,13 +109,13 @@ func (u *ui) showWaits(change *api.TrustChange) {
 	if len(change.Waits) == 0 {
 		return
 	}
-	u.say("%s", u.paint(strong, fmt.Sprintf("What it waits for (%d):", len(change.Waits))))
+	u.tell("", fmt.Sprintf("What it waits for (%d):", len(change.Waits)), strong)
 	for i, wait := range change.Waits {
 		if i == mostShown {
 			u.say("  … and %d more: --output json has all", len(change.Waits)-mostShown)
 			break
 		}
-		u.say("  %s", u.paint(warn, strings.TrimSpace(wait.Who+" "+wait.Reason)))
+		u.tell("  ", strings.TrimSpace(wait.Who+" "+wait.Reason), warn)
 		if wait.Remedy != "" {
 			u.say("      %s", wait.Remedy)
 		}
@@ -149,7 +152,7 @@ func (u *ui) showAdoption(change *api.TrustChange) {
 	if !rollout.TrustPhase(change.Phase).Before(rollout.Refuse) {
 		what = "have let go of " + change.Old.GetRoot()
 	}
-	u.say("%s", u.paint(strong, fmt.Sprintf("%d of %d %s, each at the level that its kind can show:", ready, len(change.Parties), what)))
+	u.tell("", fmt.Sprintf("%d of %d %s, each at the level that its kind can show:", ready, len(change.Parties), what), strong)
 	t.rows = t.rows[:min(len(t.rows), 5*mostShown)]
 	t.write(u, "")
 }
@@ -165,7 +168,7 @@ func (u *ui) showHolders(change *api.TrustChange) {
 	}
 	u.say("")
 	old := change.Old.GetIssuing()
-	u.say("%s", u.paint(strong, fmt.Sprintf("%s under %s:", plural(len(change.Holders), "live certificate"), old)))
+	u.tell("", fmt.Sprintf("%s under %s:", plural(len(change.Holders), "live certificate"), old), strong)
 	t := newTable("HOLDER", "UNTIL", "WHAT")
 	for _, holder := range change.Holders[:min(len(change.Holders), 5*mostShown)] {
 		words := "Rotunda renews it once " + change.New.GetIssuing() + " signs"

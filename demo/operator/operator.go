@@ -36,6 +36,16 @@ func (r Rotunda) Run(ctx context.Context, arguments ...string) ([]byte, error) {
 	return process.Run(ctx, r.Environment(), append([]string{r.Binary}, arguments...)...)
 }
 
+// Rotate runs rotunda rotate and returns the placements that it concerns, as
+// they were when it was asked for.
+func (r Rotunda) Rotate(ctx context.Context, arguments ...string) ([]Placement, error) {
+	var answer struct {
+		Affected []Placement `json:"affected"`
+	}
+	err := r.ask(ctx, &answer, append([]string{"rotate"}, arguments...)...)
+	return answer.Affected, err
+}
+
 // ask runs one command with JSON as its output, and decodes that.
 func (r Rotunda) ask(ctx context.Context, answer any, arguments ...string) error {
 	out, err := r.Run(ctx, append(arguments, "--output", "json")...)

@@ -8,20 +8,21 @@ import (
 
 // Placement is a line of rotunda status.
 type Placement struct {
-	ID         string    `json:"id"`
-	Service    string    `json:"service"`
-	Intent     string    `json:"intent"`
-	Agent      string    `json:"agent"`
-	Generation uint64    `json:"generation"`
-	Serial     string    `json:"serial"`
-	NotAfter   time.Time `json:"notAfter"`
-	State      string    `json:"state"` // waiting, rotating, steady, failed, orphan
-	Level      string    `json:"level"` // delivered, loaded, proven
-	Reason     string    `json:"reason"`
-	Failure    *Failure  `json:"failure"`
-	Took       Duration  `json:"took"` // from request to proof, of the last rotation
-	Rotations  uint64    `json:"rotations"`
-	Restores   uint64    `json:"restores"`
+	ID         string     `json:"id"`
+	Service    string     `json:"service"`
+	Intent     string     `json:"intent"`
+	Agent      string     `json:"agent"`
+	Generation uint64     `json:"generation"`
+	Serial     string     `json:"serial"`
+	NotAfter   time.Time  `json:"notAfter"`
+	State      string     `json:"state"` // waiting, rotating, steady, failed, orphan
+	Level      string     `json:"level"` // delivered, loaded, proven
+	Reason     string     `json:"reason"`
+	Failure    *Failure   `json:"failure"`
+	Took       Duration   `json:"took"` // from request to proof, of the last rotation
+	Rotations  uint64     `json:"rotations"`
+	Restores   uint64     `json:"restores"`
+	RotateAt   *time.Time `json:"rotateAt"` // of a rotation that was asked for and has not come about
 }
 
 // Failure is the last attempt that failed, until one succeeds.

@@ -139,24 +139,24 @@ func (d *demo) newKeys(ctx context.Context) error {
 	return nil
 }
 
-// rotate asks for a rotation and waits until each placement concerned is
-// steady with a later generation.
+// rotate asks for a rotation and waits until it has come about at each
+// placement concerned. A later generation alone may be of a renewal that was
+// under way when it was asked for.
 func (d *demo) rotate(ctx context.Context, arguments ...string) error {
 	placements, _, err := d.fleet.Placements()
 	if err != nil {
 		return err
 	}
-	was := make(map[string]uint64)
-	for _, p := range placements {
-		if arguments[0] == "--all" || arguments[0] == p.Intent {
-			was[p.ID] = p.Generation
-		}
-	}
-	if _, err := d.rotunda.Run(ctx, append([]string{"rotate"}, arguments...)...); err != nil {
+	concerned, err := d.rotunda.Rotate(ctx, arguments...)
+	if err != nil {
 		return err
 	}
+	was := make(map[string]uint64)
+	for _, p := range concerned {
+		was[p.ID] = p.Generation
+	}
 	return d.fleet.Await(ctx, patience, each(func(p operator.Placement) string {
-		if generation, concerned := was[p.ID]; concerned && (p.Generation <= generation || !p.Steady()) {
+		if generation, concerned := was[p.ID]; concerned && (p.Generation <= generation || p.RotateAt != nil || !p.Steady()) {
 			return fmt.Sprintf("is %s at generation %d", p.State, p.Generation)
 		}
 		return ""
