@@ -189,7 +189,8 @@ func TestBridgeOutlivesTheServer(t *testing.T) {
 	stop := l.run()
 	l.steady("p1", 1)
 	stop()
-	l.gone[digest] = true
+	other := l.cross("b", "a")
+	l.gone[digest], l.gone[other] = true, true
 	chain := filepath.Join(l.path("p1"), "current", "chain.pem")
 	check(t, os.Remove(chain))
 	l.run()
@@ -199,8 +200,6 @@ func TestBridgeOutlivesTheServer(t *testing.T) {
 	if text, err := os.ReadFile(chain); r.GetBridgeDigest() != digest || strings.Count(string(text), "BEGIN CERTIFICATE") != 3 {
 		t.Errorf("report: %v; %v", r, err)
 	}
-	other := l.cross("b", "a")
-	l.gone[other] = true
 	l.want("p1", bridged(other))
 	l.until("p1", "without it", func(r *api.PlacementReport) bool {
 		return r.GetRevision() == 2 && strings.Contains(r.GetReason(), "bridge "+other+" is not to be had")
