@@ -279,7 +279,10 @@ func (t Trust) lagging(now time.Time, what string) (waits []Wait) {
 		}
 		wait.Remedy = "rotunda status"
 		if party.ID != "" {
-			wait.Remedy = "rotunda describe placement " + party.ID
+			wait.Remedy = "rotunda describe placement " + party.ID + " shows the evidence"
+			if party.Has != "" {
+				wait.Remedy += "; rotunda rotate --placement " + party.ID + " has it proven anew"
+			}
 		}
 		if party.Why != "" {
 			wait.Reason += " (" + party.Why + ")"
