@@ -138,7 +138,7 @@ func newTrustAdvanceCommand() *cobra.Command {
 		Short: "Let a change of trust go on",
 		Long: `Lets the change go on by itself through a later phase, by default to its end,
 and ends a pause. Each gate still holds. With --force it leaves the phase that it is at
-although somebody holds it up: say which laws that sets aside with --dry-run.`,
+although somebody holds it up; --dry-run says which laws that sets aside.`,
 		Example: `  rotunda trust advance --through unbridge
   rotunda trust advance
   rotunda trust advance --force --reason "host burnt down, INC-4711" --dry-run`,
