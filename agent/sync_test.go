@@ -634,17 +634,19 @@ func TestCallsUnderWayOutliveARenewal(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	p := newPlane(t)
-	enrolled(t, p, func(o *Options) { o.Config.Metrics = "127.0.0.1:39517" })
+	address := silent(t)
+	enrolled(t, p, func(o *Options) { o.Config.Metrics = address })
 	var body string
 	waitFor(t, "metrics", func() bool {
-		response, err := http.Get("http://127.0.0.1:39517/metrics")
+		response, err := http.Get("http://" + address + "/metrics")
 		if err != nil {
 			return false
 		}
 		defer response.Body.Close()
 		content, err := io.ReadAll(response.Body)
 		body = string(content)
-		return err == nil && strings.Contains(body, "\nrotunda_agent_connected 1")
+		// The stream is open a moment before the first state that comes by it.
+		return err == nil && strings.Contains(body, "\nrotunda_agent_connected 1") && strings.Contains(body, "\nrotunda_agent_clock_offset_seconds")
 	})
 	for _, want := range []string{"rotunda_agent_clock_offset_seconds", "rotunda_agent_identity_not_after_seconds", "rotunda_agent_sessions_total 1"} {
 		if !strings.Contains(body, want) {
