@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rotunda-pki/rotunda/api"
 )
@@ -141,7 +140,6 @@ func TestOrdersWaitForWhatIsInUse(t *testing.T) {
 			t.Errorf("%s: carried out before its time: %+v", id, got)
 		}
 	}
-	time.Sleep(100 * time.Millisecond) // for what should not be
 	early("held")
 	l.want("held", func(d *api.DesiredPlacement) { d.Hold = "" })
 	l.carriedOut("held", "o-1")

@@ -130,28 +130,27 @@ func openIssuer(ctx context.Context, tx *store.Tx, kek *keys.KEK, publicURL, id 
 
 // Issuer is the authority that signs now.
 func (c *Control) Issuer(ctx context.Context) (*ca.Authority, error) {
-	var active *signer
-	err := c.db.Read(ctx, func(tx *store.Tx) (err error) {
-		active, err = c.issuer(ctx, tx)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return active.Authority, nil
+	active, err := c.issuerNow(ctx)
+	return active.Authority, err
 }
 
 // Root is the root that the authority which signs now leads to.
 func (c *Control) Root(ctx context.Context) (*x509.Certificate, error) {
-	var active *signer
-	err := c.db.Read(ctx, func(tx *store.Tx) (err error) {
-		active, err = c.issuer(ctx, tx)
+	active, err := c.issuerNow(ctx)
+	return active.root, err
+}
+
+// issuerNow is issuer in a read of its own; empty with an error.
+func (c *Control) issuerNow(ctx context.Context) (signer, error) {
+	var active signer
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		found, err := c.issuer(ctx, tx)
+		if err == nil {
+			active = *found
+		}
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return active.root, nil
+	return active, err
 }
 
 // chainOf is what is sent with a certificate that was issued before: itself and

@@ -108,3 +108,9 @@ func (c *Control) writePresence(ctx context.Context, caller Caller) error {
 	}
 	return c.db.Write(ctx, func(tx *store.Tx) error { return tx.SetAgentSeen(ctx, caller.ID) })
 }
+
+// connected says whether a stream of the agent is open here.
+func (c *Control) connected(agent string) bool {
+	_, connected := c.presence.of(agent)
+	return connected
+}

@@ -43,17 +43,22 @@ func (c *Control) WatchAgent(id string) (wake <-chan struct{}, stop func()) {
 // or another bundle is believed, and a func to end the watch.
 func (c *Control) WatchTrust() (wake <-chan struct{}, stop func()) {
 	w := &c.watchers
+	return w.join(&w.trust)
+}
+
+// join adds a watcher to those of a set.
+func (w *watchers) join(set *map[chan struct{}]struct{}) (wake <-chan struct{}, stop func()) {
 	channel := make(chan struct{}, 1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.trust == nil {
-		w.trust = map[chan struct{}]struct{}{}
+	if *set == nil {
+		*set = map[chan struct{}]struct{}{}
 	}
-	w.trust[channel] = struct{}{}
+	(*set)[channel] = struct{}{}
 	return channel, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		delete(w.trust, channel)
+		delete(*set, channel)
 	}
 }
 
@@ -70,18 +75,7 @@ func (w *watchers) wakeTrust() {
 // operators see, and a func to end the watch.
 func (c *Control) Watch() (wake <-chan struct{}, stop func()) {
 	w := &c.watchers
-	channel := make(chan struct{}, 1)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.all == nil {
-		w.all = map[chan struct{}]struct{}{}
-	}
-	w.all[channel] = struct{}{}
-	return channel, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.all, channel)
-	}
+	return w.join(&w.all)
 }
 
 // wakeAgents wakes the streams of the agents named, and every operator's.

@@ -77,7 +77,7 @@ func (c *Control) statusOf(ctx context.Context, tx *store.Tx, placement store.Pl
 // describeState says in words what the agent's report can't: that there is
 // none, that nobody is there to send one, that no intent wants the placement.
 func (c *Control) describeState(placement store.Placement, status *api.PlacementStatus) {
-	_, connected := c.presence.of(placement.AgentID)
+	connected := c.connected(placement.AgentID)
 	switch {
 	case placement.Orphan:
 		status.State, status.Reason = api.State_STATE_ORPHAN, "no intent wants it any more; its files are left alone"

@@ -242,8 +242,8 @@ func withdrawAuthority(ctx context.Context, tx *store.Tx, authority store.Author
 	return moveAuthority(ctx, tx, authority, fleet.AuthorityWithdrawn)
 }
 
-// renewIdentitiesAt is since when agents should hold an identity of the
-// authority that signs now; zero: theirs is.
+// renewIdentityAt is from when on the agent should hold an identity of the
+// authority that signs now; zero: it does.
 func (c *Control) renewIdentityAt(ctx context.Context, tx *store.Tx, agent store.Agent) (time.Time, error) {
 	open, err := tx.OpenTrustChanges(ctx)
 	if err != nil || len(open) == 0 {

@@ -113,14 +113,15 @@ func (v *trustView) decideAdvance(req *api.DecideTrustRequest) (store.TrustDecis
 		return store.TrustDecision{}, nil, fault.New(fault.Conflict, "the change may go on through %s already; it is at %s", v.facts.Through, v.step.Phase).
 			WithRemedy("rotunda trust status says what it waits for")
 	}
-	effects := []string{fmt.Sprintf("it goes on by itself, gate by gate, through %s", max2(v.facts.Through, through))}
+	effects := []string{fmt.Sprintf("it goes on by itself, gate by gate, through %s", later(v.facts.Through, through))}
 	if !v.step.Phase.Before(rollout.Withdraw) || !through.Before(rollout.Withdraw) {
 		effects = append(effects, "from withdraw on it can't be turned back")
 	}
 	return store.TrustDecision{Kind: store.TrustAdvance, Phase: string(through), Reason: req.Reason}, effects, nil
 }
 
-func max2(a, b rollout.TrustPhase) rollout.TrustPhase {
+// later is the one that comes after the other.
+func later(a, b rollout.TrustPhase) rollout.TrustPhase {
 	if a.Before(b) {
 		return b
 	}

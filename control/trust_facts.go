@@ -425,11 +425,6 @@ func (h *holders) put(holder rollout.Holder) {
 	*all = append(*all, holder)
 }
 
-func (c *Control) connected(agent string) bool {
-	_, connected := c.presence.of(agent)
-	return connected
-}
-
 // eachPlacement calls each with all placements and their agents.
 func (c *Control) eachPlacement(ctx context.Context, tx *store.Tx, each func(store.Agent, store.Placement) error) error {
 	agents, err := tx.Agents(ctx)

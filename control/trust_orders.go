@@ -134,7 +134,7 @@ func orderID(report *api.PlacementReport, base string, now time.Time) string {
 	return base
 }
 
-// orderNames say what an order was about.
+// orderName says what an order was about.
 func orderName(id string) string {
 	_, what, _ := strings.Cut(id, "/")
 	what, _, _ = strings.Cut(what, "@")
