@@ -13,7 +13,7 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
-	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/schedule"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
@@ -154,7 +154,7 @@ func (c *Control) desireCertificate(ctx context.Context, tx *store.Tx, w *world,
 // RFC 9773 gives to a suggested window: the client picks a moment in it. Members
 // of a cluster get a part each.
 func (c *Control) windowOf(ctx context.Context, tx *store.Tx, placement store.Placement, profile *fleet.Profile, leaf store.Certificate) (after, before time.Time, err error) {
-	after, before = rollout.Window(profile, leaf.IssuedAt, leaf.NotAfter)
+	after, before = schedule.Window(profile, leaf.IssuedAt, leaf.NotAfter)
 	if placement.Cluster == "" {
 		return after, before, nil
 	}
@@ -162,11 +162,11 @@ func (c *Control) windowOf(ctx context.Context, tx *store.Tx, placement store.Pl
 	if err != nil {
 		return after, before, err
 	}
-	all := make([]rollout.Member, len(members))
+	all := make([]schedule.Member, len(members))
 	for i, member := range members {
-		all[i] = rollout.Member{Agent: member.AgentID, Target: member.Name}
+		all[i] = schedule.Member{Agent: member.AgentID, Target: member.Name}
 	}
-	after, before = rollout.Part(placement.Cluster, memberOf(placement), all, after, before)
+	after, before = schedule.Part(placement.Cluster, memberOf(placement), all, after, before)
 	return after, before, nil
 }
 

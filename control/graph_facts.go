@@ -10,31 +10,31 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/graph"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/policy"
-	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
 // graphFacts gathers what the trust graph is built from. A placement costs one
 // look-up, of its certificate; all else is read once for all.
-func (c *Control) graphFacts(ctx context.Context, tx *store.Tx) (rollout.Facts, error) {
+func (c *Control) graphFacts(ctx context.Context, tx *store.Tx) (graph.Facts, error) {
 	w, err := c.worldAt(ctx, tx)
 	if err != nil {
-		return rollout.Facts{}, err
+		return graph.Facts{}, err
 	}
 	g := &gathering{c: c, tx: tx, world: w, agents: map[string]store.Agent{}, authorities: map[string]store.Authority{}}
-	g.facts.Bundles = map[string][]rollout.Anchor{}
+	g.facts.Bundles = map[string][]graph.Anchor{}
 	for _, document := range w.set.OfKind(fleet.KindService) {
 		service, _ := w.set.Service(document.Name)
-		g.facts.Services = append(g.facts.Services, rollout.Party{
+		g.facts.Services = append(g.facts.Services, graph.Party{
 			Name: document.Name, Owner: service.Owner, Outside: service.Outside, Clients: service.Clients,
 		})
 	}
 	for _, step := range []func(context.Context) error{g.readAuthorities, g.readAgents, g.readPlacements, g.readBundles, g.readIssued} {
 		if err := step(ctx); err != nil {
-			return rollout.Facts{}, err
+			return graph.Facts{}, err
 		}
 	}
 	return g.facts, nil
@@ -47,7 +47,7 @@ type gathering struct {
 	world       *world
 	agents      map[string]store.Agent
 	authorities map[string]store.Authority
-	facts       rollout.Facts
+	facts       graph.Facts
 }
 
 func (g *gathering) readAuthorities(ctx context.Context) error {
@@ -59,7 +59,7 @@ func (g *gathering) readAuthorities(ctx context.Context) error {
 		g.authorities[authority.ID] = authority
 	}
 	for _, authority := range all {
-		g.facts.Authorities = append(g.facts.Authorities, rollout.Authority{
+		g.facts.Authorities = append(g.facts.Authorities, graph.Authority{
 			ID: authority.ID, Name: authority.Name, Parent: authority.ParentID, State: authority.State, Anchor: g.rootOf(authority.ID),
 		})
 	}
@@ -69,7 +69,7 @@ func (g *gathering) readAuthorities(ctx context.Context) error {
 func (g *gathering) readIssued(ctx context.Context) error {
 	all, err := g.tx.LiveCertificates(ctx, g.tx.Now)
 	for _, live := range all {
-		g.facts.Issued = append(g.facts.Issued, rollout.Issued{
+		g.facts.Issued = append(g.facts.Issued, graph.Issued{
 			Authority: live.AuthorityID, Kind: string(live.Kind), Count: int(live.Count), Last: live.Last,
 		})
 	}
@@ -87,11 +87,11 @@ func (g *gathering) readAgents(ctx context.Context) error {
 
 // rootOf is the root above an authority. Of one whose root has no record there
 // is no more than a name.
-func (g *gathering) rootOf(id string) rollout.Anchor {
+func (g *gathering) rootOf(id string) graph.Anchor {
 	authority := g.authorities[id]
 	for range len(g.authorities) { // no longer, though the store were damaged
 		if authority.Kind == store.RootAuthority && authority.ParentID == "" {
-			return rollout.Anchor{Fingerprint: pki.FingerprintOf(authority.Certificate), Name: authority.Name}
+			return graph.Anchor{Fingerprint: pki.FingerprintOf(authority.Certificate), Name: authority.Name}
 		}
 		parent, ok := g.authorities[authority.ParentID]
 		if !ok {
@@ -99,20 +99,20 @@ func (g *gathering) rootOf(id string) rollout.Anchor {
 		}
 		authority = parent
 	}
-	return rollout.Anchor{Name: "the root above " + authority.Name}
+	return graph.Anchor{Name: "the root above " + authority.Name}
 }
 
 // bridgesOf are the roots that signed another certificate of this one: the
 // bridges that travel in chains while they are active.
-func (g *gathering) bridgesOf(root rollout.Anchor) []rollout.Anchor {
-	var all []rollout.Anchor
+func (g *gathering) bridgesOf(root graph.Anchor) []graph.Anchor {
+	var all []graph.Anchor
 	for _, bridge := range g.authorities {
 		of, ok := g.authorities[bridge.CrossOf]
 		if ok && bridge.State == fleet.AuthorityActive && pki.FingerprintOf(of.Certificate) == root.Fingerprint {
 			all = append(all, g.rootOf(bridge.ParentID))
 		}
 	}
-	slices.SortFunc(all, func(a, b rollout.Anchor) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(all, func(a, b graph.Anchor) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
@@ -131,13 +131,13 @@ func (g *gathering) readPlacements(ctx context.Context) error {
 	return nil
 }
 
-func (g *gathering) place(ctx context.Context, placement store.Placement) (rollout.Place, error) {
+func (g *gathering) place(ctx context.Context, placement store.Placement) (graph.Place, error) {
 	report, err := storedReport(placement)
 	if err != nil {
-		return rollout.Place{}, err
+		return graph.Place{}, err
 	}
 	agent := g.agents[placement.AgentID]
-	place := rollout.Place{
+	place := graph.Place{
 		ID: placement.ID, Intent: placement.Intent, Agent: placement.AgentID, Instance: placement.Instance,
 		Region: agent.Region, Cluster: placement.Cluster, Target: placement.Target,
 		State: stateName(report.State), Orphan: placement.Orphan, Gone: agent.State == fleet.AgentRetired,
@@ -166,7 +166,7 @@ func (g *gathering) place(ctx context.Context, placement store.Placement) (rollo
 // certificate fills in what the record of the certificate in use says. What it
 // is for goes by the certificate itself: the profile may be another by now. A
 // restored store may have no record.
-func (g *gathering) certificate(ctx context.Context, place *rollout.Place) error {
+func (g *gathering) certificate(ctx context.Context, place *graph.Place) error {
 	record, err := g.tx.PlacementCertificate(ctx, place.ID, place.Generation)
 	if err != nil && fault.CodeOf(err) == fault.NotFound {
 		return nil
@@ -195,14 +195,14 @@ func (g *gathering) certificate(ctx context.Context, place *rollout.Place) error
 // readBundles reads each bundle that some placement has in use, and who has
 // adopted it how far. One that has no record stays away.
 func (g *gathering) readBundles(ctx context.Context) error {
-	users := map[string]map[string]*rollout.Place{}
+	users := map[string]map[string]*graph.Place{}
 	for i := range g.facts.Places {
 		place := &g.facts.Places[i]
 		if place.Bundle == "" {
 			continue
 		}
 		if users[place.Bundle] == nil {
-			users[place.Bundle] = map[string]*rollout.Place{}
+			users[place.Bundle] = map[string]*graph.Place{}
 		}
 		users[place.Bundle][place.ID] = place
 	}
@@ -252,8 +252,8 @@ func (g *gathering) readBundle(ctx context.Context, text string) error {
 
 // anchor is one of a bundle, by the name of its authority, or by its subject
 // where it is somebody else's.
-func (g *gathering) anchor(der []byte) (rollout.Anchor, error) {
-	anchor := rollout.Anchor{Fingerprint: pki.FingerprintOf(der)}
+func (g *gathering) anchor(der []byte) (graph.Anchor, error) {
+	anchor := graph.Anchor{Fingerprint: pki.FingerprintOf(der)}
 	for _, authority := range g.facts.Authorities {
 		if authority.Parent == "" && authority.Anchor.Fingerprint == anchor.Fingerprint {
 			anchor.Name = authority.Name

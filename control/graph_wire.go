@@ -5,21 +5,21 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
-	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/graph"
 )
 
-var fits = map[rollout.Fit]api.Fit{
-	rollout.Fits: api.Fit_FIT_OK, rollout.Breaks: api.Fit_FIT_BREAKS, rollout.Unclear: api.Fit_FIT_UNKNOWN,
+var fits = map[graph.Fit]api.Fit{
+	graph.Fits: api.Fit_FIT_OK, graph.Breaks: api.Fit_FIT_BREAKS, graph.Unclear: api.Fit_FIT_UNKNOWN,
 }
 
-func wireEdge(e rollout.Edge) *api.GraphEdge {
+func wireEdge(e graph.Edge) *api.GraphEdge {
 	return &api.GraphEdge{
 		Client: string(e.Client), Server: string(e.Server), Declared: e.Declared, Members: e.Members,
 		Fit: fits[e.Verdict], Serves: wireWay(e.Serves), Presents: wireWay(e.Presents),
 	}
 }
 
-func wireWay(w rollout.Way) *api.GraphWay {
+func wireWay(w graph.Way) *api.GraphWay {
 	way := &api.GraphWay{Needed: w.Needed, Fit: fits[w.Verdict]}
 	for _, chain := range w.Chains {
 		way.Chains = append(way.Chains, &api.GraphChain{
@@ -35,7 +35,7 @@ func wireWay(w rollout.Way) *api.GraphWay {
 	return way
 }
 
-func wireReasons(reasons []rollout.Reason) []*api.GraphReason {
+func wireReasons(reasons []graph.Reason) []*api.GraphReason {
 	var all []*api.GraphReason
 	for _, reason := range reasons {
 		one := &api.GraphReason{Fit: fits[reason.Verdict], Text: reason.Text, Ask: string(reason.Ask)}
@@ -47,14 +47,14 @@ func wireReasons(reasons []rollout.Reason) []*api.GraphReason {
 	return all
 }
 
-func wireAnchor(a rollout.Anchor) *api.GraphAnchor {
+func wireAnchor(a graph.Anchor) *api.GraphAnchor {
 	if a.Fingerprint.IsZero() {
 		return &api.GraphAnchor{Name: a.Name}
 	}
 	return &api.GraphAnchor{Fingerprint: a.Fingerprint.String(), Name: a.Name}
 }
 
-func wireAnchors(anchors []rollout.Anchor) []*api.GraphAnchor {
+func wireAnchors(anchors []graph.Anchor) []*api.GraphAnchor {
 	var all []*api.GraphAnchor
 	for _, anchor := range anchors {
 		all = append(all, wireAnchor(anchor))
@@ -62,11 +62,11 @@ func wireAnchors(anchors []rollout.Anchor) []*api.GraphAnchor {
 	return all
 }
 
-func wireTally(t rollout.Tally) *api.LevelCounts {
+func wireTally(t graph.Tally) *api.LevelCounts {
 	return &api.LevelCounts{None: uint32(t.None), Delivered: uint32(t.Delivered), Loaded: uint32(t.Loaded), Proven: uint32(t.Proven)}
 }
 
-func wireShares(shares []rollout.Share) []*api.ServiceShare {
+func wireShares(shares []graph.Share) []*api.ServiceShare {
 	var all []*api.ServiceShare
 	for _, share := range shares {
 		all = append(all, &api.ServiceShare{Service: string(share.Service), Count: uint32(share.Count), Levels: wireTally(share.Levels)})
@@ -86,11 +86,11 @@ func wireNames(names []fleet.Name) []string {
 	return all
 }
 
-func namedPlace(p *rollout.Place) *api.GraphPlace {
+func namedPlace(p *graph.Place) *api.GraphPlace {
 	return &api.GraphPlace{Id: p.ID, Intent: p.Intent, Agent: p.Agent, Instance: p.Instance, Service: string(p.Service)}
 }
 
-func wirePlaces(g *rollout.Graph, places []*rollout.Place) []*api.GraphPlace {
+func wirePlaces(g *graph.Graph, places []*graph.Place) []*api.GraphPlace {
 	var all []*api.GraphPlace
 	for _, p := range places {
 		one := namedPlace(p)

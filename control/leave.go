@@ -7,14 +7,14 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
-	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/schedule"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
 // clusterFacts is what the store shows of a cluster: who holds, asks, is
 // unwell. reporter is the agent that the verb in hand comes from: it is there.
-func (c *Control) clusterFacts(ctx context.Context, tx *store.Tx, w *world, name, reporter string) (rollout.Cluster, []store.Placement, error) {
-	cluster := rollout.Cluster{Name: name}
+func (c *Control) clusterFacts(ctx context.Context, tx *store.Tx, w *world, name, reporter string) (schedule.Cluster, []store.Placement, error) {
+	cluster := schedule.Cluster{Name: name}
 	placements, err := tx.ClusterPlacements(ctx, name)
 	if err != nil {
 		return cluster, nil, err
@@ -30,15 +30,15 @@ func (c *Control) clusterFacts(ctx context.Context, tx *store.Tx, w *world, name
 			since = slot.BegunAt
 		}
 		holders[slot.PlacementID] = true
-		cluster.Holds = append(cluster.Holds, rollout.Hold{
-			Member: rollout.Member{Agent: slot.AgentID, Target: slot.Target}, Begun: slot.State == store.SlotBegun, Since: since,
+		cluster.Holds = append(cluster.Holds, schedule.Hold{
+			Member: schedule.Member{Agent: slot.AgentID, Target: slot.Target}, Begun: slot.State == store.SlotBegun, Since: since,
 		})
 	}
 	for _, placement := range placements {
 		cluster.Most = w.mostAway(placement, cluster.Most)
 		if placement.AsksSlot > 0 && !holders[placement.ID] {
 			_, connected := c.presence.of(placement.AgentID)
-			cluster.Asks = append(cluster.Asks, rollout.Ask{
+			cluster.Asks = append(cluster.Asks, schedule.Ask{
 				Member: memberOf(placement), Placement: placement.ID, Since: placement.AskedAt,
 				Unseen: !connected && placement.AgentID != reporter,
 			})
@@ -48,14 +48,14 @@ func (c *Control) clusterFacts(ctx context.Context, tx *store.Tx, w *world, name
 			return cluster, nil, err
 		}
 		if why != "" {
-			cluster.Unwell = append(cluster.Unwell, rollout.Unwell{Member: memberOf(placement), Why: why, Since: placement.FailedAt})
+			cluster.Unwell = append(cluster.Unwell, schedule.Unwell{Member: memberOf(placement), Why: why, Since: placement.FailedAt})
 		}
 	}
 	return cluster, placements, nil
 }
 
-func memberOf(placement store.Placement) rollout.Member {
-	return rollout.Member{Agent: placement.AgentID, Target: placement.Target}
+func memberOf(placement store.Placement) schedule.Member {
+	return schedule.Member{Agent: placement.AgentID, Target: placement.Target}
 }
 
 // mostAway is the smallest number that an intent of the cluster allows.
@@ -157,7 +157,7 @@ func (c *Control) grantCluster(ctx context.Context, name, reporter string) ([]st
 			return err
 		}
 		cluster, _, err := c.clusterFacts(ctx, tx, w, name, reporter)
-		someone = slices.ContainsFunc(cluster.Decide(tx.Now), func(v rollout.Verdict) bool { return v.Granted })
+		someone = slices.ContainsFunc(cluster.Decide(tx.Now), func(v schedule.Verdict) bool { return v.Granted })
 		return err
 	})
 	if err != nil || !someone {

@@ -11,7 +11,7 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
-	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/schedule"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
@@ -40,7 +40,7 @@ func (c *Control) Rotate(ctx context.Context, caller Caller, req *api.RotateRequ
 		if err != nil {
 			return err
 		}
-		over := rollout.DefaultOver(len(placements))
+		over := schedule.DefaultOver(len(placements))
 		if req.Over != nil {
 			over = req.Over.AsDuration()
 		}
@@ -128,7 +128,7 @@ func turns(placements []store.Placement, over time.Duration) []turn {
 		ids = append(ids, placement.ID)
 	}
 	var all []turn
-	for _, paced := range rollout.Pace(ids, over) {
+	for _, paced := range schedule.Pace(ids, over) {
 		all = append(all, turn{byID[paced.Placement], paced.After})
 	}
 	return all

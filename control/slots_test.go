@@ -14,7 +14,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
-	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/schedule"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
@@ -480,7 +480,7 @@ func TestUnwellMemberHoldsTheOthersForAWhile(t *testing.T) {
 		if reason := m[1].status().Reason; !strings.Contains(reason, "unwell since") || !strings.Contains(reason, "prove failed") {
 			t.Errorf("reason %q", reason)
 		}
-		d.clock.turn(rollout.UnwellFor)
+		d.clock.turn(schedule.UnwellFor)
 		d.tend()
 		wantStates(t, m, "", "granted")
 	})
@@ -661,12 +661,12 @@ func TestUnwellIsBounded(t *testing.T) {
 		}
 	}
 	fail("check") // touches no process
-	d.clock.turn(rollout.UnwellFor)
+	d.clock.turn(schedule.UnwellFor)
 	fail("prove")
 	m[1].asks(2)
 	wantStates(t, m, "", "waits")
 	for range 3 {
-		d.clock.turn(rollout.UnwellFor / 3)
+		d.clock.turn(schedule.UnwellFor / 3)
 		fail("prove")
 	}
 	d.tend()

@@ -19,8 +19,8 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
-	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/trust"
 )
 
 // ceremonyName is where the one request that was prepared last is kept, with
@@ -254,7 +254,7 @@ func (c *Control) BeginTrust(ctx context.Context, caller Caller, req *api.BeginT
 	if err != nil {
 		return nil, err
 	}
-	through := rollout.Drain
+	through := trust.Drain
 	if req.Through != "" {
 		if through, err = parsePhase(req.Through); err != nil {
 			return nil, err
@@ -326,7 +326,7 @@ func (f checked) notes() (notes []string) {
 	return notes
 }
 
-func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, req *api.BeginTrustRequest, signed ca.CeremonyResponse, through rollout.TrustPhase, response *api.BeginTrustResponse) error {
+func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, req *api.BeginTrustRequest, signed ca.CeremonyResponse, through trust.Phase, response *api.BeginTrustResponse) error {
 	kept, found, err := c.checkBegin(ctx, tx, signed)
 	if err != nil {
 		return err
@@ -344,7 +344,7 @@ func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, r
 	if err := tx.DeleteSecret(ctx, ceremonyName); err != nil {
 		return err
 	}
-	if through != rollout.Drain {
+	if through != trust.Drain {
 		decision := store.TrustDecision{ID: newID(), ChangeID: change.ID, Kind: store.TrustAdvance, Phase: string(through), By: caller.String()}
 		if err := tx.InsertTrustDecision(ctx, decision); err != nil {
 			return err

@@ -8,8 +8,9 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
-	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/schedule"
 	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/trust"
 )
 
 // AdvanceTrust carries out what the changes of trust that are under way may do
@@ -66,7 +67,7 @@ func (c *Control) advanceTrust(ctx context.Context, id string) (bool, error) {
 			return err
 		}
 		did = true
-		if v.step.Action == rollout.RetireOld {
+		if v.step.Action == trust.RetireOld {
 			retired = v.old.issuing.ID
 		}
 		_, err = done(ctx, tx, Caller{Kind: Server}, "trust."+verbOf[v.step.Action], "TrustChange/"+id, v.entry())
@@ -83,9 +84,9 @@ func (c *Control) advanceTrust(ctx context.Context, id string) (bool, error) {
 }
 
 // verbOf names the acts in the audit log.
-var verbOf = map[rollout.TrustAction]string{
-	rollout.PublishBoth: "distribute", rollout.ActivateNew: "activate", rollout.RenewHolder: "reissue",
-	rollout.DropBridge: "unbridge", rollout.PublishNew: "withdraw", rollout.RetireOld: "retire",
+var verbOf = map[trust.Action]string{
+	trust.PublishBoth: "distribute", trust.ActivateNew: "activate", trust.RenewHolder: "reissue",
+	trust.DropBridge: "unbridge", trust.PublishNew: "withdraw", trust.RetireOld: "retire",
 }
 
 // entry is what the audit log says of an act: between whom, and what was set
@@ -106,19 +107,19 @@ func (v *trustView) entry() map[string]any {
 // after it loses nothing.
 func (c *Control) actTrust(ctx context.Context, tx *store.Tx, v *trustView) error {
 	switch v.step.Action {
-	case rollout.PublishBoth:
+	case trust.PublishBoth:
 		return v.publish(ctx, tx, func(anchors []*x509.Certificate) []*x509.Certificate { return append(anchors, v.next.anchor) })
-	case rollout.PublishNew:
+	case trust.PublishNew:
 		return v.publish(ctx, tx, func(anchors []*x509.Certificate) []*x509.Certificate {
 			return without(anchors, v.old.anchor)
 		})
-	case rollout.ActivateNew:
+	case trust.ActivateNew:
 		return v.activate(ctx, tx)
-	case rollout.RenewHolder:
+	case trust.RenewHolder:
 		return v.renew(ctx, tx)
-	case rollout.DropBridge:
+	case trust.DropBridge:
 		return withdrawAuthority(ctx, tx, *v.bridge)
-	case rollout.RetireOld:
+	case trust.RetireOld:
 		return v.retire(ctx, tx)
 	}
 	return fault.New(fault.Internal, "trust change %s: no way to %s", v.change.ID, v.step.Action)
@@ -192,9 +193,9 @@ func (v *trustView) renew(ctx context.Context, tx *store.Tx) error {
 	}
 	over := v.change.Pace
 	if over == 0 {
-		over = rollout.DefaultOver(len(ids))
+		over = schedule.DefaultOver(len(ids))
 	}
-	for _, turn := range rollout.Pace(ids, over) {
+	for _, turn := range schedule.Pace(ids, over) {
 		placement, err := tx.Placement(ctx, turn.Placement)
 		if err != nil {
 			return err

@@ -10,8 +10,8 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
-	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/trust"
 )
 
 // DecideTrust records an operator's decision on a change of trust: a dated fact
@@ -102,7 +102,7 @@ func (v *trustView) decide(req *api.DecideTrustRequest) (store.TrustDecision, []
 }
 
 func (v *trustView) decideAdvance(req *api.DecideTrustRequest) (store.TrustDecision, []string, error) {
-	through := rollout.Done
+	through := trust.Done
 	if req.Through != "" {
 		var err error
 		if through, err = parsePhase(req.Through); err != nil {
@@ -114,14 +114,14 @@ func (v *trustView) decideAdvance(req *api.DecideTrustRequest) (store.TrustDecis
 			WithRemedy("rotunda trust status says what it waits for")
 	}
 	effects := []string{fmt.Sprintf("it goes on by itself, gate by gate, through %s", later(v.facts.Through, through))}
-	if !v.step.Phase.Before(rollout.Withdraw) || !through.Before(rollout.Withdraw) {
+	if !v.step.Phase.Before(trust.Withdraw) || !through.Before(trust.Withdraw) {
 		effects = append(effects, "from withdraw on it can't be turned back")
 	}
 	return store.TrustDecision{Kind: store.TrustAdvance, Phase: string(through), Reason: req.Reason}, effects, nil
 }
 
 // later is the one that comes after the other.
-func later(a, b rollout.TrustPhase) rollout.TrustPhase {
+func later(a, b trust.Phase) trust.Phase {
 	if a.Before(b) {
 		return b
 	}
@@ -159,8 +159,8 @@ func (v *trustView) decideForce(req *api.DecideTrustRequest) (store.TrustDecisio
 		return store.TrustDecision{}, nil, err
 	}
 	forced := v.facts
-	forced.Forced = map[rollout.TrustPhase]string{v.step.Phase: req.Reason}
-	forced.Paused, forced.Through = "", rollout.Done
+	forced.Forced = map[trust.Phase]string{v.step.Phase: req.Reason}
+	forced.Paused, forced.Through = "", trust.Done
 	step := forced.Next(v.change.BegunAt) // expiry can't be forced: all that is listed counts
 	if len(step.SetAside) == 0 {
 		return store.TrustDecision{}, nil, fault.New(fault.Conflict, "nothing at %s holds the change that could be forced", v.step.Phase).
@@ -185,11 +185,11 @@ func wantReason(req *api.DecideTrustRequest) error {
 	return nil
 }
 
-func parsePhase(text string) (rollout.TrustPhase, error) {
-	phase := rollout.TrustPhase(text)
-	if !slices.Contains(rollout.TrustPhases, phase) {
+func parsePhase(text string) (trust.Phase, error) {
+	phase := trust.Phase(text)
+	if !slices.Contains(trust.Phases, phase) {
 		var names []string
-		for _, one := range rollout.TrustPhases {
+		for _, one := range trust.Phases {
 			names = append(names, string(one))
 		}
 		return "", fault.New(fault.Invalid, "phase %q: it is one of %s", printable(text), strings.Join(names, ", "))

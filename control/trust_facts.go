@@ -11,8 +11,8 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
-	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/trust"
 )
 
 // The rules that an Exception can set aside for a placement, a service, an
@@ -26,8 +26,8 @@ const (
 type trustView struct {
 	change    store.TrustChange
 	decisions []store.TrustDecision
-	facts     rollout.Trust
-	step      rollout.TrustStep
+	facts     trust.Change
+	step      trust.Step
 
 	old, next trustEnd
 	bridge    *store.Authority
@@ -94,10 +94,10 @@ func (c *Control) viewTrust(ctx context.Context, tx *store.Tx, change store.Trus
 }
 
 // decided reads the operators' decisions.
-func decided(decisions []store.TrustDecision) rollout.Trust {
-	t := rollout.Trust{Through: rollout.Drain, Forced: map[rollout.TrustPhase]string{}}
+func decided(decisions []store.TrustDecision) trust.Change {
+	t := trust.Change{Through: trust.Drain, Forced: map[trust.Phase]string{}}
 	for _, d := range decisions {
-		switch phase := rollout.TrustPhase(d.Phase); d.Kind {
+		switch phase := trust.Phase(d.Phase); d.Kind {
 		case store.TrustAdvance:
 			t.Paused = ""
 			if t.Through.Before(phase) {
@@ -109,7 +109,7 @@ func decided(decisions []store.TrustDecision) rollout.Trust {
 			t.Paused = ""
 		case store.TrustBack:
 			// What was let go on and forced was so in the other direction.
-			t.Back, t.Paused, t.Through, t.Forced = true, "", rollout.Done, map[rollout.TrustPhase]string{}
+			t.Back, t.Paused, t.Through, t.Forced = true, "", trust.Done, map[trust.Phase]string{}
 		case store.TrustForce:
 			t.Forced[phase] = fmt.Sprintf("forced by %s at %s: %s", d.By, d.At.Format("2006-01-02 15:04"), d.Reason)
 		}
@@ -171,7 +171,7 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 		if placement.Orphan || err != nil || !v.concerns(expanded.Bundle) {
 			return nil // what can't be expanded gets nothing new, and holds a certificate at most
 		}
-		party := rollout.RelyingParty{ID: placement.ID, Name: placeName(placement), Needs: needsLevel(expanded), Away: !c.connected(agent.ID)}
+		party := trust.RelyingParty{ID: placement.ID, Name: placeName(placement), Needs: needsLevel(expanded), Away: !c.connected(agent.ID)}
 		if report, err := storedReport(placement); err == nil {
 			party.Why = report.Reason
 		}
@@ -203,7 +203,7 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 		return err
 	}
 	for _, agent := range anchors {
-		party := rollout.RelyingParty{Name: "agent " + agent.AgentID, Needs: fleet.Loaded, Away: !c.connected(agent.AgentID), Since: agent.At}
+		party := trust.RelyingParty{Name: "agent " + agent.AgentID, Needs: fleet.Loaded, Away: !c.connected(agent.AgentID), Since: agent.At}
 		if agent.Digest != "" {
 			fit, err := fits.digest(ctx, tx, agent.Digest)
 			if err != nil {
@@ -229,7 +229,7 @@ func (v *trustView) readOutside(now time.Time, w *world) {
 		if !service.Outside || !w.hasNeighbours(document.Name, service) {
 			continue
 		}
-		party := rollout.RelyingParty{
+		party := trust.RelyingParty{
 			Name: "outside party " + string(document.Name), Needs: fleet.Delivered,
 			Ask:     service.Owner.Contact,
 			Excused: w.excused(now, ruleAdopt, "service/"+string(document.Name)),
@@ -354,7 +354,7 @@ func (h *holders) add(ctx context.Context, tx *store.Tx, certificate store.Certi
 		return h.addAgent(ctx, tx, certificate)
 	case store.KindOperator:
 		name := "operator " + certificate.Operator
-		h.put(rollout.Holder{
+		h.put(trust.Holder{
 			Name: name + " (serial " + certificate.Serial.String()[:8] + "…)", NotAfter: certificate.NotAfter,
 			Remedy:  "the operator runs rotunda operator renew; or apply an Exception of rule trust-drain with an owner and an end",
 			Excused: h.w.excused(tx.Now, ruleDrain, "operator/"+certificate.Operator),
@@ -364,7 +364,7 @@ func (h *holders) add(ctx context.Context, tx *store.Tx, certificate store.Certi
 		if err != nil || newest.Serial != certificate.Serial {
 			return err
 		}
-		h.put(rollout.Holder{ID: "server", Name: "server " + certificate.Names, NotAfter: certificate.NotAfter, Asked: true, Remedy: "it renews itself: see the server's log"})
+		h.put(trust.Holder{ID: "server", Name: "server " + certificate.Names, NotAfter: certificate.NotAfter, Asked: true, Remedy: "it renews itself: see the server's log"})
 	}
 	return nil
 }
@@ -377,7 +377,7 @@ func (h *holders) addLeaf(ctx context.Context, tx *store.Tx, certificate store.C
 	if certificate.Generation < placement.Generation {
 		return nil // another has taken its place, and was proven
 	}
-	holder := rollout.Holder{
+	holder := trust.Holder{
 		ID: placement.ID, Name: placeName(placement), NotAfter: certificate.NotAfter,
 		Asked: placement.RotationOpen(), Away: !h.c.connected(placement.AgentID),
 		Remedy:  "rotunda describe placement " + placement.ID,
@@ -405,7 +405,7 @@ func (h *holders) addAgent(ctx context.Context, tx *store.Tx, certificate store.
 	if err != nil || len(identities) == 0 || identities[0].Serial != certificate.Serial {
 		return err
 	}
-	h.put(rollout.Holder{
+	h.put(trust.Holder{
 		ID: "agent/" + agent.ID, Name: "agent " + agent.ID, NotAfter: certificate.NotAfter, Asked: true, Away: !h.c.connected(agent.ID),
 		Remedy:  "bring the agent back, or retire it: rotunda agent retire " + agent.ID,
 		Excused: h.w.excused(tx.Now, ruleDrain, "agent/"+agent.ID),
@@ -414,7 +414,7 @@ func (h *holders) addAgent(ctx context.Context, tx *store.Tx, certificate store.
 }
 
 // put keeps one holder of each name, with the latest end.
-func (h *holders) put(holder rollout.Holder) {
+func (h *holders) put(holder trust.Holder) {
 	all := &h.v.facts.Holders
 	if i, known := h.byName[holder.Name]; known {
 		(*all)[i].NotAfter = holder.NotAfter // they come in the order of their ends

@@ -9,8 +9,8 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/pki"
-	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/trust"
 )
 
 // What a change of trust asks of targets beside their files: links within a
@@ -86,7 +86,7 @@ func (o *openChange) desire(ctx context.Context, tx *store.Tx, placement store.P
 		id := orderID(report, o.ID+"/links/"+string(phase), tx.Now)
 		desired.Orders = append(desired.Orders, &api.TargetOrder{Id: id, Act: api.Act_ACT_RECONNECT_LINKS})
 	}
-	if phase == rollout.Refuse && o.Close && expanded.Target.ClientAuth != "" && expanded.Target.ClientAuth != "none" {
+	if phase == trust.Refuse && o.Close && expanded.Target.ClientAuth != "" && expanded.Target.ClientAuth != "none" {
 		id := orderID(report, o.ID+"/sessions", tx.Now)
 		desired.Orders = append(desired.Orders, &api.TargetOrder{
 			Id: id, Act: api.Act_ACT_CLOSE_SESSIONS, IssuerCerts: [][]byte{o.old.issuing.Certificate},
@@ -97,20 +97,20 @@ func (o *openChange) desire(ctx context.Context, tx *store.Tx, placement store.P
 
 // phaseAt is the last phase that has reached the placement's files; empty:
 // none has.
-func (o *openChange) phaseAt(ctx context.Context, tx *store.Tx, placement store.Placement) (rollout.TrustPhase, error) {
+func (o *openChange) phaseAt(ctx context.Context, tx *store.Tx, placement store.Placement) (trust.Phase, error) {
 	switch {
 	case o.withdrew:
-		return rollout.Refuse, nil
+		return trust.Refuse, nil
 	case !o.published || placement.Generation == 0:
 		return "", nil
 	case o.next.issuing.State != fleet.AuthorityActive:
-		return rollout.Prove, nil
+		return trust.Prove, nil
 	}
 	leaf, err := tx.PlacementCertificate(ctx, placement.ID, placement.Generation)
 	if err != nil || leaf.AuthorityID != o.next.issuing.ID {
 		return "", err
 	}
-	return rollout.Reissue, nil
+	return trust.Reissue, nil
 }
 
 // linked says whether a target has links within a cluster that can be broken
@@ -143,7 +143,7 @@ func orderName(id string) string {
 
 // readOrders notes what became of the change's orders at a placement: links
 // that did not come back hold the change, the rest is for people to read.
-func (v *trustView) readOrders(placement store.Placement, expanded fleet.Expanded, party *rollout.RelyingParty) []string {
+func (v *trustView) readOrders(placement store.Placement, expanded fleet.Expanded, party *trust.RelyingParty) []string {
 	report, err := storedReport(placement)
 	if err != nil {
 		return nil
@@ -153,11 +153,11 @@ func (v *trustView) readOrders(placement store.Placement, expanded fleet.Expande
 	if linked(expanded.Target) {
 		switch {
 		case v.facts.Withdrawn:
-			wanted = v.change.ID + "/links/" + string(rollout.Refuse)
+			wanted = v.change.ID + "/links/" + string(trust.Refuse)
 		case v.facts.Active:
-			wanted = v.change.ID + "/links/" + string(rollout.Reissue)
+			wanted = v.change.ID + "/links/" + string(trust.Reissue)
 		case v.facts.Published:
-			wanted = v.change.ID + "/links/" + string(rollout.Prove)
+			wanted = v.change.ID + "/links/" + string(trust.Prove)
 		}
 	}
 	if wanted != "" {

@@ -6,8 +6,8 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
-	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/whatif"
 )
 
 // WhatIf says what a change of trust would meet with if it were begun now. It
@@ -17,7 +17,7 @@ func (c *Control) WhatIf(ctx context.Context, caller Caller, req *api.WhatIfRequ
 	if err := authorize(caller, "list"); err != nil {
 		return nil, err
 	}
-	proposal, err := rollout.ParseProposal(req.Change)
+	proposal, err := whatif.Parse(req.Change)
 	if err != nil {
 		return nil, err
 	}
@@ -25,7 +25,7 @@ func (c *Control) WhatIf(ctx context.Context, caller Caller, req *api.WhatIfRequ
 	if over < 0 || over > longestOver {
 		return nil, fault.New(fault.Invalid, "a reissue over %s: it takes between nothing and %s", over, fleet.Duration(longestOver))
 	}
-	var supposed rollout.Supposed
+	var supposed whatif.Supposed
 	now := c.now()
 	err = c.db.Read(ctx, func(tx *store.Tx) error {
 		var err error

@@ -10,11 +10,14 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/graph"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
-	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/schedule"
 	"github.com/rotunda-pki/rotunda/store"
 	"github.com/rotunda-pki/rotunda/target"
+	"github.com/rotunda-pki/rotunda/trust"
+	"github.com/rotunda-pki/rotunda/whatif"
 )
 
 // supposing is a proposal while its facts are read.
@@ -26,12 +29,12 @@ type supposing struct {
 	issuer *x509.Certificate
 	view   *trustView
 	signed []store.Authority // issuing authorities that go
-	told   rollout.Supposed
+	told   whatif.Supposed
 }
 
 // suppose reads the facts of a proposal.
-func (c *Control) suppose(ctx context.Context, tx *store.Tx, proposal rollout.Proposal) (rollout.Supposed, error) {
-	s := &supposing{Control: c, tx: tx, told: rollout.Supposed{Proposal: proposal, Means: map[string]rollout.Means{}}}
+func (c *Control) suppose(ctx context.Context, tx *store.Tx, proposal whatif.Proposal) (whatif.Supposed, error) {
+	s := &supposing{Control: c, tx: tx, told: whatif.Supposed{Proposal: proposal, Means: map[string]whatif.Means{}}}
 	var err error
 	if s.told.Facts, err = c.graphFacts(ctx, tx); err != nil {
 		return s.told, err
@@ -51,7 +54,7 @@ func (c *Control) suppose(ctx context.Context, tx *store.Tx, proposal rollout.Pr
 			}
 		}
 	}
-	if proposal.Kind == rollout.WithdrawNow {
+	if proposal.Kind == whatif.WithdrawNow {
 		err = s.withdrawal(ctx)
 	} else {
 		err = s.rotation(ctx)
@@ -64,13 +67,13 @@ func (c *Control) suppose(ctx context.Context, tx *store.Tx, proposal rollout.Pr
 }
 
 // authority is the graph's own word for a record.
-func (s *supposing) authority(id string) rollout.Authority {
+func (s *supposing) authority(id string) graph.Authority {
 	for _, one := range s.told.Facts.Authorities {
 		if one.ID == id {
 			return one
 		}
 	}
-	return rollout.Authority{}
+	return graph.Authority{}
 }
 
 // rotation supposes that a new root, or a new issuing authority, has just been
@@ -85,10 +88,10 @@ func (s *supposing) rotation(ctx context.Context) error {
 	}
 	v := &trustView{change: store.TrustChange{Kind: store.IssuingChange}, old: s.now, next: s.now, seats: map[string]partySeat{}}
 	s.view = v
-	v.facts = rollout.Trust{Through: rollout.Drain, Old: s.now.issuing.Name, New: nextName(s.all, issuingName)}
+	v.facts = trust.Change{Through: trust.Drain, Old: s.now.issuing.Name, New: nextName(s.all, issuingName)}
 	s.told.Old, s.signed = s.authority(s.now.issuing.ID), []store.Authority{s.now.issuing}
 	key := fmt.Sprintf("the key of %s (%s)", s.now.root.Name, s.now.root.Origin)
-	if s.told.Kind == rollout.RotateIssuing {
+	if s.told.Kind == whatif.RotateIssuing {
 		s.told.Signs = []string{fmt.Sprintf("rotunda trust rotate issuing: %s signs %s", key, v.facts.New)}
 		return s.readParties(ctx)
 	}
@@ -164,7 +167,7 @@ func (s *supposing) withdrawal(ctx context.Context) error {
 	s.told.Old = s.authority(record.ID)
 	v := &trustView{old: trustEnd{root: record}, next: s.now, seats: map[string]partySeat{}}
 	s.view = v
-	v.facts = rollout.Trust{Through: rollout.Drain, Old: record.Name, New: s.now.root.Name, Roots: true, Published: true, Active: true}
+	v.facts = trust.Change{Through: trust.Drain, Old: record.Name, New: s.now.root.Name, Roots: true, Published: true, Active: true}
 	if record.Kind == store.IssuingAuthority {
 		v.change.Kind = store.IssuingChange
 		v.facts.Roots, v.facts.New, s.signed = false, s.now.issuing.Name, []store.Authority{record}
@@ -277,26 +280,26 @@ func (s *supposing) means(ctx context.Context) error {
 	seen := map[string]time.Time{}
 	for _, agent := range agents {
 		seen[agent.ID] = agent.SeenAt
-		s.told.Means["agent "+agent.ID] = rollout.Means{Kind: "agent", AwaySince: agent.SeenAt}
+		s.told.Means["agent "+agent.ID] = whatif.Means{Kind: "agent", AwaySince: agent.SeenAt}
 	}
 	for _, party := range s.told.Trust.Parties {
 		if party.Ask != "" {
-			s.told.Means[party.Name] = rollout.Means{Service: fleet.Name(s.view.seats[party.Name].service)}
+			s.told.Means[party.Name] = whatif.Means{Service: fleet.Name(s.view.seats[party.Name].service)}
 		}
 	}
 	for _, holder := range s.told.Trust.Holders {
 		switch {
 		case holder.ID == "server":
-			s.told.Means[holder.Name] = rollout.Means{Kind: "server"}
+			s.told.Means[holder.Name] = whatif.Means{Kind: "server"}
 		case holder.ID == "" && strings.HasPrefix(holder.Name, "operator "):
-			s.told.Means[holder.Name] = rollout.Means{Kind: "operator"}
+			s.told.Means[holder.Name] = whatif.Means{Kind: "operator"}
 		}
 	}
 	for _, place := range s.told.Facts.Places {
 		name := placeName(store.Placement{Intent: place.Intent, Instance: place.Instance, AgentID: place.Agent})
-		one := rollout.Means{
+		one := whatif.Means{
 			Place: place.ID, Service: place.Service, Kind: "placement", AwaySince: seen[place.Agent],
-			Cluster: place.Cluster, Member: rollout.Member{Agent: place.Agent, Target: place.Target}, Shown: place.Adopted,
+			Cluster: place.Cluster, Member: schedule.Member{Agent: place.Agent, Target: place.Target}, Shown: place.Adopted,
 		}
 		if in, ok := w.set.Intent(fleet.Name(place.Intent)); ok {
 			fillMeans(&one, in, place)
@@ -306,7 +309,7 @@ func (s *supposing) means(ctx context.Context) error {
 	return nil
 }
 
-func fillMeans(one *rollout.Means, in *fleet.Intent, place rollout.Place) {
+func fillMeans(one *whatif.Means, in *fleet.Intent, place graph.Place) {
 	capabilities, known := adapterOf(in.Target.Kind)
 	if !known {
 		return

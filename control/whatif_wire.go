@@ -8,16 +8,17 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rotunda-pki/rotunda/api"
-	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/graph"
+	"github.com/rotunda-pki/rotunda/whatif"
 )
 
 // wireForetold puts on the wire what a change would meet with.
-func wireForetold(s rollout.Supposed, told rollout.Foretold, now time.Time) *api.WhatIfResponse {
+func wireForetold(s whatif.Supposed, told whatif.Foretold, now time.Time) *api.WhatIfResponse {
 	response := &api.WhatIfResponse{
 		At: stamp(now), Change: s.Proposal.String(), Old: s.Trust.Old, Stops: s.Stops,
 		Levels: wireTally(told.Levels), Takes: span(told.Takes), Assumes: told.Assumes,
 	}
-	if s.Kind != rollout.WithdrawNow {
+	if s.Kind != whatif.WithdrawNow {
 		response.New = s.Trust.New
 	}
 	if s.Bridge {
@@ -42,9 +43,9 @@ func wireForetold(s rollout.Supposed, told rollout.Foretold, now time.Time) *api
 	return response
 }
 
-func wirePhase(p rollout.PhasePlan) *api.WhatIfPhase {
+func wirePhase(p whatif.PhasePlan) *api.WhatIfPhase {
 	phase := &api.WhatIfPhase{Phase: string(p.Phase), Does: p.Does, Operator: p.Operator, Takes: span(p.Takes), EndsBy: stamp(p.EndsBy)}
-	if p.Parties != (rollout.Tally{}) {
+	if p.Parties != (graph.Tally{}) {
 		phase.Parties = wireTally(p.Parties)
 	}
 	for _, one := range p.Restarts {
@@ -63,7 +64,7 @@ func wirePhase(p rollout.PhasePlan) *api.WhatIfPhase {
 	return phase
 }
 
-func wireContact(c rollout.Contact) *api.ServiceContact {
+func wireContact(c graph.Contact) *api.ServiceContact {
 	return &api.ServiceContact{Owner: wireOwner(c.Owner), Outside: c.Outside, Services: wireNames(c.Services)}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/schedule"
 )
 
 // BenchmarkNext measures a decision over a fleet of clusters of three, in the
@@ -62,7 +63,7 @@ func numbered(i int) uuid.UUID {
 func seenOf(id uuid.UUID, i int, at time.Time) Seen {
 	return Seen{
 		Placement: id, At: at, Intent: fmt.Sprint("intent-", i%200), Cluster: fmt.Sprint("c-", i/3),
-		Member: Member{Agent: fmt.Sprint("agent-", i), Target: "db"}, Generation: 1, Level: fleet.Proven, Steady: true, Well: true, Adopted: true,
+		Member: schedule.Member{Agent: fmt.Sprint("agent-", i), Target: "db"}, Generation: 1, Level: fleet.Proven, Steady: true, Well: true, Adopted: true,
 	}
 }
 

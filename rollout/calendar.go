@@ -9,6 +9,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/schedule"
 )
 
 // lookAhead is how far a calendar is searched for an opening. Windows repeat by
@@ -128,7 +129,7 @@ func (m *Model) calendar(spec Spec) Calendar {
 func when(now, t time.Time) string {
 	now, t = now.UTC(), t.UTC()
 	if now.YearDay() == t.YearDay() && now.Year() == t.Year() {
-		return clock(t)
+		return schedule.Clock(t)
 	}
 	return t.Format("Jan 2 15:04")
 }

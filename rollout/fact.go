@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/schedule"
 )
 
 // Fact is something that is so, with when it came to be. Facts may be observed
@@ -80,7 +81,7 @@ type Seen struct {
 	At         time.Time // when it said so, by the server's clock
 	Intent     string
 	Cluster    string // empty: none
-	Member     Member
+	Member     schedule.Member
 	Generation uint64
 	Level      fleet.Level // that was shown for this generation
 	Steady     bool        // nothing is under way, and its intent is satisfied

@@ -12,7 +12,10 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/schedule"
 )
+
+var noon = time.Date(2030, 1, 2, 14, 2, 0, 0, time.UTC)
 
 // someFacts is facts about two rollouts over some placements, as they may come
 // about, and in any order.
@@ -81,7 +84,7 @@ func someFacts(t *rapid.T) []Fact {
 	return facts
 }
 
-func at2(n int) Member { return at(fmt.Sprint(n)) }
+func at2(n int) schedule.Member { return schedule.Member{Agent: fmt.Sprint(n), Target: "redis"} }
 
 // answers is all that can be asked of a model.
 func allAnswers(m *Model, now time.Time) []any {

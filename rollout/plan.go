@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/schedule"
 )
 
 // Seat is a placement that a rollout is to be over.
@@ -89,7 +90,7 @@ func (s Spec) order(regions map[string][]Seat) ([]string, error) {
 func spread(places []Seat) []Seat {
 	keys := make(map[uuid.UUID]string, len(places))
 	for _, place := range places {
-		keys[place.ID] = order("wave", string(place.ID[:]))
+		keys[place.ID] = schedule.Order("wave", string(place.ID[:]))
 	}
 	sorted := slices.Clone(places)
 	slices.SortFunc(sorted, func(a, b Seat) int { return strings.Compare(keys[a.ID], keys[b.ID]) })

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/schedule"
 )
 
 // fleetWorld is a fleet of names, told in words: what is known of it, and what
@@ -143,7 +144,7 @@ func (w *fleetWorld) command(out *strings.Builder, words []string) {
 			w.order = append(w.order, name)
 			w.seen[name] = Seen{
 				Placement: id(name), Intent: cmpOr(args["intent"], "orders-db"), Cluster: args["cluster"],
-				Member: Member{name, "t"}, Generation: 1, Level: fleet.Proven, Steady: true, Well: true, Adopted: true,
+				Member: schedule.Member{Agent: name, Target: "t"}, Generation: 1, Level: fleet.Proven, Steady: true, Well: true, Adopted: true,
 			}
 			w.show(name, func(*Seen) {})
 		}

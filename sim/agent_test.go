@@ -6,8 +6,8 @@ import (
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/pki"
-	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/rotation"
+	"github.com/rotunda-pki/rotunda/schedule"
 )
 
 // placement is a placement's agent: it asks rotation what comes next, and each
@@ -15,7 +15,7 @@ import (
 type placement struct {
 	*fleetSim
 	id      string
-	member  rollout.Member
+	member  schedule.Member
 	cluster *cluster // nil: none
 	profile *fleet.Profile
 

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/rotation"
+	"github.com/rotunda-pki/rotunda/schedule"
 )
 
 // The control plane of the simulation: what package control does with slots,
@@ -22,7 +22,7 @@ const (
 
 type cluster struct {
 	name    string
-	members []rollout.Member
+	members []schedule.Member
 	holds   map[string]*hold // by placement
 	asking  map[string]asking
 	away    int // in truth
@@ -123,13 +123,13 @@ func (s *fleetSim) hear(p *placement, said report, seq int) {
 }
 
 func (s *fleetSim) grant(c *cluster) {
-	facts := rollout.Cluster{Name: c.name, Most: 1}
+	facts := schedule.Cluster{Name: c.name, Most: 1}
 	for _, h := range c.holds {
-		facts.Holds = append(facts.Holds, rollout.Hold{Member: h.of.member, Begun: h.begun, Since: h.since})
+		facts.Holds = append(facts.Holds, schedule.Hold{Member: h.of.member, Begun: h.begun, Since: h.since})
 	}
 	for id, a := range c.asking {
 		if c.holds[id] == nil {
-			facts.Asks = append(facts.Asks, rollout.Ask{Member: a.of.member, Placement: id, Since: a.since})
+			facts.Asks = append(facts.Asks, schedule.Ask{Member: a.of.member, Placement: id, Since: a.since})
 		}
 	}
 	for _, verdict := range facts.Decide(s.now) {
@@ -214,9 +214,9 @@ func (p *placement) take(w wish, slot rotation.Slot) {
 
 // issuedTo reckons the window of a new certificate and sends it.
 func (s *fleetSim) issuedTo(p *placement, generation uint64, issued, notAfter time.Time) {
-	after, before := rollout.Window(p.profile, issued, notAfter)
+	after, before := schedule.Window(p.profile, issued, notAfter)
 	if p.cluster != nil {
-		after, before = rollout.Part(p.cluster.name, p.member, p.cluster.members, after, before)
+		after, before = schedule.Part(p.cluster.name, p.member, p.cluster.members, after, before)
 	}
 	w := s.wishes[p.id]
 	w.window = rotation.Window{Generation: generation, After: after, Before: before}
@@ -233,7 +233,7 @@ func (s *fleetSim) rotateAll() {
 		byID[p.id] = p
 	}
 	slices.Sort(ids)
-	for _, turn := range rollout.Pace(ids, rollout.DefaultOver(len(ids))) {
+	for _, turn := range schedule.Pace(ids, schedule.DefaultOver(len(ids))) {
 		p := byID[turn.Placement]
 		w := s.wishes[p.id]
 		w.through, w.from = p.record.LastGeneration, s.now.Add(turn.After)

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/rotunda-pki/rotunda/fleet"
-	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/schedule"
 )
 
 const (
@@ -43,7 +43,7 @@ func newFleet(t *testing.T) *fleetSim {
 		outageBegin: begin.Add(outageAt), outageEnd: begin.Add(outageAt + min(day.RideOut.Std(), days3.RideOut.Std())),
 	}
 	add := func(c *cluster, p *fleet.Profile, host string) {
-		one := &placement{fleetSim: s, id: "placement-of-" + host, cluster: c, profile: p, member: rollout.Member{Agent: host, Target: "redis"}}
+		one := &placement{fleetSim: s, id: "placement-of-" + host, cluster: c, profile: p, member: schedule.Member{Agent: host, Target: "redis"}}
 		one.d = wanted(one)
 		s.placements = append(s.placements, one)
 		if c != nil {
@@ -94,7 +94,7 @@ func (s *fleetSim) checkClusters(t *testing.T) {
 	mixed := 0
 	for i := 0; i < clusters*ofCluster; i += ofCluster {
 		p := s.placements[i]
-		opens, closes := rollout.Window(p.profile, begin, begin.Add(p.profile.Lifetime.Std()))
+		opens, closes := schedule.Window(p.profile, begin, begin.Add(p.profile.Lifetime.Std()))
 		third, parts := closes.Sub(opens)/ofCluster, map[time.Duration]bool{}
 		for _, member := range s.placements[i : i+ofCluster] {
 			parts[member.renewals[0].due.Sub(opens)/third] = true
@@ -199,7 +199,7 @@ func (s *fleetSim) checkCount(t *testing.T) {
 			} else {
 				ordinary++
 			}
-			if asked := begin.Add(rotateAt); !r.forced && r.requested.After(asked.Add(-time.Minute)) && r.requested.Before(asked.Add(rollout.DefaultOver(len(s.placements))+time.Minute)) {
+			if asked := begin.Add(rotateAt); !r.forced && r.requested.After(asked.Add(-time.Minute)) && r.requested.Before(asked.Add(schedule.DefaultOver(len(s.placements))+time.Minute)) {
 				met++
 			}
 		}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
-	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/whatif"
 )
 
 // changeFlags add --change, with completion of what can be foretold, and what
@@ -27,14 +27,14 @@ func changeFlags(cmd *cobra.Command, conn *connection) (change *string, over *fl
 }
 
 func changeWordsOffered(ctx context.Context, s *server) ([]string, error) {
-	words := []string{string(rollout.RotateRoot), string(rollout.RotateIssuing)}
+	words := []string{string(whatif.RotateRoot), string(whatif.RotateIssuing)}
 	list, err := invoke(ctx, s.ListAuthorities, &api.ListAuthoritiesRequest{})
 	if err != nil {
 		return words, nil // the words are good without a server's answer
 	}
 	for _, authority := range list.Authorities {
 		if authority.State != "withdrawn" {
-			words = append(words, string(rollout.WithdrawNow)+":"+authority.Name)
+			words = append(words, string(whatif.WithdrawNow)+":"+authority.Name)
 		}
 	}
 	return words, nil
@@ -42,7 +42,7 @@ func changeWordsOffered(ctx context.Context, s *server) ([]string, error) {
 
 // foretellChange shows what a change of trust would meet with.
 func foretellChange(cmd *cobra.Command, conn *connection, change string, over fleet.Duration, output format) error {
-	proposal, err := rollout.ParseProposal(change)
+	proposal, err := whatif.Parse(change)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (u *ui) tell(indent, text string, s style) {
 
 func foretoldVerdict(told *api.WhatIfResponse) cell {
 	when := "is done without those who stand in its way"
-	if strings.HasPrefix(told.Change, string(rollout.WithdrawNow)) {
+	if strings.HasPrefix(told.Change, string(whatif.WithdrawNow)) {
 		when = "is done now"
 	}
 	if n := len(told.Breaks); n > 0 {

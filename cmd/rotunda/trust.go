@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rotunda-pki/rotunda/api"
-	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/trust"
 )
 
 const trustHelp = `Replaces a root, or the issuing authority under it, beneath a running fleet: by
@@ -250,7 +250,7 @@ func (u *ui) showDecision(done *api.DecideTrustResponse, request *api.DecideTrus
 }
 
 func phaseNames() (names []string) {
-	for _, phase := range rollout.TrustPhases {
+	for _, phase := range trust.Phases {
 		names = append(names, string(phase))
 	}
 	return names

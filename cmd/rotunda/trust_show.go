@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/rotunda-pki/rotunda/api"
-	"github.com/rotunda-pki/rotunda/rollout"
+	"github.com/rotunda-pki/rotunda/trust"
 )
 
 // showChange prints a change of trust for somebody who did not begin it: where
@@ -47,8 +47,8 @@ func (u *ui) drawn(indent, line string) { fmt.Fprintln(u.out, indent+line) }
 // changePath is the phases, with the one that the change is at.
 func (u *ui) changePath(change *api.TrustChange) string {
 	var steps []string
-	at := rollout.TrustPhase(change.Phase)
-	for _, phase := range rollout.TrustPhases {
+	at := trust.Phase(change.Phase)
+	for _, phase := range trust.Phases {
 		if skips(change.Kind, phase) {
 			continue
 		}
@@ -66,12 +66,12 @@ func (u *ui) changePath(change *api.TrustChange) string {
 
 // skips says which phases a change of an issuing authority has not: its anchor
 // stays.
-func skips(kind string, phase rollout.TrustPhase) bool {
+func skips(kind string, phase trust.Phase) bool {
 	if kind == "root" {
 		return false
 	}
 	switch phase {
-	case rollout.Distribute, rollout.Unbridge, rollout.Withdraw, rollout.Refuse:
+	case trust.Distribute, trust.Unbridge, trust.Withdraw, trust.Refuse:
 		return true
 	}
 	return false
@@ -84,7 +84,7 @@ func changeWords(u *ui, change *api.TrustChange) (lines []string) {
 		lines = append(lines, "ended "+relative(u.now, change.EndedAt))
 	case change.Back:
 		lines = append(lines, "it is being turned back: old and new are exchanged")
-	case rollout.TrustPhase(change.Phase).Before(rollout.Withdraw):
+	case trust.Phase(change.Phase).Before(trust.Withdraw):
 		lines = append(lines, "it can still be turned back: rotunda trust back --reason …")
 	default:
 		lines = append(lines, "from withdraw on it can't be turned back")
@@ -149,7 +149,7 @@ func (u *ui) showAdoption(change *api.TrustChange) {
 		t.row(cell{party.Name, plain}, party.Service, cell{orElse(party.Has, "nothing"), s}, party.Needs, relative(u.now, party.Since), cell{words, s})
 	}
 	what := "trust " + change.New.GetRoot()
-	if !rollout.TrustPhase(change.Phase).Before(rollout.Refuse) {
+	if !trust.Phase(change.Phase).Before(trust.Refuse) {
 		what = "have let go of " + change.Old.GetRoot()
 	}
 	u.tell("", fmt.Sprintf("%d of %d %s, each at the level that its kind can show:", ready, len(change.Parties), what), strong)
@@ -177,7 +177,7 @@ func (u *ui) showHolders(change *api.TrustChange) {
 			words = "excused: " + holder.Excused
 		case holder.PlacementId == "":
 			words = holder.Remedy
-		case holder.Asked && !rollout.TrustPhase(change.Phase).Before(rollout.Reissue):
+		case holder.Asked && !trust.Phase(change.Phase).Before(trust.Reissue):
 			words = "being renewed"
 		}
 		t.row(holder.Name, relative(u.now, holder.NotAfter), words)

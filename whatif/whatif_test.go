@@ -1,4 +1,4 @@
-package rollout
+package whatif
 
 import (
 	"fmt"
@@ -10,14 +10,64 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/graph"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/schedule"
+	"github.com/rotunda-pki/rotunda/trust"
 )
+
+// Two roots, an issuing authority under each, and bundles of one and of both.
+var (
+	noon = time.Date(2030, 1, 2, 14, 2, 0, 0, time.UTC)
+
+	rootA = graph.Anchor{Fingerprint: pki.Fingerprint{1}, Name: "root-a"}
+	rootB = graph.Anchor{Fingerprint: pki.Fingerprint{2}, Name: "root-b"}
+
+	twoRoots = []graph.Authority{
+		{ID: "a", Name: "root-a", Anchor: rootA}, {ID: "ia", Name: "issuing-a", Parent: "a", Anchor: rootA},
+		{ID: "b", Name: "root-b", Anchor: rootB}, {ID: "ib", Name: "issuing-b", Parent: "b", Anchor: rootB},
+	}
+	threeBundles = map[string][]graph.Anchor{"A": {rootA}, "B": {rootB}, "AB": {rootA, rootB}}
+)
+
+func party(name string, clients ...fleet.Name) graph.Party {
+	return graph.Party{Name: fleet.Name(name), Owner: fleet.Owner{Team: name + "-team", Contact: name + "@example.com"}, Clients: clients}
+}
+
+func outsider(name string) graph.Party {
+	p := party(name)
+	p.Outside = true
+	return p
+}
+
+// spot is a place that serves under issuing, and trusts a bundle.
+func spot(service, agent, issuing, bundle string, change ...func(*graph.Place)) graph.Place {
+	p := graph.Place{
+		ID: service + "/" + agent, Intent: service, Agent: agent, Instance: "main", Service: fleet.Name(service), State: "steady",
+		Bundle: bundle, Adopted: fleet.Proven, Observer: agent, Shown: fleet.Proven,
+	}
+	if issuing != "" {
+		p.Generation, p.Authority, p.Serves, p.NotAfter = 1, issuing, true, noon.Add(time.Hour)
+		p.Root = map[string]graph.Anchor{"ia": rootA, "ib": rootB}[issuing]
+	}
+	for _, c := range change {
+		c(&p)
+	}
+	return p
+}
+
+func bridged(p *graph.Place) { p.Bridged = []graph.Anchor{rootA} }
+
+func relying(name string, has, needs fleet.Level) trust.RelyingParty {
+	return trust.RelyingParty{Name: name, Has: has, Needs: needs, Since: noon}
+}
 
 func TestParseProposal(t *testing.T) {
 	for text, want := range map[string]Proposal{
 		"rotate-root": {Kind: RotateRoot}, "rotate-issuing": {Kind: RotateIssuing}, "withdraw:root-a": {WithdrawNow, "root-a"},
 	} {
-		if got, err := ParseProposal(text); err != nil || got != want || got.String() != text {
+		if got, err := Parse(text); err != nil || got != want || got.String() != text {
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
@@ -33,7 +83,7 @@ func TestParseProposal(t *testing.T) {
 		"failover":          "a change of failover can't be foretold yet (it is rotate-root,",
 		"profile:web.yaml":  "a change of profile can't be foretold yet",
 	} {
-		if _, err := ParseProposal(text); fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), want) {
+		if _, err := Parse(text); fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
@@ -41,22 +91,22 @@ func TestParseProposal(t *testing.T) {
 
 // supposed is a change of a fleet in which web and bank call orders, with a
 // relying party, a holder and means for each place.
-func supposed(proposal string, places ...Place) Supposed {
-	p, _ := ParseProposal(proposal)
+func supposed(proposal string, places ...graph.Place) Supposed {
+	p, _ := Parse(proposal)
 	s := Supposed{
 		Proposal: p, Means: map[string]Means{}, Bridge: p.Kind == RotateRoot, Old: twoRoots[0],
-		Trust: Trust{Old: "root-a", New: "root-b", Roots: true, Through: Drain, Bridged: p.Kind == RotateRoot},
-		Facts: Facts{
-			Services:    []Party{party("orders", "web", "bank"), party("web"), outsider("bank")},
+		Trust: trust.Change{Old: "root-a", New: "root-b", Roots: true, Through: trust.Drain, Bridged: p.Kind == RotateRoot},
+		Facts: graph.Facts{
+			Services:    []graph.Party{party("orders", "web", "bank"), party("web"), outsider("bank")},
 			Authorities: twoRoots, Bundles: threeBundles, Places: places,
 		},
 	}
 	for _, one := range places {
 		name := one.Intent + " on agent " + one.Agent
-		s.Means[name] = Means{Place: one.ID, Service: one.Service, Kind: "placement", Title: "thing", Member: Member{one.Agent, one.Intent}, Shown: one.Adopted}
+		s.Means[name] = Means{Place: one.ID, Service: one.Service, Kind: "placement", Title: "thing", Member: schedule.Member{Agent: one.Agent, Target: one.Intent}, Shown: one.Adopted}
 		s.Trust.Parties = append(s.Trust.Parties, relying(name, "", fleet.Loaded))
-		if one.live(noon) {
-			s.Trust.Holders = append(s.Trust.Holders, Holder{ID: one.ID, Name: name, NotAfter: one.NotAfter})
+		if one.Generation > 0 && noon.Before(one.NotAfter) {
+			s.Trust.Holders = append(s.Trust.Holders, trust.Holder{ID: one.ID, Name: name, NotAfter: one.NotAfter})
 		}
 	}
 	return s
@@ -176,7 +226,7 @@ func TestWhoStandsInTheWay(t *testing.T) {
 		}(), nil},
 		"an outside party": {func() Supposed {
 			s := supposed("rotate-root", cache)
-			s.Trust.Parties = append(s.Trust.Parties, RelyingParty{Name: "outside party bank", Needs: fleet.Delivered, Ask: "desk@bank.example"})
+			s.Trust.Parties = append(s.Trust.Parties, trust.RelyingParty{Name: "outside party bank", Needs: fleet.Delivered, Ask: "desk@bank.example"})
 			s.Means["outside party bank"] = Means{Service: "bank"}
 			return s
 		}(), []string{"prove! outside party bank is an outside party: nobody here sees whom it trusts"}},
@@ -207,16 +257,16 @@ func TestForetoldPhases(t *testing.T) {
 	s.means("cache on agent h4", func(m *Means) { m.Title, m.DropAtRestart = "memcached", true })
 	s.Signs = []string{"sign it"}
 	s.Trust.Parties = append(s.Trust.Parties, relying("agent h1", "", fleet.Loaded))
-	s.Trust.Holders = append(s.Trust.Holders, Holder{ID: "agent/h1", Name: "agent h1", NotAfter: noon.Add(time.Hour), Asked: true},
-		Holder{Name: "operator alice", NotAfter: noon.Add(time.Hour), Remedy: "rotunda operator renew"},
-		Holder{Name: "orphan x", NotAfter: noon.Add(2 * time.Hour), Remedy: "stop what uses it"})
+	s.Trust.Holders = append(s.Trust.Holders, trust.Holder{ID: "agent/h1", Name: "agent h1", NotAfter: noon.Add(time.Hour), Asked: true},
+		trust.Holder{Name: "operator alice", NotAfter: noon.Add(time.Hour), Remedy: "rotunda operator renew"},
+		trust.Holder{Name: "orphan x", NotAfter: noon.Add(2 * time.Hour), Remedy: "stop what uses it"})
 	s.Means["agent h1"], s.Means["operator alice"] = Means{Kind: "agent"}, Means{Kind: "operator"}
 	told := s.Foretell(noon)
 
 	var got []string
 	for _, p := range told.Phases {
 		line := string(p.Phase)
-		if p.Parties != (Tally{}) {
+		if p.Parties != (graph.Tally{}) {
 			line += fmt.Sprintf(" parties %d", p.Parties.Loaded)
 		}
 		for _, one := range p.Restarts {
@@ -286,7 +336,7 @@ func TestForetellingEnds(t *testing.T) {
 		if after := fmt.Sprintf("%+v", s); after != before {
 			t.Fatalf("facts were changed:\n%s\n%s", before, after)
 		}
-		phases := append([]TrustPhase{Prepare}, TrustPhases...)
+		phases := append([]trust.Phase{Prepare}, trust.Phases...)
 		last := -1
 		for _, plan := range told.Phases {
 			at := slices.Index(phases, plan.Phase)
@@ -297,7 +347,7 @@ func TestForetellingEnds(t *testing.T) {
 				t.Fatalf("phase %s has no words", plan.Phase)
 			}
 		}
-		if end := told.Phases[len(told.Phases)-1].Phase; end != Refuse && end != Retire {
+		if end := told.Phases[len(told.Phases)-1].Phase; end != trust.Refuse && end != trust.Retire {
 			t.Fatalf("it ends at %s", end)
 		}
 	})

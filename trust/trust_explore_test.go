@@ -1,4 +1,4 @@
-package rollout
+package trust
 
 import (
 	"fmt"
@@ -36,12 +36,12 @@ type lateWorld struct {
 	asked  [members]bool
 }
 
-func (w *lateWorld) facts(t *Trust) {
+func (w *lateWorld) facts(t *Change) {
 	old, next := uint8(underA), uint8(underB)
 	if w.back {
 		old, next = next, old
 	}
-	*t = Trust{
+	*t = Change{
 		Old: "A", New: "B", Roots: true, Through: Done, Back: w.back, Parties: t.Parties[:0], Holders: t.Holders[:0],
 		Published: w.bundles&next != 0, Withdrawn: w.bundles&old == 0, Active: w.signer == next, Retired: w.retired,
 	}
@@ -66,7 +66,7 @@ var memberNames = func() (names [members]string) {
 }()
 
 // act is what the control plane does by what it sees.
-func (w lateWorld) act(facts *Trust, sees func(*Trust)) lateWorld {
+func (w lateWorld) act(facts *Change, sees func(*Change)) lateWorld {
 	w.facts(facts)
 	sees(facts)
 	step := facts.Next(noon)
@@ -92,7 +92,7 @@ func (w lateWorld) act(facts *Trust, sees func(*Trust)) lateWorld {
 }
 
 // moves calls each with all worlds that may come next.
-func (w lateWorld) moves(facts *Trust, sees func(*Trust), each func(lateWorld)) {
+func (w lateWorld) moves(facts *Change, sees func(*Change), each func(lateWorld)) {
 	step := func(change func(*lateWorld)) {
 		n := w
 		if change(&n); n != w {
@@ -139,13 +139,13 @@ func (w *lateWorld) broken() bool {
 
 // exploreLate walks through reachable worlds, at most so many, and says which
 // breaks a law.
-func exploreLate(n uint8, sees func(*Trust), most int) (worlds int, broken *lateWorld, ends [2]bool) {
+func exploreLate(n uint8, sees func(*Change), most int) (worlds int, broken *lateWorld, ends [2]bool) {
 	start := lateWorld{n: n, bundles: underA, signer: underA}
 	for i := range n {
 		start.trusts[i], start.serves[i], start.issued[i] = underA, underA, underA
 	}
 	seen := map[lateWorld]struct{}{start: {}}
-	queue, facts := []lateWorld{start}, &Trust{}
+	queue, facts := []lateWorld{start}, &Change{}
 	for len(queue) > 0 && len(seen) < most {
 		w := queue[len(queue)-1]
 		queue = queue[:len(queue)-1]
@@ -171,7 +171,7 @@ func exploreLate(n uint8, sees func(*Trust), most int) (worlds int, broken *late
 func TestTrustLawsWithLateMessages(t *testing.T) {
 	const most = 1_100_000
 	for n, whole := range map[uint8]bool{3: true, 4: false} {
-		worlds, broken, ends := exploreLate(n, func(*Trust) {}, most)
+		worlds, broken, ends := exploreLate(n, func(*Change) {}, most)
 		if broken != nil {
 			t.Errorf("a law is broken: %+v", *broken)
 		}
@@ -187,15 +187,15 @@ func TestTrustLawsWithLateMessages(t *testing.T) {
 
 // Each gate, dropped, is caught.
 func TestTrustMutantsAreCaught(t *testing.T) {
-	for name, blind := range map[string]func(*Trust){
-		"who has adopted": func(t *Trust) {
+	for name, blind := range map[string]func(*Change){
+		"who has adopted": func(t *Change) {
 			for i := range t.Parties {
 				t.Parties[i].Has = fleet.Proven
 			}
 		},
-		"the last party": func(t *Trust) { t.Parties = t.Parties[:len(t.Parties)-1] },
-		"who holds what": func(t *Trust) { t.Holders = nil },
-		"who has a certificate in flight": func(t *Trust) {
+		"the last party": func(t *Change) { t.Parties = t.Parties[:len(t.Parties)-1] },
+		"who holds what": func(t *Change) { t.Holders = nil },
+		"who has a certificate in flight": func(t *Change) {
 			if len(t.Holders) == 1 {
 				t.Holders = nil
 			}

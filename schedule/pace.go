@@ -1,4 +1,4 @@
-package rollout
+package schedule
 
 import (
 	"slices"
@@ -26,7 +26,7 @@ type Turn struct {
 // a cluster, hosts in a rack) end up far apart.
 func Pace(placements []string, over time.Duration) []Turn {
 	sorted := slices.Clone(placements)
-	slices.SortFunc(sorted, byOrder(func(id string) string { return order("pace", id) }))
+	slices.SortFunc(sorted, byOrder(func(id string) string { return Order("pace", id) }))
 	turns := make([]Turn, len(sorted))
 	for i, id := range sorted {
 		turns[i] = Turn{Placement: id}

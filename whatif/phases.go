@@ -1,4 +1,4 @@
-package rollout
+package whatif
 
 import (
 	"cmp"
@@ -7,6 +7,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rotunda-pki/rotunda/graph"
+	"github.com/rotunda-pki/rotunda/schedule"
+	"github.com/rotunda-pki/rotunda/trust"
 )
 
 // What a foretold time goes by. Measured rolls are faster (etcd: 2-3 s a
@@ -18,17 +22,17 @@ const (
 )
 
 // Prepare is what comes before the phases of a change: its keys and signatures.
-const Prepare TrustPhase = "prepare"
+const Prepare trust.Phase = "prepare"
 
 // PhasePlan is one phase of a change that nobody has begun.
 type PhasePlan struct {
-	Phase    TrustPhase
+	Phase    trust.Phase
 	Does     string
-	Parties  Tally // who must show something, by the level
+	Parties  graph.Tally // who must show something, by the level
 	Restarts []Restarts
 	Renewals map[string]int // by kind of holder
 	Operator []string       // what an operator does for it
-	Waits    []Wait         // who holds it up, as things are
+	Waits    []trust.Wait   // who holds it up, as things are
 	Takes    time.Duration  // without what people do
 	EndsBy   time.Time      // of Drain: when it has ended though nobody did anything
 }
@@ -37,7 +41,7 @@ type PhasePlan struct {
 type Restarts struct {
 	Cluster string // empty: of none, each by itself
 	Kind    string
-	Members []Member
+	Members []schedule.Member
 	AtOnce  int
 	Cause   string
 }
@@ -62,9 +66,9 @@ func (s Supposed) walk(now time.Time) (plan []PhasePlan) {
 	}
 	w := walker{Supposed: s, t: s.Trust, now: now}
 	w.t.Parties, w.t.Holders, w.t.Conditions = slices.Clone(s.Trust.Parties), slices.Clone(s.Trust.Holders), nil
-	for range 10 * len(TrustPhases) { // each round goes on; a mistake here must not hang a server
+	for range 10 * len(trust.Phases) { // each round goes on; a mistake here must not hang a server
 		step := w.t.Next(now)
-		if step.Phase == Done {
+		if step.Phase == trust.Done {
 			break
 		}
 		if i := len(plan) - 1; i < 0 || plan[i].Phase != step.Phase {
@@ -76,22 +80,22 @@ func (s Supposed) walk(now time.Time) (plan []PhasePlan) {
 }
 
 // enter is a phase with what is known of it beforehand.
-func (s Supposed) enter(phase TrustPhase, now time.Time) PhasePlan {
+func (s Supposed) enter(phase trust.Phase, now time.Time) PhasePlan {
 	p := PhasePlan{Phase: phase, Does: s.does(phase)}
 	switch phase {
-	case Prove, Refuse:
+	case trust.Prove, trust.Refuse:
 		if !s.Trust.Roots {
 			break
 		}
 		for _, party := range s.Trust.Parties {
-			p.Parties.add(party.Needs)
+			p.Parties.Add(party.Needs)
 		}
 		p.Restarts = s.restarts(phase, now)
 		p.Takes = DeliverTime
-	case Reissue:
+	case trust.Reissue:
 		p.Renewals = map[string]int{}
 		placements := 0
-		for _, holder := range s.Trust.managed(now) {
+		for _, holder := range s.Trust.Managed(now) {
 			kind := cmp.Or(s.Means[holder.Name].Kind, "placement")
 			p.Renewals[kind]++
 			if kind == "placement" {
@@ -99,7 +103,7 @@ func (s Supposed) enter(phase TrustPhase, now time.Time) PhasePlan {
 			}
 		}
 		p.Restarts = s.restarts(phase, now)
-		p.Takes = cmp.Or(s.Pace, DefaultOver(placements)) + RenewTime
+		p.Takes = cmp.Or(s.Pace, schedule.DefaultOver(placements)) + RenewTime
 	}
 	var longest time.Duration // clusters restart side by side
 	for _, one := range p.Restarts {
@@ -109,35 +113,35 @@ func (s Supposed) enter(phase TrustPhase, now time.Time) PhasePlan {
 	return p
 }
 
-func (s Supposed) does(phase TrustPhase) string {
+func (s Supposed) does(phase trust.Phase) string {
 	switch phase {
 	case Prepare:
 		return "the new authority's keys are made, and what they need is signed"
-	case Distribute:
+	case trust.Distribute:
 		return fmt.Sprintf("%s goes into every bundle that has %s", s.Trust.New, s.Trust.Old)
-	case Prove:
+	case trust.Prove:
 		if !s.Trust.Roots {
 			return s.Trust.New + " signs from now on; everybody trusts the root above it already"
 		}
 		return fmt.Sprintf("every relying party shows that it trusts %s; then it signs", s.Trust.New)
-	case Reissue:
+	case trust.Reissue:
 		return "every managed certificate is renewed under " + s.Trust.New
-	case Drain:
+	case trust.Drain:
 		return "nothing live needs " + s.Trust.Old + " any more"
-	case Unbridge:
+	case trust.Unbridge:
 		return "nobody serves the bridge any more"
-	case Withdraw:
+	case trust.Withdraw:
 		return s.Trust.Old + " leaves the bundles; from here on there is no way back"
-	case Refuse:
+	case trust.Refuse:
 		return "every relying party shows that it refuses what is under " + s.Trust.Old
-	case Retire:
+	case trust.Retire:
 		return "the key of " + s.Trust.Old + " is destroyed"
 	}
 	return ""
 }
 
 // restarts are those that a phase causes and that Rotunda can do, by cluster.
-func (s Supposed) restarts(phase TrustPhase, now time.Time) []Restarts {
+func (s Supposed) restarts(phase trust.Phase, now time.Time) []Restarts {
 	groups := map[string]*Restarts{}
 	add := func(means Means, needed bool, cause string) {
 		if !needed || means.Restart == "" {
@@ -151,21 +155,21 @@ func (s Supposed) restarts(phase TrustPhase, now time.Time) []Restarts {
 			one.Members = append(one.Members, means.Member)
 		}
 	}
-	if phase == Reissue {
-		for _, holder := range s.Trust.managed(now) {
+	if phase == trust.Reissue {
+		for _, holder := range s.Trust.Managed(now) {
 			means := s.Means[holder.Name]
 			add(means, means.LeafAtRestart, "it takes a certificate only at a restart")
 		}
 	} else {
 		for _, party := range s.Trust.Parties {
 			means := s.Means[party.Name]
-			add(means, phase == Prove && means.AddAtRestart, "it takes an added CA only at a restart")
-			add(means, phase == Refuse && means.DropAtRestart, "it takes a removed CA only at a restart")
+			add(means, phase == trust.Prove && means.AddAtRestart, "it takes an added CA only at a restart")
+			add(means, phase == trust.Refuse && means.DropAtRestart, "it takes a removed CA only at a restart")
 		}
 	}
 	var all []Restarts
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
-		slices.SortFunc(groups[key].Members, func(a, b Member) int {
+		slices.SortFunc(groups[key].Members, func(a, b schedule.Member) int {
 			return cmp.Or(strings.Compare(a.Agent, b.Agent), strings.Compare(a.Target, b.Target))
 		})
 		all = append(all, *groups[key])
@@ -176,28 +180,28 @@ func (s Supposed) restarts(phase TrustPhase, now time.Time) []Restarts {
 // walker is a change on its way through supposed facts.
 type walker struct {
 	Supposed
-	t   Trust
+	t   trust.Change
 	now time.Time
 }
 
 // suppose notes what a step shows, and makes the facts what they are when it
 // has been seen to.
-func (w *walker) suppose(step TrustStep, p *PhasePlan) {
+func (w *walker) suppose(step trust.Step, p *PhasePlan) {
 	held := false
-	if step.Phase == Drain {
+	if step.Phase == trust.Drain {
 		w.drain(p)
 	}
 	for _, wait := range step.Waits {
 		switch {
 		case wait.Who != "" && step.Action != "": // it says so again when nothing else is to be done
-		case w.Means[wait.Who].Kind == "operator" && step.Phase == Drain:
+		case w.Means[wait.Who].Kind == "operator" && step.Phase == trust.Drain:
 			held = true
 		case wait.Who != "":
 			p.Waits = append(p.Waits, wait)
 			held = true
 		default: // an operator has to let it go on
 			p.Operator = append(p.Operator, wait.Remedy+": "+wait.Reason)
-			w.t.Paused, w.t.Through = "", Done
+			w.t.Paused, w.t.Through = "", trust.Done
 		}
 	}
 	if step.Action == "" {
@@ -213,7 +217,7 @@ func (w *walker) suppose(step TrustStep, p *PhasePlan) {
 // is live has ended by itself.
 func (w *walker) drain(p *PhasePlan) {
 	var operators []string
-	for _, holder := range w.t.live(w.now) {
+	for _, holder := range w.t.Live(w.now) {
 		if w.Means[holder.Name].Kind == "operator" {
 			operators = append(operators, strings.TrimPrefix(holder.Name, "operator "))
 		}
@@ -226,31 +230,31 @@ func (w *walker) drain(p *PhasePlan) {
 	}
 }
 
-func (w *walker) act(step TrustStep) {
+func (w *walker) act(step trust.Step) {
 	switch step.Action {
-	case PublishBoth:
+	case trust.PublishBoth:
 		w.t.Published = true
-		w.adopt(Prove)
-	case ActivateNew:
+		w.adopt(trust.Prove)
+	case trust.ActivateNew:
 		w.t.Active = true
-		w.renewed(func(h Holder) bool { return h.Asked }) // these renew themselves
-	case RenewHolder:
-		w.renewed(func(Holder) bool { return true })
+		w.renewed(func(h trust.Holder) bool { return h.Asked }) // these renew themselves
+	case trust.RenewHolder:
+		w.renewed(func(trust.Holder) bool { return true })
 		for i := range w.t.Holders {
 			w.t.Holders[i].Asked = true
 		}
-	case DropBridge:
+	case trust.DropBridge:
 		w.t.Bridged = false
-	case PublishNew:
+	case trust.PublishNew:
 		w.t.Withdrawn = true
-		w.adopt(Refuse)
-	case RetireOld:
+		w.adopt(trust.Refuse)
+	case trust.RetireOld:
 		w.t.Retired = true
 	}
 }
 
 // adopt lets each party that can have the bundle of the phase.
-func (w *walker) adopt(phase TrustPhase) {
+func (w *walker) adopt(phase trust.Phase) {
 	for i := range w.t.Parties {
 		party := &w.t.Parties[i]
 		why, _ := w.cantFollow(*party, phase, w.now)
@@ -265,32 +269,32 @@ func (w *walker) adopt(phase TrustPhase) {
 }
 
 // renewed takes out the holders that have another certificate then.
-func (w *walker) renewed(which func(Holder) bool) {
-	w.t.Holders = slices.DeleteFunc(w.t.Holders, func(h Holder) bool {
+func (w *walker) renewed(which func(trust.Holder) bool) {
+	w.t.Holders = slices.DeleteFunc(w.t.Holders, func(h trust.Holder) bool {
 		why, _ := w.cantRenew(h, w.now)
 		return h.ID != "" && which(h) && why == ""
 	})
 }
 
 // seenTo supposes that whoever held a phase up does so no more.
-func (w *walker) seenTo(phase TrustPhase) {
+func (w *walker) seenTo(phase trust.Phase) {
 	switch phase {
-	case Prove, Withdraw, Refuse:
+	case trust.Prove, trust.Withdraw, trust.Refuse:
 		for i := range w.t.Parties {
 			w.t.Parties[i].Has = w.t.Parties[i].Needs
 		}
-	case Reissue:
-		w.t.Holders = slices.DeleteFunc(w.t.Holders, func(h Holder) bool { return h.ID != "" })
-	case Drain:
+	case trust.Reissue:
+		w.t.Holders = slices.DeleteFunc(w.t.Holders, func(h trust.Holder) bool { return h.ID != "" })
+	case trust.Drain:
 		w.t.Holders = nil
-	case Unbridge:
+	case trust.Unbridge:
 		w.t.Bridging = nil
 	}
 }
 
 // assumes says what the time goes by.
 func (s Supposed) assumes() []string {
-	pace := fmt.Sprintf("certificates are renewed at %d a minute", int(time.Minute/PaceEach))
+	pace := fmt.Sprintf("certificates are renewed at %d a minute", int(time.Minute/schedule.PaceEach))
 	if s.Pace > 0 {
 		pace = "certificates are renewed over " + s.Pace.String()
 	}

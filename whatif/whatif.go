@@ -1,4 +1,8 @@
-package rollout
+// Package whatif foretells a change of trust over today's facts: what would
+// break, who stands in the way, in which order and for how long.
+//
+// It is pure: facts and a time in, a forecast out.
+package whatif
 
 import (
 	"cmp"
@@ -8,7 +12,10 @@ import (
 	"time"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/graph"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/schedule"
+	"github.com/rotunda-pki/rotunda/trust"
 )
 
 // ProposalKind is a kind of change that somebody thinks of.
@@ -34,8 +41,8 @@ func (p Proposal) String() string {
 // proposals is how a proposal is written.
 const proposals = "it is rotate-root, rotate-issuing or withdraw:AUTHORITY"
 
-// ParseProposal reads rotate-root, rotate-issuing or withdraw:AUTHORITY.
-func ParseProposal(text string) (Proposal, error) {
+// Parse reads rotate-root, rotate-issuing or withdraw:AUTHORITY.
+func Parse(text string) (Proposal, error) {
 	word, name, named := strings.Cut(text, ":")
 	p := Proposal{ProposalKind(word), name}
 	switch {
@@ -57,9 +64,9 @@ func ParseProposal(text string) (Proposal, error) {
 // are.
 type Supposed struct {
 	Proposal
-	Facts Facts
-	Old   Authority        // that goes
-	Trust Trust            // as it would stand when it has just begun
+	Facts graph.Facts
+	Old   graph.Authority  // that goes
+	Trust trust.Change     // as it would stand when it has just begun
 	Means map[string]Means // by the names of parties and holders
 	Signs []string         // whose key signs what before it begins, in words
 	Stops []string         // why it can't be begun now
@@ -78,7 +85,7 @@ type Means struct {
 	Title     string // of the kind of target: "memcached"
 	AwaySince time.Time
 	Cluster   string
-	Member    Member
+	Member    schedule.Member
 	AtOnce    int // members that may be away at once; 0 means 1
 
 	AddAtRestart, DropAtRestart, LeafAtRestart bool
@@ -96,17 +103,17 @@ const bridgeDepth = 2
 type Foretold struct {
 	Breaks    []Break
 	Obstacles []Obstacle
-	Useless   []string // at whom the bridge does not help, and why
-	Levels    Tally    // relying parties, by the level that each must show
+	Useless   []string    // at whom the bridge does not help, and why
+	Levels    graph.Tally // relying parties, by the level that each must show
 	Phases    []PhasePlan
 	Takes     time.Duration
 	Assumes   []string
-	Ask       []Contact
+	Ask       []graph.Contact
 }
 
 // Obstacle is one thing about a party that stands in a phase's way.
 type Obstacle struct {
-	Phase   TrustPhase
+	Phase   trust.Phase
 	Who     string
 	Reason  string
 	Remedy  string
@@ -116,11 +123,11 @@ type Obstacle struct {
 
 // Foretell says what a change would meet with if it were begun now.
 func (s Supposed) Foretell(now time.Time) Foretold {
-	graph := NewGraph(s.Facts, now)
-	told := Foretold{Breaks: s.breaks(graph), Obstacles: s.obstacles(now), Useless: s.useless()}
+	today := graph.New(s.Facts, now)
+	told := Foretold{Breaks: s.breaks(today), Obstacles: s.obstacles(now), Useless: s.useless()}
 	if s.Trust.Roots {
 		for _, party := range s.Trust.Parties {
-			told.Levels.add(party.Needs)
+			told.Levels.Add(party.Needs)
 		}
 	}
 	told.Phases = s.walk(now)
@@ -130,7 +137,7 @@ func (s Supposed) Foretell(now time.Time) Foretold {
 	if len(told.Phases) > 0 {
 		told.Assumes = s.assumes()
 	}
-	told.Ask = s.ask(graph, told)
+	told.Ask = s.ask(today, told)
 	return told
 }
 
@@ -148,14 +155,14 @@ func (s Supposed) obstacles(now time.Time) (all []Obstacle) {
 		}
 		all = append(all, s.ofParty(party, now)...)
 	}
-	for _, holder := range s.Trust.managed(now) {
+	for _, holder := range s.Trust.Managed(now) {
 		said := func(o Obstacle) bool { return o.Who == holder.Name && holder.Away } // that it is away
 		if why, remedy := s.cantRenew(holder, now); why != "" && !s.hopeless() && !slices.ContainsFunc(all, said) {
-			all = append(all, Obstacle{Reissue, holder.Name, why, remedy, s.Means[holder.Name].Service, true})
+			all = append(all, Obstacle{trust.Reissue, holder.Name, why, remedy, s.Means[holder.Name].Service, true})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Obstacle) int {
-		return cmp.Or(slices.Index(TrustPhases, a.Phase)-slices.Index(TrustPhases, b.Phase), byCertainty(a, b), strings.Compare(a.Who, b.Who))
+		return cmp.Or(slices.Index(trust.Phases, a.Phase)-slices.Index(trust.Phases, b.Phase), byCertainty(a, b), strings.Compare(a.Who, b.Who))
 	})
 	return all
 }
@@ -170,23 +177,23 @@ func byCertainty(a, b Obstacle) int {
 	return 1
 }
 
-func (s Supposed) ofParty(party RelyingParty, now time.Time) (all []Obstacle) {
+func (s Supposed) ofParty(party trust.RelyingParty, now time.Time) (all []Obstacle) {
 	means := s.Means[party.Name]
-	first := Prove
+	first := trust.Prove
 	if s.Trust.Published { // it has the new anchor already
-		first = Refuse
+		first = trust.Refuse
 	}
-	note := func(phase TrustPhase, certain bool, reason, remedy string) {
+	note := func(phase trust.Phase, certain bool, reason, remedy string) {
 		all = append(all, Obstacle{phase, party.Name, reason, remedy, means.Service, certain})
 	}
 	if why, remedy := s.cantFollow(party, first, now); why != "" {
 		note(first, true, why, remedy)
-	} else if levelIndex(means.Shown) < levelIndex(party.Needs) && means.Place != "" {
+	} else if trust.Rank(means.Shown) < trust.Rank(party.Needs) && means.Place != "" {
 		note(first, false, fmt.Sprintf("has come only as far as %s with the bundle of today; %s will be wanted", orNothing(means.Shown), party.Needs)+inBrackets(party.Why),
 			"rotunda describe placement "+means.Place)
 	}
-	if why, remedy := s.cantFollow(party, Refuse, now); why != "" && first != Refuse && len(all) == 0 {
-		note(Refuse, true, why, remedy)
+	if why, remedy := s.cantFollow(party, trust.Refuse, now); why != "" && first != trust.Refuse && len(all) == 0 {
+		note(trust.Refuse, true, why, remedy)
 	}
 	return all
 }
@@ -202,7 +209,7 @@ func inBrackets(text string) string {
 
 // cantFollow says why a party can't be expected to adopt the bundle of a phase:
 // with one anchor more, or with one less. Empty: it can.
-func (s Supposed) cantFollow(party RelyingParty, phase TrustPhase, now time.Time) (why, remedy string) {
+func (s Supposed) cantFollow(party trust.RelyingParty, phase trust.Phase, now time.Time) (why, remedy string) {
 	means := s.Means[party.Name]
 	switch {
 	case party.Ask != "":
@@ -210,9 +217,9 @@ func (s Supposed) cantFollow(party RelyingParty, phase TrustPhase, now time.Time
 	case party.Away:
 		return awayWords(means.AwaySince, now), "bring the agent back, or retire it (rotunda agent retire)" + byException
 	case means.Restart != "":
-	case phase == Prove && means.AddAtRestart:
+	case phase == trust.Prove && means.AddAtRestart:
 		return means.Title + " takes an added CA only at a restart, and names no restartCommand", noRestart
-	case phase == Refuse && means.DropAtRestart:
+	case phase == trust.Refuse && means.DropAtRestart:
 		return means.Title + " takes a removed CA only at a restart, and names no restartCommand", noRestart
 	}
 	return "", ""
@@ -221,7 +228,7 @@ func (s Supposed) cantFollow(party RelyingParty, phase TrustPhase, now time.Time
 const noRestart = "name target.restartCommand in its intent, or restart it by hand once the bundle is there"
 
 // cantRenew says why a holder can't be expected to get another certificate.
-func (s Supposed) cantRenew(holder Holder, now time.Time) (why, remedy string) {
+func (s Supposed) cantRenew(holder trust.Holder, now time.Time) (why, remedy string) {
 	means := s.Means[holder.Name]
 	switch {
 	case holder.Away:
@@ -236,7 +243,7 @@ func awayWords(since, now time.Time) string {
 	if since.IsZero() {
 		return "its agent is not connected"
 	}
-	return "its agent is not connected; it was last seen at " + clockTime(since, now)
+	return "its agent is not connected; it was last seen at " + trust.Clock(since, now)
 }
 
 // useless lists the servers that the bridge does not help.
@@ -247,7 +254,7 @@ func (s Supposed) useless() (all []string) {
 	for _, party := range s.Trust.Parties {
 		if means := s.Means[party.Name]; means.Depth > 0 && means.Depth < bridgeDepth {
 			all = append(all, fmt.Sprintf("%s: %s follows %s in a client's chain unless it is set to follow more, and the bridge makes %d",
-				party.Name, means.Title, count(means.Depth, "intermediate"), bridgeDepth))
+				party.Name, means.Title, graph.Count(means.Depth, "intermediate"), bridgeDepth))
 		}
 	}
 	return all
@@ -255,15 +262,15 @@ func (s Supposed) useless() (all []string) {
 
 // ask is whom to speak with before: the owners of what breaks, and of what
 // stands in the way.
-func (s Supposed) ask(graph *Graph, told Foretold) []Contact {
-	var reach Impact
+func (s Supposed) ask(today *graph.Graph, told Foretold) []graph.Contact {
+	var reach graph.Impact
 	for _, one := range told.Breaks {
 		reach.Edges = append(reach.Edges, one.Edge)
 	}
 	for _, one := range told.Obstacles {
 		if one.Service != "" {
-			reach.Direct = append(reach.Direct, Stake{Service: one.Service})
+			reach.Direct = append(reach.Direct, graph.Stake{Service: one.Service})
 		}
 	}
-	return graph.contacts(reach)
+	return today.Contacts(reach)
 }

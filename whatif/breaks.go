@@ -1,4 +1,4 @@
-package rollout
+package whatif
 
 import (
 	"fmt"
@@ -7,41 +7,43 @@ import (
 	"strings"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/graph"
 	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/trust"
 )
 
 // Break is an edge on which a handshake would fail that does not now, and why.
 type Break struct {
-	Edge
-	Reasons []Reason
+	graph.Edge
+	Reasons []graph.Reason
 }
 
 // breaks lists the edges that break: of a withdrawal now, of a rotation when it
 // is done without those that can't follow.
-func (s Supposed) breaks(now *Graph) []Break {
+func (s Supposed) breaks(now *graph.Graph) []Break {
 	switch {
 	case s.Kind == RotateIssuing:
 		return nil // every chain still leads to the anchor that everybody has
 	case s.Kind == WithdrawNow && s.Old.Parent != "":
 		return s.unvouched(now)
 	case s.Kind == WithdrawNow:
-		return newBreaks(now, NewGraph(s.withdrawn(), now.At))
+		return newBreaks(now, graph.New(s.withdrawn(), now.At))
 	}
-	return newBreaks(now, NewGraph(s.rotated(now), now.At))
+	return newBreaks(now, graph.New(s.rotated(now), now.At))
 }
 
 // newBreaks are the reasons for which edges break after and did not before.
-func newBreaks(before, after *Graph) (all []Break) {
+func newBreaks(before, after *graph.Graph) (all []Break) {
 	known := map[string]bool{}
 	for _, edge := range before.Edges {
-		for _, reason := range edge.reasons() {
+		for _, reason := range edge.Reasons() {
 			known[sameReason(edge, reason)] = true
 		}
 	}
 	for _, edge := range after.Edges {
 		one := Break{Edge: edge}
-		for _, reason := range edge.reasons() {
-			if reason.Verdict == Breaks && !known[sameReason(edge, reason)] {
+		for _, reason := range edge.Reasons() {
+			if reason.Verdict == graph.Breaks && !known[sameReason(edge, reason)] {
 				reason.Text = strings.Replace(strings.Replace(reason.Text, " does not trust ", " would not trust ", 1), " shows ", " would show ", 1)
 				one.Reasons = append(one.Reasons, reason)
 			}
@@ -53,28 +55,24 @@ func newBreaks(before, after *Graph) (all []Break) {
 	return all
 }
 
-func (e Edge) reasons() []Reason {
-	return append(slices.Clone(e.Serves.Reasons), e.Presents.Reasons...)
-}
-
-func sameReason(e Edge, r Reason) string {
+func sameReason(e graph.Edge, r graph.Reason) string {
 	return fmt.Sprintf("%s>%s %s %s %d", e.Client, e.Server, r.Verdict, r.Text, len(r.Places))
 }
 
 // unvouched are the edges on which a certificate of an issuing authority is
 // shown. Its path still validates; but nobody could revoke it any more.
-func (s Supposed) unvouched(now *Graph) (all []Break) {
+func (s Supposed) unvouched(now *graph.Graph) (all []Break) {
 	for _, edge := range now.Edges {
 		one := Break{Edge: edge}
 		for _, half := range []struct {
-			way  Way
+			way  graph.Way
 			from fleet.Name
 		}{{edge.Serves, edge.Server}, {edge.Presents, edge.Client}} {
 			for _, chain := range half.way.Chains {
 				if chain.Authority == s.Old.ID {
-					one.Reasons = append(one.Reasons, Reason{Verdict: Breaks, Places: chain.places, Ask: half.from, Text: fmt.Sprintf(
+					one.Reasons = append(one.Reasons, graph.Reason{Verdict: graph.Breaks, Places: chain.Places, Ask: half.from, Text: fmt.Sprintf(
 						"%s shows %s under %s: nobody could revoke it, and who reads CRLs refuses it when the last one of %s ends",
-						half.from, count(len(chain.places), "certificate"), s.Old.Name, s.Old.Name)})
+						half.from, graph.Count(len(chain.Places), "certificate"), s.Old.Name, s.Old.Name)})
 				}
 			}
 		}
@@ -87,22 +85,22 @@ func (s Supposed) unvouched(now *Graph) (all []Break) {
 
 // nobody stands in a bundle that would be empty: it verifies nothing, and is
 // known.
-var nobody = Anchor{Fingerprint: pki.Fingerprint{0xff}, Name: "nobody"}
+var nobody = graph.Anchor{Fingerprint: pki.Fingerprint{0xff}, Name: "nobody"}
 
 // without is the anchors of a bundle but for one.
-func without(anchors []Anchor, gone Anchor) []Anchor {
-	rest := slices.DeleteFunc(slices.Clone(anchors), func(a Anchor) bool { return a.Fingerprint == gone.Fingerprint })
+func without(anchors []graph.Anchor, gone graph.Anchor) []graph.Anchor {
+	rest := slices.DeleteFunc(slices.Clone(anchors), func(a graph.Anchor) bool { return a.Fingerprint == gone.Fingerprint })
 	if len(rest) == 0 {
-		return []Anchor{nobody}
+		return []graph.Anchor{nobody}
 	}
 	return rest
 }
 
 // withdrawn is the facts as they would be were the old anchor taken out of each
 // bundle now.
-func (s Supposed) withdrawn() Facts {
+func (s Supposed) withdrawn() graph.Facts {
 	facts := s.Facts
-	facts.Bundles = map[string][]Anchor{}
+	facts.Bundles = map[string][]graph.Anchor{}
 	for digest, anchors := range s.Facts.Bundles {
 		facts.Bundles[digest] = without(anchors, s.Old.Anchor)
 	}
@@ -111,10 +109,10 @@ func (s Supposed) withdrawn() Facts {
 
 // rotated is the facts as they would be at the end of a rotation that went on
 // without those that can't follow: they trust and show what they do now.
-func (s Supposed) rotated(now *Graph) Facts {
-	next := Anchor{Fingerprint: pki.Fingerprint{0xfe}, Name: s.Trust.New}
+func (s Supposed) rotated(now *graph.Graph) graph.Facts {
+	next := graph.Anchor{Fingerprint: pki.Fingerprint{0xfe}, Name: s.Trust.New}
 	// A bridge leads to the old root at those alone who follow chains that deep.
-	bridge := Anchor{Fingerprint: pki.Fingerprint{0xfd}, Name: s.Old.Anchor.Name}
+	bridge := graph.Anchor{Fingerprint: pki.Fingerprint{0xfd}, Name: s.Old.Anchor.Name}
 	facts := s.Facts
 	facts.Bundles = maps.Clone(s.Facts.Bundles)
 	facts.Places = slices.Clone(s.Facts.Places)
@@ -122,17 +120,17 @@ func (s Supposed) rotated(now *Graph) Facts {
 	follows, renews := map[string]bool{}, map[string]bool{}
 	for _, party := range s.Trust.Parties {
 		one := s.Means[party.Name]
-		why, _ := s.cantFollow(party, Prove, now.At)
+		why, _ := s.cantFollow(party, trust.Prove, now.At)
 		means[one.Place], follows[one.Place] = one, why == ""
 	}
-	for _, holder := range s.Trust.managed(now.At) {
+	for _, holder := range s.Trust.Managed(now.At) {
 		why, _ := s.cantRenew(holder, now.At)
 		renews[holder.ID] = why == ""
 	}
 	for i := range facts.Places {
 		p := &facts.Places[i]
 		anchors := s.Facts.Bundles[p.Bundle]
-		if has(anchors, s.Old.Anchor.Fingerprint) {
+		if graph.Contains(anchors, s.Old.Anchor.Fingerprint) {
 			if follows[p.ID] {
 				p.Bundle += " after"
 				facts.Bundles[p.Bundle] = append(slices.Clone(without(anchors, s.Old.Anchor)), next)
@@ -144,7 +142,7 @@ func (s Supposed) rotated(now *Graph) Facts {
 		if renews[p.ID] && p.Root.Fingerprint == s.Old.Anchor.Fingerprint {
 			p.Authority, p.Root, p.Bridged = "next", next, nil
 			if s.BridgeLess == "" {
-				p.Bridged = []Anchor{bridge}
+				p.Bridged = []graph.Anchor{bridge}
 			}
 		}
 	}

@@ -1,4 +1,8 @@
-package rollout
+// Package trust decides how an authority is replaced: which phase the facts
+// show a change to be in, what it does next, and who holds it up.
+//
+// It is pure: facts and a time in, decisions and reasons out.
+package trust
 
 import (
 	"fmt"
@@ -9,47 +13,47 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 )
 
-// TrustPhase is how far a change of trust has come. It is derived from facts,
+// Phase is how far a change of trust has come. It is derived from facts,
 // stored nowhere, and may go back when a fact does.
 //
 //	distribute ─ prove ─ reissue ─ drain ─ unbridge ─ withdraw ─ refuse ─ retire ─ done
 //
 // Up to unbridge the change can be turned back, which is the same change with
 // its ends exchanged.
-type TrustPhase string
+type Phase string
 
 // The phases, in their order.
 const (
-	Distribute TrustPhase = "distribute" // the new anchor goes into each bundle that has the old one
-	Prove      TrustPhase = "prove"      // each relying party adopts it
-	Reissue    TrustPhase = "reissue"    // the new authority signs; each managed certificate is renewed
-	Drain      TrustPhase = "drain"      // nothing live needs the old anchor any more
-	Unbridge   TrustPhase = "unbridge"   // nobody serves the bridge any more
-	Withdraw   TrustPhase = "withdraw"   // the old anchor leaves the bundles
-	Refuse     TrustPhase = "refuse"     // each relying party refuses what is under the old one
-	Retire     TrustPhase = "retire"     // its key is destroyed
-	Done       TrustPhase = "done"
+	Distribute Phase = "distribute" // the new anchor goes into each bundle that has the old one
+	Prove      Phase = "prove"      // each relying party adopts it
+	Reissue    Phase = "reissue"    // the new authority signs; each managed certificate is renewed
+	Drain      Phase = "drain"      // nothing live needs the old anchor any more
+	Unbridge   Phase = "unbridge"   // nobody serves the bridge any more
+	Withdraw   Phase = "withdraw"   // the old anchor leaves the bundles
+	Refuse     Phase = "refuse"     // each relying party refuses what is under the old one
+	Retire     Phase = "retire"     // its key is destroyed
+	Done       Phase = "done"
 )
 
-// TrustPhases are all of them in their order.
-var TrustPhases = []TrustPhase{Distribute, Prove, Reissue, Drain, Unbridge, Withdraw, Refuse, Retire, Done}
+// Phases are all of them in their order.
+var Phases = []Phase{Distribute, Prove, Reissue, Drain, Unbridge, Withdraw, Refuse, Retire, Done}
 
 // Before says whether p comes before other.
-func (p TrustPhase) Before(other TrustPhase) bool {
-	return slices.Index(TrustPhases, p) < slices.Index(TrustPhases, other)
+func (p Phase) Before(other Phase) bool {
+	return slices.Index(Phases, p) < slices.Index(Phases, other)
 }
 
-// Trust is a change of trust as the facts show it: from one authority to
+// Change is a change of trust as the facts show it: from one authority to
 // another. A change that was turned back has its ends exchanged.
-type Trust struct {
+type Change struct {
 	Old, New string // names of the authorities that sign
 	// Roots says that the anchor changes with them. Where only the issuing
 	// authority is replaced nobody has to adopt or to refuse anything.
 	Roots   bool
-	Through TrustPhase // the last phase that an operator let it enter
-	Back    bool       // it was turned back
-	Paused  string     // by whom, when and why; empty: it is not
-	Forced  map[TrustPhase]string
+	Through Phase  // the last phase that an operator let it enter
+	Back    bool   // it was turned back
+	Paused  string // by whom, when and why; empty: it is not
+	Forced  map[Phase]string
 
 	Published  bool // each bundle that has the old anchor has the new one too
 	Active     bool // the new authority signs
@@ -78,10 +82,11 @@ type RelyingParty struct {
 }
 
 func (p RelyingParty) adopted() bool {
-	return levelIndex(p.Has) >= levelIndex(p.Needs) && p.Link == ""
+	return Rank(p.Has) >= Rank(p.Needs) && p.Link == ""
 }
 
-func levelIndex(level fleet.Level) int {
+// Rank orders the levels of proof; that of nothing shown is 0.
+func Rank(level fleet.Level) int {
 	return slices.Index([]fleet.Level{"", fleet.Delivered, fleet.Loaded, fleet.Proven}, level)
 }
 
@@ -96,25 +101,25 @@ type Holder struct {
 	Excused  string
 }
 
-// TrustAction is what a change of trust does next. Each may be repeated.
-type TrustAction string
+// Action is what a change of trust does next. Each may be repeated.
+type Action string
 
 // The actions.
 const (
-	PublishBoth TrustAction = "publish both" // old and new anchor into the bundles
-	ActivateNew TrustAction = "activate"     // the new authority signs from now on
-	RenewHolder TrustAction = "renew"        // of TrustStep.Holders
-	DropBridge  TrustAction = "drop the bridge"
-	PublishNew  TrustAction = "withdraw" // the old anchor out of the bundles
-	RetireOld   TrustAction = "retire"   // the old authority's key is destroyed
+	PublishBoth Action = "publish both" // old and new anchor into the bundles
+	ActivateNew Action = "activate"     // the new authority signs from now on
+	RenewHolder Action = "renew"        // of Step.Holders
+	DropBridge  Action = "drop the bridge"
+	PublishNew  Action = "withdraw" // the old anchor out of the bundles
+	RetireOld   Action = "retire"   // the old authority's key is destroyed
 )
 
-// TrustStep is where a change stands: what is to be done, and for all that is
+// Step is where a change stands: what is to be done, and for all that is
 // not, who holds it up and what to do.
-type TrustStep struct {
-	Phase   TrustPhase
-	Action  TrustAction // empty: nothing
-	Holders []Holder    // of RenewHolder
+type Step struct {
+	Phase   Phase
+	Action  Action   // empty: nothing
+	Holders []Holder // of RenewHolder
 	Waits   []Wait
 	// Laws that a forced step sets aside, in words.
 	SetAside []string
@@ -132,8 +137,8 @@ func (w Wait) String() string {
 }
 
 // Next derives the phase and what comes next.
-func (t Trust) Next(now time.Time) TrustStep {
-	step := TrustStep{Phase: t.phase(now)}
+func (t Change) Next(now time.Time) Step {
+	step := Step{Phase: t.phase(now)}
 	if step.Phase == Done {
 		return step
 	}
@@ -167,12 +172,12 @@ func (t Trust) Next(now time.Time) TrustStep {
 }
 
 // entered is the phase that an action enters: an operator must have let it.
-var entered = map[TrustAction]TrustPhase{
+var entered = map[Action]Phase{
 	PublishBoth: Prove, ActivateNew: Reissue, RenewHolder: Reissue, DropBridge: Unbridge, PublishNew: Withdraw, RetireOld: Retire,
 }
 
 // phase is the first one whose work is not done.
-func (t Trust) phase(now time.Time) TrustPhase {
+func (t Change) phase(now time.Time) Phase {
 	switch {
 	case t.Retired:
 		return Done
@@ -182,9 +187,9 @@ func (t Trust) phase(now time.Time) TrustPhase {
 		return Distribute
 	case !t.Active:
 		return Prove
-	case len(t.managed(now)) > 0:
+	case len(t.Managed(now)) > 0:
 		return Reissue
-	case len(t.live(now)) > 0:
+	case len(t.Live(now)) > 0:
 		return Drain
 	case t.Bridged || len(t.Bridging) > 0:
 		return Unbridge
@@ -195,7 +200,7 @@ func (t Trust) phase(now time.Time) TrustPhase {
 }
 
 // act is the one action that ends a phase.
-func (t Trust) act(phase TrustPhase) TrustAction {
+func (t Change) act(phase Phase) Action {
 	switch phase {
 	case Distribute:
 		return PublishBoth
@@ -214,7 +219,7 @@ func (t Trust) act(phase TrustPhase) TrustAction {
 }
 
 // gate says whether the phase's action may go, and if not, who holds it up.
-func (t Trust) gate(phase TrustPhase, now time.Time) (TrustAction, []Wait) {
+func (t Change) gate(phase Phase, now time.Time) (Action, []Wait) {
 	switch phase {
 	case Distribute:
 		return PublishBoth, nil
@@ -255,7 +260,7 @@ func (t Trust) gate(phase TrustPhase, now time.Time) (TrustAction, []Wait) {
 }
 
 // lagging lists who has not adopted the bundle that it should have now.
-func (t Trust) lagging(now time.Time, what string) (waits []Wait) {
+func (t Change) lagging(now time.Time, what string) (waits []Wait) {
 	if !t.Roots {
 		return nil
 	}
@@ -272,10 +277,10 @@ func (t Trust) lagging(now time.Time, what string) (waits []Wait) {
 		switch {
 		case party.Has == "":
 			wait.Reason = "has not shown that it " + claim
-		case party.Link != "" && levelIndex(party.Has) >= levelIndex(party.Needs):
+		case party.Link != "" && Rank(party.Has) >= Rank(party.Needs):
 			wait.Reason = claim + ", but " + party.Link
 		default:
-			wait.Reason = fmt.Sprintf("has only shown that it %s as %s since %s; %s is wanted", claim, party.Has, clockTime(party.Since, now), party.Needs)
+			wait.Reason = fmt.Sprintf("has only shown that it %s as %s since %s; %s is wanted", claim, party.Has, Clock(party.Since, now), party.Needs)
 		}
 		wait.Remedy = "rotunda status"
 		if party.ID != "" {
@@ -300,9 +305,9 @@ func (t Trust) lagging(now time.Time, what string) (waits []Wait) {
 	return waits
 }
 
-func (t Trust) reissue(now time.Time) (TrustAction, []Wait) {
+func (t Change) reissue(now time.Time) (Action, []Wait) {
 	var waits []Wait
-	for _, holder := range t.managed(now) {
+	for _, holder := range t.Managed(now) {
 		if !holder.Asked {
 			continue
 		}
@@ -318,8 +323,8 @@ func (t Trust) reissue(now time.Time) (TrustAction, []Wait) {
 	return "", waits
 }
 
-func (t Trust) draining(now time.Time) (waits []Wait) {
-	for _, holder := range t.live(now) {
+func (t Change) draining(now time.Time) (waits []Wait) {
+	for _, holder := range t.Live(now) {
 		waits = append(waits, Wait{
 			Who: holder.Name, Reason: fmt.Sprintf("has a live certificate under %s until %s", t.Old, holder.NotAfter.UTC().Format("2006-01-02 15:04")),
 			Remedy: holder.Remedy,
@@ -328,8 +333,8 @@ func (t Trust) draining(now time.Time) (waits []Wait) {
 	return waits
 }
 
-// live are the holders whose certificates still need the old authority.
-func (t Trust) live(now time.Time) (live []Holder) {
+// Live are the holders whose certificates still need the old authority.
+func (t Change) Live(now time.Time) (live []Holder) {
 	for _, holder := range t.Holders {
 		if now.Before(holder.NotAfter) && holder.Excused == "" {
 			live = append(live, holder)
@@ -338,9 +343,9 @@ func (t Trust) live(now time.Time) (live []Holder) {
 	return live
 }
 
-// managed are those of live that Rotunda renews itself.
-func (t Trust) managed(now time.Time) (managed []Holder) {
-	for _, holder := range t.live(now) {
+// Managed are those of Live that Rotunda renews itself.
+func (t Change) Managed(now time.Time) (managed []Holder) {
+	for _, holder := range t.Live(now) {
 		if holder.ID != "" {
 			managed = append(managed, holder)
 		}
@@ -348,8 +353,8 @@ func (t Trust) managed(now time.Time) (managed []Holder) {
 	return managed
 }
 
-func (t Trust) unasked(now time.Time) (unasked []Holder) {
-	for _, holder := range t.managed(now) {
+func (t Change) unasked(now time.Time) (unasked []Holder) {
+	for _, holder := range t.Managed(now) {
 		if !holder.Asked {
 			unasked = append(unasked, holder)
 		}
@@ -358,7 +363,7 @@ func (t Trust) unasked(now time.Time) (unasked []Holder) {
 }
 
 // law is the one that a forced step of the phase sets aside.
-func (t Trust) law(phase TrustPhase) string {
+func (t Change) law(phase Phase) string {
 	switch phase {
 	case Prove:
 		return "trust before leaf: not every relying party has adopted " + t.New
@@ -370,7 +375,8 @@ func (t Trust) law(phase TrustPhase) string {
 	return ""
 }
 
-func clockTime(at, now time.Time) string {
+// Clock is a time in words: without its day where that is clear.
+func Clock(at, now time.Time) string {
 	if at.IsZero() {
 		return "ever"
 	}

@@ -1,4 +1,4 @@
-package rollout
+package graph
 
 import (
 	"cmp"
@@ -95,7 +95,7 @@ func (g *Graph) Impact(subject Subject) (Impact, error) {
 	}
 	impact.Issued = g.issuedBelow(match.below)
 	impact.Reached = g.reached(direct)
-	impact.Ask = g.contacts(impact)
+	impact.Ask = g.Contacts(impact)
 	return impact, nil
 }
 
@@ -152,7 +152,7 @@ func (g *Graph) underAuthority(name string) (matcher, error) {
 	trusts := never
 	if g.Authorities[i].Parent == "" {
 		root := g.Authorities[i].Anchor.Fingerprint
-		trusts = func(p *Place) bool { return !p.Gone && has(g.bundles[p.Bundle], root) }
+		trusts = func(p *Place) bool { return !p.Gone && Contains(g.bundles[p.Bundle], root) }
 	}
 	shows := func(w Way) bool {
 		return slices.ContainsFunc(w.Chains, func(c Chain) bool { return below[c.Authority] })
@@ -221,8 +221,8 @@ func (g *Graph) reached(from map[fleet.Name]bool) []Reached {
 	return all
 }
 
-// contacts are the owners of all services that an impact names, each once.
-func (g *Graph) contacts(impact Impact) []Contact {
+// Contacts are the owners of all services that an impact names, each once.
+func (g *Graph) Contacts(impact Impact) []Contact {
 	named := map[fleet.Name]bool{}
 	for _, part := range impact.Direct {
 		named[part.Service] = true

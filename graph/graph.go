@@ -1,4 +1,8 @@
-package rollout
+// Package graph says who can verify whom as things are, and why not, and what
+// a loss or a change reaches.
+//
+// It is pure: facts and a time in, a graph out.
+package graph
 
 import (
 	"cmp"
@@ -116,8 +120,13 @@ type Edge struct {
 	Verdict        Fit
 }
 
-// NewGraph builds the graph as it is now.
-func NewGraph(facts Facts, now time.Time) *Graph {
+// Reasons are those of both its ways.
+func (e Edge) Reasons() []Reason {
+	return append(slices.Clone(e.Serves.Reasons), e.Presents.Reasons...)
+}
+
+// New builds the graph as it is now.
+func New(facts Facts, now time.Time) *Graph {
 	g := &Graph{
 		At: now, Services: slices.Clone(facts.Services), Authorities: slices.Clone(facts.Authorities),
 		agents: facts.Agents, issued: facts.Issued, bundles: facts.Bundles, places: map[fleet.Name][]*Place{}, trust: map[fleet.Name][]TrustStore{},
@@ -237,7 +246,7 @@ func (g *Graph) countUse(use *AnchorUse, service fleet.Name) {
 		case p.Gone:
 		case !known:
 			unknown.add("")
-		case has(anchors, use.Fingerprint):
+		case Contains(anchors, use.Fingerprint):
 			trusts.add(p.Adopted)
 		default:
 			lacks.add(p.Adopted)
@@ -255,17 +264,19 @@ func (g *Graph) countUse(use *AnchorUse, service fleet.Name) {
 
 func (s *Share) add(level fleet.Level) {
 	s.Count++
-	s.Levels.add(level)
+	s.Levels.Add(level)
 }
 
-func has(anchors []Anchor, fingerprint pki.Fingerprint) bool {
+// Contains says whether an anchor is among others.
+func Contains(anchors []Anchor, fingerprint pki.Fingerprint) bool {
 	return slices.ContainsFunc(anchors, func(a Anchor) bool { return a.Fingerprint == fingerprint })
 }
 
 // Tally counts places by the level that they have reached.
 type Tally struct{ None, Delivered, Loaded, Proven int }
 
-func (t *Tally) add(level fleet.Level) {
+// Add counts one more.
+func (t *Tally) Add(level fleet.Level) {
 	switch level {
 	case fleet.Proven:
 		t.Proven++

@@ -1,4 +1,4 @@
-package rollout
+package graph
 
 import (
 	"fmt"
@@ -12,6 +12,8 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/pki"
 )
+
+var noon = time.Date(2030, 1, 2, 14, 2, 0, 0, time.UTC)
 
 // Two roots, an issuing authority under each, and bundles of one and of both.
 var (
@@ -67,7 +69,7 @@ func graphOf(parties []Party, places ...Place) *Graph {
 	for _, p := range places {
 		agents = append(agents, p.Agent)
 	}
-	return NewGraph(Facts{Services: parties, Places: places, Authorities: twoRoots, Agents: agents, Bundles: threeBundles}, noon)
+	return New(Facts{Services: parties, Places: places, Authorities: twoRoots, Agents: agents, Bundles: threeBundles}, noon)
 }
 
 func TestVerdicts(t *testing.T) {
@@ -219,11 +221,11 @@ func drawnPlace(t *rapid.T, facts Facts, id string) Place {
 func TestVerdictLaws(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		facts := drawn(t)
-		g := NewGraph(facts, noon)
+		g := New(facts, noon)
 		shuffled := facts
 		shuffled.Places = rapid.Permutation(facts.Places).Draw(t, "places")
 		shuffled.Services = rapid.Permutation(facts.Services).Draw(t, "services")
-		if a, b := verdicts(g), verdicts(NewGraph(shuffled, noon)); !slices.Equal(a, b) {
+		if a, b := verdicts(g), verdicts(New(shuffled, noon)); !slices.Equal(a, b) {
 			t.Fatalf("in one order\n%s\nin another\n%s", strings.Join(a, "\n"), strings.Join(b, "\n"))
 		}
 		for _, e := range g.Edges {
@@ -248,7 +250,7 @@ func checkPairs(t *rapid.T, g *Graph, e Edge) {
 			}
 			for _, r := range g.Places(relies) {
 				anchors, known := g.bundles[r.Bundle]
-				if known && !r.Gone && !r.Orphan && !has(anchors, s.Root.Fingerprint) {
+				if known && !r.Gone && !r.Orphan && !Contains(anchors, s.Root.Fingerprint) {
 					n++
 				}
 			}
@@ -284,7 +286,7 @@ func BenchmarkGraph(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		g := NewGraph(facts, noon)
+		g := New(facts, noon)
 		if impact, err := g.Impact(Subject{OfAuthority, "root-a"}); err != nil || len(impact.Holders) != 5000 {
 			b.Fatal(len(impact.Holders), err)
 		}

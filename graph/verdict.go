@@ -1,4 +1,4 @@
-package rollout
+package graph
 
 import (
 	"cmp"
@@ -45,7 +45,7 @@ type Chain struct {
 	Root      Anchor
 	Bridged   []Anchor
 	Levels    Tally // how far the certificates are shown
-	places    []*Place
+	Places    []*Place
 }
 
 // TrustStore is a bundle that some places have in use.
@@ -159,8 +159,8 @@ func (w *Way) chains(g *Graph, shows *Party, holders []*Place) {
 			groups[p.Authority] = i
 			w.Chains = append(w.Chains, Chain{Authority: p.Authority, Root: p.Root, Bridged: p.Bridged})
 		}
-		w.Chains[i].Levels.add(p.Shown)
-		w.Chains[i].places = append(w.Chains[i].places, p)
+		w.Chains[i].Levels.Add(p.Shown)
+		w.Chains[i].Places = append(w.Chains[i].Places, p)
 	}
 	slices.SortFunc(w.Chains, func(a, b Chain) int {
 		return cmp.Or(strings.Compare(a.Root.Name, b.Root.Name), strings.Compare(a.Authority, b.Authority))
@@ -194,7 +194,7 @@ func (g *Graph) trusts(places []*Place) []TrustStore {
 			groups[p.Bundle] = i
 			all = append(all, TrustStore{Bundle: p.Bundle, Anchors: g.bundles[p.Bundle]})
 		}
-		all[i].Levels.add(p.Adopted)
+		all[i].Levels.Add(p.Adopted)
 		all[i].places = append(all[i].places, p)
 	}
 	slices.SortFunc(all, func(a, b TrustStore) int { return strings.Compare(a.Bundle, b.Bundle) })
@@ -217,15 +217,15 @@ func (w *Way) compare(shows, relies *Party, trust TrustStore) {
 		switch {
 		case by == byRoot:
 		case chain.Root.Fingerprint.IsZero():
-			w.note(Reason{Verdict: Unclear, Ask: shows.Name, Places: chain.places,
-				Text: fmt.Sprintf("%s shows %s whose root is not recorded here", shows.Name, count(len(chain.places), "certificate"))})
+			w.note(Reason{Verdict: Unclear, Ask: shows.Name, Places: chain.Places,
+				Text: fmt.Sprintf("%s shows %s whose root is not recorded here", shows.Name, Count(len(chain.Places), "certificate"))})
 		case by == byBridge:
 			w.note(Reason{Verdict: Fits, Ask: relies.Name, Places: trust.places,
 				Text: fmt.Sprintf("%s does not trust %s, and verifies %s by the bridge alone", relies.Name, chain.Root.Name, shows.Name)})
 		default:
 			if len(wanted) > 0 {
 				w.note(Reason{Verdict: Breaks, Ask: relies.Name, Places: wanted,
-					Text: fmt.Sprintf("%s does not trust %s, under which %s shows %s", relies.Name, chain.Root.Name, shows.Name, count(len(chain.places), "certificate"))})
+					Text: fmt.Sprintf("%s does not trust %s, under which %s shows %s", relies.Name, chain.Root.Name, shows.Name, Count(len(chain.Places), "certificate"))})
 			}
 			if len(orphans) > 0 {
 				w.note(Reason{Verdict: Unclear, Ask: relies.Name, Places: orphans,
@@ -245,11 +245,11 @@ const (
 
 // verifies says by what a bundle verifies a chain.
 func verifies(anchors []Anchor, chain Chain) means {
-	if has(anchors, chain.Root.Fingerprint) {
+	if Contains(anchors, chain.Root.Fingerprint) {
 		return byRoot
 	}
 	for _, bridged := range chain.Bridged {
-		if has(anchors, bridged.Fingerprint) {
+		if Contains(anchors, bridged.Fingerprint) {
 			return byBridge
 		}
 	}
@@ -284,7 +284,8 @@ func rootsOf(chains []Chain) string {
 // ShortDigest is the beginning of a digest, as messages cite it.
 func ShortDigest(digest string) string { return digest[:min(len(digest), 12)] }
 
-func count(n int, noun string) string {
+// Count is a number of things in words.
+func Count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}

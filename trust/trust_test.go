@@ -1,4 +1,4 @@
-package rollout
+package trust
 
 import (
 	"fmt"
@@ -12,6 +12,8 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 )
 
+var noon = time.Date(2030, 1, 2, 14, 2, 0, 0, time.UTC)
+
 func relying(name string, has, needs fleet.Level) RelyingParty {
 	return RelyingParty{Name: name, Has: has, Needs: needs, Since: noon}
 }
@@ -22,15 +24,15 @@ func holder(name string) Holder {
 
 // begun is a change of roots in which nothing has happened yet, at a fleet of
 // one server that asks its clients for certificates, and an agent.
-func begun() Trust {
-	return Trust{
+func begun() Change {
+	return Change{
 		Old: "root", New: "root-2", Roots: true, Through: Done,
 		Parties: []RelyingParty{relying("redis on agent a", "", fleet.Proven), relying("agent a", "", fleet.Loaded)},
 		Holders: []Holder{holder("redis on agent a")},
 	}
 }
 
-func with(t Trust, changes ...func(*Trust)) Trust {
+func with(t Change, changes ...func(*Change)) Change {
 	t.Parties, t.Holders = slices.Clone(t.Parties), slices.Clone(t.Holders)
 	for _, change := range changes {
 		change(&t)
@@ -38,56 +40,56 @@ func with(t Trust, changes ...func(*Trust)) Trust {
 	return t
 }
 
-func published(t *Trust) { t.Published = true }
-func active(t *Trust)    { published(t); t.Active = true }
-func withdrawn(t *Trust) { active(t); t.Withdrawn = true }
-func drained(t *Trust)   { t.Holders = nil }
-func haveAdopted(t *Trust) {
+func published(t *Change) { t.Published = true }
+func active(t *Change)    { published(t); t.Active = true }
+func withdrawn(t *Change) { active(t); t.Withdrawn = true }
+func drained(t *Change)   { t.Holders = nil }
+func haveAdopted(t *Change) {
 	for i := range t.Parties {
 		t.Parties[i].Has = t.Parties[i].Needs
 	}
 }
-func asked(t *Trust) { t.Holders[0].Asked = true }
-func through(p TrustPhase) func(*Trust) {
-	return func(t *Trust) { t.Through = p }
+func asked(t *Change) { t.Holders[0].Asked = true }
+func through(p Phase) func(*Change) {
+	return func(t *Change) { t.Through = p }
 }
 
 func TestTrustNext(t *testing.T) {
 	for name, c := range map[string]struct {
-		facts  Trust
-		phase  TrustPhase
-		action TrustAction
+		facts  Change
+		phase  Phase
+		action Action
 		waits  string // of one wait
 	}{
 		"begun":                   {begun(), Distribute, PublishBoth, ""},
 		"nobody has adopted":      {with(begun(), published), Prove, "", "redis on agent a has not shown that it trusts root-2"},
-		"loaded is not proven":    {with(begun(), published, haveAdopted, func(t *Trust) { t.Parties[0].Has = fleet.Loaded }), Prove, "", "has only shown that it trusts root-2 as loaded since 14:02; proven is wanted"},
-		"its agent is away":       {with(begun(), published, func(t *Trust) { t.Parties[1].Away = true }), Prove, "", "agent a has not shown that it trusts root-2; its agent is not connected"},
-		"an agent is a party":     {with(begun(), published, haveAdopted, func(t *Trust) { t.Parties[1].Has = "" }), Prove, "", "agent a has not shown"},
-		"an exception":            {with(begun(), published, haveAdopted, func(t *Trust) { t.Parties[0].Has, t.Parties[0].Excused = "", "x, of ann until 2030-02-01" }), Prove, ActivateNew, ""},
+		"loaded is not proven":    {with(begun(), published, haveAdopted, func(t *Change) { t.Parties[0].Has = fleet.Loaded }), Prove, "", "has only shown that it trusts root-2 as loaded since 14:02; proven is wanted"},
+		"its agent is away":       {with(begun(), published, func(t *Change) { t.Parties[1].Away = true }), Prove, "", "agent a has not shown that it trusts root-2; its agent is not connected"},
+		"an agent is a party":     {with(begun(), published, haveAdopted, func(t *Change) { t.Parties[1].Has = "" }), Prove, "", "agent a has not shown"},
+		"an exception":            {with(begun(), published, haveAdopted, func(t *Change) { t.Parties[0].Has, t.Parties[0].Excused = "", "x, of ann until 2030-02-01" }), Prove, ActivateNew, ""},
 		"all have adopted":        {with(begun(), published, haveAdopted), Prove, ActivateNew, ""},
 		"may not be activated":    {with(begun(), published, haveAdopted, through(Prove)), Prove, "", "all that reissue needs is there, and operators have let it go up to prove"},
 		"the new one signs":       {with(begun(), active, haveAdopted), Reissue, RenewHolder, ""},
 		"renewals go on":          {with(begun(), active, haveAdopted, asked), Reissue, "", "redis on agent a is still to be renewed under root-2"},
-		"by hand":                 {with(begun(), active, haveAdopted, func(t *Trust) { t.Holders[0].ID = "" }), Drain, "", "redis on agent a has a live certificate under root until 2030-01-03 14:02"},
-		"expired":                 {with(begun(), active, haveAdopted, func(t *Trust) { t.Holders[0].NotAfter = noon }), Withdraw, PublishNew, ""},
-		"excused":                 {with(begun(), active, haveAdopted, func(t *Trust) { t.Holders[0].Excused = "x" }), Withdraw, PublishNew, ""},
-		"the bridge is served":    {with(begun(), active, haveAdopted, drained, func(t *Trust) { t.Bridged = true }), Unbridge, DropBridge, ""},
-		"one still serves it":     {with(begun(), active, haveAdopted, drained, func(t *Trust) { t.Bridging = []string{"nginx on agent b"} }), Unbridge, "", "nginx on agent b still serves the bridge"},
+		"by hand":                 {with(begun(), active, haveAdopted, func(t *Change) { t.Holders[0].ID = "" }), Drain, "", "redis on agent a has a live certificate under root until 2030-01-03 14:02"},
+		"expired":                 {with(begun(), active, haveAdopted, func(t *Change) { t.Holders[0].NotAfter = noon }), Withdraw, PublishNew, ""},
+		"excused":                 {with(begun(), active, haveAdopted, func(t *Change) { t.Holders[0].Excused = "x" }), Withdraw, PublishNew, ""},
+		"the bridge is served":    {with(begun(), active, haveAdopted, drained, func(t *Change) { t.Bridged = true }), Unbridge, DropBridge, ""},
+		"one still serves it":     {with(begun(), active, haveAdopted, drained, func(t *Change) { t.Bridging = []string{"nginx on agent b"} }), Unbridge, "", "nginx on agent b still serves the bridge"},
 		"drained":                 {with(begun(), active, haveAdopted, drained), Withdraw, PublishNew, ""},
 		"not let go further":      {with(begun(), active, haveAdopted, drained, through(Drain)), Withdraw, "", "operators have let it go up to drain"},
-		"a new host blocks":       {with(begun(), active, haveAdopted, drained, func(t *Trust) { t.Parties = append(t.Parties, relying("new on agent n", "", fleet.Loaded)) }), Withdraw, "", "new on agent n has not shown"},
+		"a new host blocks":       {with(begun(), active, haveAdopted, drained, func(t *Change) { t.Parties = append(t.Parties, relying("new on agent n", "", fleet.Loaded)) }), Withdraw, "", "new on agent n has not shown"},
 		"a regression undoes not": {with(begun(), active), Reissue, RenewHolder, ""},
 		"withdrawn":               {with(begun(), withdrawn, drained), Refuse, "", "redis on agent a has not shown that it has let go of root"},
 		"refused by all":          {with(begun(), withdrawn, drained, haveAdopted), Refuse, RetireOld, ""},
-		"retired":                 {with(begun(), withdrawn, drained, haveAdopted, func(t *Trust) { t.Retired = true }), Done, "", ""},
-		"paused":                  {with(begun(), published, haveAdopted, func(t *Trust) { t.Paused = "by ann" }), Prove, "", "it is paused: by ann"},
-		"a condition":             {with(begun(), published, haveAdopted, func(t *Trust) { t.Conditions = []string{"the store was rolled back"} }), Prove, "", "rolled back"},
-		"forced":                  {with(begun(), published, func(t *Trust) { t.Forced = map[TrustPhase]string{Prove: "by ann"} }), Prove, ActivateNew, ""},
-		"forced elsewhere":        {with(begun(), published, func(t *Trust) { t.Forced = map[TrustPhase]string{Drain: "by ann"} }), Prove, "", "has not shown"},
-		"issuing: at once":        {with(begun(), func(t *Trust) { t.Roots = false }), Prove, ActivateNew, ""},
-		"issuing: reissue":        {with(begun(), func(t *Trust) { t.Roots, t.Active = false, true }), Reissue, RenewHolder, ""},
-		"issuing: drained":        {with(begun(), func(t *Trust) { t.Roots, t.Active, t.Holders = false, true, nil }), Retire, RetireOld, ""},
+		"retired":                 {with(begun(), withdrawn, drained, haveAdopted, func(t *Change) { t.Retired = true }), Done, "", ""},
+		"paused":                  {with(begun(), published, haveAdopted, func(t *Change) { t.Paused = "by ann" }), Prove, "", "it is paused: by ann"},
+		"a condition":             {with(begun(), published, haveAdopted, func(t *Change) { t.Conditions = []string{"the store was rolled back"} }), Prove, "", "rolled back"},
+		"forced":                  {with(begun(), published, func(t *Change) { t.Forced = map[Phase]string{Prove: "by ann"} }), Prove, ActivateNew, ""},
+		"forced elsewhere":        {with(begun(), published, func(t *Change) { t.Forced = map[Phase]string{Drain: "by ann"} }), Prove, "", "has not shown"},
+		"issuing: at once":        {with(begun(), func(t *Change) { t.Roots = false }), Prove, ActivateNew, ""},
+		"issuing: reissue":        {with(begun(), func(t *Change) { t.Roots, t.Active = false, true }), Reissue, RenewHolder, ""},
+		"issuing: drained":        {with(begun(), func(t *Change) { t.Roots, t.Active, t.Holders = false, true, nil }), Retire, RetireOld, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			step := c.facts.Next(noon)
@@ -124,8 +126,8 @@ type trustWorld struct {
 	back         bool
 }
 
-func (w trustWorld) facts() Trust {
-	t := Trust{Old: "A", New: "B", Roots: true, Through: Done, Back: w.back}
+func (w trustWorld) facts() Change {
+	t := Change{Old: "A", New: "B", Roots: true, Through: Done, Back: w.back}
 	oldIn, newIn, newSigns, under := w.oldIn, w.newIn, w.newSigns, 1
 	if w.back {
 		oldIn, newIn, newSigns, under = newIn, oldIn, !newSigns, 2
@@ -151,7 +153,7 @@ func (w trustWorld) facts() Trust {
 }
 
 // act is what the control plane does, by what it sees of the facts.
-func (w trustWorld) act(sees func(*Trust)) trustWorld {
+func (w trustWorld) act(sees func(*Change)) trustWorld {
 	facts := w.facts()
 	sees(&facts)
 	step := facts.Next(noon)
@@ -175,7 +177,7 @@ func (w trustWorld) act(sees func(*Trust)) trustWorld {
 // moves are all that can happen next: the control plane acts, a host takes the
 // bundle of now, asks for a certificate, puts it to use, or never does; an
 // operator turns the change back.
-func (w trustWorld) moves(sees func(*Trust)) (next []trustWorld) {
+func (w trustWorld) moves(sees func(*Change)) (next []trustWorld) {
 	add := func(change func(*trustWorld)) {
 		n := w
 		change(&n)
@@ -222,7 +224,7 @@ func (w trustWorld) broken() string {
 }
 
 // explore walks through every reachable world.
-func explore(sees func(*Trust)) (worlds map[trustWorld]bool, broken string, stuck string) {
+func explore(sees func(*Change)) (worlds map[trustWorld]bool, broken string, stuck string) {
 	from := trustWorld{oldIn: true, leaf: [2]int{1, 1}}
 	for i := range from.party {
 		from.party[i].old = true
@@ -247,10 +249,10 @@ func explore(sees func(*Trust)) (worlds map[trustWorld]bool, broken string, stuc
 	return worlds, broken, stuck
 }
 
-// Trust before leaf and leaf before distrust, in every order of events, turned
+// Change before leaf and leaf before distrust, in every order of events, turned
 // back at any moment: and no world is a dead end.
 func TestTrustLawsInEveryOrder(t *testing.T) {
-	worlds, broken, stuck := explore(func(*Trust) {})
+	worlds, broken, stuck := explore(func(*Change) {})
 	if broken != "" || stuck != "" {
 		t.Errorf("broken: %s; stuck: %s", broken, stuck)
 	}
@@ -268,13 +270,13 @@ func TestTrustLawsInEveryOrder(t *testing.T) {
 
 // One who overlooks any of the facts that a gate rests on breaks a law.
 func TestTrustNeedsEachFact(t *testing.T) {
-	for name, blind := range map[string]func(*Trust){
+	for name, blind := range map[string]func(*Change){
 		"who has adopted":      haveAdopted,
-		"one of the parties":   func(t *Trust) { t.Parties = t.Parties[:1] },
-		"loaded for proven":    func(t *Trust) { t.Parties[0].Needs = "" },
+		"one of the parties":   func(t *Change) { t.Parties = t.Parties[:1] },
+		"loaded for proven":    func(t *Change) { t.Parties[0].Needs = "" },
 		"who holds what":       drained,
-		"one of the holders":   func(t *Trust) { t.Holders = t.Holders[:min(len(t.Holders), 1)]; t.Parties = nil },
-		"whether it was given": func(t *Trust) { t.Published = true; haveAdopted(t) },
+		"one of the holders":   func(t *Change) { t.Holders = t.Holders[:min(len(t.Holders), 1)]; t.Parties = nil },
+		"whether it was given": func(t *Change) { t.Published = true; haveAdopted(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, broken, _ := explore(blind); broken == "" {
@@ -289,8 +291,8 @@ func TestTrustNeedsEachFact(t *testing.T) {
 func TestTrustSaysWhy(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		level := rapid.SampledFrom([]fleet.Level{"", fleet.Delivered, fleet.Loaded, fleet.Proven})
-		facts := Trust{
-			Old: "A", New: "B", Roots: rapid.Bool().Draw(t, "roots"), Through: rapid.SampledFrom(TrustPhases).Draw(t, "through"),
+		facts := Change{
+			Old: "A", New: "B", Roots: rapid.Bool().Draw(t, "roots"), Through: rapid.SampledFrom(Phases).Draw(t, "through"),
 			Published: rapid.Bool().Draw(t, "published"), Active: rapid.Bool().Draw(t, "active"), Withdrawn: rapid.Bool().Draw(t, "withdrawn"),
 			Bridged: rapid.Bool().Draw(t, "bridged"),
 		}
@@ -314,7 +316,7 @@ func TestTrustSaysWhy(t *testing.T) {
 		if step.Action != "" && facts.Through.Before(entered[step.Action]) {
 			t.Fatalf("it would %s, and may only enter %s", step.Action, facts.Through)
 		}
-		if step.Action == PublishNew && len(facts.live(noon)) > 0 {
+		if step.Action == PublishNew && len(facts.Live(noon)) > 0 {
 			t.Fatal("it would withdraw what is needed")
 		}
 		if step.Action == ActivateNew && facts.Roots && slices.ContainsFunc(facts.Parties, func(p RelyingParty) bool { return !p.adopted() }) {

@@ -1,4 +1,4 @@
-package rollout
+package graph
 
 import (
 	"fmt"
@@ -81,7 +81,7 @@ func TestImpact(t *testing.T) {
 
 // Old certificates that are live yet, and Rotunda's own, need the root as well.
 func TestImpactCountsAllThatIsLive(t *testing.T) {
-	g := NewGraph(Facts{Authorities: twoRoots, Issued: []Issued{
+	g := New(Facts{Authorities: twoRoots, Issued: []Issued{
 		{"ia", "leaf", 3, noon.Add(time.Hour)}, {"a", "leaf", 1, noon.Add(2 * time.Hour)}, {"ia", "agent", 2, noon.Add(time.Hour)}, {"ib", "server", 1, noon},
 	}}, noon)
 	for name, want := range map[string][]Issued{
@@ -128,7 +128,7 @@ func TestImpactIsMonotone(t *testing.T) {
 		subject := rapid.SampledFrom([]Subject{
 			{OfService, "p"}, {OfService, "q"}, {OfAuthority, "root-a"}, {OfAuthority, "issuing-b"}, {OfAgent, "1"},
 		}).Draw(t, "subject")
-		before, after := named(t, NewGraph(facts, noon), subject), named(t, NewGraph(more, noon), subject)
+		before, after := named(t, New(facts, noon), subject), named(t, New(more, noon), subject)
 		for name := range before {
 			if !after[name] {
 				t.Fatalf("%v: %s is lostPlace after more was added", subject, name)

@@ -1,4 +1,4 @@
-package rollout
+package schedule
 
 import (
 	"cmp"
@@ -87,7 +87,7 @@ func (c Cluster) Decide(now time.Time) []Verdict {
 func (c Cluster) queue() []Ask {
 	asks := slices.Clone(c.Asks)
 	slices.SortFunc(asks, func(a, b Ask) int {
-		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(order(c.Name, a.Placement), order(c.Name, b.Placement)))
+		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(Order(c.Name, a.Placement), Order(c.Name, b.Placement)))
 	})
 	return asks
 }
@@ -98,7 +98,7 @@ func (c Cluster) away(now time.Time) map[Member]string {
 	away := map[Member]string{}
 	for _, one := range c.Unwell {
 		if now.Sub(one.Since) < UnwellFor {
-			away[one.Member] = fmt.Sprintf("the one on agent %s is unwell since %s: %s", one.Agent, clock(one.Since), one.Why)
+			away[one.Member] = fmt.Sprintf("the one on agent %s is unwell since %s: %s", one.Agent, Clock(one.Since), one.Why)
 		}
 	}
 	for _, hold := range c.Holds {
@@ -106,7 +106,7 @@ func (c Cluster) away(now time.Time) map[Member]string {
 		if hold.Begun {
 			verb = "holds it since"
 		}
-		away[hold.Member] = fmt.Sprintf("the one on agent %s %s %s", hold.Agent, verb, clock(hold.Since))
+		away[hold.Member] = fmt.Sprintf("the one on agent %s %s %s", hold.Agent, verb, Clock(hold.Since))
 	}
 	return away
 }
@@ -127,4 +127,5 @@ func (c Cluster) full(away map[Member]string, most, before int) string {
 	return text
 }
 
-func clock(t time.Time) string { return t.UTC().Format("15:04") }
+// Clock is a time of day in words.
+func Clock(t time.Time) string { return t.UTC().Format("15:04") }
