@@ -4331,7 +4331,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\fR\n" +
 	"checkpoint\x12\x17\n" +
-	"\alog_key\x18\x03 \x01(\tR\x06logKey2\x88\x18\n" +
+	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xe4\x18\n" +
 	"\x0fOperatorService\x129\n" +
 	"\x04Info\x12\x17.rotunda.v1.InfoRequest\x1a\x18.rotunda.v1.InfoResponse\x129\n" +
 	"\x04Plan\x12\x17.rotunda.v1.PlanRequest\x1a\x18.rotunda.v1.PlanResponse\x12<\n" +
@@ -4359,7 +4359,8 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\tListSlots\x12\x1c.rotunda.v1.ListSlotsRequest\x1a\x1d.rotunda.v1.ListSlotsResponse\x12N\n" +
 	"\vReleaseSlot\x12\x1e.rotunda.v1.ReleaseSlotRequest\x1a\x1f.rotunda.v1.ReleaseSlotResponse\x12]\n" +
 	"\x10ListAuditEntries\x12#.rotunda.v1.ListAuditEntriesRequest\x1a$.rotunda.v1.ListAuditEntriesResponse\x12`\n" +
-	"\x11WatchAuditEntries\x12#.rotunda.v1.ListAuditEntriesRequest\x1a$.rotunda.v1.ListAuditEntriesResponse0\x01\x12Q\n" +
+	"\x11WatchAuditEntries\x12#.rotunda.v1.ListAuditEntriesRequest\x1a$.rotunda.v1.ListAuditEntriesResponse0\x01\x12Z\n" +
+	"\x0fImportAuthority\x12\".rotunda.v1.ImportAuthorityRequest\x1a#.rotunda.v1.ImportAuthorityResponse\x12Q\n" +
 	"\fPrepareTrust\x12\x1f.rotunda.v1.PrepareTrustRequest\x1a .rotunda.v1.PrepareTrustResponse\x12K\n" +
 	"\n" +
 	"BeginTrust\x12\x1d.rotunda.v1.BeginTrustRequest\x1a\x1e.rotunda.v1.BeginTrustResponse\x12H\n" +
@@ -4461,32 +4462,34 @@ var file_rotunda_v1_operator_proto_goTypes = []any{
 	(Level)(0),                        // 67: rotunda.v1.Level
 	(*Failure)(nil),                   // 68: rotunda.v1.Failure
 	(*DesiredPlacement)(nil),          // 69: rotunda.v1.DesiredPlacement
-	(*PrepareTrustRequest)(nil),       // 70: rotunda.v1.PrepareTrustRequest
-	(*BeginTrustRequest)(nil),         // 71: rotunda.v1.BeginTrustRequest
-	(*ListTrustRequest)(nil),          // 72: rotunda.v1.ListTrustRequest
-	(*DecideTrustRequest)(nil),        // 73: rotunda.v1.DecideTrustRequest
-	(*EndCredentialRequest)(nil),      // 74: rotunda.v1.EndCredentialRequest
-	(*GraphRequest)(nil),              // 75: rotunda.v1.GraphRequest
-	(*ImpactRequest)(nil),             // 76: rotunda.v1.ImpactRequest
-	(*StartRolloutRequest)(nil),       // 77: rotunda.v1.StartRolloutRequest
-	(*ListRolloutsRequest)(nil),       // 78: rotunda.v1.ListRolloutsRequest
-	(*DescribeRolloutRequest)(nil),    // 79: rotunda.v1.DescribeRolloutRequest
-	(*DecideRolloutRequest)(nil),      // 80: rotunda.v1.DecideRolloutRequest
-	(*AnswerRolloutGateRequest)(nil),  // 81: rotunda.v1.AnswerRolloutGateRequest
-	(*WhatIfRequest)(nil),             // 82: rotunda.v1.WhatIfRequest
-	(*PrepareTrustResponse)(nil),      // 83: rotunda.v1.PrepareTrustResponse
-	(*BeginTrustResponse)(nil),        // 84: rotunda.v1.BeginTrustResponse
-	(*ListTrustResponse)(nil),         // 85: rotunda.v1.ListTrustResponse
-	(*DecideTrustResponse)(nil),       // 86: rotunda.v1.DecideTrustResponse
-	(*EndCredentialResponse)(nil),     // 87: rotunda.v1.EndCredentialResponse
-	(*GraphResponse)(nil),             // 88: rotunda.v1.GraphResponse
-	(*ImpactResponse)(nil),            // 89: rotunda.v1.ImpactResponse
-	(*StartRolloutResponse)(nil),      // 90: rotunda.v1.StartRolloutResponse
-	(*ListRolloutsResponse)(nil),      // 91: rotunda.v1.ListRolloutsResponse
-	(*DescribeRolloutResponse)(nil),   // 92: rotunda.v1.DescribeRolloutResponse
-	(*DecideRolloutResponse)(nil),     // 93: rotunda.v1.DecideRolloutResponse
-	(*AnswerRolloutGateResponse)(nil), // 94: rotunda.v1.AnswerRolloutGateResponse
-	(*WhatIfResponse)(nil),            // 95: rotunda.v1.WhatIfResponse
+	(*ImportAuthorityRequest)(nil),    // 70: rotunda.v1.ImportAuthorityRequest
+	(*PrepareTrustRequest)(nil),       // 71: rotunda.v1.PrepareTrustRequest
+	(*BeginTrustRequest)(nil),         // 72: rotunda.v1.BeginTrustRequest
+	(*ListTrustRequest)(nil),          // 73: rotunda.v1.ListTrustRequest
+	(*DecideTrustRequest)(nil),        // 74: rotunda.v1.DecideTrustRequest
+	(*EndCredentialRequest)(nil),      // 75: rotunda.v1.EndCredentialRequest
+	(*GraphRequest)(nil),              // 76: rotunda.v1.GraphRequest
+	(*ImpactRequest)(nil),             // 77: rotunda.v1.ImpactRequest
+	(*StartRolloutRequest)(nil),       // 78: rotunda.v1.StartRolloutRequest
+	(*ListRolloutsRequest)(nil),       // 79: rotunda.v1.ListRolloutsRequest
+	(*DescribeRolloutRequest)(nil),    // 80: rotunda.v1.DescribeRolloutRequest
+	(*DecideRolloutRequest)(nil),      // 81: rotunda.v1.DecideRolloutRequest
+	(*AnswerRolloutGateRequest)(nil),  // 82: rotunda.v1.AnswerRolloutGateRequest
+	(*WhatIfRequest)(nil),             // 83: rotunda.v1.WhatIfRequest
+	(*ImportAuthorityResponse)(nil),   // 84: rotunda.v1.ImportAuthorityResponse
+	(*PrepareTrustResponse)(nil),      // 85: rotunda.v1.PrepareTrustResponse
+	(*BeginTrustResponse)(nil),        // 86: rotunda.v1.BeginTrustResponse
+	(*ListTrustResponse)(nil),         // 87: rotunda.v1.ListTrustResponse
+	(*DecideTrustResponse)(nil),       // 88: rotunda.v1.DecideTrustResponse
+	(*EndCredentialResponse)(nil),     // 89: rotunda.v1.EndCredentialResponse
+	(*GraphResponse)(nil),             // 90: rotunda.v1.GraphResponse
+	(*ImpactResponse)(nil),            // 91: rotunda.v1.ImpactResponse
+	(*StartRolloutResponse)(nil),      // 92: rotunda.v1.StartRolloutResponse
+	(*ListRolloutsResponse)(nil),      // 93: rotunda.v1.ListRolloutsResponse
+	(*DescribeRolloutResponse)(nil),   // 94: rotunda.v1.DescribeRolloutResponse
+	(*DecideRolloutResponse)(nil),     // 95: rotunda.v1.DecideRolloutResponse
+	(*AnswerRolloutGateResponse)(nil), // 96: rotunda.v1.AnswerRolloutGateResponse
+	(*WhatIfResponse)(nil),            // 97: rotunda.v1.WhatIfResponse
 }
 var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
@@ -4573,60 +4576,62 @@ var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	52, // 81: rotunda.v1.OperatorService.ReleaseSlot:input_type -> rotunda.v1.ReleaseSlotRequest
 	56, // 82: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
 	56, // 83: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	70, // 84: rotunda.v1.OperatorService.PrepareTrust:input_type -> rotunda.v1.PrepareTrustRequest
-	71, // 85: rotunda.v1.OperatorService.BeginTrust:input_type -> rotunda.v1.BeginTrustRequest
-	72, // 86: rotunda.v1.OperatorService.ListTrust:input_type -> rotunda.v1.ListTrustRequest
-	73, // 87: rotunda.v1.OperatorService.DecideTrust:input_type -> rotunda.v1.DecideTrustRequest
-	74, // 88: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
-	75, // 89: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
-	76, // 90: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
-	77, // 91: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
-	78, // 92: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
-	79, // 93: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
-	79, // 94: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
-	80, // 95: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
-	81, // 96: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
-	82, // 97: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
-	3,  // 98: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,  // 99: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10, // 100: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13, // 101: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15, // 102: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18, // 103: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20, // 104: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23, // 105: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25, // 106: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	28, // 107: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	30, // 108: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	32, // 109: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	35, // 110: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	35, // 111: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	38, // 112: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	41, // 113: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	44, // 114: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	46, // 115: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	48, // 116: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	55, // 117: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	51, // 118: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
-	53, // 119: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
-	58, // 120: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	58, // 121: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	83, // 122: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
-	84, // 123: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
-	85, // 124: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
-	86, // 125: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
-	87, // 126: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
-	88, // 127: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
-	89, // 128: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
-	90, // 129: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
-	91, // 130: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
-	92, // 131: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	92, // 132: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	93, // 133: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
-	94, // 134: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
-	95, // 135: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
-	98, // [98:136] is the sub-list for method output_type
-	60, // [60:98] is the sub-list for method input_type
+	70, // 84: rotunda.v1.OperatorService.ImportAuthority:input_type -> rotunda.v1.ImportAuthorityRequest
+	71, // 85: rotunda.v1.OperatorService.PrepareTrust:input_type -> rotunda.v1.PrepareTrustRequest
+	72, // 86: rotunda.v1.OperatorService.BeginTrust:input_type -> rotunda.v1.BeginTrustRequest
+	73, // 87: rotunda.v1.OperatorService.ListTrust:input_type -> rotunda.v1.ListTrustRequest
+	74, // 88: rotunda.v1.OperatorService.DecideTrust:input_type -> rotunda.v1.DecideTrustRequest
+	75, // 89: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
+	76, // 90: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
+	77, // 91: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
+	78, // 92: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
+	79, // 93: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
+	80, // 94: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	80, // 95: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	81, // 96: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
+	82, // 97: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
+	83, // 98: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
+	3,  // 99: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,  // 100: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10, // 101: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13, // 102: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15, // 103: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18, // 104: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20, // 105: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23, // 106: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25, // 107: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	28, // 108: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	30, // 109: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	32, // 110: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	35, // 111: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	35, // 112: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	38, // 113: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	41, // 114: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	44, // 115: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	46, // 116: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	48, // 117: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	55, // 118: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	51, // 119: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	53, // 120: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	58, // 121: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	58, // 122: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	84, // 123: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
+	85, // 124: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
+	86, // 125: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
+	87, // 126: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
+	88, // 127: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
+	89, // 128: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
+	90, // 129: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
+	91, // 130: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
+	92, // 131: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
+	93, // 132: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
+	94, // 133: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	94, // 134: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	95, // 135: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
+	96, // 136: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
+	97, // 137: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
+	99, // [99:138] is the sub-list for method output_type
+	60, // [60:99] is the sub-list for method input_type
 	60, // [60:60] is the sub-list for extension type_name
 	60, // [60:60] is the sub-list for extension extendee
 	0,  // [0:60] is the sub-list for field type_name

@@ -43,6 +43,7 @@ const (
 	OperatorService_ReleaseSlot_FullMethodName       = "/rotunda.v1.OperatorService/ReleaseSlot"
 	OperatorService_ListAuditEntries_FullMethodName  = "/rotunda.v1.OperatorService/ListAuditEntries"
 	OperatorService_WatchAuditEntries_FullMethodName = "/rotunda.v1.OperatorService/WatchAuditEntries"
+	OperatorService_ImportAuthority_FullMethodName   = "/rotunda.v1.OperatorService/ImportAuthority"
 	OperatorService_PrepareTrust_FullMethodName      = "/rotunda.v1.OperatorService/PrepareTrust"
 	OperatorService_BeginTrust_FullMethodName        = "/rotunda.v1.OperatorService/BeginTrust"
 	OperatorService_ListTrust_FullMethodName         = "/rotunda.v1.OperatorService/ListTrust"
@@ -96,6 +97,8 @@ type OperatorServiceClient interface {
 	ReleaseSlot(ctx context.Context, in *ReleaseSlotRequest, opts ...grpc.CallOption) (*ReleaseSlotResponse, error)
 	ListAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (*ListAuditEntriesResponse, error)
 	WatchAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListAuditEntriesResponse], error)
+	// ImportAuthority records a root that is not ours, for a change away from it.
+	ImportAuthority(ctx context.Context, in *ImportAuthorityRequest, opts ...grpc.CallOption) (*ImportAuthorityResponse, error)
 	// PrepareTrust makes the key of a new issuing authority and says what has to
 	// be signed for it where the root's key is. Nothing else changes.
 	PrepareTrust(ctx context.Context, in *PrepareTrustRequest, opts ...grpc.CallOption) (*PrepareTrustResponse, error)
@@ -393,6 +396,16 @@ func (c *operatorServiceClient) WatchAuditEntries(ctx context.Context, in *ListA
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OperatorService_WatchAuditEntriesClient = grpc.ServerStreamingClient[ListAuditEntriesResponse]
 
+func (c *operatorServiceClient) ImportAuthority(ctx context.Context, in *ImportAuthorityRequest, opts ...grpc.CallOption) (*ImportAuthorityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportAuthorityResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ImportAuthority_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorServiceClient) PrepareTrust(ctx context.Context, in *PrepareTrustRequest, opts ...grpc.CallOption) (*PrepareTrustResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PrepareTrustResponse)
@@ -579,6 +592,8 @@ type OperatorServiceServer interface {
 	ReleaseSlot(context.Context, *ReleaseSlotRequest) (*ReleaseSlotResponse, error)
 	ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error)
 	WatchAuditEntries(*ListAuditEntriesRequest, grpc.ServerStreamingServer[ListAuditEntriesResponse]) error
+	// ImportAuthority records a root that is not ours, for a change away from it.
+	ImportAuthority(context.Context, *ImportAuthorityRequest) (*ImportAuthorityResponse, error)
 	// PrepareTrust makes the key of a new issuing authority and says what has to
 	// be signed for it where the root's key is. Nothing else changes.
 	PrepareTrust(context.Context, *PrepareTrustRequest) (*PrepareTrustResponse, error)
@@ -689,6 +704,9 @@ func (UnimplementedOperatorServiceServer) ListAuditEntries(context.Context, *Lis
 }
 func (UnimplementedOperatorServiceServer) WatchAuditEntries(*ListAuditEntriesRequest, grpc.ServerStreamingServer[ListAuditEntriesResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchAuditEntries not implemented")
+}
+func (UnimplementedOperatorServiceServer) ImportAuthority(context.Context, *ImportAuthorityRequest) (*ImportAuthorityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportAuthority not implemented")
 }
 func (UnimplementedOperatorServiceServer) PrepareTrust(context.Context, *PrepareTrustRequest) (*PrepareTrustResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PrepareTrust not implemented")
@@ -1171,6 +1189,24 @@ func _OperatorService_WatchAuditEntries_Handler(srv interface{}, stream grpc.Ser
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OperatorService_WatchAuditEntriesServer = grpc.ServerStreamingServer[ListAuditEntriesResponse]
 
+func _OperatorService_ImportAuthority_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportAuthorityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ImportAuthority(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ImportAuthority_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ImportAuthority(ctx, req.(*ImportAuthorityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorService_PrepareTrust_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PrepareTrustRequest)
 	if err := dec(in); err != nil {
@@ -1510,6 +1546,10 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListAuditEntries",
 			Handler:    _OperatorService_ListAuditEntries_Handler,
+		},
+		{
+			MethodName: "ImportAuthority",
+			Handler:    _OperatorService_ImportAuthority_Handler,
 		},
 		{
 			MethodName: "PrepareTrust",

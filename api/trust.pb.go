@@ -25,7 +25,7 @@ const (
 
 type PrepareTrustRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
-	Kind            string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`                                              // root, or issuing: under the root that there is
+	Kind            string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`                                              // root; issuing: under the root that there is; standby: a root beside it, or another issuing authority under the one that stands by
 	RootName        string                 `protobuf:"bytes,2,opt,name=root_name,json=rootName,proto3" json:"root_name,omitempty"`                      // common name of the new root; empty: the trust domain's and the month
 	Algorithm       string                 `protobuf:"bytes,3,opt,name=algorithm,proto3" json:"algorithm,omitempty"`                                    // of the new keys; empty: that of the old ones
 	RootLifetime    *durationpb.Duration   `protobuf:"bytes,4,opt,name=root_lifetime,json=rootLifetime,proto3" json:"root_lifetime,omitempty"`          // absent: that of the old one
@@ -168,6 +168,8 @@ type BeginTrustRequest struct {
 	DryRun        bool                   `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	CarryBridge   bool                   `protobuf:"varint,6,opt,name=carry_bridge,json=carryBridge,proto3" json:"carry_bridge,omitempty"`       // placements send the bridge along until unbridge, for parties that come late
 	CloseSessions bool                   `protobuf:"varint,7,opt,name=close_sessions,json=closeSessions,proto3" json:"close_sessions,omitempty"` // once the old root is withdrawn: those that were opened under it
+	Failover      bool                   `protobuf:"varint,8,opt,name=failover,proto3" json:"failover,omitempty"`                                // to the root that stands by: nothing had to be signed for it
+	From          string                 `protobuf:"bytes,9,opt,name=from,proto3" json:"from,omitempty"`                                         // name of a root that was imported: the authority that signs takes its place
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -249,6 +251,20 @@ func (x *BeginTrustRequest) GetCloseSessions() bool {
 		return x.CloseSessions
 	}
 	return false
+}
+
+func (x *BeginTrustRequest) GetFailover() bool {
+	if x != nil {
+		return x.Failover
+	}
+	return false
+}
+
+func (x *BeginTrustRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
 }
 
 type BeginTrustResponse struct {
@@ -565,7 +581,9 @@ type TrustChange struct {
 	Parties       []*TrustParty          `protobuf:"bytes,16,rep,name=parties,proto3" json:"parties,omitempty"`
 	Holders       []*TrustHolder         `protobuf:"bytes,17,rep,name=holders,proto3" json:"holders,omitempty"` // of live certificates under the old authority
 	Decisions     []*TrustDecision       `protobuf:"bytes,18,rep,name=decisions,proto3" json:"decisions,omitempty"`
-	Bridge        string                 `protobuf:"bytes,19,opt,name=bridge,proto3" json:"bridge,omitempty"` // "served", "withdrawn", or why there is none
+	Bridge        string                 `protobuf:"bytes,19,opt,name=bridge,proto3" json:"bridge,omitempty"`         // "served", "withdrawn", or why there is none
+	Standby       bool                   `protobuf:"varint,20,opt,name=standby,proto3" json:"standby,omitempty"`      // the new root is kept for later
+	Unprovable    []string               `protobuf:"bytes,21,rep,name=unprovable,proto3" json:"unprovable,omitempty"` // parties that can't be shown to refuse the old root, since its key is elsewhere
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -733,6 +751,165 @@ func (x *TrustChange) GetBridge() string {
 	return ""
 }
 
+func (x *TrustChange) GetStandby() bool {
+	if x != nil {
+		return x.Standby
+	}
+	return false
+}
+
+func (x *TrustChange) GetUnprovable() []string {
+	if x != nil {
+		return x.Unprovable
+	}
+	return nil
+}
+
+// ImportAuthorityRequest records an authority whose key is somebody else's.
+type ImportAuthorityRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Root          []byte                 `protobuf:"bytes,2,opt,name=root,proto3" json:"root,omitempty"`        // DER
+	Issuing       [][]byte               `protobuf:"bytes,3,rep,name=issuing,proto3" json:"issuing,omitempty"`  // DER, of those known to be under it
+	Trusted       bool                   `protobuf:"varint,4,opt,name=trusted,proto3" json:"trusted,omitempty"` // put it into the trust domain's bundle
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	DryRun        bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportAuthorityRequest) Reset() {
+	*x = ImportAuthorityRequest{}
+	mi := &file_rotunda_v1_trust_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportAuthorityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportAuthorityRequest) ProtoMessage() {}
+
+func (x *ImportAuthorityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_trust_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportAuthorityRequest.ProtoReflect.Descriptor instead.
+func (*ImportAuthorityRequest) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ImportAuthorityRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ImportAuthorityRequest) GetRoot() []byte {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+func (x *ImportAuthorityRequest) GetIssuing() [][]byte {
+	if x != nil {
+		return x.Issuing
+	}
+	return nil
+}
+
+func (x *ImportAuthorityRequest) GetTrusted() bool {
+	if x != nil {
+		return x.Trusted
+	}
+	return false
+}
+
+func (x *ImportAuthorityRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ImportAuthorityRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type ImportAuthorityResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Warnings      []string               `protobuf:"bytes,1,rep,name=warnings,proto3" json:"warnings,omitempty"` // what will be impossible or unprovable under it
+	Names         []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`       // under which it is recorded, the root first
+	AuditId       string                 `protobuf:"bytes,3,opt,name=audit_id,json=auditId,proto3" json:"audit_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportAuthorityResponse) Reset() {
+	*x = ImportAuthorityResponse{}
+	mi := &file_rotunda_v1_trust_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportAuthorityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportAuthorityResponse) ProtoMessage() {}
+
+func (x *ImportAuthorityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_trust_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportAuthorityResponse.ProtoReflect.Descriptor instead.
+func (*ImportAuthorityResponse) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ImportAuthorityResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *ImportAuthorityResponse) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *ImportAuthorityResponse) GetAuditId() string {
+	if x != nil {
+		return x.AuditId
+	}
+	return ""
+}
+
 type TrustEnd struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	Root               string                 `protobuf:"bytes,1,opt,name=root,proto3" json:"root,omitempty"`
@@ -745,7 +922,7 @@ type TrustEnd struct {
 
 func (x *TrustEnd) Reset() {
 	*x = TrustEnd{}
-	mi := &file_rotunda_v1_trust_proto_msgTypes[9]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -757,7 +934,7 @@ func (x *TrustEnd) String() string {
 func (*TrustEnd) ProtoMessage() {}
 
 func (x *TrustEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_trust_proto_msgTypes[9]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -770,7 +947,7 @@ func (x *TrustEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustEnd.ProtoReflect.Descriptor instead.
 func (*TrustEnd) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{9}
+	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TrustEnd) GetRoot() string {
@@ -812,7 +989,7 @@ type TrustWait struct {
 
 func (x *TrustWait) Reset() {
 	*x = TrustWait{}
-	mi := &file_rotunda_v1_trust_proto_msgTypes[10]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +1001,7 @@ func (x *TrustWait) String() string {
 func (*TrustWait) ProtoMessage() {}
 
 func (x *TrustWait) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_trust_proto_msgTypes[10]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +1014,7 @@ func (x *TrustWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustWait.ProtoReflect.Descriptor instead.
 func (*TrustWait) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{10}
+	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TrustWait) GetWho() string {
@@ -881,7 +1058,7 @@ type TrustParty struct {
 
 func (x *TrustParty) Reset() {
 	*x = TrustParty{}
-	mi := &file_rotunda_v1_trust_proto_msgTypes[11]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1070,7 @@ func (x *TrustParty) String() string {
 func (*TrustParty) ProtoMessage() {}
 
 func (x *TrustParty) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_trust_proto_msgTypes[11]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1083,7 @@ func (x *TrustParty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustParty.ProtoReflect.Descriptor instead.
 func (*TrustParty) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{11}
+	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TrustParty) GetName() string {
@@ -1001,7 +1178,7 @@ type TrustHolder struct {
 
 func (x *TrustHolder) Reset() {
 	*x = TrustHolder{}
-	mi := &file_rotunda_v1_trust_proto_msgTypes[12]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1190,7 @@ func (x *TrustHolder) String() string {
 func (*TrustHolder) ProtoMessage() {}
 
 func (x *TrustHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_trust_proto_msgTypes[12]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1203,7 @@ func (x *TrustHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustHolder.ProtoReflect.Descriptor instead.
 func (*TrustHolder) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{12}
+	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TrustHolder) GetName() string {
@@ -1084,7 +1261,7 @@ type TrustDecision struct {
 
 func (x *TrustDecision) Reset() {
 	*x = TrustDecision{}
-	mi := &file_rotunda_v1_trust_proto_msgTypes[13]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1096,7 +1273,7 @@ func (x *TrustDecision) String() string {
 func (*TrustDecision) ProtoMessage() {}
 
 func (x *TrustDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_trust_proto_msgTypes[13]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1109,7 +1286,7 @@ func (x *TrustDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustDecision.ProtoReflect.Descriptor instead.
 func (*TrustDecision) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{13}
+	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TrustDecision) GetKind() string {
@@ -1156,7 +1333,7 @@ type EndCredentialRequest struct {
 
 func (x *EndCredentialRequest) Reset() {
 	*x = EndCredentialRequest{}
-	mi := &file_rotunda_v1_trust_proto_msgTypes[14]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1345,7 @@ func (x *EndCredentialRequest) String() string {
 func (*EndCredentialRequest) ProtoMessage() {}
 
 func (x *EndCredentialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_trust_proto_msgTypes[14]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1358,7 @@ func (x *EndCredentialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndCredentialRequest.ProtoReflect.Descriptor instead.
 func (*EndCredentialRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{14}
+	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EndCredentialRequest) GetSerial() string {
@@ -1200,7 +1377,7 @@ type EndCredentialResponse struct {
 
 func (x *EndCredentialResponse) Reset() {
 	*x = EndCredentialResponse{}
-	mi := &file_rotunda_v1_trust_proto_msgTypes[15]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1389,7 @@ func (x *EndCredentialResponse) String() string {
 func (*EndCredentialResponse) ProtoMessage() {}
 
 func (x *EndCredentialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_trust_proto_msgTypes[15]
+	mi := &file_rotunda_v1_trust_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1402,7 @@ func (x *EndCredentialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndCredentialResponse.ProtoReflect.Descriptor instead.
 func (*EndCredentialResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{15}
+	return file_rotunda_v1_trust_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *EndCredentialResponse) GetAuditId() string {
@@ -1250,7 +1427,7 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\x14PrepareTrustResponse\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xf3\x01\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xa3\x02\n" +
 	"\x11BeginTrustRequest\x12\x1a\n" +
 	"\bresponse\x18\x01 \x01(\fR\bresponse\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12-\n" +
@@ -1258,7 +1435,9 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\athrough\x18\x04 \x01(\tR\athrough\x12\x17\n" +
 	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12!\n" +
 	"\fcarry_bridge\x18\x06 \x01(\bR\vcarryBridge\x12%\n" +
-	"\x0eclose_sessions\x18\a \x01(\bR\rcloseSessions\"v\n" +
+	"\x0eclose_sessions\x18\a \x01(\bR\rcloseSessions\x12\x1a\n" +
+	"\bfailover\x18\b \x01(\bR\bfailover\x12\x12\n" +
+	"\x04from\x18\t \x01(\tR\x04from\"v\n" +
 	"\x12BeginTrustResponse\x12/\n" +
 	"\x06change\x18\x01 \x01(\v2\x17.rotunda.v1.TrustChangeR\x06change\x12\x14\n" +
 	"\x05notes\x18\x02 \x03(\tR\x05notes\x12\x19\n" +
@@ -1277,7 +1456,7 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\x13DecideTrustResponse\x12/\n" +
 	"\x06change\x18\x01 \x01(\v2\x17.rotunda.v1.TrustChangeR\x06change\x12\x18\n" +
 	"\aeffects\x18\x02 \x03(\tR\aeffects\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\x96\x05\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xd0\x05\n" +
 	"\vTrustChange\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12&\n" +
@@ -1298,7 +1477,22 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\aparties\x18\x10 \x03(\v2\x16.rotunda.v1.TrustPartyR\aparties\x121\n" +
 	"\aholders\x18\x11 \x03(\v2\x17.rotunda.v1.TrustHolderR\aholders\x127\n" +
 	"\tdecisions\x18\x12 \x03(\v2\x19.rotunda.v1.TrustDecisionR\tdecisions\x12\x16\n" +
-	"\x06bridge\x18\x13 \x01(\tR\x06bridge\"\x94\x01\n" +
+	"\x06bridge\x18\x13 \x01(\tR\x06bridge\x12\x18\n" +
+	"\astandby\x18\x14 \x01(\bR\astandby\x12\x1e\n" +
+	"\n" +
+	"unprovable\x18\x15 \x03(\tR\n" +
+	"unprovable\"\xa5\x01\n" +
+	"\x16ImportAuthorityRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04root\x18\x02 \x01(\fR\x04root\x12\x18\n" +
+	"\aissuing\x18\x03 \x03(\fR\aissuing\x12\x18\n" +
+	"\atrusted\x18\x04 \x01(\bR\atrusted\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x17\n" +
+	"\adry_run\x18\x06 \x01(\bR\x06dryRun\"f\n" +
+	"\x17ImportAuthorityResponse\x12\x1a\n" +
+	"\bwarnings\x18\x01 \x03(\tR\bwarnings\x12\x14\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\x12\x19\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\x94\x01\n" +
 	"\bTrustEnd\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\tR\x04root\x12\x18\n" +
 	"\aissuing\x18\x02 \x01(\tR\aissuing\x12)\n" +
@@ -1352,45 +1546,47 @@ func file_rotunda_v1_trust_proto_rawDescGZIP() []byte {
 	return file_rotunda_v1_trust_proto_rawDescData
 }
 
-var file_rotunda_v1_trust_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_rotunda_v1_trust_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_rotunda_v1_trust_proto_goTypes = []any{
-	(*PrepareTrustRequest)(nil),   // 0: rotunda.v1.PrepareTrustRequest
-	(*PrepareTrustResponse)(nil),  // 1: rotunda.v1.PrepareTrustResponse
-	(*BeginTrustRequest)(nil),     // 2: rotunda.v1.BeginTrustRequest
-	(*BeginTrustResponse)(nil),    // 3: rotunda.v1.BeginTrustResponse
-	(*ListTrustRequest)(nil),      // 4: rotunda.v1.ListTrustRequest
-	(*ListTrustResponse)(nil),     // 5: rotunda.v1.ListTrustResponse
-	(*DecideTrustRequest)(nil),    // 6: rotunda.v1.DecideTrustRequest
-	(*DecideTrustResponse)(nil),   // 7: rotunda.v1.DecideTrustResponse
-	(*TrustChange)(nil),           // 8: rotunda.v1.TrustChange
-	(*TrustEnd)(nil),              // 9: rotunda.v1.TrustEnd
-	(*TrustWait)(nil),             // 10: rotunda.v1.TrustWait
-	(*TrustParty)(nil),            // 11: rotunda.v1.TrustParty
-	(*TrustHolder)(nil),           // 12: rotunda.v1.TrustHolder
-	(*TrustDecision)(nil),         // 13: rotunda.v1.TrustDecision
-	(*EndCredentialRequest)(nil),  // 14: rotunda.v1.EndCredentialRequest
-	(*EndCredentialResponse)(nil), // 15: rotunda.v1.EndCredentialResponse
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*PrepareTrustRequest)(nil),     // 0: rotunda.v1.PrepareTrustRequest
+	(*PrepareTrustResponse)(nil),    // 1: rotunda.v1.PrepareTrustResponse
+	(*BeginTrustRequest)(nil),       // 2: rotunda.v1.BeginTrustRequest
+	(*BeginTrustResponse)(nil),      // 3: rotunda.v1.BeginTrustResponse
+	(*ListTrustRequest)(nil),        // 4: rotunda.v1.ListTrustRequest
+	(*ListTrustResponse)(nil),       // 5: rotunda.v1.ListTrustResponse
+	(*DecideTrustRequest)(nil),      // 6: rotunda.v1.DecideTrustRequest
+	(*DecideTrustResponse)(nil),     // 7: rotunda.v1.DecideTrustResponse
+	(*TrustChange)(nil),             // 8: rotunda.v1.TrustChange
+	(*ImportAuthorityRequest)(nil),  // 9: rotunda.v1.ImportAuthorityRequest
+	(*ImportAuthorityResponse)(nil), // 10: rotunda.v1.ImportAuthorityResponse
+	(*TrustEnd)(nil),                // 11: rotunda.v1.TrustEnd
+	(*TrustWait)(nil),               // 12: rotunda.v1.TrustWait
+	(*TrustParty)(nil),              // 13: rotunda.v1.TrustParty
+	(*TrustHolder)(nil),             // 14: rotunda.v1.TrustHolder
+	(*TrustDecision)(nil),           // 15: rotunda.v1.TrustDecision
+	(*EndCredentialRequest)(nil),    // 16: rotunda.v1.EndCredentialRequest
+	(*EndCredentialResponse)(nil),   // 17: rotunda.v1.EndCredentialResponse
+	(*durationpb.Duration)(nil),     // 18: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 19: google.protobuf.Timestamp
 }
 var file_rotunda_v1_trust_proto_depIdxs = []int32{
-	16, // 0: rotunda.v1.PrepareTrustRequest.root_lifetime:type_name -> google.protobuf.Duration
-	16, // 1: rotunda.v1.PrepareTrustRequest.issuing_lifetime:type_name -> google.protobuf.Duration
-	16, // 2: rotunda.v1.BeginTrustRequest.over:type_name -> google.protobuf.Duration
+	18, // 0: rotunda.v1.PrepareTrustRequest.root_lifetime:type_name -> google.protobuf.Duration
+	18, // 1: rotunda.v1.PrepareTrustRequest.issuing_lifetime:type_name -> google.protobuf.Duration
+	18, // 2: rotunda.v1.BeginTrustRequest.over:type_name -> google.protobuf.Duration
 	8,  // 3: rotunda.v1.BeginTrustResponse.change:type_name -> rotunda.v1.TrustChange
 	8,  // 4: rotunda.v1.ListTrustResponse.changes:type_name -> rotunda.v1.TrustChange
 	8,  // 5: rotunda.v1.DecideTrustResponse.change:type_name -> rotunda.v1.TrustChange
-	9,  // 6: rotunda.v1.TrustChange.old:type_name -> rotunda.v1.TrustEnd
-	9,  // 7: rotunda.v1.TrustChange.new:type_name -> rotunda.v1.TrustEnd
-	17, // 8: rotunda.v1.TrustChange.begun_at:type_name -> google.protobuf.Timestamp
-	17, // 9: rotunda.v1.TrustChange.ended_at:type_name -> google.protobuf.Timestamp
-	10, // 10: rotunda.v1.TrustChange.waits:type_name -> rotunda.v1.TrustWait
-	11, // 11: rotunda.v1.TrustChange.parties:type_name -> rotunda.v1.TrustParty
-	12, // 12: rotunda.v1.TrustChange.holders:type_name -> rotunda.v1.TrustHolder
-	13, // 13: rotunda.v1.TrustChange.decisions:type_name -> rotunda.v1.TrustDecision
-	17, // 14: rotunda.v1.TrustParty.since:type_name -> google.protobuf.Timestamp
-	17, // 15: rotunda.v1.TrustHolder.not_after:type_name -> google.protobuf.Timestamp
-	17, // 16: rotunda.v1.TrustDecision.at:type_name -> google.protobuf.Timestamp
+	11, // 6: rotunda.v1.TrustChange.old:type_name -> rotunda.v1.TrustEnd
+	11, // 7: rotunda.v1.TrustChange.new:type_name -> rotunda.v1.TrustEnd
+	19, // 8: rotunda.v1.TrustChange.begun_at:type_name -> google.protobuf.Timestamp
+	19, // 9: rotunda.v1.TrustChange.ended_at:type_name -> google.protobuf.Timestamp
+	12, // 10: rotunda.v1.TrustChange.waits:type_name -> rotunda.v1.TrustWait
+	13, // 11: rotunda.v1.TrustChange.parties:type_name -> rotunda.v1.TrustParty
+	14, // 12: rotunda.v1.TrustChange.holders:type_name -> rotunda.v1.TrustHolder
+	15, // 13: rotunda.v1.TrustChange.decisions:type_name -> rotunda.v1.TrustDecision
+	19, // 14: rotunda.v1.TrustParty.since:type_name -> google.protobuf.Timestamp
+	19, // 15: rotunda.v1.TrustHolder.not_after:type_name -> google.protobuf.Timestamp
+	19, // 16: rotunda.v1.TrustDecision.at:type_name -> google.protobuf.Timestamp
 	17, // [17:17] is the sub-list for method output_type
 	17, // [17:17] is the sub-list for method input_type
 	17, // [17:17] is the sub-list for extension type_name
@@ -1409,7 +1605,7 @@ func file_rotunda_v1_trust_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_trust_proto_rawDesc), len(file_rotunda_v1_trust_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

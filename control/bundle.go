@@ -31,7 +31,7 @@ func (c *Control) storeBundle(ctx context.Context, tx *store.Tx, name fleet.Name
 		}
 		anchors = append(anchors, found...)
 	}
-	anchors, err := applyTrust(ctx, tx, anchors)
+	anchors, err := c.applyTrust(ctx, tx, anchors)
 	if err != nil {
 		return err
 	}

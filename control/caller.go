@@ -66,7 +66,7 @@ var mayCall = map[string][]CallerKind{
 	"operator.issue": operators, "rotate": operators, "resume": operators, "slot.release": operators,
 	"audit.list": operators, "trust.prepare": operators, "trust.begin": operators, "trust.decide": operators,
 	"rollout.start": operators, "rollout.decide": operators, "rollout.answer": {Operator, Socket, Server},
-	"credential.end": {Operator},
+	"credential.end": {Operator}, "authority.import": operators,
 
 	"agent.enrol": anyone,
 	"agent.renew": agents, "agent.connect": agents, "agent.report": agents,

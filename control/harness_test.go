@@ -51,7 +51,8 @@ type domain struct {
 	kek   *keys.KEK
 	db    *store.DB
 
-	rootKey crypto.Signer // of the first root
+	rootKey    crypto.Signer // of the root that signs
+	standbyKey crypto.Signer
 }
 
 // issuingNow and rootNow are the authority that signs now and its root.

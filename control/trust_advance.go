@@ -213,23 +213,29 @@ func (v *trustView) renew(ctx context.Context, tx *store.Tx) error {
 
 // retire ends the old authority: nobody trusts it any more, and its key goes.
 func (v *trustView) retire(ctx context.Context, tx *store.Tx) error {
-	ends := []store.Authority{v.old.issuing}
-	if v.facts.Roots {
-		ends = append(ends, v.old.root)
+	all, err := tx.Authorities(ctx)
+	if err != nil {
+		return err
 	}
-	if v.bridge != nil && v.bridge.State != fleet.AuthorityWithdrawn {
-		ends = append(ends, *v.bridge)
-	}
-	for _, end := range ends {
-		if err := withdrawAuthority(ctx, tx, end); err != nil {
-			return err
+	for _, one := range all {
+		if v.endsWith(one) && one.State != fleet.AuthorityWithdrawn {
+			if err := withdrawAuthority(ctx, tx, one); err != nil {
+				return err
+			}
 		}
 	}
-	err := tx.DeleteAuthorityKey(ctx, v.old.issuing.ID)
+	err = tx.DeleteAuthorityKey(ctx, v.old.issuing.ID)
 	if err != nil && fault.CodeOf(err) != fault.NotFound { // a foreign one has none here
 		return err
 	}
 	return tx.EndTrustChange(ctx, v.change.ID)
+}
+
+// endsWith says whether an authority ends with the change: the old ones, and
+// with a root all that it signed, bridges too.
+func (v *trustView) endsWith(one store.Authority) bool {
+	below := one.ID == v.old.root.ID || one.ParentID == v.old.root.ID || v.bridge != nil && one.ID == v.bridge.ID
+	return one.ID == v.old.issuing.ID || v.facts.Roots && below
 }
 
 // withdrawAuthority moves an authority to its end, by the legal ways.
@@ -263,7 +269,7 @@ func (c *Control) renewIdentityAt(ctx context.Context, tx *store.Tx, agent store
 
 // applyTrust makes of a bundle's declared anchors what changes of trust have
 // made of them: documents go on naming the anchor that they were written with.
-func applyTrust(ctx context.Context, tx *store.Tx, anchors []*x509.Certificate) ([]*x509.Certificate, error) {
+func (c *Control) applyTrust(ctx context.Context, tx *store.Tx, anchors []*x509.Certificate) ([]*x509.Certificate, error) {
 	changes, err := tx.TrustChanges(ctx)
 	if err != nil || len(changes) == 0 {
 		return anchors, err
@@ -273,14 +279,21 @@ func applyTrust(ctx context.Context, tx *store.Tx, anchors []*x509.Certificate) 
 		return nil, err
 	}
 	for i := len(changes) - 1; i >= 0; i-- { // the oldest first
-		if changes[i].Kind != store.RootChange {
+		if changes[i].Kind != store.RootChange || changes[i].Standby {
 			continue
 		}
 		if anchors, err = applyChange(ctx, tx, changes[i], domain, anchors); err != nil {
 			return nil, err
 		}
 	}
-	return anchors, nil
+	standby, ok, err := theStandby(ctx, tx)
+	if err != nil || !ok {
+		return anchors, err
+	}
+	if standby, err = c.fromNow(ctx, tx, standby); err != nil {
+		return nil, err
+	}
+	return applyChange(ctx, tx, standby, domain, anchors)
 }
 
 func applyChange(ctx context.Context, tx *store.Tx, change store.TrustChange, domain store.Bundle, anchors []*x509.Certificate) ([]*x509.Certificate, error) {

@@ -35,6 +35,11 @@ func (c *Control) DecideTrust(ctx context.Context, caller Caller, req *api.Decid
 		if err != nil {
 			return err
 		}
+		if decision.Kind == store.TrustBack && change.Standby {
+			if err := noneOpen(ctx, tx); err != nil { // both would change the bundles
+				return err
+			}
+		}
 		response.Effects = effects
 		if req.DryRun {
 			response.Change = v.show()
@@ -43,6 +48,14 @@ func (c *Control) DecideTrust(ctx context.Context, caller Caller, req *api.Decid
 		decision.ID, decision.ChangeID, decision.By = newID(), change.ID, caller.String()
 		if err := tx.InsertTrustDecision(ctx, decision); err != nil {
 			return err
+		}
+		if decision.Kind == store.TrustBack && v.facts.Foreign {
+			if err := tx.EndTrustChange(ctx, change.ID); err != nil {
+				return err
+			}
+			if change, err = tx.TrustChange(ctx, change.ID); err != nil {
+				return err
+			}
 		}
 		after, err := c.viewTrust(ctx, tx, change)
 		if err != nil {
@@ -75,15 +88,14 @@ func theChange(ctx context.Context, tx *store.Tx, id string) (store.TrustChange,
 		return change, err
 	}
 	open, err := tx.OpenTrustChanges(ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		return store.TrustChange{}, err
-	case len(open) == 0:
-		return store.TrustChange{}, fault.New(fault.NotFound, "no change of trust is under way").WithRemedy("begin one with: rotunda trust rotate root")
-	case len(open) > 1:
-		return store.TrustChange{}, fault.New(fault.Invalid, "%d changes of trust are under way: say which one", len(open)).WithRemedy("rotunda trust status")
 	}
-	return open[0], nil
+	change, ok := underWay(open)
+	if !ok {
+		return store.TrustChange{}, fault.New(fault.NotFound, "no change of trust is under way").WithRemedy("begin one with: rotunda trust rotate root")
+	}
+	return change, nil
 }
 
 // decide says what a request means for the change as it stands, in words too.
@@ -108,6 +120,10 @@ func (v *trustView) decideAdvance(req *api.DecideTrustRequest) (store.TrustDecis
 		if through, err = parsePhase(req.Through); err != nil {
 			return store.TrustDecision{}, nil, err
 		}
+	}
+	if v.facts.Standby && v.facts.Paused == "" {
+		return store.TrustDecision{}, nil, fault.New(fault.Conflict, "%s stands by: it goes no further than that everybody trusts it", v.facts.New).
+			WithRemedy("put it in the place of %s: rotunda trust failover", v.facts.Old)
 	}
 	if !v.facts.Through.Before(through) && v.facts.Paused == "" {
 		return store.TrustDecision{}, nil, fault.New(fault.Conflict, "the change may go on through %s already; it is at %s", v.facts.Through, v.step.Phase).
@@ -148,7 +164,10 @@ func (v *trustView) decideBack(req *api.DecideTrustRequest) (store.TrustDecision
 			WithRemedy("go on, or begin another change: rotunda trust rotate root")
 	}
 	effects := []string{fmt.Sprintf("%s signs again, what %s has signed is renewed, and %s leaves the bundles", v.facts.Old, v.facts.New, v.facts.New)}
-	if !v.facts.Active {
+	switch {
+	case v.facts.Foreign:
+		effects = []string{fmt.Sprintf("the change ends; %s and %s both stay trusted", v.facts.Old, v.facts.New)}
+	case !v.facts.Active:
 		effects = []string{fmt.Sprintf("%s leaves the bundles; it has signed nothing in use", v.facts.New)}
 	}
 	return store.TrustDecision{Kind: store.TrustBack, Reason: req.Reason}, effects, nil
@@ -157,6 +176,10 @@ func (v *trustView) decideBack(req *api.DecideTrustRequest) (store.TrustDecision
 func (v *trustView) decideForce(req *api.DecideTrustRequest) (store.TrustDecision, []string, error) {
 	if err := wantReason(req); err != nil {
 		return store.TrustDecision{}, nil, err
+	}
+	if v.facts.Standby {
+		return store.TrustDecision{}, nil, fault.New(fault.Conflict, "%s stands by: there is nothing to force", v.facts.New).
+			WithRemedy("rotunda trust failover puts it in the place of %s; force that where somebody holds it up", v.facts.Old)
 	}
 	forced := v.facts
 	forced.Forced = map[trust.Phase]string{v.step.Phase: req.Reason}

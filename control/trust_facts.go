@@ -56,6 +56,14 @@ func (c *Control) viewTrust(ctx context.Context, tx *store.Tx, change store.Trus
 	}
 	v.facts = decided(v.decisions)
 	v.facts.Roots = change.Kind == store.RootChange
+	if change.Standby && change.EndedAt.IsZero() {
+		if change, err = c.fromNow(ctx, tx, change); err != nil {
+			return nil, err
+		}
+		if v.facts.Standby = !v.facts.Back; v.facts.Standby {
+			v.facts.Through, v.facts.Forced = trust.Prove, nil
+		}
+	}
 	if v.old, err = readEnd(ctx, tx, change.OldRoot, change.OldIssuing); err != nil {
 		return nil, err
 	}
@@ -69,6 +77,7 @@ func (c *Control) viewTrust(ctx context.Context, tx *store.Tx, change store.Trus
 	if v.facts.Roots {
 		v.facts.Old, v.facts.New = v.old.root.Name, v.next.root.Name
 	}
+	v.facts.Foreign = v.old.root.Origin == store.KeyForeign
 	v.facts.Active = v.next.issuing.State == fleet.AuthorityActive
 	v.facts.Retired = v.old.issuing.State == fleet.AuthorityWithdrawn
 	if change.Bridge != "" {
@@ -90,6 +99,9 @@ func (c *Control) viewTrust(ctx context.Context, tx *store.Tx, change store.Trus
 		}
 	}
 	v.step = v.facts.Next(tx.Now)
+	if v.facts.Standby {
+		return v, v.standbyAges(tx.Now)
+	}
 	return v, nil
 }
 

@@ -33,10 +33,19 @@ type openChange struct {
 // openChange is the change of roots that is under way; nil: there is none.
 func (c *Control) openChange(ctx context.Context, tx *store.Tx) (*openChange, error) {
 	open, err := tx.OpenTrustChanges(ctx)
-	if err != nil || len(open) == 0 || open[0].Kind != store.RootChange {
+	if err != nil {
 		return nil, err
 	}
-	o := &openChange{TrustChange: open[0]}
+	change, ok := underWay(open)
+	if !ok || change.Kind != store.RootChange {
+		return nil, nil
+	}
+	if change.Standby {
+		if change, err = c.fromNow(ctx, tx, change); err != nil {
+			return nil, err
+		}
+	}
+	o := &openChange{TrustChange: change}
 	decisions, err := tx.TrustDecisions(ctx, o.ID)
 	if err != nil {
 		return nil, err

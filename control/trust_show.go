@@ -53,6 +53,7 @@ func (v *trustView) show() *api.TrustChange {
 		Reason: v.change.Reason, BegunBy: v.change.BegunBy, BegunAt: stamp(v.change.BegunAt), EndedAt: stamp(v.change.EndedAt),
 		Back: v.facts.Back, Phase: string(v.step.Phase), Through: string(v.facts.Through), Paused: v.facts.Paused,
 		Action: string(v.step.Action), SetAside: v.step.SetAside, Bridge: v.bridgeWords(),
+		Standby: v.change.Standby, Unprovable: v.step.Unprovable,
 	}
 	for _, wait := range v.step.Waits {
 		shown.Waits = append(shown.Waits, &api.TrustWait{Who: wait.Who, Reason: wait.Reason, Remedy: wait.Remedy})
@@ -60,7 +61,7 @@ func (v *trustView) show() *api.TrustChange {
 	for _, party := range v.facts.Parties {
 		seat := v.seats[party.Name]
 		shown.Parties = append(shown.Parties, &api.TrustParty{
-			Name: party.Name, Has: string(party.Has), Needs: string(party.Needs), Since: stamp(party.Since), Away: party.Away,
+			Name: party.Name, Has: string(party.Has), Needs: string(v.facts.Wants(party)), Since: stamp(party.Since), Away: party.Away,
 			Excused: party.Excused, PlacementId: seat.placement, Agent: seat.agent, Service: seat.service, Evidence: seat.evidence, Orders: seat.orders,
 		})
 	}

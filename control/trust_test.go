@@ -99,7 +99,7 @@ func (p *party) tell() {
 }
 
 // trusted says whether each party trusts what each other serves.
-func trusted(t *testing.T, d *domain, parties []*party) {
+func trusted(t testing.TB, d *domain, parties []*party) {
 	t.Helper()
 	for _, p := range parties {
 		for _, other := range parties {
@@ -140,12 +140,19 @@ func (d *domain) prepared(kind string) (response []byte) {
 		d.t.Fatal(err)
 	}
 	next, _ := csr(d.t)
-	signed, noBridge, err := ca.HoldCeremony(d.clock.now(), request, ca.CeremonyKeys{Old: d.rootKey, New: next})
+	old := d.rootKey
+	if kind == "standby" && request.NewRoot == nil {
+		old = d.standbyKey
+	}
+	signed, noBridge, err := ca.HoldCeremony(d.clock.now(), request, ca.CeremonyKeys{Old: old, New: next})
 	if err != nil || noBridge != nil {
 		d.t.Fatal(err, noBridge)
 	}
-	if kind == "root" {
+	switch {
+	case kind == "root":
 		d.rootKey = next
+	case kind == "standby" && request.NewRoot != nil:
+		d.standbyKey = next
 	}
 	if response, err = signed.Encode(); err != nil {
 		d.t.Fatal(err)

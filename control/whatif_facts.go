@@ -54,9 +54,12 @@ func (c *Control) suppose(ctx context.Context, tx *store.Tx, proposal whatif.Pro
 			}
 		}
 	}
-	if proposal.Kind == whatif.WithdrawNow {
+	switch proposal.Kind {
+	case whatif.WithdrawNow:
 		err = s.withdrawal(ctx)
-	} else {
+	case whatif.Failover:
+		err = s.failover(ctx)
+	default:
 		err = s.rotation(ctx)
 	}
 	if err != nil {
@@ -83,8 +86,8 @@ func (s *supposing) rotation(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(open) > 0 {
-		s.told.Stops = append(s.told.Stops, fmt.Sprintf("trust change %s is under way since %s, and one goes on at a time: rotunda trust status", open[0].ID, open[0].BegunAt.Format("2006-01-02 15:04")))
+	if one, ok := underWay(open); ok && !one.Standby {
+		s.told.Stops = append(s.told.Stops, fmt.Sprintf("trust change %s is under way since %s, and one goes on at a time: rotunda trust status", one.ID, one.BegunAt.Format("2006-01-02 15:04")))
 	}
 	v := &trustView{change: store.TrustChange{Kind: store.IssuingChange}, old: s.now, next: s.now, seats: map[string]partySeat{}}
 	s.view = v
@@ -108,6 +111,23 @@ func (s *supposing) rotation(ctx context.Context) error {
 	}
 	s.told.Signs = []string{signs}
 	return s.readParties(ctx)
+}
+
+// failover supposes that the root which stands by takes over now.
+func (s *supposing) failover(ctx context.Context) error {
+	change, notes, err := s.checkFailover(ctx, s.tx, Caller{}, &api.BeginTrustRequest{})
+	if err != nil {
+		return err
+	}
+	if s.view, err = s.viewTrust(ctx, s.tx, change); err != nil {
+		return err
+	}
+	s.told.Old, s.told.Bridge = s.authority(s.now.root.ID), true
+	if change.Bridge == "" {
+		s.told.BridgeLess = "none was made between them"
+	}
+	s.told.Signs = append([]string{"rotunda trust failover: nothing has to be signed"}, notes...)
+	return nil
 }
 
 // supposeRoot makes a root, and an issuing authority as the one of today under

@@ -149,7 +149,7 @@ func TestWhatIfRefuses(t *testing.T) {
 		rule string
 	}{
 		"":               {fault.Invalid, "is no change that can be foretold"},
-		"failover":       {fault.Invalid, "can't be foretold yet"},
+		"failover":       {fault.Conflict, "no root stands by"},
 		"withdraw:":      {fault.Invalid, "withdraw of no authority"},
 		"withdraw:nix":   {fault.NotFound, `authority "nix" is not recorded here (rotunda get authorities lists those that are)`},
 		"withdraw:spare": {fault.Invalid, "spare is not trusted: no bundle has it"},
@@ -162,6 +162,35 @@ func TestWhatIfRefuses(t *testing.T) {
 	}
 	_, err = d.WhatIf(t.Context(), Caller{Kind: Agent, ID: "a"}, &api.WhatIfRequest{Change: "rotate-root"})
 	wantCode(t, err, fault.Forbidden)
+}
+
+// A failover is foretold from what each party has adopted of the root that
+// stands by: who has not would hold it.
+func TestWhatIfFailover(t *testing.T) {
+	d := found(t)
+	hosts := d.parties(2)
+	d.begin("standby", "")
+	d.settle(hosts)
+	told := d.foretold("failover")
+	if got := namedPhases(told); got[0] != "prepare" || got[1] != "prove" || len(told.Breaks)+len(told.Stops) > 0 {
+		t.Errorf("phases %v, breaks %v, stops %v", got, told.Breaks, told.Stops)
+	}
+	for _, one := range told.Obstacles {
+		if one.Phase == "prove" {
+			t.Errorf("everybody has adopted it, and %s %s", one.Who, one.Reason)
+		}
+	}
+	late := d.enrolHost(map[string]string{"role": "orders", "host": "late"})
+	told = d.foretold("failover")
+	var who []string
+	for _, one := range told.Obstacles {
+		if one.Phase == "prove" && one.Certain {
+			who = append(who, one.Who)
+		}
+	}
+	if !slices.ContainsFunc(who, func(name string) bool { return strings.Contains(name, late.id) }) {
+		t.Errorf("in the way: %v; want %s", who, late.id)
+	}
 }
 
 // In the midst of a change the withdrawal of the old root is its own end: the

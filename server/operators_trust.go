@@ -27,3 +27,7 @@ func (o *operators) DecideTrust(ctx context.Context, r *connect.Request[api.Deci
 func (o *operators) EndCredential(ctx context.Context, r *connect.Request[api.EndCredentialRequest]) (*connect.Response[api.EndCredentialResponse], error) {
 	return answer(ctx, o.Server, r, o.control.EndCredential)
 }
+
+func (o *operators) ImportAuthority(ctx context.Context, r *connect.Request[api.ImportAuthorityRequest]) (*connect.Response[api.ImportAuthorityResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ImportAuthority)
+}

@@ -26,6 +26,7 @@ type TrustChange struct {
 	Bridge     string        // the new root's certificate under the old one; may be empty
 	Carry      bool          // placements send the bridge along until it is dropped
 	Close      bool          // once the old root is withdrawn, sessions that were opened under it are closed
+	Standby    bool          // the new root stands by: OldRoot and OldIssuing are those of when it was prepared
 	Pace       time.Duration // over which managed certificates are renewed; 0: as a rotation of so many
 	Reason     string
 	BegunBy    string
@@ -33,12 +34,12 @@ type TrustChange struct {
 	EndedAt    time.Time // zero: it is under way
 }
 
-const trustChangeColumns = `id, kind, old_root, new_root, old_issuing, new_issuing, bridge, carry, close, pace, reason, begun_by, begun_at, ended_at`
+const trustChangeColumns = `id, kind, old_root, new_root, old_issuing, new_issuing, bridge, carry, close, standby, pace, reason, begun_by, begun_at, ended_at`
 
 func (c *TrustChange) columns() []any {
 	return []any{
 		&c.ID, &c.Kind, &c.OldRoot, &c.NewRoot, &c.OldIssuing, &c.NewIssuing, optionalText{&c.Bridge},
-		&c.Carry, &c.Close, &c.Pace, &c.Reason, &c.BegunBy, moment{&c.BegunAt}, moment{&c.EndedAt},
+		&c.Carry, &c.Close, &c.Standby, &c.Pace, &c.Reason, &c.BegunBy, moment{&c.BegunAt}, moment{&c.EndedAt},
 	}
 }
 
@@ -46,9 +47,9 @@ func (c *TrustChange) columns() []any {
 func (tx *Tx) InsertTrustChange(ctx context.Context, c TrustChange) error {
 	return tx.insert(ctx, thing{"trust change", c.ID}, `
 		INSERT INTO trust_change (`+trustChangeColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, NULL)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, NULL)`,
 		c.ID, string(c.Kind), c.OldRoot, c.NewRoot, c.OldIssuing, c.NewIssuing, optional(c.Bridge),
-		c.Carry, c.Close, int64(c.Pace), c.Reason, c.BegunBy, micros(tx.Now))
+		c.Carry, c.Close, c.Standby, int64(c.Pace), c.Reason, c.BegunBy, micros(tx.Now))
 }
 
 // TrustChanges returns all changes, the newest first.
@@ -73,6 +74,22 @@ func (tx *Tx) TrustChange(ctx context.Context, id string) (TrustChange, error) {
 func (tx *Tx) EndTrustChange(ctx context.Context, id string) error {
 	return tx.swap(ctx, thing{"trust change", id}, `
 		UPDATE trust_change SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL`, id, micros(tx.Now))
+}
+
+// FailOver makes of a standby the change that it was kept for, of which c says
+// the rest. BegunAt is now.
+func (tx *Tx) FailOver(ctx context.Context, c TrustChange) error {
+	return tx.swap(ctx, thing{"standby", c.ID}, `
+		UPDATE trust_change
+		SET standby = FALSE, old_root = $2, old_issuing = $3, bridge = $4, carry = $5, close = $6, pace = $7, reason = $8, begun_by = $9, begun_at = $10
+		WHERE id = $1 AND standby AND ended_at IS NULL`,
+		c.ID, c.OldRoot, c.OldIssuing, optional(c.Bridge), c.Carry, c.Close, int64(c.Pace), c.Reason, c.BegunBy, micros(tx.Now))
+}
+
+// SetStandbyIssuing gives a standby another issuing authority.
+func (tx *Tx) SetStandbyIssuing(ctx context.Context, id, issuing string) error {
+	return tx.swap(ctx, thing{"standby", id}, `
+		UPDATE trust_change SET new_issuing = $2 WHERE id = $1 AND standby AND ended_at IS NULL`, id, issuing)
 }
 
 // TrustDecisionKind is what an operator decided on a change.

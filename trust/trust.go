@@ -54,6 +54,13 @@ type Change struct {
 	Back    bool   // it was turned back
 	Paused  string // by whom, when and why; empty: it is not
 	Forced  map[Phase]string
+	// Standby says that the new authority is kept for later: everything is made
+	// ready for it, and nothing signed.
+	Standby bool
+	// Foreign says that the old authority's key is not here, and never was: who
+	// lives on certificates of it is not recorded, and nothing can be signed by
+	// which a refusal would show.
+	Foreign bool
 
 	Published  bool // each bundle that has the old anchor has the new one too
 	Active     bool // the new authority signs
@@ -81,8 +88,22 @@ type RelyingParty struct {
 	Excused string      // the exception that lets it pass: who owns it and until when
 }
 
-func (p RelyingParty) adopted() bool {
-	return Rank(p.Has) >= Rank(p.Needs) && p.Link == ""
+// Wants is the level that a party has to show now. Once a root without a key
+// is withdrawn, that nobody takes what is under it can't be proven.
+func (t Change) Wants(p RelyingParty) fleet.Level {
+	if t.unprovable(p) {
+		return fleet.Loaded
+	}
+	return p.Needs
+}
+
+func (t Change) unprovable(p RelyingParty) bool {
+	return t.Foreign && t.Withdrawn && Rank(p.Needs) > Rank(fleet.Loaded)
+}
+
+// Adopted says whether a party has shown what it has to show now.
+func (t Change) Adopted(p RelyingParty) bool {
+	return Rank(p.Has) >= Rank(t.Wants(p)) && p.Link == ""
 }
 
 // Rank orders the levels of proof; that of nothing shown is 0.
@@ -123,6 +144,9 @@ type Step struct {
 	Waits   []Wait
 	// Laws that a forced step sets aside, in words.
 	SetAside []string
+	// Unprovable are the parties that would be shown to refuse the old
+	// authority, were its key here.
+	Unprovable []string
 }
 
 // Wait is one reason why a change does not go on.
@@ -155,11 +179,13 @@ func (t Change) Next(now time.Time) Step {
 	}
 	step.Waits = append(step.Waits, waits...)
 	if enters := entered[action]; action != "" && t.Through.Before(enters) {
-		step.Waits = append(step.Waits, Wait{
-			Reason: fmt.Sprintf("all that %s needs is there, and operators have let it go up to %s", enters, t.Through),
-			Remedy: "rotunda trust advance",
-		})
+		step.Waits = append(step.Waits, t.held(enters))
 		action = ""
+	}
+	for _, party := range t.Parties {
+		if t.unprovable(party) {
+			step.Unprovable = append(step.Unprovable, party.Name)
+		}
 	}
 	if t.Paused != "" || len(t.Conditions) > 0 {
 		action = ""
@@ -169,6 +195,23 @@ func (t Change) Next(now time.Time) Step {
 		step.Holders = t.unasked(now)
 	}
 	return step
+}
+
+// held says that all is ready, and an operator's word is missing.
+func (t Change) held(enters Phase) Wait {
+	switch {
+	case t.Standby:
+		return Wait{Reason: fmt.Sprintf("every relying party has adopted %s: it stands by", t.New), Remedy: "rotunda trust failover puts it in the place of " + t.Old}
+	case t.Foreign && enters == Withdraw:
+		return Wait{
+			Reason: fmt.Sprintf("all that %s needs is there as far as it is known here; who else lives on certificates of %s is not, since they were signed elsewhere", enters, t.Old),
+			Remedy: "ask the owner of " + t.Old + ", look at rotunda graph, then: rotunda trust advance",
+		}
+	}
+	return Wait{
+		Reason: fmt.Sprintf("all that %s needs is there, and operators have let it go up to %s", enters, t.Through),
+		Remedy: "rotunda trust advance",
+	}
 }
 
 // entered is the phase that an action enters: an operator must have let it.
@@ -185,7 +228,7 @@ func (t Change) phase(now time.Time) Phase {
 		return Refuse
 	case t.Roots && !t.Published:
 		return Distribute
-	case !t.Active:
+	case !t.Active || t.Foreign && len(t.lagging(now, "")) > 0: // nobody proves a foreign root's successor by getting a leaf
 		return Prove
 	case len(t.Managed(now)) > 0:
 		return Reissue
@@ -269,18 +312,19 @@ func (t Change) lagging(now time.Time, what string) (waits []Wait) {
 		authority = t.Old
 	}
 	for _, party := range t.Parties {
-		if party.adopted() || party.Excused != "" {
+		wants := t.Wants(party)
+		if t.Adopted(party) || party.Excused != "" {
 			continue
 		}
 		wait := Wait{Who: party.Name}
-		claim := fmt.Sprintf(what, authority)
+		claim := strings.Replace(what, "%s", authority, 1)
 		switch {
 		case party.Has == "":
 			wait.Reason = "has not shown that it " + claim
-		case party.Link != "" && Rank(party.Has) >= Rank(party.Needs):
+		case party.Link != "" && Rank(party.Has) >= Rank(wants):
 			wait.Reason = claim + ", but " + party.Link
 		default:
-			wait.Reason = fmt.Sprintf("has only shown that it %s as %s since %s; %s is wanted", claim, party.Has, Clock(party.Since, now), party.Needs)
+			wait.Reason = fmt.Sprintf("has only shown that it %s as %s since %s; %s is wanted", claim, party.Has, Clock(party.Since, now), wants)
 		}
 		wait.Remedy = "rotunda status"
 		if party.ID != "" {

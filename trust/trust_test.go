@@ -49,7 +49,9 @@ func haveAdopted(t *Change) {
 		t.Parties[i].Has = t.Parties[i].Needs
 	}
 }
-func asked(t *Change) { t.Holders[0].Asked = true }
+func asked(t *Change)   { t.Holders[0].Asked = true }
+func standby(t *Change) { t.Standby, t.Through = true, Prove }
+func foreign(t *Change) { t.Foreign = true }
 func through(p Phase) func(*Change) {
 	return func(t *Change) { t.Through = p }
 }
@@ -89,6 +91,14 @@ func TestTrustNext(t *testing.T) {
 		"forced elsewhere":        {with(begun(), published, func(t *Change) { t.Forced = map[Phase]string{Drain: "by ann"} }), Prove, "", "has not shown"},
 		"issuing: at once":        {with(begun(), func(t *Change) { t.Roots = false }), Prove, ActivateNew, ""},
 		"issuing: reissue":        {with(begun(), func(t *Change) { t.Roots, t.Active = false, true }), Reissue, RenewHolder, ""},
+		"stands by":               {with(begun(), published, haveAdopted, standby), Prove, "", "every relying party has adopted root-2: it stands by"},
+		"stands by, and one lags": {with(begun(), published, standby), Prove, "", "has not shown"},
+		"stands by, forced":       {with(begun(), published, haveAdopted, standby, func(t *Change) { t.Forced = map[Phase]string{Prove: "by ann"} }), Prove, "", "it stands by"},
+		"foreign: one lags":       {with(begun(), active, drained, foreign), Prove, "", "has not shown that it trusts root-2"},
+		"foreign: all trust it":   {with(begun(), active, haveAdopted, drained, foreign, through(Drain)), Withdraw, "", "who else lives on certificates of root is not"},
+		"foreign: vouched for":    {with(begun(), active, haveAdopted, drained, foreign), Withdraw, PublishNew, ""},
+		"foreign: unprovable":     {with(begun(), withdrawn, haveAdopted, drained, foreign, func(t *Change) { t.Parties[0].Has = fleet.Loaded }), Refuse, RetireOld, ""},
+		"foreign: not loaded":     {with(begun(), withdrawn, haveAdopted, drained, foreign, func(t *Change) { t.Parties[0].Has = fleet.Delivered }), Refuse, "", "has only shown that it has let go of root as delivered since 14:02; loaded is wanted"},
 		"issuing: drained":        {with(begun(), func(t *Change) { t.Roots, t.Active, t.Holders = false, true, nil }), Retire, RetireOld, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -105,6 +115,9 @@ func TestTrustNext(t *testing.T) {
 			}
 			if step.Action == "" && step.Phase != Done && len(step.Waits) == 0 {
 				t.Error("it does nothing and does not say why")
+			}
+			if n := len(step.Unprovable); (n > 0) != (name == "foreign: unprovable" || name == "foreign: not loaded") {
+				t.Errorf("%d are unprovable", n)
 			}
 			if forced := step.SetAside; (len(forced) > 0) != (name == "forced") {
 				t.Errorf("sets aside %q", forced)
@@ -319,7 +332,7 @@ func TestTrustSaysWhy(t *testing.T) {
 		if step.Action == PublishNew && len(facts.Live(noon)) > 0 {
 			t.Fatal("it would withdraw what is needed")
 		}
-		if step.Action == ActivateNew && facts.Roots && slices.ContainsFunc(facts.Parties, func(p RelyingParty) bool { return !p.adopted() }) {
+		if step.Action == ActivateNew && facts.Roots && slices.ContainsFunc(facts.Parties, func(p RelyingParty) bool { return !facts.Adopted(p) }) {
 			t.Fatal("it would sign under what is not trusted")
 		}
 	})

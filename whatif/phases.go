@@ -116,6 +116,9 @@ func (s Supposed) enter(phase trust.Phase, now time.Time) PhasePlan {
 func (s Supposed) does(phase trust.Phase) string {
 	switch phase {
 	case Prepare:
+		if s.Kind == Failover {
+			return s.Trust.New + " is in the bundles already, and the authority that will sign under it is ready"
+		}
 		return "the new authority's keys are made, and what they need is signed"
 	case trust.Distribute:
 		return fmt.Sprintf("%s goes into every bundle that has %s", s.Trust.New, s.Trust.Old)

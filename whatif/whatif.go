@@ -25,6 +25,7 @@ type ProposalKind string
 const (
 	RotateRoot    ProposalKind = "rotate-root"
 	RotateIssuing ProposalKind = "rotate-issuing"
+	Failover      ProposalKind = "failover"
 	WithdrawNow   ProposalKind = "withdraw" // an authority, as it is trusted now
 )
 
@@ -39,9 +40,9 @@ func (p Proposal) String() string {
 }
 
 // proposals is how a proposal is written.
-const proposals = "it is rotate-root, rotate-issuing or withdraw:AUTHORITY"
+const proposals = "it is rotate-root, rotate-issuing, failover or withdraw:AUTHORITY"
 
-// Parse reads rotate-root, rotate-issuing or withdraw:AUTHORITY.
+// Parse reads rotate-root, rotate-issuing, failover or withdraw:AUTHORITY.
 func Parse(text string) (Proposal, error) {
 	word, name, named := strings.Cut(text, ":")
 	p := Proposal{ProposalKind(word), name}
@@ -50,11 +51,11 @@ func Parse(text string) (Proposal, error) {
 		return p, fault.New(fault.Invalid, "withdraw of no authority").WithRemedy("name it: withdraw:AUTHORITY; rotunda get authorities lists them")
 	case p.Kind == WithdrawNow:
 		return p, nil
-	case (p.Kind == RotateRoot || p.Kind == RotateIssuing) && named:
+	case (p.Kind == RotateRoot || p.Kind == RotateIssuing || p.Kind == Failover) && named:
 		return p, fault.New(fault.Invalid, "%s of %.80q: it is of the authority that signs now, and names none", word, name).WithRemedy("leave the name out: %s", word)
-	case p.Kind == RotateRoot, p.Kind == RotateIssuing:
+	case p.Kind == RotateRoot, p.Kind == RotateIssuing, p.Kind == Failover:
 		return p, nil
-	case word == "failover", word == "profile":
+	case word == "profile":
 		return p, fault.New(fault.Invalid, "a change of %s can't be foretold yet", word).WithRemedy(proposals)
 	}
 	return p, fault.New(fault.Invalid, "%.80q is no change that can be foretold", text).WithRemedy(proposals)
@@ -185,6 +186,10 @@ func (s Supposed) ofParty(party trust.RelyingParty, now time.Time) (all []Obstac
 	}
 	note := func(phase trust.Phase, certain bool, reason, remedy string) {
 		all = append(all, Obstacle{phase, party.Name, reason, remedy, means.Service, certain})
+	}
+	if s.Kind == Failover && !s.Trust.Adopted(party) {
+		why, remedy := s.cantFollow(party, trust.Prove, now)
+		note(trust.Prove, true, cmp.Or(why, "has not shown that it trusts "+s.Trust.New), cmp.Or(remedy, "rotunda trust status"))
 	}
 	if why, remedy := s.cantFollow(party, first, now); why != "" {
 		note(first, true, why, remedy)

@@ -100,6 +100,9 @@ const (
 	// OperatorServiceWatchAuditEntriesProcedure is the fully-qualified name of the OperatorService's
 	// WatchAuditEntries RPC.
 	OperatorServiceWatchAuditEntriesProcedure = "/rotunda.v1.OperatorService/WatchAuditEntries"
+	// OperatorServiceImportAuthorityProcedure is the fully-qualified name of the OperatorService's
+	// ImportAuthority RPC.
+	OperatorServiceImportAuthorityProcedure = "/rotunda.v1.OperatorService/ImportAuthority"
 	// OperatorServicePrepareTrustProcedure is the fully-qualified name of the OperatorService's
 	// PrepareTrust RPC.
 	OperatorServicePrepareTrustProcedure = "/rotunda.v1.OperatorService/PrepareTrust"
@@ -173,6 +176,8 @@ type OperatorServiceClient interface {
 	ReleaseSlot(context.Context, *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error)
 	ListAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error)
 	WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.ServerStreamForClient[api.ListAuditEntriesResponse], error)
+	// ImportAuthority records a root that is not ours, for a change away from it.
+	ImportAuthority(context.Context, *connect.Request[api.ImportAuthorityRequest]) (*connect.Response[api.ImportAuthorityResponse], error)
 	// PrepareTrust makes the key of a new issuing authority and says what has to
 	// be signed for it where the root's key is. Nothing else changes.
 	PrepareTrust(context.Context, *connect.Request[api.PrepareTrustRequest]) (*connect.Response[api.PrepareTrustResponse], error)
@@ -359,6 +364,12 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("WatchAuditEntries")),
 			connect.WithClientOptions(opts...),
 		),
+		importAuthority: connect.NewClient[api.ImportAuthorityRequest, api.ImportAuthorityResponse](
+			httpClient,
+			baseURL+OperatorServiceImportAuthorityProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ImportAuthority")),
+			connect.WithClientOptions(opts...),
+		),
 		prepareTrust: connect.NewClient[api.PrepareTrustRequest, api.PrepareTrustResponse](
 			httpClient,
 			baseURL+OperatorServicePrepareTrustProcedure,
@@ -472,6 +483,7 @@ type operatorServiceClient struct {
 	releaseSlot       *connect.Client[api.ReleaseSlotRequest, api.ReleaseSlotResponse]
 	listAuditEntries  *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
 	watchAuditEntries *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
+	importAuthority   *connect.Client[api.ImportAuthorityRequest, api.ImportAuthorityResponse]
 	prepareTrust      *connect.Client[api.PrepareTrustRequest, api.PrepareTrustResponse]
 	beginTrust        *connect.Client[api.BeginTrustRequest, api.BeginTrustResponse]
 	listTrust         *connect.Client[api.ListTrustRequest, api.ListTrustResponse]
@@ -608,6 +620,11 @@ func (c *operatorServiceClient) WatchAuditEntries(ctx context.Context, req *conn
 	return c.watchAuditEntries.CallServerStream(ctx, req)
 }
 
+// ImportAuthority calls rotunda.v1.OperatorService.ImportAuthority.
+func (c *operatorServiceClient) ImportAuthority(ctx context.Context, req *connect.Request[api.ImportAuthorityRequest]) (*connect.Response[api.ImportAuthorityResponse], error) {
+	return c.importAuthority.CallUnary(ctx, req)
+}
+
 // PrepareTrust calls rotunda.v1.OperatorService.PrepareTrust.
 func (c *operatorServiceClient) PrepareTrust(ctx context.Context, req *connect.Request[api.PrepareTrustRequest]) (*connect.Response[api.PrepareTrustResponse], error) {
 	return c.prepareTrust.CallUnary(ctx, req)
@@ -710,6 +727,8 @@ type OperatorServiceHandler interface {
 	ReleaseSlot(context.Context, *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error)
 	ListAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error)
 	WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest], *connect.ServerStream[api.ListAuditEntriesResponse]) error
+	// ImportAuthority records a root that is not ours, for a change away from it.
+	ImportAuthority(context.Context, *connect.Request[api.ImportAuthorityRequest]) (*connect.Response[api.ImportAuthorityResponse], error)
 	// PrepareTrust makes the key of a new issuing authority and says what has to
 	// be signed for it where the root's key is. Nothing else changes.
 	PrepareTrust(context.Context, *connect.Request[api.PrepareTrustRequest]) (*connect.Response[api.PrepareTrustResponse], error)
@@ -892,6 +911,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("WatchAuditEntries")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceImportAuthorityHandler := connect.NewUnaryHandler(
+		OperatorServiceImportAuthorityProcedure,
+		svc.ImportAuthority,
+		connect.WithSchema(operatorServiceMethods.ByName("ImportAuthority")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServicePrepareTrustHandler := connect.NewUnaryHandler(
 		OperatorServicePrepareTrustProcedure,
 		svc.PrepareTrust,
@@ -1026,6 +1051,8 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceListAuditEntriesHandler.ServeHTTP(w, r)
 		case OperatorServiceWatchAuditEntriesProcedure:
 			operatorServiceWatchAuditEntriesHandler.ServeHTTP(w, r)
+		case OperatorServiceImportAuthorityProcedure:
+			operatorServiceImportAuthorityHandler.ServeHTTP(w, r)
 		case OperatorServicePrepareTrustProcedure:
 			operatorServicePrepareTrustHandler.ServeHTTP(w, r)
 		case OperatorServiceBeginTrustProcedure:
@@ -1157,6 +1184,10 @@ func (UnimplementedOperatorServiceHandler) ListAuditEntries(context.Context, *co
 
 func (UnimplementedOperatorServiceHandler) WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest], *connect.ServerStream[api.ListAuditEntriesResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.WatchAuditEntries is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ImportAuthority(context.Context, *connect.Request[api.ImportAuthorityRequest]) (*connect.Response[api.ImportAuthorityResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ImportAuthority is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) PrepareTrust(context.Context, *connect.Request[api.PrepareTrustRequest]) (*connect.Response[api.PrepareTrustResponse], error) {

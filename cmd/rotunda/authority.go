@@ -11,11 +11,12 @@ import (
 
 func newAuthorityCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "authority",
-		Short:   "Sign for authorities where a root's key is",
-		Example: "  rotunda authority sign --request request.json --root-key key.pem --new-root root-2 --out response.json",
+		Use:   "authority",
+		Short: "Sign for authorities where a root's key is; record foreign ones",
+		Example: `  rotunda authority sign --request request.json --root-key key.pem --new-root root-2 --out response.json
+  rotunda authority import --name corp-root --certificate corp.pem --trusted`,
 	}
-	cmd.AddCommand(newAuthoritySignCommand())
+	cmd.AddCommand(newAuthoritySignCommand(), newAuthorityImportCommand())
 	return cmd
 }
 
@@ -51,7 +52,11 @@ bridge; without it there is none, and every party then needs the new root itself
 		if err != nil {
 			return err
 		}
-		if err := g.check(parsed.NewRoot != nil); err != nil {
+		kind := "issuing"
+		if parsed.NewRoot != nil {
+			kind = "root"
+		}
+		if err := g.check(kind); err != nil {
 			return err
 		}
 		if exists(out) {

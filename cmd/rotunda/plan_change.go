@@ -16,7 +16,7 @@ import (
 // changeFlags add --change, with completion of what can be foretold, and what
 // it goes by.
 func changeFlags(cmd *cobra.Command, conn *connection) (change *string, over *fleet.Duration) {
-	change, over = cmd.Flags().String("change", "", "foretell a `change` of trust: rotate-root, rotate-issuing or withdraw:AUTHORITY"), new(fleet.Duration)
+	change, over = cmd.Flags().String("change", "", "foretell a `change` of trust: rotate-root, rotate-issuing, failover or withdraw:AUTHORITY"), new(fleet.Duration)
 	cmd.Flags().Var(&span{over}, "over", "with --change: how long the renewal of all certificates takes (default: at the usual pace)")
 	completeFlag(cmd, conn, "change", changeWordsOffered)
 	for _, other := range []string{"file", "prune", "out"} {
@@ -27,7 +27,7 @@ func changeFlags(cmd *cobra.Command, conn *connection) (change *string, over *fl
 }
 
 func changeWordsOffered(ctx context.Context, s *server) ([]string, error) {
-	words := []string{string(whatif.RotateRoot), string(whatif.RotateIssuing)}
+	words := []string{string(whatif.RotateRoot), string(whatif.RotateIssuing), string(whatif.Failover)}
 	list, err := invoke(ctx, s.ListAuthorities, &api.ListAuthoritiesRequest{})
 	if err != nil {
 		return words, nil // the words are good without a server's answer

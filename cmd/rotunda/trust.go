@@ -33,9 +33,11 @@ func newTrustCommand() *cobra.Command {
 		Long:  trustHelp,
 		Example: `  rotunda trust rotate root --root-key root/key.pem --new-root root-2 --reason "root ends in 2027"
   rotunda trust status --watch
-  rotunda trust advance                  # let it withdraw the old root, too`,
+  rotunda trust advance                  # let it withdraw the old root, too
+  rotunda trust prepare --standby --root-key root/key.pem --new-root standby
+  rotunda trust failover --reason "the root's key leaked"`,
 	}
-	cmd.AddCommand(newTrustStatusCommand(), newTrustRotateCommand(), newTrustBeginCommand(),
+	cmd.AddCommand(newTrustStatusCommand(), newTrustRotateCommand(), newTrustPrepareCommand(), newTrustFailoverCommand(), newTrustBeginCommand(),
 		newTrustAdvanceCommand(), newTrustPauseCommand(), newTrustBackCommand())
 	return cmd
 }

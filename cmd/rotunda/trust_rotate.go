@@ -45,7 +45,10 @@ to where the keys are, sign it with rotunda authority sign, and give the respons
 rotunda trust begin.
 
 The change goes on by itself up to drain, at which nothing needs the old anchor any more; from
-there on rotunda trust advance lets it go.`,
+there on rotunda trust advance lets it go.
+
+With --from the change leads away from a root that was imported (rotunda authority import)
+to the one that signs already: nothing has to be signed for it.`,
 		Example: `  rotunda trust rotate root --root-key root/key.pem --new-root root-2 --reason "algorithm"
   rotunda trust rotate issuing --root-key root/key.pem --over 8h
   rotunda trust rotate root --request request.json`,
@@ -54,21 +57,32 @@ there on rotunda trust advance lets it go.`,
 	}
 	o.conn, o.output = connectionFlags(cmd.Flags()), outputFlag(cmd)
 	flags := cmd.Flags()
-	o.signing.flags(flags)
-	flags.StringVar(&o.prepare.RootName, "name", "", "common `name` of the new root (default: the trust domain's and the day)")
-	flags.StringVar(&o.prepare.Algorithm, "algorithm", "", "of the new keys: ecdsa-p256, ecdsa-p384, ed25519, rsa-2048, rsa-3072, rsa-4096 (default: that of the old)")
-	flags.Var(&span{&o.lives[0]}, "root-lifetime", "how `long` the new root lives (default: as the old)")
-	flags.Var(&span{&o.lives[1]}, "issuing-lifetime", "how `long` the new issuing authority lives (default: as the old)")
-	flags.StringVar(&o.request, "request", "", "write the request for an offline root to this `file`, and begin nothing")
+	o.makeFlags(cmd)
+	flags.StringVar(&o.begin.From, "from", "", "lead away from this imported root (`name`), to the one that signs now")
+	completeFlag(cmd, o.conn, "from", foreignRoots)
 	o.beginFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.prepare.Kind = args[0]
+		if o.begin.From != "" {
+			return o.from(cmd)
+		}
 		if err := o.check(); err != nil {
 			return err
 		}
 		return o.conn.with(cmd, o.rotate)
 	}
 	return cmd
+}
+
+// makeFlags say where keys are and how new ones are made.
+func (o *trustOrder) makeFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	o.signing.flags(flags)
+	flags.StringVar(&o.prepare.RootName, "name", "", "common `name` of the new root (default: the trust domain's and the day)")
+	flags.StringVar(&o.prepare.Algorithm, "algorithm", "", "of the new keys: ecdsa-p256, ecdsa-p384, ed25519, rsa-2048, rsa-3072, rsa-4096 (default: that of the old)")
+	flags.Var(&span{&o.lives[0]}, "root-lifetime", "how `long` the new root lives (default: as the old)")
+	flags.Var(&span{&o.lives[1]}, "issuing-lifetime", "how `long` the new issuing authority lives (default: as the old)")
+	flags.StringVar(&o.request, "request", "", "write the request for an offline root to this `file`, and begin nothing")
 }
 
 func (o *trustOrder) beginFlags(cmd *cobra.Command) {
@@ -93,7 +107,23 @@ func (o *trustOrder) check() error {
 		}
 		return nil
 	}
-	return o.signing.check(o.prepare.Kind == "root")
+	return o.signing.check(o.prepare.Kind)
+}
+
+// from begins a change away from an imported root.
+func (o *trustOrder) from(cmd *cobra.Command) error {
+	for _, name := range []string{"root-key", "new-root", "new-root-passphrase", "name", "algorithm", "root-lifetime", "issuing-lifetime", "request", "carry-bridge"} {
+		if cmd.Flags().Changed(name) {
+			return usagef("--from leads to the root that signs already: leave out --%s", name)
+		}
+	}
+	if o.prepare.Kind != "root" {
+		return usagef("--from is for a change of the root")
+	}
+	if o.over > 0 {
+		o.begin.Over = spanOf(o.over)
+	}
+	return o.conn.with(cmd, o.start)
 }
 
 func (o *trustOrder) rotate(ctx context.Context, s *server, u *ui) error {
@@ -141,7 +171,12 @@ func (o *trustOrder) start(ctx context.Context, s *server, u *ui) error {
 			u.note("%s", note)
 		}
 		if o.begin.DryRun {
-			u.say("What was signed is good. Nothing was begun: this was a dry run.")
+			if begun.Change != nil {
+				u.showChange(begun.Change)
+			} else {
+				u.say("What was signed is good.")
+			}
+			u.say("Nothing was begun: this was a dry run.")
 			return
 		}
 		u.showChange(begun.Change)
@@ -194,7 +229,16 @@ func (g *signing) flags(flags interface {
 	flags.BoolVar(&g.passphrase, "new-root-passphrase", false, "encrypt the new root's key; the passphrase is asked for, or read as one line from stdin")
 }
 
-func (g *signing) check(newRoot bool) error {
+// check wants what a change of the kind takes. A standby takes a new root, or
+// the key of the one that stands by.
+func (g *signing) check(kind string) error {
+	newRoot := kind == "root"
+	switch {
+	case kind == "standby" && g.newRoot == "" && g.rootKey == "":
+		return usagef("say where the root that stands by is to be made: --new-root DIR; or, of one that stands by already, where its key is: --root-key FILE")
+	case kind == "standby":
+		newRoot = g.newRoot != ""
+	}
 	switch {
 	case newRoot && g.newRoot == "":
 		return usagef("say where the new root's key is to be made: --new-root DIR (or --request FILE for an offline one)")

@@ -18,6 +18,10 @@ func (u *ui) showChange(change *api.TrustChange) {
 	for _, line := range changeWords(u, change) {
 		u.say("  %s", line)
 	}
+	if len(change.Unprovable) > 0 {
+		u.tell("  ", fmt.Sprintf("unprovable: whether %s would still take what is under %s; its key is elsewhere, so no certificate can be tried",
+			strings.Join(listed(change.Unprovable), ", "), change.Old.GetRoot()), warn)
+	}
 	for _, law := range change.SetAside {
 		u.tell("  ", "sets aside "+law, bad)
 	}
@@ -38,7 +42,14 @@ func (u *ui) changeTitle(change *api.TrustChange) string {
 	if change.Back {
 		title = fmt.Sprintf("%s → %s, turned back", to, from)
 	}
-	return u.paint(strong, printable(fmt.Sprintf("Trust change of the %s: %s", change.Kind, title))) + u.paint(faint, "  "+change.Id)
+	what := "Trust change of the " + change.Kind
+	if change.Standby {
+		what, title = "Root that stands by", fmt.Sprintf("%s, beside %s", to, from)
+		if change.Back {
+			title = fmt.Sprintf("%s, given up", from)
+		}
+	}
+	return u.paint(strong, printable(fmt.Sprintf("%s: %s", what, title))) + u.paint(faint, "  "+change.Id)
 }
 
 // drawn prints a line that is painted already, and printable.
@@ -84,12 +95,14 @@ func changeWords(u *ui, change *api.TrustChange) (lines []string) {
 		lines = append(lines, "ended "+relative(u.now, change.EndedAt))
 	case change.Back:
 		lines = append(lines, "it is being turned back: old and new are exchanged")
+	case change.Standby:
+		lines = append(lines, "rotunda trust failover puts it in the place of "+change.Old.GetRoot()+"; rotunda trust back gives it up")
 	case trust.Phase(change.Phase).Before(trust.Withdraw):
 		lines = append(lines, "it can still be turned back: rotunda trust back --reason …")
 	default:
 		lines = append(lines, "from withdraw on it can't be turned back")
 	}
-	if change.EndedAt == nil {
+	if change.EndedAt == nil && (!change.Standby || change.Back) {
 		lines = append(lines, fmt.Sprintf("it may go on by itself through %s", change.Through))
 	}
 	if change.Bridge != "" {

@@ -56,9 +56,34 @@ func testTrust(t *testing.T, b *bench) {
 	if none := find(b, func(tx *store.Tx) ([]store.TrustDecision, error) { return tx.TrustDecisions(b.ctx, "change-1") }); len(none) > 0 {
 		t.Errorf("decisions on another change: %v", none)
 	}
+	testStandby(b, second)
 	b.refuse(fault.Conflict, func(tx *store.Tx) error {
 		return tx.InsertTrustDecision(b.ctx, store.TrustDecision{ID: "d-3", ChangeID: "nothing", Kind: store.TrustPause})
 	})
+}
+
+// testStandby keeps a standby, and makes a change of it once.
+func testStandby(b *bench, ordinary store.TrustChange) {
+	standby := ordinary
+	standby.ID, standby.Standby, standby.Bridge, standby.Pace = "change-4", true, "", 0
+	b.pass(time.Second)
+	b.write(func(tx *store.Tx) error { return tx.InsertTrustChange(b.ctx, standby) })
+	standby.BegunAt = b.clock()
+	look := func(tx *store.Tx) (store.TrustChange, error) { return tx.TrustChange(b.ctx, standby.ID) }
+	same(b, find(b, look), standby)
+	b.pass(time.Second)
+	b.write(func(tx *store.Tx) error { return tx.SetStandbyIssuing(b.ctx, standby.ID, "issuing-1") })
+	standby.NewIssuing = "issuing-1"
+	same(b, find(b, look), standby)
+	standby.OldRoot, standby.OldIssuing, standby.Bridge = "root-2", "root-2", "root-2"
+	standby.Carry, standby.Close, standby.Pace, standby.Reason, standby.BegunBy = true, false, time.Hour, "leaked", "operator/bob"
+	b.pass(time.Second)
+	over := func(tx *store.Tx) error { return tx.FailOver(b.ctx, standby) }
+	b.write(over)
+	standby.Standby, standby.BegunAt = false, b.clock()
+	same(b, find(b, look), standby)
+	b.refuse(fault.Conflict, over)
+	b.refuse(fault.Conflict, func(tx *store.Tx) error { return tx.SetStandbyIssuing(b.ctx, standby.ID, "root-2") })
 }
 
 func testAgentAnchors(_ *testing.T, b *bench) {

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -16,11 +15,9 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/ca"
-	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
-	"github.com/rotunda-pki/rotunda/trust"
 )
 
 // ceremonyName is where the one request that was prepared last is kept, with
@@ -31,6 +28,8 @@ const ceremonyName = "ceremony"
 type ceremony struct {
 	Request   []byte          `json:"request"` // as it was given out
 	Kind      store.TrustKind `json:"kind"`
+	Standby   bool            `json:"standby,omitempty"` // the new root is to stand by
+	Renews    bool            `json:"renews,omitempty"`  // ChangeID is a standby, and gets another issuing authority
 	ChangeID  string          `json:"changeID"`
 	IssuingID string          `json:"issuingID"`
 	Key       []byte          `json:"key"` // PKCS #8
@@ -43,9 +42,10 @@ func (c *Control) PrepareTrust(ctx context.Context, caller Caller, req *api.Prep
 	if err := authorize(caller, "trust.prepare"); err != nil {
 		return nil, err
 	}
-	kind := store.TrustKind(req.Kind)
-	if kind != store.RootChange && kind != store.IssuingChange {
-		return nil, fault.New(fault.Invalid, "a trust change of %q: it is of root or issuing", printable(req.Kind))
+	switch req.Kind {
+	case string(store.RootChange), string(store.IssuingChange), standbyKind:
+	default:
+		return nil, fault.New(fault.Invalid, "a trust change of %q: it is of root, issuing or standby", printable(req.Kind))
 	}
 	response := &api.PrepareTrustResponse{}
 	err := c.db.Write(ctx, func(tx *store.Tx) error {
@@ -53,7 +53,7 @@ func (c *Control) PrepareTrust(ctx context.Context, caller Caller, req *api.Prep
 		if err := noneOpen(ctx, tx); err != nil {
 			return err
 		}
-		prepared, err := c.prepareCeremony(ctx, tx, kind, req)
+		prepared, err := c.prepareCeremony(ctx, tx, req)
 		if err != nil {
 			return err
 		}
@@ -73,17 +73,26 @@ func (c *Control) PrepareTrust(ctx context.Context, caller Caller, req *api.Prep
 }
 
 // noneOpen refuses a second change while one is under way: two would each wait
-// for what the other changes.
+// for what the other changes. A root that stands by is none.
 func noneOpen(ctx context.Context, tx *store.Tx) error {
 	open, err := tx.OpenTrustChanges(ctx)
-	if err == nil && len(open) > 0 {
-		return fault.New(fault.Conflict, "trust change %s is under way since %s: one goes on at a time", open[0].ID, open[0].BegunAt.Format("2006-01-02 15:04")).
-			WithRemedy("see it through or turn it back: rotunda trust status; rotunda trust back")
+	if err != nil {
+		return err
 	}
-	return err
+	for _, change := range open {
+		idle, err := idle(ctx, tx, change)
+		if err != nil {
+			return err
+		}
+		if !idle {
+			return fault.New(fault.Conflict, "trust change %s is under way since %s: one goes on at a time", change.ID, change.BegunAt.Format("2006-01-02 15:04")).
+				WithRemedy("see it through or turn it back: rotunda trust status; rotunda trust back")
+		}
+	}
+	return nil
 }
 
-func (c *Control) prepareCeremony(ctx context.Context, tx *store.Tx, kind store.TrustKind, req *api.PrepareTrustRequest) (ceremony, error) {
+func (c *Control) prepareCeremony(ctx context.Context, tx *store.Tx, req *api.PrepareTrustRequest) (ceremony, error) {
 	by, err := c.issuer(ctx, tx)
 	if err != nil {
 		return ceremony{}, err
@@ -98,10 +107,21 @@ func (c *Control) prepareCeremony(ctx context.Context, tx *store.Tx, kind store.
 	}
 	order.ParentID = record.ParentID
 	wanted := ca.CeremonyOrder{PublicURL: c.publicURL, Issuing: order, Root: by.root}
-	if kind == store.RootChange {
-		if wanted, err = c.nextRoot(ctx, tx, wanted, record.ParentID, req); err != nil {
-			return ceremony{}, err
-		}
+	made := ceremony{Kind: store.RootChange, Standby: req.Kind == standbyKind, ChangeID: newID(), IssuingID: newID()}
+	standby, renews, err := theStandby(ctx, tx)
+	switch {
+	case err != nil:
+		return ceremony{}, err
+	case req.Kind == string(store.IssuingChange):
+		made.Kind = store.IssuingChange
+	case made.Standby && renews:
+		made.Renews, made.ChangeID = true, standby.ID
+		wanted, err = renewStandby(ctx, tx, wanted, standby)
+	default:
+		wanted, err = c.nextRoot(ctx, tx, wanted, record.ParentID, req)
+	}
+	if err != nil {
+		return ceremony{}, err
 	}
 	request, key, err := ca.RequestIssuing(wanted)
 	if err != nil {
@@ -111,8 +131,9 @@ func (c *Control) prepareCeremony(ctx context.Context, tx *store.Tx, kind store.
 	if err != nil {
 		return ceremony{}, err
 	}
-	plain, err := x509.MarshalPKCS8PrivateKey(key)
-	return ceremony{Request: text, Kind: kind, ChangeID: newID(), IssuingID: newID(), Key: plain}, err
+	made.Request = text
+	made.Key, err = x509.MarshalPKCS8PrivateKey(key)
+	return made, err
 }
 
 // nextRoot makes the order one for a new root, and a bridge to it from the one
@@ -242,168 +263,6 @@ func (c *Control) keptCeremony(ctx context.Context, tx *store.Tx) (ceremony, err
 		return kept, fault.Wrap(fault.Internal, err, "the request that was prepared")
 	}
 	return kept, nil
-}
-
-// BeginTrust takes what was signed, checks it as who will have to rely on it,
-// records the new authorities as prepared, and begins the change.
-func (c *Control) BeginTrust(ctx context.Context, caller Caller, req *api.BeginTrustRequest) (*api.BeginTrustResponse, error) {
-	if err := authorize(caller, "trust.begin"); err != nil {
-		return nil, err
-	}
-	signed, err := ca.ParseCeremonyResponse(req.Response)
-	if err != nil {
-		return nil, err
-	}
-	through := trust.Drain
-	if req.Through != "" {
-		if through, err = parsePhase(req.Through); err != nil {
-			return nil, err
-		}
-	}
-	if over := req.Over.AsDuration(); over < 0 || over > longestOver {
-		return nil, fault.New(fault.Invalid, "a reissue over %s: it takes between nothing and %s", over, fleet.Duration(longestOver))
-	}
-	response := &api.BeginTrustResponse{}
-	body := func(tx *store.Tx) error {
-		proto.Reset(response)
-		return c.beginTrust(ctx, tx, caller, req, signed, through, response)
-	}
-	if req.DryRun {
-		return response, c.db.Read(ctx, func(tx *store.Tx) error {
-			proto.Reset(response)
-			_, found, err := c.checkBegin(ctx, tx, signed)
-			response.Notes = found.notes()
-			return err
-		})
-	}
-	if err := c.db.Write(ctx, body); err != nil {
-		return nil, err
-	}
-	c.watchers.wakeTrust()
-	return response, nil
-}
-
-// checked is a response that was found good, parsed.
-type checked struct {
-	root, issuing, bridge *x509.Certificate // bridge may be nil
-	rootID                string            // of root
-	bridgeWanted          bool
-	old                   store.Authority // the issuing authority that signs now
-}
-
-func (c *Control) checkBegin(ctx context.Context, tx *store.Tx, signed ca.CeremonyResponse) (ceremony, checked, error) {
-	if err := noneOpen(ctx, tx); err != nil {
-		return ceremony{}, checked{}, err
-	}
-	kept, err := c.keptCeremony(ctx, tx)
-	if err != nil {
-		return kept, checked{}, err
-	}
-	by, err := c.issuer(ctx, tx)
-	if err != nil {
-		return kept, checked{}, err
-	}
-	key, err := x509.ParsePKCS8PrivateKey(kept.Key)
-	if err != nil {
-		return kept, checked{}, fault.Wrap(fault.Internal, err, "key of the request that was prepared")
-	}
-	request, err := ca.ParseCeremonyRequest(kept.Request)
-	if err != nil {
-		return kept, checked{}, fault.Wrap(fault.Internal, err, "the request that was prepared")
-	}
-	if err := ca.CheckResponse(tx.Now, request, signed, key.(crypto.Signer)); err != nil {
-		return kept, checked{}, err
-	}
-	found := checked{root: signed.Root, issuing: signed.Issuing, bridge: signed.Bridge, rootID: request.Issuing.ParentID, bridgeWanted: request.Bridge != nil}
-	found.old, err = tx.Authority(ctx, by.ID)
-	return kept, found, err
-}
-
-func (f checked) notes() (notes []string) {
-	if f.bridgeWanted && f.bridge == nil {
-		notes = append(notes, "there is no bridge from the old root to the new one: every party needs the new root itself before anything is signed under it")
-	}
-	return notes
-}
-
-func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, req *api.BeginTrustRequest, signed ca.CeremonyResponse, through trust.Phase, response *api.BeginTrustResponse) error {
-	kept, found, err := c.checkBegin(ctx, tx, signed)
-	if err != nil {
-		return err
-	}
-	change := store.TrustChange{
-		ID: kept.ChangeID, Kind: kept.Kind, OldRoot: found.old.ParentID, NewRoot: found.rootID,
-		OldIssuing: found.old.ID, NewIssuing: kept.IssuingID, Close: req.CloseSessions, Pace: req.Over.AsDuration(), Reason: req.Reason, BegunBy: caller.String(),
-	}
-	if err := c.recordAuthorities(ctx, tx, req, kept, found, &change); err != nil {
-		return err
-	}
-	if err := tx.InsertTrustChange(ctx, change); err != nil {
-		return err
-	}
-	if err := tx.DeleteSecret(ctx, ceremonyName); err != nil {
-		return err
-	}
-	if through != trust.Drain {
-		decision := store.TrustDecision{ID: newID(), ChangeID: change.ID, Kind: store.TrustAdvance, Phase: string(through), By: caller.String()}
-		if err := tx.InsertTrustDecision(ctx, decision); err != nil {
-			return err
-		}
-	}
-	if change, err = tx.TrustChange(ctx, change.ID); err != nil {
-		return err
-	}
-	v, err := c.viewTrust(ctx, tx, change)
-	if err != nil {
-		return err
-	}
-	response.Change, response.Notes = v.show(), found.notes()
-	response.AuditId, err = done(ctx, tx, caller, "trust.begin", "TrustChange/"+change.ID, map[string]any{
-		"kind": string(change.Kind), "reason": req.Reason, "through": string(through),
-		"root": pki.FingerprintOf(found.root.Raw).String(), "issuing": pki.FingerprintOf(found.issuing.Raw).String(), "bridge": found.bridge != nil,
-	})
-	return err
-}
-
-// recordAuthorities records the new end of the change, prepared: nothing is
-// signed by it yet but canaries.
-func (c *Control) recordAuthorities(ctx context.Context, tx *store.Tx, req *api.BeginTrustRequest, kept ceremony, found checked, change *store.TrustChange) error {
-	all, err := tx.Authorities(ctx)
-	if err != nil {
-		return err
-	}
-	if kept.Kind == store.RootChange {
-		name := nextName(all, rootName)
-		err := tx.InsertAuthority(ctx, store.Authority{
-			ID: change.NewRoot, Name: name, Kind: store.RootAuthority, State: fleet.AuthorityPrepared,
-			Origin: store.KeyOffline, Certificate: found.root.Raw,
-		})
-		if err != nil {
-			return err
-		}
-		if found.bridge != nil {
-			change.Bridge, change.Carry = newID(), req.CarryBridge
-			err := tx.InsertAuthority(ctx, store.Authority{
-				ID: change.Bridge, Name: nextName(all, "bridge"), Kind: store.RootAuthority, State: fleet.AuthorityPrepared, Origin: store.KeyOffline,
-				ParentID: change.OldRoot, CrossOf: change.NewRoot, Certificate: found.bridge.Raw,
-			})
-			if err != nil {
-				return err
-			}
-		}
-	}
-	err = tx.InsertAuthority(ctx, store.Authority{
-		ID: change.NewIssuing, Name: nextName(all, issuingName), Kind: store.IssuingAuthority, State: fleet.AuthorityPrepared,
-		Origin: store.KeyHere, ParentID: change.NewRoot, Certificate: found.issuing.Raw,
-	})
-	if err != nil {
-		return err
-	}
-	sealed, err := c.kek.Wrap(kept.Key, []byte(change.NewIssuing))
-	if err != nil {
-		return err
-	}
-	return tx.PutAuthorityKey(ctx, store.AuthorityKey{AuthorityID: change.NewIssuing, KEKID: c.kek.ID(), Sealed: sealed})
 }
 
 // nextName is the first of base, base-2, base-3 … that no authority has.

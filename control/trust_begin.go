@@ -1,0 +1,204 @@
+package control
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/ca"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/trust"
+)
+
+// BeginTrust takes what was signed, checks it as who will have to rely on it,
+// records the new authorities as prepared, and begins the change.
+func (c *Control) BeginTrust(ctx context.Context, caller Caller, req *api.BeginTrustRequest) (*api.BeginTrustResponse, error) {
+	if err := authorize(caller, "trust.begin"); err != nil {
+		return nil, err
+	}
+	if over := req.Over.AsDuration(); over < 0 || over > longestOver {
+		return nil, fault.New(fault.Invalid, "a reissue over %s: it takes between nothing and %s", over, fleet.Duration(longestOver))
+	}
+	through, err := throughOf(req)
+	switch {
+	case err != nil:
+		return nil, err
+	case req.Failover:
+		return c.failOver(ctx, caller, req)
+	case req.From != "":
+		return c.beginFrom(ctx, caller, req)
+	}
+	signed, err := ca.ParseCeremonyResponse(req.Response)
+	if err != nil {
+		return nil, err
+	}
+	response := &api.BeginTrustResponse{}
+	body := func(tx *store.Tx) error {
+		proto.Reset(response)
+		return c.beginTrust(ctx, tx, caller, req, signed, through, response)
+	}
+	if req.DryRun {
+		return response, c.db.Read(ctx, func(tx *store.Tx) error {
+			proto.Reset(response)
+			_, found, err := c.checkBegin(ctx, tx, signed)
+			response.Notes = found.notes()
+			return err
+		})
+	}
+	if err := c.db.Write(ctx, body); err != nil {
+		return nil, err
+	}
+	c.watchers.wakeTrust()
+	return response, nil
+}
+
+// throughOf is the last phase that a change may enter by itself.
+func throughOf(req *api.BeginTrustRequest) (trust.Phase, error) {
+	if req.Through == "" {
+		return trust.Drain, nil
+	}
+	return parsePhase(req.Through)
+}
+
+// checked is a response that was found good, parsed.
+type checked struct {
+	root, issuing, bridge *x509.Certificate // bridge may be nil
+	rootID                string            // of root
+	bridgeWanted          bool
+	old                   store.Authority // the issuing authority that signs now
+}
+
+func (c *Control) checkBegin(ctx context.Context, tx *store.Tx, signed ca.CeremonyResponse) (ceremony, checked, error) {
+	if err := noneOpen(ctx, tx); err != nil {
+		return ceremony{}, checked{}, err
+	}
+	kept, err := c.keptCeremony(ctx, tx)
+	if err != nil {
+		return kept, checked{}, err
+	}
+	by, err := c.issuer(ctx, tx)
+	if err != nil {
+		return kept, checked{}, err
+	}
+	key, err := x509.ParsePKCS8PrivateKey(kept.Key)
+	if err != nil {
+		return kept, checked{}, fault.Wrap(fault.Internal, err, "key of the request that was prepared")
+	}
+	request, err := ca.ParseCeremonyRequest(kept.Request)
+	if err != nil {
+		return kept, checked{}, fault.Wrap(fault.Internal, err, "the request that was prepared")
+	}
+	if err := ca.CheckResponse(tx.Now, request, signed, key.(crypto.Signer)); err != nil {
+		return kept, checked{}, err
+	}
+	found := checked{root: signed.Root, issuing: signed.Issuing, bridge: signed.Bridge, rootID: request.Issuing.ParentID, bridgeWanted: request.Bridge != nil}
+	found.old, err = tx.Authority(ctx, by.ID)
+	return kept, found, err
+}
+
+func (f checked) notes() (notes []string) {
+	if f.bridgeWanted && f.bridge == nil {
+		notes = append(notes, "there is no bridge from the old root to the new one: every party needs the new root itself before anything is signed under it")
+	}
+	return notes
+}
+
+func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, req *api.BeginTrustRequest, signed ca.CeremonyResponse, through trust.Phase, response *api.BeginTrustResponse) error {
+	kept, found, err := c.checkBegin(ctx, tx, signed)
+	if err != nil {
+		return err
+	}
+	if kept.Standby && req.Through != "" {
+		return fault.New(fault.Invalid, "a root that stands by goes no further than that everybody trusts it").WithRemedy("leave out --through")
+	}
+	change := store.TrustChange{
+		ID: kept.ChangeID, Kind: kept.Kind, Standby: kept.Standby, OldRoot: found.old.ParentID, NewRoot: found.rootID,
+		OldIssuing: found.old.ID, NewIssuing: kept.IssuingID, Close: req.CloseSessions, Pace: req.Over.AsDuration(), Reason: req.Reason, BegunBy: caller.String(),
+	}
+	if kept.Renews {
+		err = c.replaceStandbyIssuing(ctx, tx, kept, found)
+	} else if err = c.recordAuthorities(ctx, tx, req, kept, found, &change); err == nil {
+		err = tx.InsertTrustChange(ctx, change)
+	}
+	if err != nil {
+		return err
+	}
+	if err := tx.DeleteSecret(ctx, ceremonyName); err != nil {
+		return err
+	}
+	if through != trust.Drain {
+		decision := store.TrustDecision{ID: newID(), ChangeID: change.ID, Kind: store.TrustAdvance, Phase: string(through), By: caller.String()}
+		if err := tx.InsertTrustDecision(ctx, decision); err != nil {
+			return err
+		}
+	}
+	if change, err = tx.TrustChange(ctx, change.ID); err != nil {
+		return err
+	}
+	v, err := c.viewTrust(ctx, tx, change)
+	if err != nil {
+		return err
+	}
+	response.Change, response.Notes = v.show(), found.notes()
+	response.AuditId, err = done(ctx, tx, caller, "trust.begin", "TrustChange/"+change.ID, map[string]any{
+		"kind": string(change.Kind), "standby": change.Standby, "reason": req.Reason, "through": string(through),
+		"root": pki.FingerprintOf(found.root.Raw).String(), "issuing": pki.FingerprintOf(found.issuing.Raw).String(), "bridge": found.bridge != nil,
+	})
+	return err
+}
+
+// recordAuthorities records the new end of the change, prepared: nothing is
+// signed by it yet but canaries.
+func (c *Control) recordAuthorities(ctx context.Context, tx *store.Tx, req *api.BeginTrustRequest, kept ceremony, found checked, change *store.TrustChange) error {
+	all, err := tx.Authorities(ctx)
+	if err != nil {
+		return err
+	}
+	if kept.Kind == store.RootChange {
+		name := nextName(all, rootName)
+		err := tx.InsertAuthority(ctx, store.Authority{
+			ID: change.NewRoot, Name: name, Kind: store.RootAuthority, State: fleet.AuthorityPrepared,
+			Origin: store.KeyOffline, Certificate: found.root.Raw,
+		})
+		if err != nil {
+			return err
+		}
+		if found.bridge != nil {
+			change.Bridge, change.Carry = newID(), req.CarryBridge
+			err := tx.InsertAuthority(ctx, store.Authority{
+				ID: change.Bridge, Name: nextName(all, "bridge"), Kind: store.RootAuthority, State: fleet.AuthorityPrepared, Origin: store.KeyOffline,
+				ParentID: change.OldRoot, CrossOf: change.NewRoot, Certificate: found.bridge.Raw,
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return c.recordIssuing(ctx, tx, kept, found, change.NewRoot)
+}
+
+// recordIssuing records the issuing authority that was signed, and its key.
+func (c *Control) recordIssuing(ctx context.Context, tx *store.Tx, kept ceremony, found checked, rootID string) error {
+	all, err := tx.Authorities(ctx)
+	if err != nil {
+		return err
+	}
+	err = tx.InsertAuthority(ctx, store.Authority{
+		ID: kept.IssuingID, Name: nextName(all, issuingName), Kind: store.IssuingAuthority, State: fleet.AuthorityPrepared,
+		Origin: store.KeyHere, ParentID: rootID, Certificate: found.issuing.Raw,
+	})
+	if err != nil {
+		return err
+	}
+	sealed, err := c.kek.Wrap(kept.Key, []byte(kept.IssuingID))
+	if err != nil {
+		return err
+	}
+	return tx.PutAuthorityKey(ctx, store.AuthorityKey{AuthorityID: kept.IssuingID, KEKID: c.kek.ID(), Sealed: sealed})
+}
