@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
@@ -77,6 +80,47 @@ func BenchmarkAdvanceRollouts(b *testing.B) {
 	for b.Loop() {
 		if did, _, err := d.AdvanceRollouts(b.Context()); err != nil || did != 0 {
 			b.Fatalf("%d done, %v", did, err)
+		}
+	}
+}
+
+// BenchmarkAdvanceTrust is one look at a change of roots for which ten thousand
+// hosts are still to adopt the new one, and which therefore does nothing.
+func BenchmarkAdvanceTrust(b *testing.B) {
+	d := found(b)
+	d.apply(documents)
+	bundle, err := pki.NewBundle([]*x509.Certificate{d.rootNow()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	report, err := proto.Marshal(&api.PlacementReport{Generation: 1, State: api.State_STATE_STEADY, Level: api.Level_LEVEL_LOADED, BundleDigest: bundle.Digest().String()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	err = d.db.Write(b.Context(), func(tx *store.Tx) error {
+		for i := range 10_000 {
+			a := store.Agent{ID: newID(), State: fleet.AgentActive, Labels: map[string]string{"role": "orders", "host": fmt.Sprint("h", i)}, EnrolledAt: tx.Now}
+			p := store.Placement{ID: newID(), Intent: "orders-tls", AgentID: a.ID, Instance: "main", Target: "orders-tls"}
+			err := errors.Join(tx.InsertAgent(b.Context(), a), tx.SetAgentAnchors(b.Context(), a.ID, bundle.Digest().String()),
+				tx.InsertPlacement(b.Context(), p), tx.SetPlacementReport(b.Context(), p.ID, store.Reported{Report: report, Generation: 1}),
+				tx.PutAdoption(b.Context(), store.Adoption{PlacementID: p.ID, BundleDigest: bundle.Digest().String(), Level: "loaded", At: tx.Now}))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	d.begin("root", "done")
+	if acted, err := d.AdvanceTrust(b.Context()); err != nil || acted != 1 {
+		b.Fatalf("%d acts, %v", acted, err)
+	}
+	b.ResetTimer()
+	for b.Loop() {
+		if acted, err := d.AdvanceTrust(b.Context()); err != nil || acted != 0 {
+			b.Fatalf("%d acts, %v", acted, err)
 		}
 	}
 }

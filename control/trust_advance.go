@@ -25,6 +25,13 @@ func (c *Control) AdvanceTrust(ctx context.Context) (int, error) {
 			return err
 		}
 		for _, change := range open {
+			rests, err := c.rests(ctx, tx, change)
+			if err != nil {
+				return err
+			}
+			if rests {
+				continue
+			}
 			v, err := c.viewTrust(ctx, tx, change)
 			if err != nil {
 				return err

@@ -58,6 +58,27 @@ func idle(ctx context.Context, tx *store.Tx, change store.TrustChange) (bool, er
 	return !decided(decisions).Back, err
 }
 
+// rests says whether a change stands by and its anchor is in every bundle: then
+// it does nothing, for years, and need not be looked at.
+func (c *Control) rests(ctx context.Context, tx *store.Tx, change store.TrustChange) (bool, error) {
+	idle, err := idle(ctx, tx, change)
+	if err != nil || !idle {
+		return false, err
+	}
+	if change, err = c.fromNow(ctx, tx, change); err != nil {
+		return false, err
+	}
+	v := &trustView{}
+	if v.old, err = readEnd(ctx, tx, change.OldRoot, change.OldIssuing); err != nil {
+		return false, err
+	}
+	if v.next, err = readEnd(ctx, tx, change.NewRoot, change.NewIssuing); err != nil {
+		return false, err
+	}
+	err = v.readBundles(ctx, tx)
+	return v.facts.Published, err
+}
+
 // fromNow gives a standby the old end that it has today.
 func (c *Control) fromNow(ctx context.Context, tx *store.Tx, change store.TrustChange) (store.TrustChange, error) {
 	by, err := c.issuer(ctx, tx)

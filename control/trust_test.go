@@ -462,7 +462,7 @@ func TestTrustRefusals(t *testing.T) {
 		return err
 	}
 	_, err := d.PrepareTrust(t.Context(), operator, &api.PrepareTrustRequest{Kind: "leaf"})
-	refused("a change of leaves", err, fault.Invalid, "root or issuing")
+	refused("a change of leaves", err, fault.Invalid, "root, issuing or standby")
 	_, err = d.PrepareTrust(t.Context(), hosts[0].caller, &api.PrepareTrustRequest{Kind: "root"})
 	refused("by an agent", err, fault.Forbidden, "may not")
 	refused("garbage", begin([]byte("{}"), nil), fault.Invalid, "")
