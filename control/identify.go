@@ -61,6 +61,23 @@ func (c *Control) identify(ctx context.Context, serial pki.Serial) (identified, 
 	return id, err
 }
 
+// StillHolds says whether the certificate by which a caller was identified is
+// good yet: a stream may outlive it. Who came without one has none to lose.
+func (c *Control) StillHolds(ctx context.Context, caller Caller) error {
+	if caller.Serial == "" {
+		return nil
+	}
+	serial, err := pki.ParseSerial(caller.Serial)
+	if err != nil {
+		return err
+	}
+	id, err := c.identify(ctx, serial)
+	if now := c.now(); err == nil && now.After(id.notAfter) {
+		err = fault.New(fault.Forbidden, "client certificate %s expired at %s", serial, id.notAfter.Format(time.RFC3339))
+	}
+	return err
+}
+
 func unrevoked(ctx context.Context, tx *store.Tx, serial pki.Serial) (store.Certificate, error) {
 	record, err := tx.Certificate(ctx, serial)
 	switch {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"os"
 	"os/exec"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/api/apiconnect"
 	"github.com/rotunda-pki/rotunda/fleettest"
+	"github.com/rotunda-pki/rotunda/pki"
 )
 
 func TestOperatorsAreKnownByTheirRecord(t *testing.T) {
@@ -153,6 +155,28 @@ func otherUser(t *testing.T, socket string) {
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Errorf("as another user: %v\n%s", err, out)
 	}
+}
+
+// A watch does not outlive the credentials that it was opened with.
+func TestWatchEndsWithItsCredentials(t *testing.T) {
+	p := fleettest.NewPlane(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	old, next := newOperator(t, p).cert, newOperator(t, p).cert
+	stream, err := operatorClient(t, p, old).WatchPlacements(ctx, connect.NewRequest(&api.ListPlacementsRequest{}))
+	must(t, err)
+	if !stream.Receive() {
+		t.Fatal(stream.Err())
+	}
+	leaf, err := x509.ParseCertificate(old.Certificate[0])
+	must(t, err)
+	serial, err := pki.SerialOf(leaf)
+	must(t, err)
+	_, err = operatorClient(t, p, next).EndCredential(ctx, connect.NewRequest(&api.EndCredentialRequest{Serial: serial.String()}))
+	must(t, err)
+	for stream.Receive() {
+	}
+	wantConnect(t, stream.Err(), connect.CodePermissionDenied, "was revoked")
 }
 
 // A watch ends when the server stops, with a reason.

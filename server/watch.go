@@ -58,14 +58,18 @@ func (o *operators) WatchAuditEntries(ctx context.Context, r *connect.Request[ap
 }
 
 // watch calls look at once, after each wake-up and now and then, until the
-// caller or the server goes.
+// caller, his certificate or the server goes.
 func (o *operators) watch(ctx context.Context, procedure string, look func() error) error {
 	wake, stop := o.control.Watch()
 	defer stop()
 	ticker := time.NewTicker(lookAgainAfter)
 	defer ticker.Stop()
 	for {
-		if err := look(); err != nil {
+		err := o.control.StillHolds(ctx, callerOf(ctx))
+		if err == nil {
+			err = look()
+		}
+		if err != nil {
 			return connectError(o.log, procedure, err)
 		}
 		select {

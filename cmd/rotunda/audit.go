@@ -59,7 +59,7 @@ object, with the entry in the exact form that is hashed under "content".`,
 			if !*on {
 				return nil
 			}
-			return follow(ctx, true, t.lost, func(ctx context.Context) (bool, error) {
+			return follow(ctx, s, true, t.lost, func(ctx context.Context) (bool, error) {
 				stream, err := s.WatchAuditEntries(ctx, connect.NewRequest(&api.ListAuditEntriesRequest{From: t.next}))
 				return drain(stream, err, t.show)
 			})

@@ -28,7 +28,20 @@ import (
 type server struct {
 	apiconnect.OperatorServiceClient
 	endpoint
-	close func()
+	close  func()
+	redial func() (*server, error)
+}
+
+// again takes the credentials that are there now: they may have been renewed
+// since, and those that it was dialled with ended.
+func (s *server) again() error {
+	fresh, err := s.redial()
+	if err != nil {
+		return err
+	}
+	s.close()
+	*s = *fresh
+	return nil
 }
 
 // with runs a command's work against the server.
@@ -76,7 +89,7 @@ func (c *connection) dial(u *ui) (*server, error) {
 	client := apiconnect.NewOperatorServiceClient(
 		&http.Client{Transport: &explaining{transport, where, transport.TLSClientConfig}}, base,
 		connect.WithInterceptors(patience(u, where, c.timeout)))
-	return &server{client, where, transport.CloseIdleConnections}, nil
+	return &server{client, where, transport.CloseIdleConnections, func() (*server, error) { return c.dial(u) }}, nil
 }
 
 // clientTLS presents the operator's certificate and trusts ca.pem alone.

@@ -189,7 +189,7 @@ func watchRollout(ctx context.Context, s *server, u *ui, f format, name string) 
 	defer stop()
 	view := newRolloutView(u, f)
 	defer view.close()
-	return follow(ctx, false, view.lost, func(ctx context.Context) (bool, error) {
+	return follow(ctx, s, false, view.lost, func(ctx context.Context) (bool, error) {
 		stream, err := s.WatchRollout(ctx, connect.NewRequest(&api.DescribeRolloutRequest{Rollout: name}))
 		return drain(stream, err, func(d *api.DescribeRolloutResponse) {
 			if view.show(d); d.Rollout.EndedAt != nil {

@@ -84,7 +84,7 @@ func awaitRotation(ctx context.Context, s *server, u *ui, done *api.RotateRespon
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	filter := &api.ListPlacementsRequest{}
-	err := follow(ctx, true, func(err error) { shown(a.words() + "; " + lostReason(err)) }, func(ctx context.Context) (bool, error) {
+	err := follow(ctx, s, true, func(err error) { shown(a.words() + "; " + lostReason(err)) }, func(ctx context.Context) (bool, error) {
 		stream, err := s.WatchPlacements(ctx, connect.NewRequest(filter))
 		return drain(stream, err, func(list *api.ListPlacementsResponse) {
 			if a.see(list.Placements); a.over() {

@@ -62,7 +62,7 @@ func newTrustStatusCommand() *cobra.Command {
 		}
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
 			if *watch {
-				return u.watchTrust(ctx, conn, s, request, *output)
+				return u.watchTrust(ctx, s, request, *output)
 			}
 			list, err := invoke(ctx, s.ListTrust, request)
 			if err != nil {
@@ -93,17 +93,14 @@ const watchEvery = time.Second
 // watchTrust shows a change again whenever it is another one than before, until
 // none is under way. The operator's credentials may be renewed meanwhile: what
 // fails is tried once more with those that are there then.
-func (u *ui) watchTrust(ctx context.Context, conn *connection, s *server, request *api.ListTrustRequest, output format) error {
+func (u *ui) watchTrust(ctx context.Context, s *server, request *api.ListTrustRequest, output format) error {
 	var last string
 	for {
 		list, err := invoke(ctx, s.ListTrust, request)
 		if err != nil && ctx.Err() == nil {
-			again, dialled := conn.dial(u)
-			if dialled != nil {
+			if dialled := s.again(); dialled != nil {
 				return err
 			}
-			defer again.close()
-			s = again
 			list, err = invoke(ctx, s.ListTrust, request)
 		}
 		if err != nil {

@@ -36,7 +36,7 @@ the server goes away, until it is interrupted.`,
 			u.meetHosts(ctx, s, *output, filter)
 			view := newView(u, *output)
 			defer view.close()
-			return follow(ctx, false, view.lost, func(ctx context.Context) (bool, error) {
+			return follow(ctx, s, false, view.lost, func(ctx context.Context) (bool, error) {
 				stream, err := s.WatchPlacements(ctx, connect.NewRequest(filter))
 				return drain(stream, err, func(list *api.ListPlacementsResponse) {
 					view.show(list.Placements, u.hosts.renewed(ctx, s, list.Placements))
@@ -76,14 +76,19 @@ func drain[M any](stream *connect.ServerStreamForClient[M], err error, take func
 // follow runs a stream and opens it again when it breaks, with full jitter
 // between 0.2 and 10 seconds, until ctx ends. What will not mend by trying
 // again ends it at once, and so does a server that was never reached (opened
-// says that it was).
-func follow(ctx context.Context, opened bool, lost func(error), once func(context.Context) (bool, error)) error {
+// says that it was). Credentials that are refused once they were good are taken
+// anew, once.
+func follow(ctx context.Context, s *server, opened bool, lost func(error), once func(context.Context) (bool, error)) error {
 	const first, last = 200 * time.Millisecond, 10 * time.Second
-	pause := first
+	pause, good := first, opened
 	for {
 		any, err := once(ctx)
 		if ctx.Err() != nil {
 			return nil // interrupted: that is how watching ends
+		}
+		if good = good || any; good && connect.CodeOf(err) == connect.CodePermissionDenied && s.again() == nil {
+			good = false
+			continue
 		}
 		if opened = opened || any; err != nil && (!opened || !mends(err)) {
 			return err
