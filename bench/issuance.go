@@ -169,34 +169,15 @@ func (b *bench) enrol(ctx context.Context) (*client, error) {
 		return nil, err
 	}
 	fields := strings.SplitN(answer.Token, ".", 6)
-	root, err := os.ReadFile(filepath.Join(b.state(), "root", "cert.pem"))
+	bundle, err := b.root()
 	if err != nil {
 		return nil, err
 	}
-	bundle, err := pki.ParseBundlePEM(root)
+	own, err := b.identity(ctx, bundle, fields[1], fields[2])
 	if err != nil {
 		return nil, err
 	}
-	key, err := pki.ECDSAP256.Generate()
-	if err != nil {
-		return nil, err
-	}
-	csr, err := pki.NewCSR(key)
-	if err != nil {
-		return nil, err
-	}
-	stranger, err := b.dial(bundle, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer stranger.Close()
-	enrolled, err := api.NewAgentServiceClient(stranger).Enrol(ctx, &api.EnrolRequest{
-		TokenId: fields[1], TokenSecret: fields[2], TrustDomain: "bench.example", Csr: csr,
-	})
-	if err != nil {
-		return nil, err
-	}
-	conn, err := b.dial(bundle, &tls.Certificate{Certificate: enrolled.Chain, PrivateKey: key.(crypto.PrivateKey)})
+	conn, err := b.dial(bundle, own)
 	if err != nil {
 		return nil, err
 	}
@@ -217,6 +198,39 @@ func (b *bench) enrol(ctx context.Context) (*client, error) {
 	}
 	c.placement = desired.Placements[0].PlacementId
 	return c, stream.CloseSend()
+}
+
+// root is the bundle that an agent begins with.
+func (b *bench) root() (pki.Bundle, error) {
+	root, err := os.ReadFile(filepath.Join(b.state(), "root", "cert.pem"))
+	if err != nil {
+		return pki.Bundle{}, err
+	}
+	return pki.ParseBundlePEM(root)
+}
+
+// identity enrols an agent.
+func (b *bench) identity(ctx context.Context, bundle pki.Bundle, tokenID, secret string) (*tls.Certificate, error) {
+	key, err := pki.ECDSAP256.Generate()
+	if err != nil {
+		return nil, err
+	}
+	csr, err := pki.NewCSR(key)
+	if err != nil {
+		return nil, err
+	}
+	stranger, err := b.dial(bundle, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer stranger.Close()
+	enrolled, err := api.NewAgentServiceClient(stranger).Enrol(ctx, &api.EnrolRequest{
+		TokenId: tokenID, TokenSecret: secret, TrustDomain: "bench.example", Csr: csr,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Certificate{Certificate: enrolled.Chain, PrivateKey: key.(crypto.PrivateKey)}, nil
 }
 
 func (b *bench) dial(bundle pki.Bundle, own *tls.Certificate) (*grpc.ClientConn, error) {

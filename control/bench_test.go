@@ -124,3 +124,19 @@ func BenchmarkAdvanceTrust(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkDesired is what one look of one agent costs, when a commit has woken
+// a thousand of them.
+func BenchmarkDesired(b *testing.B) {
+	d := found(b)
+	d.apply(documents)
+	var hosts []*host
+	for i := range 20 {
+		hosts = append(hosts, d.enrolHost(map[string]string{"role": "orders", "host": fmt.Sprint("h", i)}))
+	}
+	for i := 0; b.Loop(); i++ {
+		if _, err := d.Desired(b.Context(), hosts[i%len(hosts)].caller); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

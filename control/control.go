@@ -52,6 +52,7 @@ type Control struct {
 	log          *slog.Logger
 
 	world      atomic.Pointer[world]
+	commons    commons
 	opened     sync.Map // authority id → *signer
 	identities identities
 	grants     sync.Map // placement id → *grant

@@ -30,34 +30,27 @@ func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState
 		if err != nil {
 			return err
 		}
-		epoch, err := tx.Epoch(ctx)
+		common, err := c.commonAt(ctx, tx)
 		if err != nil {
 			return err
 		}
-		last, err := tx.LastCommit(ctx)
+		desired.Epoch, desired.Seq, desired.Checkpoint = common.epoch, uint64(common.commit.UnixMicro()), common.checkpoint
+		anchors, err := common.bundle(fleet.DefaultBundle)
 		if err != nil {
 			return err
 		}
-		desired.Epoch, desired.Seq = epoch, uint64(last.UnixMicro())
-		if desired.Checkpoint, err = tx.NewestCheckpoint(ctx); err != nil {
-			return err
-		}
-		anchors, err := c.currentBundle(ctx, tx, fleet.DefaultBundle)
-		if err != nil {
-			return err
-		}
-		desired.Anchors = anchors.DER()
-		renewAt, err := c.renewIdentityAt(ctx, tx, agent)
+		desired.Anchors = anchors.Anchors
+		renewAt, err := common.renewIdentityAt(ctx, tx, agent)
 		if err != nil {
 			return err
 		}
 		desired.RenewIdentityAt = stamp(renewAt)
-		return c.desirePlacements(ctx, tx, agent, desired)
+		return c.desirePlacements(ctx, tx, common, agent, desired)
 	})
 	return desired, err
 }
 
-func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, agent store.Agent, desired *api.DesiredState) error {
+func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, common *common, agent store.Agent, desired *api.DesiredState) error {
 	w, err := c.worldAt(ctx, tx)
 	if err != nil {
 		return err
@@ -66,12 +59,8 @@ func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, agent stor
 	if err != nil {
 		return err
 	}
-	change, err := c.openChange(ctx, tx)
-	if err != nil {
-		return err
-	}
 	for _, placement := range placements {
-		one, err := c.desirePlacement(ctx, tx, w, change, agent, placement)
+		one, err := c.desirePlacement(ctx, tx, w, common, agent, placement)
 		if err != nil {
 			return fmt.Errorf("placement %s of intent %s: %w", placement.ID, placement.Intent, err)
 		}
@@ -83,7 +72,7 @@ func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, agent stor
 // desirePlacement says what is wanted at one placement. What stands in the way
 // of one (a label that is missing) becomes its hold and leaves the others
 // alone.
-func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, change *openChange, agent store.Agent, placement store.Placement) (*api.DesiredPlacement, error) {
+func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, common *common, agent store.Agent, placement store.Placement) (*api.DesiredPlacement, error) {
 	desired := &api.DesiredPlacement{
 		PlacementId: placement.ID, Intent: placement.Intent, Instance: placement.Instance,
 		RenewThrough: placement.RenewThrough, NewKey: placement.NewKey, Attempt: placement.Attempt,
@@ -102,17 +91,17 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, c
 	}
 	desired.Service = string(expanded.Service)
 	desired.Target, desired.Files, desired.Proof = targetSpec(expanded.Target), filesSpec(expanded.Files), proofSpec(expanded.Proof)
-	bundle, err := c.currentBundle(ctx, tx, expanded.Bundle)
+	digest, err := common.digest(expanded.Bundle)
 	if err != nil {
 		return nil, err
 	}
-	desired.BundleDigest = bundle.Digest().String()
+	desired.BundleDigest = digest.String()
 	if expanded.Names != nil {
-		if err := c.desireCertificate(ctx, tx, w, placement, expanded, desired); err != nil {
+		if err := c.desireCertificate(ctx, tx, w, common, placement, expanded, desired); err != nil {
 			return nil, err
 		}
 	}
-	if err := change.desire(ctx, tx, placement, expanded, desired); err != nil {
+	if err := common.change.desire(ctx, tx, placement, expanded, desired); err != nil {
 		return nil, err
 	}
 	if desired.NeedsSlot = expanded.Target.Cluster != ""; desired.NeedsSlot {
@@ -124,15 +113,15 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, c
 	return desired, err
 }
 
-func (c *Control) desireCertificate(ctx context.Context, tx *store.Tx, w *world, placement store.Placement, expanded fleet.Expanded, desired *api.DesiredPlacement) error {
+func (c *Control) desireCertificate(ctx context.Context, tx *store.Tx, w *world, common *common, placement store.Placement, expanded fleet.Expanded, desired *api.DesiredPlacement) error {
 	desired.Identity = identity(*expanded.Names)
 	desired.Profile = profileTerms(string(expanded.ProfileName), expanded.Profile)
 	for _, name := range w.peers(expanded.Service, expanded.Profile) {
-		bundle, err := c.currentBundle(ctx, tx, name)
+		digest, err := common.digest(name)
 		if err != nil {
 			return err
 		}
-		desired.PeerBundleDigests = append(desired.PeerBundleDigests, bundle.Digest().String())
+		desired.PeerBundleDigests = append(desired.PeerBundleDigests, digest.String())
 	}
 	newest, err := tx.NewestPlacementCertificate(ctx, placement.ID)
 	if fault.CodeOf(err) == fault.NotFound {

@@ -164,11 +164,11 @@ func (c *Control) DescribePlacement(ctx context.Context, caller Caller, req *api
 		if err != nil {
 			return err
 		}
-		change, err := c.openChange(ctx, tx)
+		common, err := c.commonAt(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if response.Desired, err = c.desirePlacement(ctx, tx, w, change, agent, placement); err != nil {
+		if response.Desired, err = c.desirePlacement(ctx, tx, w, common, agent, placement); err != nil {
 			return err
 		}
 		return describeHistory(ctx, tx, placement, response)

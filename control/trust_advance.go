@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"crypto/x509"
-	"time"
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -254,24 +253,6 @@ func withdrawAuthority(ctx context.Context, tx *store.Tx, authority store.Author
 		authority.State = fleet.AuthorityRetired
 	}
 	return moveAuthority(ctx, tx, authority, fleet.AuthorityWithdrawn)
-}
-
-// renewIdentityAt is from when on the agent should hold an identity of the
-// authority that signs now; zero: it does.
-func (c *Control) renewIdentityAt(ctx context.Context, tx *store.Tx, agent store.Agent) (time.Time, error) {
-	open, err := tx.OpenTrustChanges(ctx)
-	if err != nil || len(open) == 0 {
-		return time.Time{}, err
-	}
-	identities, err := tx.AgentIdentities(ctx, agent.ID)
-	if err != nil || len(identities) == 0 {
-		return time.Time{}, err
-	}
-	by, err := c.issuer(ctx, tx)
-	if err != nil || identities[0].AuthorityID == by.ID {
-		return time.Time{}, err
-	}
-	return tx.Now, nil
 }
 
 // applyTrust makes of a bundle's declared anchors what changes of trust have

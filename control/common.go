@@ -1,0 +1,111 @@
+package control
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// common is what the desires of all agents have in common, as one commit of the
+// store left it. A commit wakes every agent's stream at once; each would read
+// the same.
+type common struct {
+	commit     time.Time
+	epoch      uint64
+	checkpoint []byte
+	bundles    map[fleet.Name]store.Bundle
+	change     *openChange
+	issuer     string // whose identities agents should hold; empty: whoever's they do
+}
+
+// commons keeps the newest one.
+type commons struct {
+	mu     sync.Mutex
+	newest *common
+}
+
+// commonAt is what agents have in common in the snapshot that tx reads. Within a
+// Write it is read anew: what that shows may be rolled back.
+func (c *Control) commonAt(ctx context.Context, tx *store.Tx) (*common, error) {
+	last, err := tx.LastCommit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !tx.Committed() {
+		return c.readCommon(ctx, tx, last)
+	}
+	c.commons.mu.Lock() // the others wait for the one that reads
+	defer c.commons.mu.Unlock()
+	if newest := c.commons.newest; newest != nil && newest.commit.Equal(last) {
+		return newest, nil
+	}
+	read, err := c.readCommon(ctx, tx, last)
+	if err == nil && (c.commons.newest == nil || read.commit.After(c.commons.newest.commit)) {
+		c.commons.newest = read
+	}
+	return read, err
+}
+
+func (c *Control) readCommon(ctx context.Context, tx *store.Tx, last time.Time) (*common, error) {
+	read := &common{commit: last, bundles: map[fleet.Name]store.Bundle{}}
+	var err error
+	if read.epoch, err = tx.Epoch(ctx); err != nil {
+		return nil, err
+	}
+	if read.checkpoint, err = tx.NewestCheckpoint(ctx); err != nil {
+		return nil, err
+	}
+	bundles, err := tx.Bundles(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, bundle := range bundles {
+		read.bundles[fleet.Name(bundle.Name)] = bundle
+	}
+	if read.change, err = c.openChange(ctx, tx); err != nil {
+		return nil, err
+	}
+	open, err := tx.OpenTrustChanges(ctx)
+	if err != nil || len(open) == 0 {
+		return read, err
+	}
+	by, err := c.issuer(ctx, tx)
+	if err == nil {
+		read.issuer = by.ID
+	}
+	return read, err
+}
+
+func (c *common) bundle(name fleet.Name) (store.Bundle, error) {
+	bundle, ok := c.bundles[name]
+	if !ok {
+		return bundle, fault.New(fault.NotFound, "bundle %s does not exist", name)
+	}
+	return bundle, nil
+}
+
+func (c *common) digest(name fleet.Name) (pki.BundleDigest, error) {
+	bundle, err := c.bundle(name)
+	return bundle.Digest, err
+}
+
+// renewIdentityAt is from when on the agent should hold an identity of the
+// authority that signs now; zero: it does.
+func (c *common) renewIdentityAt(ctx context.Context, tx *store.Tx, agent store.Agent) (time.Time, error) {
+	if c.issuer == "" {
+		return time.Time{}, nil
+	}
+	identities, err := tx.AgentIdentities(ctx, agent.ID)
+	if err != nil || len(identities) == 0 {
+		return time.Time{}, err
+	}
+	if identities[0].AuthorityID == c.issuer {
+		return time.Time{}, nil
+	}
+	return tx.Now, nil
+}
