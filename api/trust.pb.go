@@ -170,6 +170,7 @@ type BeginTrustRequest struct {
 	CloseSessions bool                   `protobuf:"varint,7,opt,name=close_sessions,json=closeSessions,proto3" json:"close_sessions,omitempty"` // once the old root is withdrawn: those that were opened under it
 	Failover      bool                   `protobuf:"varint,8,opt,name=failover,proto3" json:"failover,omitempty"`                                // to the root that stands by: nothing had to be signed for it
 	From          string                 `protobuf:"bytes,9,opt,name=from,proto3" json:"from,omitempty"`                                         // name of a root that was imported: the authority that signs takes its place
+	Reissue       *RolloutSpec           `protobuf:"bytes,10,opt,name=reissue,proto3" json:"reissue,omitempty"`                                  // how the renewals go; absent: all in one wave
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -265,6 +266,13 @@ func (x *BeginTrustRequest) GetFrom() string {
 		return x.From
 	}
 	return ""
+}
+
+func (x *BeginTrustRequest) GetReissue() *RolloutSpec {
+	if x != nil {
+		return x.Reissue
+	}
+	return nil
 }
 
 type BeginTrustResponse struct {
@@ -1417,7 +1425,7 @@ var File_rotunda_v1_trust_proto protoreflect.FileDescriptor
 const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\n" +
 	"\x16rotunda/v1/trust.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x01\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18rotunda/v1/rollout.proto\"\xea\x01\n" +
 	"\x13PrepareTrustRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1b\n" +
 	"\troot_name\x18\x02 \x01(\tR\brootName\x12\x1c\n" +
@@ -1427,7 +1435,7 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\x14PrepareTrustResponse\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xa3\x02\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xd6\x02\n" +
 	"\x11BeginTrustRequest\x12\x1a\n" +
 	"\bresponse\x18\x01 \x01(\fR\bresponse\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12-\n" +
@@ -1437,7 +1445,9 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\fcarry_bridge\x18\x06 \x01(\bR\vcarryBridge\x12%\n" +
 	"\x0eclose_sessions\x18\a \x01(\bR\rcloseSessions\x12\x1a\n" +
 	"\bfailover\x18\b \x01(\bR\bfailover\x12\x12\n" +
-	"\x04from\x18\t \x01(\tR\x04from\"v\n" +
+	"\x04from\x18\t \x01(\tR\x04from\x121\n" +
+	"\areissue\x18\n" +
+	" \x01(\v2\x17.rotunda.v1.RolloutSpecR\areissue\"v\n" +
 	"\x12BeginTrustResponse\x12/\n" +
 	"\x06change\x18\x01 \x01(\v2\x17.rotunda.v1.TrustChangeR\x06change\x12\x14\n" +
 	"\x05notes\x18\x02 \x03(\tR\x05notes\x12\x19\n" +
@@ -1567,31 +1577,33 @@ var file_rotunda_v1_trust_proto_goTypes = []any{
 	(*EndCredentialRequest)(nil),    // 16: rotunda.v1.EndCredentialRequest
 	(*EndCredentialResponse)(nil),   // 17: rotunda.v1.EndCredentialResponse
 	(*durationpb.Duration)(nil),     // 18: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 19: google.protobuf.Timestamp
+	(*RolloutSpec)(nil),             // 19: rotunda.v1.RolloutSpec
+	(*timestamppb.Timestamp)(nil),   // 20: google.protobuf.Timestamp
 }
 var file_rotunda_v1_trust_proto_depIdxs = []int32{
 	18, // 0: rotunda.v1.PrepareTrustRequest.root_lifetime:type_name -> google.protobuf.Duration
 	18, // 1: rotunda.v1.PrepareTrustRequest.issuing_lifetime:type_name -> google.protobuf.Duration
 	18, // 2: rotunda.v1.BeginTrustRequest.over:type_name -> google.protobuf.Duration
-	8,  // 3: rotunda.v1.BeginTrustResponse.change:type_name -> rotunda.v1.TrustChange
-	8,  // 4: rotunda.v1.ListTrustResponse.changes:type_name -> rotunda.v1.TrustChange
-	8,  // 5: rotunda.v1.DecideTrustResponse.change:type_name -> rotunda.v1.TrustChange
-	11, // 6: rotunda.v1.TrustChange.old:type_name -> rotunda.v1.TrustEnd
-	11, // 7: rotunda.v1.TrustChange.new:type_name -> rotunda.v1.TrustEnd
-	19, // 8: rotunda.v1.TrustChange.begun_at:type_name -> google.protobuf.Timestamp
-	19, // 9: rotunda.v1.TrustChange.ended_at:type_name -> google.protobuf.Timestamp
-	12, // 10: rotunda.v1.TrustChange.waits:type_name -> rotunda.v1.TrustWait
-	13, // 11: rotunda.v1.TrustChange.parties:type_name -> rotunda.v1.TrustParty
-	14, // 12: rotunda.v1.TrustChange.holders:type_name -> rotunda.v1.TrustHolder
-	15, // 13: rotunda.v1.TrustChange.decisions:type_name -> rotunda.v1.TrustDecision
-	19, // 14: rotunda.v1.TrustParty.since:type_name -> google.protobuf.Timestamp
-	19, // 15: rotunda.v1.TrustHolder.not_after:type_name -> google.protobuf.Timestamp
-	19, // 16: rotunda.v1.TrustDecision.at:type_name -> google.protobuf.Timestamp
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	19, // 3: rotunda.v1.BeginTrustRequest.reissue:type_name -> rotunda.v1.RolloutSpec
+	8,  // 4: rotunda.v1.BeginTrustResponse.change:type_name -> rotunda.v1.TrustChange
+	8,  // 5: rotunda.v1.ListTrustResponse.changes:type_name -> rotunda.v1.TrustChange
+	8,  // 6: rotunda.v1.DecideTrustResponse.change:type_name -> rotunda.v1.TrustChange
+	11, // 7: rotunda.v1.TrustChange.old:type_name -> rotunda.v1.TrustEnd
+	11, // 8: rotunda.v1.TrustChange.new:type_name -> rotunda.v1.TrustEnd
+	20, // 9: rotunda.v1.TrustChange.begun_at:type_name -> google.protobuf.Timestamp
+	20, // 10: rotunda.v1.TrustChange.ended_at:type_name -> google.protobuf.Timestamp
+	12, // 11: rotunda.v1.TrustChange.waits:type_name -> rotunda.v1.TrustWait
+	13, // 12: rotunda.v1.TrustChange.parties:type_name -> rotunda.v1.TrustParty
+	14, // 13: rotunda.v1.TrustChange.holders:type_name -> rotunda.v1.TrustHolder
+	15, // 14: rotunda.v1.TrustChange.decisions:type_name -> rotunda.v1.TrustDecision
+	20, // 15: rotunda.v1.TrustParty.since:type_name -> google.protobuf.Timestamp
+	20, // 16: rotunda.v1.TrustHolder.not_after:type_name -> google.protobuf.Timestamp
+	20, // 17: rotunda.v1.TrustDecision.at:type_name -> google.protobuf.Timestamp
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_trust_proto_init() }
@@ -1599,6 +1611,7 @@ func file_rotunda_v1_trust_proto_init() {
 	if File_rotunda_v1_trust_proto != nil {
 		return
 	}
+	file_rotunda_v1_rollout_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

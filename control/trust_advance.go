@@ -7,7 +7,6 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
-	"github.com/rotunda-pki/rotunda/schedule"
 	"github.com/rotunda-pki/rotunda/store"
 	"github.com/rotunda-pki/rotunda/trust"
 )
@@ -122,7 +121,7 @@ func (c *Control) actTrust(ctx context.Context, tx *store.Tx, v *trustView) erro
 	case trust.ActivateNew:
 		return v.activate(ctx, tx)
 	case trust.RenewHolder:
-		return v.renew(ctx, tx)
+		return c.reissue(ctx, tx, v)
 	case trust.DropBridge:
 		return withdrawAuthority(ctx, tx, *v.bridge)
 	case trust.RetireOld:
@@ -188,33 +187,6 @@ func moveAuthority(ctx context.Context, tx *store.Tx, authority store.Authority,
 		return fault.Wrap(fault.Conflict, err, "authority %s", authority.Name)
 	}
 	return tx.SetAuthorityState(ctx, authority.ID, authority.State, next)
-}
-
-// renew asks for a new certificate at each placement that has none under the
-// new authority, at the change's pace.
-func (v *trustView) renew(ctx context.Context, tx *store.Tx) error {
-	var ids []string
-	for _, holder := range v.step.Holders {
-		ids = append(ids, holder.ID)
-	}
-	over := v.change.Pace
-	if over == 0 {
-		over = schedule.DefaultOver(len(ids))
-	}
-	for _, turn := range schedule.Pace(ids, over) {
-		placement, err := tx.Placement(ctx, turn.Placement)
-		if err != nil {
-			return err
-		}
-		through, err := newestGeneration(ctx, tx, placement)
-		if err != nil {
-			return err
-		}
-		if err := tx.SetPlacementRotation(ctx, placement.ID, through, false, tx.Now.Add(turn.After)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // retire ends the old authority: nobody trusts it any more, and its key goes.

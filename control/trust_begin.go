@@ -121,6 +121,9 @@ func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, r
 		ID: kept.ChangeID, Kind: kept.Kind, Standby: kept.Standby, OldRoot: found.old.ParentID, NewRoot: found.rootID,
 		OldIssuing: found.old.ID, NewIssuing: kept.IssuingID, Close: req.CloseSessions, Pace: req.Over.AsDuration(), Reason: req.Reason, BegunBy: caller.String(),
 	}
+	if err := c.takeReissue(ctx, tx, req, &change); err != nil {
+		return err
+	}
 	if kept.Renews {
 		err = c.replaceStandbyIssuing(ctx, tx, kept, found)
 	} else if err = c.recordAuthorities(ctx, tx, req, kept, found, &change); err == nil {

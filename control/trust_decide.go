@@ -49,6 +49,9 @@ func (c *Control) DecideTrust(ctx context.Context, caller Caller, req *api.Decid
 		if err := tx.InsertTrustDecision(ctx, decision); err != nil {
 			return err
 		}
+		if err := c.decideReissue(ctx, tx, caller, v, decision); err != nil {
+			return err
+		}
 		if decision.Kind == store.TrustBack && v.facts.Foreign {
 			if err := tx.EndTrustChange(ctx, change.ID); err != nil {
 				return err
@@ -125,7 +128,7 @@ func (v *trustView) decideAdvance(req *api.DecideTrustRequest) (store.TrustDecis
 		return store.TrustDecision{}, nil, fault.New(fault.Conflict, "%s stands by: it goes no further than that everybody trusts it", v.facts.New).
 			WithRemedy("put it in the place of %s: rotunda trust failover", v.facts.Old)
 	}
-	if !v.facts.Through.Before(through) && v.facts.Paused == "" {
+	if !v.facts.Through.Before(through) && v.facts.Paused == "" && v.facts.Stopped == "" {
 		return store.TrustDecision{}, nil, fault.New(fault.Conflict, "the change may go on through %s already; it is at %s", v.facts.Through, v.step.Phase).
 			WithRemedy("rotunda trust status says what it waits for")
 	}

@@ -97,6 +97,9 @@ func (c *Control) viewTrust(ctx context.Context, tx *store.Tx, change store.Trus
 		if err := c.readHolders(ctx, tx, v); err != nil {
 			return nil, err
 		}
+		if err := v.readReissue(ctx, tx); err != nil {
+			return nil, err
+		}
 	}
 	v.step = v.facts.Next(tx.Now)
 	if v.facts.Standby {

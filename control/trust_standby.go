@@ -206,7 +206,7 @@ func (c *Control) checkFailover(ctx context.Context, tx *store.Tx, caller Caller
 	}
 	change.Standby, change.Carry, change.Close = false, req.CarryBridge && change.Bridge != "", req.CloseSessions
 	change.Pace, change.Reason, change.BegunBy, change.BegunAt = req.Over.AsDuration(), req.Reason, caller.String(), tx.Now
-	return change, notes, nil
+	return change, notes, c.takeReissue(ctx, tx, req, &change)
 }
 
 // usableBridge is the standby's bridge; it ended if the root that it starts at

@@ -177,8 +177,12 @@ func (d *domain) act() bool {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	asked, _, err := d.AdvanceRollouts(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
 	d.restart()
-	return acted > 0
+	return acted+asked > 0
 }
 
 func (d *domain) change() *api.TrustChange {

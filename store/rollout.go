@@ -88,6 +88,12 @@ func (tx *Tx) Rollout(ctx context.Context, id string) (Rollout, error) {
 	return one[Rollout](ctx, tx, thing{"rollout", id}, `SELECT `+rolloutColumns+` FROM rollout WHERE id = $1`, id)
 }
 
+// NewestRollout returns the rollout of a name that began last.
+func (tx *Tx) NewestRollout(ctx context.Context, name string) (Rollout, error) {
+	return one[Rollout](ctx, tx, thing{"rollout", name}, `
+		SELECT `+rolloutColumns+` FROM rollout WHERE name = $1 ORDER BY begun_at DESC, id DESC LIMIT 1`, name)
+}
+
 // OpenRollouts returns the rollouts that have not ended, by name.
 func (tx *Tx) OpenRollouts(ctx context.Context) ([]Rollout, error) {
 	return list[Rollout](ctx, tx, "open rollouts", `

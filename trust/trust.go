@@ -70,6 +70,8 @@ type Change struct {
 	Parties    []RelyingParty
 	Holders    []Holder
 	Bridging   []string // who still serves the bridge
+	Renewing   string   // the rollout that renews what Rotunda can; empty: none is under way
+	Stopped    string   // who ended it, when and why; empty: nobody did, or it was let go on since
 	Conditions []string // what else stands in the way, such as another change that withdraws
 }
 
@@ -361,7 +363,15 @@ func (t Change) reissue(now time.Time) (Action, []Wait) {
 		}
 		waits = append(waits, wait)
 	}
-	if len(t.unasked(now)) > 0 {
+	switch {
+	case t.Renewing != "":
+		return "", append(waits, Wait{Who: "rollout " + t.Renewing, Reason: "renews them", Remedy: "rotunda rollout status " + t.Renewing + " says what it waits for"})
+	case t.Stopped != "":
+		return "", append(waits, Wait{
+			Reason: "nothing renews what is left under " + t.Old + ": " + t.Stopped,
+			Remedy: "rotunda trust advance renews the rest; rotunda trust back turns the change back",
+		})
+	case len(t.unasked(now)) > 0:
 		return RenewHolder, waits
 	}
 	return "", waits

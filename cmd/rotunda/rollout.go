@@ -84,6 +84,13 @@ func rolloutFlags(cmd *cobra.Command, conn *connection, request *api.StartRollou
 	flags.BoolVar(&request.DryRun, "dry-run", false, "only show the waves")
 	flags.StringVar(&request.Reason, "reason", "", "why, for the audit log")
 	flags.StringSliceVar(&spec.Steps, "steps", nil, "how far each `wave` goes (default 1,10%,50%,100%)")
+	completeFlag(cmd, conn, "service", documentNames("Service"))
+	return waveFlags(cmd, conn, spec)
+}
+
+// waveFlags adds the flags of how waves go.
+func waveFlags(cmd *cobra.Command, conn *connection, spec *api.RolloutSpec) func() error {
+	flags := cmd.Flags()
 	flags.BoolVar(&spec.ByRegion, "by-region", false, "one region after the other")
 	flags.StringSliceVar(&spec.Regions, "region", nil, "a `region` that comes first, with --by-region; repeat it for the next ones")
 	var soak fleet.Duration
@@ -97,7 +104,6 @@ func rolloutFlags(cmd *cobra.Command, conn *connection, request *api.StartRollou
 	flags.BoolVar(&spec.Health, "health", false, "a wave's targets must be well before the next one")
 	flags.BoolVar(&spec.Adoption, "adoption", false, "a wave's placements must hold the bundle that is wanted before the next one")
 	gates := flags.StringArray("gate", nil, "ask `name=URL` about each wave, or with a name alone a person; repeat it")
-	completeFlag(cmd, conn, "service", documentNames("Service"))
 	completeFlag(cmd, conn, "window", documentNames("Window"))
 	completeFlag(cmd, conn, "level", func(context.Context, *server) ([]string, error) {
 		return []string{"delivered", "loaded", "proven"}, nil

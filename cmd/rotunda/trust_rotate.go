@@ -26,6 +26,7 @@ type trustOrder struct {
 	signing signing
 	request string // file to write instead of signing here
 	over    fleet.Duration
+	waves   func() error      // reads how the renewals go
 	lives   [2]fleet.Duration // root, issuing
 	output  *format
 }
@@ -45,7 +46,8 @@ to where the keys are, sign it with rotunda authority sign, and give the respons
 rotunda trust begin.
 
 The change goes on by itself up to drain, at which nothing needs the old anchor any more; from
-there on rotunda trust advance lets it go.
+there on rotunda trust advance lets it go. Its renewals are a rollout, with the flags of
+rotunda rollout start; by default one wave, since a host that is away holds the next ones.
 
 With --from the change leads away from a root that was imported (rotunda authority import)
 to the one that signs already: nothing has to be signed for it.`,
@@ -89,7 +91,17 @@ func (o *trustOrder) beginFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.begin.Reason, "reason", "", "why, for the audit log")
 	flags.StringVar(&o.begin.Through, "through", "", "the last `phase` that it may enter by itself (default: drain)")
-	flags.Var(&span{&o.over}, "over", "spread the renewals over this `time` (default: one a second)")
+	flags.Var(&span{&o.over}, "over", "spread the renewals over this `time`, at least one a minute (default: 60 a minute)")
+	spec := &api.RolloutSpec{}
+	flags.StringSliceVar(&spec.Steps, "steps", nil, "how far each `wave` of renewals goes, such as 1,10%,50%,100% (default: all in one wave)")
+	waves := waveFlags(cmd, o.conn, spec)
+	o.waves = func() error {
+		if o.over > 0 {
+			o.begin.Over = spanOf(o.over)
+		}
+		o.begin.Reissue = spec
+		return waves()
+	}
 	flags.BoolVar(&o.begin.CarryBridge, "carry-bridge", false, "placements send the bridge along until unbridge, for parties that were excused from adopting; one reload more for each")
 	flags.BoolVar(&o.begin.CloseSessions, "close-sessions", false, "once the old root is withdrawn, close what was opened under it where the target can; some can close all or nothing")
 	flags.BoolVar(&o.begin.DryRun, "dry-run", false, "sign and check, but begin nothing")
@@ -98,8 +110,10 @@ func (o *trustOrder) beginFlags(cmd *cobra.Command) {
 
 func (o *trustOrder) check() error {
 	o.prepare.RootLifetime, o.prepare.IssuingLifetime = protoDuration(o.lives[0]), protoDuration(o.lives[1])
-	if o.over > 0 {
-		o.begin.Over = spanOf(o.over)
+	if o.waves != nil {
+		if err := o.waves(); err != nil {
+			return err
+		}
 	}
 	if o.request != "" {
 		if o.signing.rootKey != "" || o.signing.newRoot != "" {
@@ -119,9 +133,6 @@ func (o *trustOrder) from(cmd *cobra.Command) error {
 	}
 	if o.prepare.Kind != "root" {
 		return usagef("--from is for a change of the root")
-	}
-	if o.over > 0 {
-		o.begin.Over = spanOf(o.over)
 	}
 	return o.conn.with(cmd, o.start)
 }
@@ -199,10 +210,10 @@ func newTrustBeginCommand() *cobra.Command {
 	cmd.MarkFlagRequired("response")
 	o.beginFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if o.over > 0 {
-			o.begin.Over = spanOf(o.over)
+		err := o.waves()
+		if err != nil {
+			return err
 		}
-		var err error
 		if o.begin.Response, err = os.ReadFile(path); err != nil {
 			return err
 		}

@@ -61,8 +61,8 @@ advance --force goes on without him.`,
 	o.conn, o.output = connectionFlags(cmd.Flags()), outputFlag(cmd)
 	o.beginFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if o.over > 0 {
-			o.begin.Over = spanOf(o.over)
+		if err := o.waves(); err != nil {
+			return err
 		}
 		return o.conn.with(cmd, o.start)
 	}

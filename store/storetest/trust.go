@@ -18,7 +18,7 @@ func testTrust(t *testing.T, b *bench) {
 	}
 	first := store.TrustChange{
 		ID: "change-1", Kind: store.RootChange, OldRoot: "issuing-1", NewRoot: "root-2", OldIssuing: "issuing-1", NewIssuing: "root-2",
-		Carry: true, Pace: time.Minute, Reason: "drill", BegunBy: "operator/ann",
+		Carry: true, Pace: time.Minute, Reissue: `{}`, Reason: "drill", BegunBy: "operator/ann",
 	}
 	b.pass(time.Second)
 	second := first
@@ -76,7 +76,7 @@ func testStandby(b *bench, ordinary store.TrustChange) {
 	standby.NewIssuing = "issuing-1"
 	same(b, find(b, look), standby)
 	standby.OldRoot, standby.OldIssuing, standby.Bridge = "root-2", "root-2", "root-2"
-	standby.Carry, standby.Close, standby.Pace, standby.Reason, standby.BegunBy = true, false, time.Hour, "leaked", "operator/bob"
+	standby.Carry, standby.Close, standby.Pace, standby.Reissue, standby.Reason, standby.BegunBy = true, false, time.Hour, `{"steps":["100%"]}`, "leaked", "operator/bob"
 	b.pass(time.Second)
 	over := func(tx *store.Tx) error { return tx.FailOver(b.ctx, standby) }
 	b.write(over)
