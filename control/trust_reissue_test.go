@@ -82,11 +82,11 @@ func TestReissueGoesInWaves(t *testing.T) {
 
 // A freeze holds the renewals, as those of every rollout.
 func TestReissueHoldsInAFreeze(t *testing.T) {
-	d, hosts := reissuing(t, 2, nil)
+	_, hosts := reissuing(t, 2, nil)
 	if len(askedOf(hosts)) != 2 {
 		t.Fatal("without a freeze all are asked in one wave")
 	}
-	d, hosts = reissuing(t, 2, &api.RolloutSpec{PerMinute: 1})
+	d, hosts := reissuing(t, 2, &api.RolloutSpec{PerMinute: 1})
 	if len(askedOf(hosts)) != 1 {
 		t.Fatal("one a minute")
 	}
