@@ -92,11 +92,11 @@ func (o *openChange) desire(ctx context.Context, tx *store.Tx, placement store.P
 		return err
 	}
 	if linked(expanded.Target) {
-		id := orderID(report, o.ID+"/links/"+string(phase), tx.Now)
+		id := orderID(report, linksOrder(o.ID, phase), tx.Now)
 		desired.Orders = append(desired.Orders, &api.TargetOrder{Id: id, Act: api.Act_ACT_RECONNECT_LINKS})
 	}
 	if phase == trust.Refuse && o.Close && expanded.Target.ClientAuth != "" && expanded.Target.ClientAuth != "none" {
-		id := orderID(report, o.ID+"/sessions", tx.Now)
+		id := orderID(report, o.ID+".sessions", tx.Now)
 		desired.Orders = append(desired.Orders, &api.TargetOrder{
 			Id: id, Act: api.Act_ACT_CLOSE_SESSIONS, IssuerCerts: [][]byte{o.old.issuing.Certificate},
 		})
@@ -128,6 +128,12 @@ func linked(t fleet.Target) bool {
 	return t.Cluster != "" && (t.Kind == fleet.TargetRedis || t.Kind == fleet.TargetPostgres)
 }
 
+// againMark stands before the moment at which an order is given anew. Agents
+// take letters, digits, '-', '_' and '.' in the id of an order.
+const againMark = "again-"
+
+func linksOrder(changeID string, phase trust.Phase) string { return changeID + ".links." + string(phase) }
+
 // orderID names an order. One that failed is given anew under another name
 // after a rest, since an agent does not try again by itself.
 func orderID(report *api.PlacementReport, base string, now time.Time) string {
@@ -136,7 +142,7 @@ func orderID(report *api.PlacementReport, base string, now time.Time) string {
 			continue
 		}
 		if at := done.At.AsTime(); done.Outcome == api.Outcome_OUTCOME_FAILED && now.Sub(at) > orderAgain {
-			return fmt.Sprintf("%s@%d", base, at.Unix())
+			return fmt.Sprintf("%s.%s%d", base, againMark, at.Unix())
 		}
 		return done.Id
 	}
@@ -145,8 +151,8 @@ func orderID(report *api.PlacementReport, base string, now time.Time) string {
 
 // orderName says what an order was about.
 func orderName(id string) string {
-	_, what, _ := strings.Cut(id, "/")
-	what, _, _ = strings.Cut(what, "@")
+	_, what, _ := strings.Cut(id, ".")
+	what, _, _ = strings.Cut(what, "."+againMark)
 	return what
 }
 
@@ -162,18 +168,18 @@ func (v *trustView) readOrders(placement store.Placement, expanded fleet.Expande
 	if linked(expanded.Target) {
 		switch {
 		case v.facts.Withdrawn:
-			wanted = v.change.ID + "/links/" + string(trust.Refuse)
+			wanted = linksOrder(v.change.ID, trust.Refuse)
 		case v.facts.Active:
-			wanted = v.change.ID + "/links/" + string(trust.Reissue)
+			wanted = linksOrder(v.change.ID, trust.Reissue)
 		case v.facts.Published:
-			wanted = v.change.ID + "/links/" + string(trust.Prove)
+			wanted = linksOrder(v.change.ID, trust.Prove)
 		}
 	}
 	if wanted != "" {
 		party.Link = "its links within cluster " + placement.Cluster + " have not been seen to reconnect"
 	}
 	for _, done := range report.Orders {
-		if !strings.HasPrefix(done.Id, v.change.ID+"/") {
+		if !strings.HasPrefix(done.Id, v.change.ID+".") {
 			continue
 		}
 		outcome := strings.ToLower(strings.TrimPrefix(done.Outcome.String(), "OUTCOME_"))

@@ -3,6 +3,7 @@ package control
 import (
 	"crypto/x509"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -637,8 +638,13 @@ func TestLinksHoldTheChange(t *testing.T) {
 	if again[0].Id == asked[0].Id {
 		t.Error("never given anew")
 	}
+	for _, one := range append(asked, again...) {
+		if !regexp.MustCompile(`^[A-Za-z0-9][-A-Za-z0-9_.]{0,127}$`).MatchString(one.Id) {
+			t.Errorf("no agent takes an order of id %q", one.Id)
+		}
+	}
 	tell(api.Level_LEVEL_LOADED, &api.OrderReport{Id: again[0].Id, Outcome: api.Outcome_OUTCOME_DONE, Words: "1 link", At: stamp(d.clock.now())})
-	if change := d.change(); change.Action != "activate" || len(change.Parties[0].Orders) != 1 || !strings.Contains(change.Parties[0].Orders[0], "links/prove: done: 1 link") {
+	if change := d.change(); change.Action != "activate" || len(change.Parties[0].Orders) != 1 || !strings.Contains(change.Parties[0].Orders[0], "links.prove: done: 1 link") {
 		t.Errorf("next is %q, waits %v, orders %v", change.Action, change.Waits, change.Parties[0].Orders)
 	}
 }
