@@ -196,3 +196,37 @@ func TestTrustWithoutCanaries(t *testing.T) {
 		t.Errorf("trials: %s, %+v", got, seen.Trials)
 	}
 }
+
+// What could not be tried when it was proven is tried by itself once the control
+// plane is back: heard of by a desire, or by an agent that starts.
+func TestTrustIsTriedLater(t *testing.T) {
+	for name, back := range map[string]func(*lab, func(), func()){
+		"a desire arrives": func(l *lab, _, _ func()) { l.want("p1", func(*api.DesiredPlacement) {}) },
+		"the agent starts": func(_ *lab, stop, run func()) { stop(); run() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			r := l.redis("p1")
+			l.want("p1", r.wanted)
+			stop := l.run(r.named())
+			l.until("p1", "in place", func(report *api.PlacementReport) bool { return report.GetRevision() > 0 })
+			stop()
+			l.down = true
+			r.start()
+			stop = l.run(r.named())
+			if seen := observed(t, l.steady("p1", 1)); !strings.Contains(trialsOf(seen), "canaries=") {
+				t.Fatalf("trials: %s", trialsOf(seen))
+			}
+			l.mu.Lock()
+			l.down = false
+			l.mu.Unlock()
+			back(l, stop, func() { l.run(r.named()) })
+			report := l.until("p1", "its trust is tried", func(report *api.PlacementReport) bool {
+				return report.GetState() == api.State_STATE_STEADY && report.GetEvidence() != nil && strings.Contains(trialsOf(observed(t, report)), "authority a=yes")
+			})
+			if report.GetRevision() != 1 || report.GetGeneration() != 1 || report.GetLevel() != api.Level_LEVEL_PROVEN {
+				t.Errorf("revision %d, generation %d, %s", report.GetRevision(), report.GetGeneration(), report.GetLevel())
+			}
+		})
+	}
+}

@@ -58,6 +58,7 @@ func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 	if v.Committed() {
 		return p.change(func(r *record) {
 			r.show(v.Number, level, seen)
+			r.Untried = p.lacksCanaries(w)
 			if r.Failure != nil && !r.Failure.Restored {
 				r.Failure.Restored = true
 				r.Restores++
@@ -66,7 +67,10 @@ func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 	}
 	// What comes next is the commit, whatever else is desired: it is one fact.
 	p.e.reached("prove: shown")
-	return p.stand(w, v, func(r *record) { r.show(v.Number, level, seen) })
+	return p.stand(w, v, func(r *record) {
+		r.show(v.Number, level, seen)
+		r.Untried = p.lacksCanaries(w)
+	})
 }
 
 // show notes that the process was seen with the revision.
