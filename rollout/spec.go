@@ -34,6 +34,8 @@ type Spec struct {
 	// The windows in which placements are asked to begin: inside any of them.
 	// None: at all times. Freezes that are declared hold every rollout.
 	Windows []fleet.Name `json:"windows,omitempty"`
+	// How long the owners have known before the first placement is asked.
+	Notice fleet.Duration `json:"notice,omitempty"`
 	// What a wave has to show.
 	Gates Gates `json:"gates"`
 }
@@ -48,6 +50,9 @@ type Gates struct {
 	Health bool `json:"health,omitempty"`
 	// All placements of the wave have adopted the bundle that is wanted there.
 	Adoption bool `json:"adoption,omitempty"`
+	// Every owner has taken the announcement before the first placement is
+	// asked; the notice runs from when the last one did.
+	Told bool `json:"told,omitempty"`
 	// Who else is asked, once for each wave, after it soaked.
 	Outside []Gate `json:"outside,omitempty"`
 }
@@ -110,6 +115,7 @@ var DefaultSteps = []Step{{Count: 1}, {Percent: 10}, {Percent: 50}, {Percent: 10
 const (
 	DefaultPerMinute = 60
 	longestSoak      = fleet.Duration(30 * 24 * time.Hour)
+	LongestNotice    = fleet.Duration(90 * 24 * time.Hour)
 	mostOutside      = 16
 )
 
@@ -130,6 +136,8 @@ func (s Spec) Check() error {
 		return fault.New(fault.Invalid, "a rollout has a name").WithRemedy("--name NAME")
 	case s.Soak < 0 || s.Soak > longestSoak:
 		return fault.New(fault.Invalid, "a soak of %s: it is between nothing and %s", s.Soak, longestSoak)
+	case s.Notice < 0 || s.Notice > LongestNotice:
+		return fault.New(fault.Invalid, "a notice of %s: it is between nothing and %s", s.Notice, LongestNotice)
 	case s.PerMinute < 1:
 		return fault.New(fault.Invalid, "%d placements a minute would never end", s.PerMinute).WithRemedy("--per-minute 1 or more")
 	case s.AtOnce < 0:
