@@ -168,6 +168,8 @@ type BeginTrustRequest struct {
 	DryRun        bool                   `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	CarryBridge   bool                   `protobuf:"varint,6,opt,name=carry_bridge,json=carryBridge,proto3" json:"carry_bridge,omitempty"`       // placements send the bridge along until unbridge, for parties that come late
 	CloseSessions bool                   `protobuf:"varint,7,opt,name=close_sessions,json=closeSessions,proto3" json:"close_sessions,omitempty"` // once the old root is withdrawn: those that were opened under it
+	Notice        *durationpb.Duration   `protobuf:"bytes,8,opt,name=notice,proto3" json:"notice,omitempty"`                                     // how long the owners have known before anything is done
+	Told          bool                   `protobuf:"varint,9,opt,name=told,proto3" json:"told,omitempty"`                                        // every owner has to have been reached before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -247,6 +249,20 @@ func (x *BeginTrustRequest) GetCarryBridge() bool {
 func (x *BeginTrustRequest) GetCloseSessions() bool {
 	if x != nil {
 		return x.CloseSessions
+	}
+	return false
+}
+
+func (x *BeginTrustRequest) GetNotice() *durationpb.Duration {
+	if x != nil {
+		return x.Notice
+	}
+	return nil
+}
+
+func (x *BeginTrustRequest) GetTold() bool {
+	if x != nil {
+		return x.Told
 	}
 	return false
 }
@@ -565,7 +581,8 @@ type TrustChange struct {
 	Parties       []*TrustParty          `protobuf:"bytes,16,rep,name=parties,proto3" json:"parties,omitempty"`
 	Holders       []*TrustHolder         `protobuf:"bytes,17,rep,name=holders,proto3" json:"holders,omitempty"` // of live certificates under the old authority
 	Decisions     []*TrustDecision       `protobuf:"bytes,18,rep,name=decisions,proto3" json:"decisions,omitempty"`
-	Bridge        string                 `protobuf:"bytes,19,opt,name=bridge,proto3" json:"bridge,omitempty"` // "served", "withdrawn", or why there is none
+	Bridge        string                 `protobuf:"bytes,19,opt,name=bridge,proto3" json:"bridge,omitempty"`   // "served", "withdrawn", or why there is none
+	Notices       []*Notice              `protobuf:"bytes,20,rep,name=notices,proto3" json:"notices,omitempty"` // what owners are told of it, the oldest first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -731,6 +748,13 @@ func (x *TrustChange) GetBridge() string {
 		return x.Bridge
 	}
 	return ""
+}
+
+func (x *TrustChange) GetNotices() []*Notice {
+	if x != nil {
+		return x.Notices
+	}
+	return nil
 }
 
 type TrustEnd struct {
@@ -1240,7 +1264,7 @@ var File_rotunda_v1_trust_proto protoreflect.FileDescriptor
 const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\n" +
 	"\x16rotunda/v1/trust.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x01\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17rotunda/v1/notice.proto\"\xea\x01\n" +
 	"\x13PrepareTrustRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1b\n" +
 	"\troot_name\x18\x02 \x01(\tR\brootName\x12\x1c\n" +
@@ -1250,7 +1274,7 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\x14PrepareTrustResponse\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xf3\x01\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xba\x02\n" +
 	"\x11BeginTrustRequest\x12\x1a\n" +
 	"\bresponse\x18\x01 \x01(\fR\bresponse\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12-\n" +
@@ -1258,7 +1282,9 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\athrough\x18\x04 \x01(\tR\athrough\x12\x17\n" +
 	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12!\n" +
 	"\fcarry_bridge\x18\x06 \x01(\bR\vcarryBridge\x12%\n" +
-	"\x0eclose_sessions\x18\a \x01(\bR\rcloseSessions\"v\n" +
+	"\x0eclose_sessions\x18\a \x01(\bR\rcloseSessions\x121\n" +
+	"\x06notice\x18\b \x01(\v2\x19.google.protobuf.DurationR\x06notice\x12\x12\n" +
+	"\x04told\x18\t \x01(\bR\x04told\"v\n" +
 	"\x12BeginTrustResponse\x12/\n" +
 	"\x06change\x18\x01 \x01(\v2\x17.rotunda.v1.TrustChangeR\x06change\x12\x14\n" +
 	"\x05notes\x18\x02 \x03(\tR\x05notes\x12\x19\n" +
@@ -1277,7 +1303,7 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\x13DecideTrustResponse\x12/\n" +
 	"\x06change\x18\x01 \x01(\v2\x17.rotunda.v1.TrustChangeR\x06change\x12\x18\n" +
 	"\aeffects\x18\x02 \x03(\tR\aeffects\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\x96\x05\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xc4\x05\n" +
 	"\vTrustChange\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12&\n" +
@@ -1298,7 +1324,8 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\aparties\x18\x10 \x03(\v2\x16.rotunda.v1.TrustPartyR\aparties\x121\n" +
 	"\aholders\x18\x11 \x03(\v2\x17.rotunda.v1.TrustHolderR\aholders\x127\n" +
 	"\tdecisions\x18\x12 \x03(\v2\x19.rotunda.v1.TrustDecisionR\tdecisions\x12\x16\n" +
-	"\x06bridge\x18\x13 \x01(\tR\x06bridge\"\x94\x01\n" +
+	"\x06bridge\x18\x13 \x01(\tR\x06bridge\x12,\n" +
+	"\anotices\x18\x14 \x03(\v2\x12.rotunda.v1.NoticeR\anotices\"\x94\x01\n" +
 	"\bTrustEnd\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\tR\x04root\x12\x18\n" +
 	"\aissuing\x18\x02 \x01(\tR\aissuing\x12)\n" +
@@ -1372,30 +1399,33 @@ var file_rotunda_v1_trust_proto_goTypes = []any{
 	(*EndCredentialResponse)(nil), // 15: rotunda.v1.EndCredentialResponse
 	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
 	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*Notice)(nil),                // 18: rotunda.v1.Notice
 }
 var file_rotunda_v1_trust_proto_depIdxs = []int32{
 	16, // 0: rotunda.v1.PrepareTrustRequest.root_lifetime:type_name -> google.protobuf.Duration
 	16, // 1: rotunda.v1.PrepareTrustRequest.issuing_lifetime:type_name -> google.protobuf.Duration
 	16, // 2: rotunda.v1.BeginTrustRequest.over:type_name -> google.protobuf.Duration
-	8,  // 3: rotunda.v1.BeginTrustResponse.change:type_name -> rotunda.v1.TrustChange
-	8,  // 4: rotunda.v1.ListTrustResponse.changes:type_name -> rotunda.v1.TrustChange
-	8,  // 5: rotunda.v1.DecideTrustResponse.change:type_name -> rotunda.v1.TrustChange
-	9,  // 6: rotunda.v1.TrustChange.old:type_name -> rotunda.v1.TrustEnd
-	9,  // 7: rotunda.v1.TrustChange.new:type_name -> rotunda.v1.TrustEnd
-	17, // 8: rotunda.v1.TrustChange.begun_at:type_name -> google.protobuf.Timestamp
-	17, // 9: rotunda.v1.TrustChange.ended_at:type_name -> google.protobuf.Timestamp
-	10, // 10: rotunda.v1.TrustChange.waits:type_name -> rotunda.v1.TrustWait
-	11, // 11: rotunda.v1.TrustChange.parties:type_name -> rotunda.v1.TrustParty
-	12, // 12: rotunda.v1.TrustChange.holders:type_name -> rotunda.v1.TrustHolder
-	13, // 13: rotunda.v1.TrustChange.decisions:type_name -> rotunda.v1.TrustDecision
-	17, // 14: rotunda.v1.TrustParty.since:type_name -> google.protobuf.Timestamp
-	17, // 15: rotunda.v1.TrustHolder.not_after:type_name -> google.protobuf.Timestamp
-	17, // 16: rotunda.v1.TrustDecision.at:type_name -> google.protobuf.Timestamp
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	16, // 3: rotunda.v1.BeginTrustRequest.notice:type_name -> google.protobuf.Duration
+	8,  // 4: rotunda.v1.BeginTrustResponse.change:type_name -> rotunda.v1.TrustChange
+	8,  // 5: rotunda.v1.ListTrustResponse.changes:type_name -> rotunda.v1.TrustChange
+	8,  // 6: rotunda.v1.DecideTrustResponse.change:type_name -> rotunda.v1.TrustChange
+	9,  // 7: rotunda.v1.TrustChange.old:type_name -> rotunda.v1.TrustEnd
+	9,  // 8: rotunda.v1.TrustChange.new:type_name -> rotunda.v1.TrustEnd
+	17, // 9: rotunda.v1.TrustChange.begun_at:type_name -> google.protobuf.Timestamp
+	17, // 10: rotunda.v1.TrustChange.ended_at:type_name -> google.protobuf.Timestamp
+	10, // 11: rotunda.v1.TrustChange.waits:type_name -> rotunda.v1.TrustWait
+	11, // 12: rotunda.v1.TrustChange.parties:type_name -> rotunda.v1.TrustParty
+	12, // 13: rotunda.v1.TrustChange.holders:type_name -> rotunda.v1.TrustHolder
+	13, // 14: rotunda.v1.TrustChange.decisions:type_name -> rotunda.v1.TrustDecision
+	18, // 15: rotunda.v1.TrustChange.notices:type_name -> rotunda.v1.Notice
+	17, // 16: rotunda.v1.TrustParty.since:type_name -> google.protobuf.Timestamp
+	17, // 17: rotunda.v1.TrustHolder.not_after:type_name -> google.protobuf.Timestamp
+	17, // 18: rotunda.v1.TrustDecision.at:type_name -> google.protobuf.Timestamp
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_trust_proto_init() }
@@ -1403,6 +1433,7 @@ func file_rotunda_v1_trust_proto_init() {
 	if File_rotunda_v1_trust_proto != nil {
 		return
 	}
+	file_rotunda_v1_notice_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -132,6 +132,9 @@ func (c *Control) beginRollout(ctx context.Context, tx *store.Tx, caller Caller,
 			return nil, nil, err
 		}
 	}
+	if err := c.announceRollout(ctx, tx, f, record, b); err != nil {
+		return nil, nil, err
+	}
 	info, err := f.info(record, tx.Now)
 	return info, f.members(record), err
 }
@@ -212,7 +215,8 @@ func rolloutSpec(req *api.StartRolloutRequest) (rollout.Spec, error) {
 	spec := rollout.Spec{
 		Name: req.Name, NewKey: asked.NewKey, ByRegion: asked.ByRegion, Regions: asked.Regions, Soak: fleet.Duration(asked.Soak.AsDuration()),
 		PerMinute: int(asked.PerMinute), AtOnce: int(asked.AtOnce), Steps: rollout.DefaultSteps,
-		Gates: rollout.Gates{Level: fleet.Level(asked.Level), Failures: int(asked.Failures), Health: asked.Health, Adoption: asked.Adoption},
+		Notice: fleet.Duration(asked.Notice.AsDuration()),
+		Gates:  rollout.Gates{Level: fleet.Level(asked.Level), Failures: int(asked.Failures), Health: asked.Health, Adoption: asked.Adoption, Told: asked.Told},
 	}
 	if spec.Name == "" {
 		spec.Name = defaultName(req)

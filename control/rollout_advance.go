@@ -50,6 +50,7 @@ func (c *Control) AdvanceRollouts(ctx context.Context) (did int, asks []GateAsk,
 	var actions []rollout.Action
 	for _, a := range d.actions {
 		switch {
+		case a.Do == rollout.Tell && !c.canTell(d.rolloutFacts, a.Rollout.String()):
 		case a.Do != rollout.AskOut:
 			actions = append(actions, a)
 		case a.Gate.Webhook != "":
@@ -100,10 +101,10 @@ func (c *Control) advanceAll(ctx context.Context, tx *store.Tx, d *due) (did int
 	if err := tx.TakeRolloutTurn(ctx, d.turn); err != nil {
 		return 0, nil, err
 	}
-	asked := map[uuid.UUID]int{}
+	asked := map[uuid.UUID][]string{}
 	for _, a := range d.actions {
 		placement := d.placements[a.Placement.String()]
-		done, err := c.advance(ctx, tx, d.records[a.Rollout], placement, a)
+		done, err := c.advance(ctx, tx, d, placement, a)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -111,16 +112,20 @@ func (c *Control) advanceAll(ctx context.Context, tx *store.Tx, d *due) (did int
 			continue
 		}
 		if did++; a.Do == rollout.Rotate {
-			asked[a.Rollout]++
+			asked[a.Rollout] = append(asked[a.Rollout], placement.ID)
 			agents = append(agents, placement.AgentID)
 		}
+	}
+	if err := c.tellStarted(ctx, tx, d, asked); err != nil {
+		return 0, nil, err
 	}
 	return did, agents, enterAsked(ctx, tx, d.records, asked)
 }
 
 // advance carries out one action, together with the fact that comes of it. It
 // returns false for what somebody else has done meanwhile.
-func (c *Control) advance(ctx context.Context, tx *store.Tx, record store.Rollout, placement store.Placement, a rollout.Action) (bool, error) {
+func (c *Control) advance(ctx context.Context, tx *store.Tx, d *due, placement store.Placement, a rollout.Action) (bool, error) {
+	record := d.records[a.Rollout]
 	var err error
 	switch a.Do {
 	case rollout.Rotate:
@@ -129,8 +134,13 @@ func (c *Control) advance(ctx context.Context, tx *store.Tx, record store.Rollou
 		}
 	case rollout.Note:
 		err = tx.SettleRolloutPart(ctx, record.ID, a.Placement.String())
+	case rollout.Tell:
+		return c.tellHeld(ctx, tx, d.rolloutFacts, record, a)
 	case rollout.End:
 		if err = tx.EndRollout(ctx, record.ID); err == nil {
+			err = c.tellEnd(ctx, tx, d.rolloutFacts, record, rollout.Finished, "", "")
+		}
+		if err == nil {
 			_, err = done(ctx, tx, Caller{Kind: Server}, "rollout.end", "Rollout/"+record.ID, map[string]any{"name": record.Name})
 			return true, err
 		}
@@ -154,10 +164,10 @@ func askRotation(ctx context.Context, tx *store.Tx, record store.Rollout, placem
 }
 
 // enterAsked enters how many placements each rollout has asked in this pass.
-func enterAsked(ctx context.Context, tx *store.Tx, records map[uuid.UUID]store.Rollout, asked map[uuid.UUID]int) error {
-	for id, n := range asked {
+func enterAsked(ctx context.Context, tx *store.Tx, records map[uuid.UUID]store.Rollout, asked map[uuid.UUID][]string) error {
+	for id, placements := range asked {
 		_, err := done(ctx, tx, Caller{Kind: Server}, "rollout.advance", "Rollout/"+id.String(), map[string]any{
-			"name": records[id].Name, "placements": n,
+			"name": records[id].Name, "placements": len(placements),
 		})
 		if err != nil {
 			return err

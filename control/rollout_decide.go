@@ -75,6 +75,11 @@ func (c *Control) decideRollout(ctx context.Context, tx *store.Tx, caller Caller
 		}
 		record.EndedAt = tx.Now
 	}
+	if event, ends := endOf[act]; ends {
+		if err := c.tellEnd(ctx, tx, before, record, event, caller.String(), reason); err != nil {
+			return err
+		}
+	}
 	if act == rollout.Rollback {
 		if response.Rollback, err = c.rollBack(ctx, tx, caller, record, before.parts[record.ID], reason); err != nil {
 			return err
@@ -88,6 +93,9 @@ func (c *Control) decideRollout(ctx context.Context, tx *store.Tx, caller Caller
 	return err
 }
 
+// endOf is what the owners are told of an act.
+var endOf = map[rollout.Act]rollout.Event{rollout.Abort: rollout.Dropped, rollout.Rollback: rollout.Undone}
+
 // rollBack begins the rollout that takes another one back: over all that it
 // asked, its newest wave first, under the same conditions.
 func (c *Control) rollBack(ctx context.Context, tx *store.Tx, caller Caller, record store.Rollout, parts []store.RolloutPart, reason string) (*api.RolloutInfo, error) {
@@ -100,7 +108,8 @@ func (c *Control) rollBack(ctx context.Context, tx *store.Tx, caller Caller, rec
 		return nil, fault.Wrap(fault.Internal, err, "stored plan of rollout %s", record.ID)
 	}
 	b.spec.Name = b.name
-	wave := -1 // that the last one belongs to
+	b.spec.Notice, b.spec.Gates.Told = 0, false // what is to be undone can't wait for that
+	wave := -1                                  // that the last one belongs to
 	for _, part := range slices.Backward(parts) {
 		placement, err := tx.Placement(ctx, part.PlacementID)
 		if err != nil {

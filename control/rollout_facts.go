@@ -104,6 +104,9 @@ func (f *rolloutFacts) observeDecisions(ctx context.Context, tx *store.Tx, r sto
 	for _, d := range decisions {
 		f.model.Observe(rollout.Decided{Rollout: rolloutID(r.ID), Act: rollout.Act(d.Act), At: d.At, By: d.By, Reason: d.Reason})
 	}
+	if err := f.observeTold(ctx, tx, r); err != nil {
+		return err
+	}
 	answers, err := tx.RolloutAnswers(ctx, r.ID)
 	for _, a := range answers {
 		f.model.Observe(rollout.GateAnswered{

@@ -129,6 +129,11 @@ func describeDecisions(ctx context.Context, tx *store.Tx, id string, response *a
 	for _, d := range decisions {
 		response.Decisions = append(response.Decisions, &api.RolloutDecision{Act: d.Act, Reason: d.Reason, By: d.By, At: stamp(d.At)})
 	}
+	notices, err := tx.ChangeNotices(ctx, id)
+	if err != nil {
+		return err
+	}
+	response.Notices = wireNotices(notices)
 	answers, err := tx.RolloutAnswers(ctx, id)
 	for _, a := range answers {
 		response.Answers = append(response.Answers, &api.RolloutAnswer{
@@ -186,6 +191,10 @@ func specInfo(spec rollout.Spec) *api.RolloutSpec {
 	info := &api.RolloutSpec{
 		ByRegion: spec.ByRegion, Regions: spec.Regions, Soak: durationpb.New(spec.Soak.Std()), PerMinute: int32(spec.PerMinute), AtOnce: int32(spec.AtOnce),
 		NewKey: spec.NewKey, Level: string(spec.Gates.Level), Failures: int32(spec.Gates.Failures), Health: spec.Gates.Health, Adoption: spec.Gates.Adoption,
+		Told: spec.Gates.Told,
+	}
+	if spec.Notice > 0 {
+		info.Notice = durationpb.New(spec.Notice.Std())
 	}
 	for _, step := range spec.Steps {
 		info.Steps = append(info.Steps, step.String())

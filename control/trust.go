@@ -19,6 +19,7 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
 	"github.com/rotunda-pki/rotunda/trust"
 )
@@ -263,6 +264,9 @@ func (c *Control) BeginTrust(ctx context.Context, caller Caller, req *api.BeginT
 	if over := req.Over.AsDuration(); over < 0 || over > longestOver {
 		return nil, fault.New(fault.Invalid, "a reissue over %s: it takes between nothing and %s", over, fleet.Duration(longestOver))
 	}
+	if notice := fleet.Duration(req.Notice.AsDuration()); notice < 0 || notice > rollout.LongestNotice {
+		return nil, fault.New(fault.Invalid, "a notice of %s: it is between nothing and %s", notice, rollout.LongestNotice)
+	}
 	response := &api.BeginTrustResponse{}
 	body := func(tx *store.Tx) error {
 		proto.Reset(response)
@@ -333,7 +337,8 @@ func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, r
 	}
 	change := store.TrustChange{
 		ID: kept.ChangeID, Kind: kept.Kind, OldRoot: found.old.ParentID, NewRoot: found.rootID,
-		OldIssuing: found.old.ID, NewIssuing: kept.IssuingID, Close: req.CloseSessions, Pace: req.Over.AsDuration(), Reason: req.Reason, BegunBy: caller.String(),
+		OldIssuing: found.old.ID, NewIssuing: kept.IssuingID, Close: req.CloseSessions, Pace: req.Over.AsDuration(), Notice: req.Notice.AsDuration(), Told: req.Told,
+		Reason: req.Reason, BegunBy: caller.String(),
 	}
 	if err := c.recordAuthorities(ctx, tx, req, kept, found, &change); err != nil {
 		return err
@@ -355,6 +360,12 @@ func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, r
 	}
 	v, err := c.viewTrust(ctx, tx, change)
 	if err != nil {
+		return err
+	}
+	if err := c.announceTrust(ctx, tx, v); err != nil {
+		return err
+	}
+	if v, err = c.viewTrust(ctx, tx, change); err != nil {
 		return err
 	}
 	response.Change, response.Notes = v.show(), found.notes()

@@ -26,6 +26,7 @@ const (
 type trustView struct {
 	change    store.TrustChange
 	decisions []store.TrustDecision
+	notices   []store.Notice
 	facts     trust.Change
 	step      trust.Step
 
@@ -52,6 +53,9 @@ func (c *Control) viewTrust(ctx context.Context, tx *store.Tx, change store.Trus
 	v := &trustView{change: change, seats: map[string]partySeat{}}
 	var err error
 	if v.decisions, err = tx.TrustDecisions(ctx, change.ID); err != nil {
+		return nil, err
+	}
+	if v.notices, err = tx.ChangeNotices(ctx, change.ID); err != nil {
 		return nil, err
 	}
 	v.facts = decided(v.decisions)
@@ -82,6 +86,7 @@ func (c *Control) viewTrust(ctx context.Context, tx *store.Tx, change store.Trus
 		return nil, err
 	}
 	if change.EndedAt.IsZero() {
+		v.readLead(tx.Now)
 		if err := c.readParties(ctx, tx, v); err != nil {
 			return nil, err
 		}

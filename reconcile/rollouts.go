@@ -1,14 +1,11 @@
 package reconcile
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -74,23 +71,9 @@ func askGate(ctx context.Context, client *http.Client, ask control.GateAsk) (pas
 	if err != nil {
 		return false, err.Error()
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, ask.Webhook, bytes.NewReader(body))
-	if err != nil {
-		return false, err.Error()
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := client.Do(request)
+	status, words, err := postJSON(ctx, client, ask.Webhook, body, nil)
 	if err != nil {
 		return false, fmt.Sprintf("the webhook can't be asked: %v", err)
 	}
-	defer response.Body.Close()
-	said, err := io.ReadAll(io.LimitReader(response.Body, 1<<10))
-	if err != nil {
-		return false, fmt.Sprintf("the webhook's answer can't be read: %v", err)
-	}
-	first, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n")
-	if first == "" {
-		first = response.Status
-	}
-	return response.StatusCode/100 == 2, strings.ToValidUTF8(first, "")
+	return status/100 == 2, words
 }

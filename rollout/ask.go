@@ -59,7 +59,7 @@ func (n *turn) closed(r *run, s survey, wave int) string {
 	if _, paused := r.decided(); paused != nil {
 		return strings.TrimSuffix(fmt.Sprintf("paused since %s by %s: %s", when(n.now, paused.At), paused.By, paused.Reason), ": ")
 	}
-	if why := n.early(r); why != "" {
+	if why := r.lead().Early(n.now); why != "" {
 		return why
 	}
 	if s.waves[wave].tooMany(spec) {

@@ -39,7 +39,7 @@ func (m *Model) Estimate(id uuid.UUID, now time.Time) Estimate {
 	}
 	e.assume(r, s)
 	calendar, at := m.calendar(*spec), now
-	if begins, _, _ := r.begins(); begins.After(at) {
+	if begins := r.lead().Begins(now); begins.After(at) {
 		at = begins
 	}
 	for wave := s.begunWave(); wave < len(s.waves); wave++ {
@@ -78,7 +78,7 @@ func (e *Estimate) assume(r *run, s survey) {
 	if _, paused := r.decided(); paused != nil {
 		e.Assumes = append(e.Assumes, "it is resumed now")
 	}
-	if _, unreached, _ := r.begins(); r.begun.Spec.Gates.Told && unreached > 0 {
+	if l := r.lead(); l.Gate && l.unreached > 0 {
 		e.Assumes = append(e.Assumes, "all owners are reached now")
 	}
 	if len(r.begun.Spec.Gates.Outside) > 0 {

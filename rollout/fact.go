@@ -74,13 +74,14 @@ type Event string
 
 // The events.
 const (
-	Announced Event = "announced" // nothing is touched yet
-	Started   Event = "started"   // the first placement of the service is asked
-	HeldUp    Event = "held"      // by a breaker
-	GoesOn    Event = "goes on"   // it is held no more
-	Finished  Event = "done"
-	Dropped   Event = "aborted"
-	Undone    Event = "rolled back" // of a change of trust: turned back
+	Announced  Event = "announced" // nothing is touched yet
+	Started    Event = "started"   // the first placement of the service is asked
+	HeldUp     Event = "held"      // by a breaker
+	GoesOn     Event = "goes on"   // it is held no more
+	Finished   Event = "done"
+	Dropped    Event = "aborted"
+	Undone     Event = "rolled back"
+	TurnedBack Event = "turned back" // of a change of trust
 )
 
 // Told: the owner of a service is told of an event.

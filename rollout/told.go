@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/rotunda-pki/rotunda/fleet"
 )
 
@@ -36,49 +38,84 @@ func (r *run) newest(event Event) (at time.Time) {
 	return at
 }
 
-// begins is when the first placement may be asked, as far as the owners'
-// notice goes, and of how many owners how many have not taken theirs.
-func (r *run) begins() (at time.Time, unreached, owners int) {
-	from := r.begun.At
+// lead is how long the owners have to know before the rollout begins.
+func (r *run) lead() Lead {
+	l := Lead{From: r.begun.At, For: r.begun.Spec.Notice.Std(), Gate: r.begun.Spec.Gates.Told}
 	for of, told := range r.told {
-		if of.event != Announced {
-			continue
-		}
-		owners++
-		if told.Reached.IsZero() {
-			unreached++
-		} else if r.begun.Spec.Gates.Told && told.Reached.After(from) {
-			from = told.Reached
+		if of.event == Announced {
+			l.Owner(told.Reached)
 		}
 	}
-	return from.Add(r.begun.Spec.Notice.Std()), unreached, owners
+	return l
 }
 
-// early says why it is too early to ask anybody: the owners have to know first.
-// It holds until the notice has run, whatever became of it underway.
-func (n *turn) early(r *run) string {
-	spec := &r.begun.Spec
-	if spec.Notice == 0 && !spec.Gates.Told {
+// Lead is how long the owners of services have to know of a change before it
+// touches anything.
+type Lead struct {
+	From time.Time     // when it was announced
+	For  time.Duration // how long they have to know
+	Gate bool          // each has to have been reached, and it runs from then
+
+	owners, unreached int
+	last              time.Time // when the last one was reached
+}
+
+// Owner counts an owner who was told, and when he was reached; zero: not yet.
+func (l *Lead) Owner(reached time.Time) {
+	l.owners++
+	if reached.IsZero() {
+		l.unreached++
+	} else if reached.After(l.last) {
+		l.last = reached
+	}
+}
+
+// Begins is when the change may begin, if all owners were reached now.
+func (l Lead) Begins(now time.Time) time.Time {
+	switch {
+	case l.Gate && l.unreached > 0:
+		return now.Add(l.For)
+	case l.Gate && l.last.After(l.From):
+		return l.last.Add(l.For)
+	}
+	return l.From.Add(l.For)
+}
+
+// Early says why it is too early to begin; empty: it is not.
+func (l Lead) Early(now time.Time) string {
+	late := fmt.Sprintf("%d of %d %s not been reached", l.unreached, l.owners, words(l.unreached, "owners has", "owners have"))
+	begins := l.Begins(now)
+	switch {
+	case l.For == 0 && !l.Gate:
 		return ""
-	}
-	at, unreached, owners := r.begins()
-	if spec.Gates.Told && unreached > 0 {
-		return fmt.Sprintf("%d of %d owners %s not been reached since %s; rotunda notices", unreached, owners, words(unreached, "has", "have"), when(n.now, r.begun.At))
-	}
-	if !n.now.Before(at) {
+	case l.Gate && l.unreached > 0:
+		return fmt.Sprintf("%s since %s; rotunda notices", late, when(now, l.From))
+	case !now.Before(begins):
 		return ""
+	case l.unreached > 0:
+		return fmt.Sprintf("owners are told since %s, %s yet; it begins at %s", when(now, l.From), late, when(now, begins))
 	}
-	told := fmt.Sprintf("owners were told at %s", when(n.now, at.Add(-spec.Notice.Std())))
-	if unreached > 0 {
-		told = fmt.Sprintf("owners are told since %s, %d of %d %s not been reached yet", when(n.now, r.begun.At), unreached, owners, words(unreached, "has", "have"))
+	return fmt.Sprintf("owners were told at %s; it begins at %s", when(now, begins.Add(-l.For)), when(now, begins))
+}
+
+// Begins is the first moment from now on at which a rollout may ask somebody, as
+// far as notice and windows go; false: nobody can say.
+func (m *Model) Begins(id uuid.UUID, now time.Time) (time.Time, bool) {
+	r := m.rollouts[id]
+	if r == nil || r.begun == nil {
+		return time.Time{}, false
 	}
-	return fmt.Sprintf("%s; it begins at %s", told, when(n.now, at))
+	at := r.lead().Begins(now)
+	if at.Before(now) {
+		at = now
+	}
+	return m.calendar(r.begun.Spec).Next(at, true)
 }
 
 // tellHeld tells the owners once that a breaker holds the rollout, and once
 // that it does no more. Closed windows and pauses change nothing about it.
 func (n *turn) tellHeld(r *run, s survey, wave int) {
-	if n.early(r) != "" {
+	if r.lead().Early(n.now) != "" {
 		return
 	}
 	told := r.newest(HeldUp).After(r.newest(GoesOn))

@@ -27,18 +27,20 @@ type TrustChange struct {
 	Carry      bool          // placements send the bridge along until it is dropped
 	Close      bool          // once the old root is withdrawn, sessions that were opened under it are closed
 	Pace       time.Duration // over which managed certificates are renewed; 0: as a rotation of so many
+	Notice     time.Duration // how long the owners have known before it does anything
+	Told       bool          // each owner has to have been reached before
 	Reason     string
 	BegunBy    string
 	BegunAt    time.Time
 	EndedAt    time.Time // zero: it is under way
 }
 
-const trustChangeColumns = `id, kind, old_root, new_root, old_issuing, new_issuing, bridge, carry, close, pace, reason, begun_by, begun_at, ended_at`
+const trustChangeColumns = `id, kind, old_root, new_root, old_issuing, new_issuing, bridge, carry, close, pace, notice, told, reason, begun_by, begun_at, ended_at`
 
 func (c *TrustChange) columns() []any {
 	return []any{
 		&c.ID, &c.Kind, &c.OldRoot, &c.NewRoot, &c.OldIssuing, &c.NewIssuing, optionalText{&c.Bridge},
-		&c.Carry, &c.Close, &c.Pace, &c.Reason, &c.BegunBy, moment{&c.BegunAt}, moment{&c.EndedAt},
+		&c.Carry, &c.Close, &c.Pace, &c.Notice, &c.Told, &c.Reason, &c.BegunBy, moment{&c.BegunAt}, moment{&c.EndedAt},
 	}
 }
 
@@ -46,9 +48,9 @@ func (c *TrustChange) columns() []any {
 func (tx *Tx) InsertTrustChange(ctx context.Context, c TrustChange) error {
 	return tx.insert(ctx, thing{"trust change", c.ID}, `
 		INSERT INTO trust_change (`+trustChangeColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, NULL)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, NULL)`,
 		c.ID, string(c.Kind), c.OldRoot, c.NewRoot, c.OldIssuing, c.NewIssuing, optional(c.Bridge),
-		c.Carry, c.Close, int64(c.Pace), c.Reason, c.BegunBy, micros(tx.Now))
+		c.Carry, c.Close, int64(c.Pace), int64(c.Notice), c.Told, c.Reason, c.BegunBy, micros(tx.Now))
 }
 
 // TrustChanges returns all changes, the newest first.

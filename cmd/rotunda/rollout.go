@@ -44,6 +44,7 @@ the last 100%. Windows are documents; freezes hold every rollout.`,
 		Example: `  rotunda rollout start orders-db --dry-run
   rotunda rollout start orders-db --steps 1,10%,100% --soak 30m --window nights --health
   rotunda rollout start --all --by-region --region eu --region us --gate errors=https://gate.example/errors
+  rotunda rollout start orders-db --notice 30m --told --gate errors=command:check-errors
   rotunda rollout start --selector env=prod --new-key --failures 2 --reason "new key size"`,
 		Args: cobra.MaximumNArgs(1),
 	}
@@ -96,16 +97,23 @@ func rolloutFlags(cmd *cobra.Command, conn *connection, request *api.StartRollou
 	flags.Int32Var(&spec.Failures, "failures", 0, "of a hundred placements of a wave so many may fail")
 	flags.BoolVar(&spec.Health, "health", false, "a wave's targets must be well before the next one")
 	flags.BoolVar(&spec.Adoption, "adoption", false, "a wave's placements must hold the bundle that is wanted before the next one")
-	gates := flags.StringArray("gate", nil, "ask `name=URL` about each wave, or with a name alone a person; repeat it")
+	var notice fleet.Duration
+	flags.Var(&span{&notice}, "notice", "tell the owners of its services this `long` before the first placement is asked")
+	flags.BoolVar(&spec.Told, "told", false, "ask nobody before every owner was reached; --notice runs from then")
+	gates := flags.StringArray("gate", nil, "ask `name=URL` about each wave, or name=command:NAME of rotunda.yaml, or with a name alone a person; repeat it")
 	completeFlag(cmd, conn, "service", documentNames("Service"))
 	completeFlag(cmd, conn, "window", documentNames("Window"))
 	completeFlag(cmd, conn, "level", func(context.Context, *server) ([]string, error) {
 		return []string{"delivered", "loaded", "proven"}, nil
 	})
 	return func() error {
-		spec.Soak = protoDuration(soak)
+		spec.Soak, spec.Notice = protoDuration(soak), protoDuration(notice)
 		for _, text := range *gates {
 			name, webhook, _ := strings.Cut(text, "=")
+			if command, ok := strings.CutPrefix(webhook, "command:"); ok {
+				spec.Gates = append(spec.Gates, &api.RolloutGate{Name: name, Command: command})
+				continue
+			}
 			if u, err := url.Parse(webhook); webhook != "" && (err != nil || u.Host == "") {
 				return usagef("--gate %s: %q is not a URL", name, webhook)
 			}

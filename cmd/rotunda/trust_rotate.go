@@ -26,6 +26,7 @@ type trustOrder struct {
 	signing signing
 	request string // file to write instead of signing here
 	over    fleet.Duration
+	notice  fleet.Duration
 	lives   [2]fleet.Duration // root, issuing
 	output  *format
 }
@@ -76,6 +77,8 @@ func (o *trustOrder) beginFlags(cmd *cobra.Command) {
 	flags.StringVar(&o.begin.Reason, "reason", "", "why, for the audit log")
 	flags.StringVar(&o.begin.Through, "through", "", "the last `phase` that it may enter by itself (default: drain)")
 	flags.Var(&span{&o.over}, "over", "spread the renewals over this `time` (default: one a second)")
+	flags.Var(&span{&o.notice}, "notice", "tell the owners of all services this `long` before anything is done")
+	flags.BoolVar(&o.begin.Told, "told", false, "do nothing before every owner was reached; --notice runs from then")
 	flags.BoolVar(&o.begin.CarryBridge, "carry-bridge", false, "placements send the bridge along until unbridge, for parties that were excused from adopting; one reload more for each")
 	flags.BoolVar(&o.begin.CloseSessions, "close-sessions", false, "once the old root is withdrawn, close what was opened under it where the target can; some can close all or nothing")
 	flags.BoolVar(&o.begin.DryRun, "dry-run", false, "sign and check, but begin nothing")
@@ -84,6 +87,7 @@ func (o *trustOrder) beginFlags(cmd *cobra.Command) {
 
 func (o *trustOrder) check() error {
 	o.prepare.RootLifetime, o.prepare.IssuingLifetime = protoDuration(o.lives[0]), protoDuration(o.lives[1])
+	o.begin.Notice = protoDuration(o.notice)
 	if o.over > 0 {
 		o.begin.Over = spanOf(o.over)
 	}
@@ -164,6 +168,7 @@ func newTrustBeginCommand() *cobra.Command {
 	cmd.MarkFlagRequired("response")
 	o.beginFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o.begin.Notice = protoDuration(o.notice)
 		if o.over > 0 {
 			o.begin.Over = spanOf(o.over)
 		}
