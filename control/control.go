@@ -32,6 +32,7 @@ type Options struct {
 	PublicURL    string    // base of the CRL and issuer URLs in certificates, no slash at the end
 	AgentAddress string    // host:port that tokens and operators are told
 	NotifyURL    string    // where notices go of services that name nothing else; empty: nowhere
+	Commands     []string  // that gates may name
 	TrustDomain  string    // that the store must be of; empty: whichever it is
 	Version      string
 	Now          func() time.Time
@@ -49,6 +50,7 @@ type Control struct {
 	logKey       string
 	agentAddress string
 	notifyURL    string
+	commands     []string
 	version      string
 	now          func() time.Time
 	log          *slog.Logger

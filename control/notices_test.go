@@ -223,4 +223,3 @@ func (d *domain) turnOfRollouts() (turn uint64) {
 	}
 	return turn
 }
-

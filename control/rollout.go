@@ -34,7 +34,7 @@ func (c *Control) StartRollout(ctx context.Context, caller Caller, req *api.Star
 	if count(req.Intent != "", req.Service != "", len(req.Selector) > 0, req.All) != 1 {
 		return nil, fault.New(fault.Invalid, "a rollout wants an intent, a service, a selector or all, and exactly one of them")
 	}
-	spec, err := rolloutSpec(req)
+	spec, err := c.rolloutSpec(req)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func meant(w *world, req *api.StartRolloutRequest, placement store.Placement, ag
 }
 
 // rolloutSpec reads how a rollout is to go.
-func rolloutSpec(req *api.StartRolloutRequest) (rollout.Spec, error) {
+func (c *Control) rolloutSpec(req *api.StartRolloutRequest) (rollout.Spec, error) {
 	asked := req.Spec
 	if asked == nil {
 		asked = &api.RolloutSpec{}
@@ -244,17 +244,24 @@ func rolloutSpec(req *api.StartRolloutRequest) (rollout.Spec, error) {
 		spec.Windows = append(spec.Windows, fleet.Name(window))
 	}
 	for _, gate := range asked.Gates {
-		if err := checkGate(gate); err != nil {
+		if err := c.checkGate(gate); err != nil {
 			return spec, err
 		}
-		spec.Gates.Outside = append(spec.Gates.Outside, rollout.Gate{Name: fleet.Name(gate.Name), Webhook: gate.Webhook})
+		spec.Gates.Outside = append(spec.Gates.Outside, rollout.Gate{Name: fleet.Name(gate.Name), Webhook: gate.Webhook, Command: gate.Command})
 	}
 	return spec, spec.Check()
 }
 
-func checkGate(gate *api.RolloutGate) error {
+func (c *Control) checkGate(gate *api.RolloutGate) error {
 	if _, err := fleet.ParseName(gate.Name); err != nil {
 		return fault.Wrap(fault.Invalid, err, "the name of a gate")
+	}
+	if gate.Webhook != "" && gate.Command != "" {
+		return fault.New(fault.Invalid, "gate %s has a webhook and a command: it is one of the two", gate.Name).WithRemedy("make two gates of it")
+	}
+	if gate.Command != "" && !slices.Contains(c.commands, gate.Command) {
+		return fault.New(fault.Invalid, "gate %s: the server has no command %s", gate.Name, printable(gate.Command)).
+			WithRemedy("name it under commands in rotunda.yaml")
 	}
 	u, err := url.Parse(gate.Webhook)
 	if gate.Webhook != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "") {

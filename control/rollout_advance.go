@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/rollout"
@@ -17,13 +18,16 @@ type GateAsk struct {
 	Name    string // of the rollout
 	Wave    int    // from 1
 	Gate    string
-	Webhook string
+	Webhook string // one of the two
+	Command string
+	Facts   []byte // how the rollout stands: api.RolloutInfo in JSON
 }
 
 // due is what a look at the store found to be done.
 type due struct {
 	*rolloutFacts
 	turn    uint64 // that it was planned in
+	now     time.Time
 	records map[uuid.UUID]store.Rollout
 	actions []rollout.Action
 }
@@ -53,8 +57,12 @@ func (c *Control) AdvanceRollouts(ctx context.Context) (did int, asks []GateAsk,
 		case a.Do == rollout.Tell && !c.canTell(d.rolloutFacts, a.Rollout.String()):
 		case a.Do != rollout.AskOut:
 			actions = append(actions, a)
-		case a.Gate.Webhook != "":
-			asks = append(asks, GateAsk{a.Rollout.String(), d.records[a.Rollout].Name, a.Wave + 1, string(a.Gate.Name), a.Gate.Webhook})
+		case a.Gate.Webhook != "" || a.Gate.Command != "":
+			ask, err := d.ask(a)
+			if err != nil {
+				return 0, nil, err
+			}
+			asks = append(asks, ask)
 		}
 	}
 	if d.actions = actions; len(actions) == 0 {
@@ -92,8 +100,22 @@ func (c *Control) dueInRollouts(ctx context.Context, tx *store.Tx) (*due, error)
 	for _, record := range open {
 		d.records[rolloutID(record.ID)] = record
 	}
+	d.now = tx.Now
 	d.actions, _ = d.model.Next(tx.Now)
 	return d, nil
+}
+
+// ask is the question to a gate, with how the rollout stands.
+func (d *due) ask(a rollout.Action) (GateAsk, error) {
+	record := d.records[a.Rollout]
+	ask := GateAsk{
+		Rollout: record.ID, Name: record.Name, Wave: a.Wave + 1, Gate: string(a.Gate.Name), Webhook: a.Gate.Webhook, Command: a.Gate.Command,
+	}
+	info, err := d.info(record, d.now)
+	if err == nil {
+		ask.Facts, err = protojson.Marshal(info)
+	}
+	return ask, err
 }
 
 // advanceAll carries out what is due, and returns the agents that it concerns.

@@ -203,7 +203,7 @@ func specInfo(spec rollout.Spec) *api.RolloutSpec {
 		info.Windows = append(info.Windows, string(window))
 	}
 	for _, gate := range spec.Gates.Outside {
-		info.Gates = append(info.Gates, &api.RolloutGate{Name: string(gate.Name), Webhook: gate.Webhook})
+		info.Gates = append(info.Gates, &api.RolloutGate{Name: string(gate.Name), Webhook: gate.Webhook, Command: gate.Command})
 	}
 	return info
 }

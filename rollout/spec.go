@@ -57,11 +57,12 @@ type Gates struct {
 	Outside []Gate `json:"outside,omitempty"`
 }
 
-// Gate is somebody outside who is asked: by a webhook, or nobody but people,
-// who answer with a verb.
+// Gate is somebody outside who is asked: by a webhook, by a command of the
+// server's, or nobody but people, who answer with a verb.
 type Gate struct {
 	Name    fleet.Name `json:"name"`
 	Webhook string     `json:"webhook,omitempty"`
+	Command string     `json:"command,omitempty"` // by its name
 }
 
 // Step is how far a wave goes: a count, or a part of a hundred.

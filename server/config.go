@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/command"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
@@ -37,6 +40,9 @@ type Config struct {
 	Store string `yaml:"store"`
 	// Where the key comes from that opens the keys in the store.
 	KEK KEK `yaml:"kek"`
+	// The commands that gates of rollouts may name, beside listeners and the
+	// like: no command line ever comes from a caller or a document.
+	Commands map[string]command.Config `yaml:"commands,omitempty"`
 	// How owners of services are told of changes.
 	Notices Notices `yaml:"notices,omitempty"`
 	// The least severe log lines written: debug, info, warn or error.
@@ -93,6 +99,17 @@ func (n Notices) secret() ([]byte, error) {
 			WithRemedy("openssl rand -hex 32 > %s", n.SecretFile)
 	}
 	return secret, nil
+}
+
+// CommandNames are the commands that gates may name.
+func (c Config) CommandNames() []string { return slices.Sorted(maps.Keys(c.Commands)) }
+
+func (c Config) commands() map[string]command.Command {
+	all := map[string]command.Command{}
+	for name, declared := range c.Commands {
+		all[name] = declared.Command(name, "rotunda.yaml")
+	}
+	return all
 }
 
 // LoadConfig reads STATE/rotunda.yaml and makes its paths absolute.
@@ -164,6 +181,15 @@ func (c Config) validate() error {
 		return fault.New(fault.Invalid, "store is missing")
 	case (c.KEK.File == "") == (c.KEK.Credential == ""):
 		return fault.New(fault.Invalid, "kek wants a file or a credential, and exactly one of them")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Commands)) {
+		if _, err := fleet.ParseName(name); err != nil {
+			return fault.Wrap(fault.Invalid, err, "commands")
+		}
+		for _, problem := range c.Commands[name].Problems() {
+			at := strings.TrimSuffix("commands."+name+"."+problem.Field, ".")
+			return fault.New(fault.Invalid, "%s: %s", at, problem.Rule).WithRemedy("%s", problem.Remedy)
+		}
 	}
 	if c.Notices.URL != "" {
 		if err := fleet.CheckNotifyURL(c.Notices.URL); err != nil {

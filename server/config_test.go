@@ -26,6 +26,10 @@ func TestConfigRefusals(t *testing.T) {
 		"unsigned":               {"notices: {url: \"https://hooks.example/x\"}", "", "nothing is posted unsigned"},
 		"a secret that is short": {"notices: {secretFile: secret}", "0123456789abcd\n", "14 bytes"},
 		"no secret":              {"notices: {secretFile: nowhere}", "", "no such file"},
+		"a command":              {"commands: {check: {argv: [/bin/true], user: nobody, timeout: 1m}}", "", ""},
+		"a shell's word":         {"commands: {check: {argv: [true]}}", "", "commands.check.argv: path \"true\": must be absolute"},
+		"no program":             {"commands: {check: {user: nobody}}", "", "commands.check: has no program"},
+		"longer than may be":     {"commands: {check: {argv: [/bin/true], timeout: 31m}}", "", "commands.check.timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			state := t.TempDir()
