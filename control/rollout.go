@@ -41,7 +41,7 @@ func (c *Control) StartRollout(ctx context.Context, caller Caller, req *api.Star
 	response := &api.StartRolloutResponse{}
 	body := func(tx *store.Tx) error {
 		proto.Reset(response)
-		places, well, err := c.chosen(ctx, tx, req)
+		places, well, err := c.chosen(ctx, tx, req, spec)
 		if err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func (c *Control) StartRollout(ctx context.Context, caller Caller, req *api.Star
 			return err
 		}
 		response.AuditId, err = done(ctx, tx, caller, "rollout.start", "Rollout/"+response.Rollout.Id, map[string]any{
-			"name": spec.Name, "selection": response.Rollout.Selection, "placements": len(begin.parts), "waves": len(begin.waves), "reason": req.Reason,
+			"name": spec.Name, "selection": response.Rollout.Selection, "placements": len(begin.parts), "waves": len(begin.waves), "reason": req.Reason, "profile": string(spec.Profile),
 		})
 		return err
 	}
@@ -141,7 +141,7 @@ func (c *Control) beginRollout(ctx context.Context, tx *store.Tx, caller Caller,
 
 // chosen lists the live placements with a certificate that a request means, and
 // counts those that are well.
-func (c *Control) chosen(ctx context.Context, tx *store.Tx, req *api.StartRolloutRequest) (places []rollout.Seat, well int, err error) {
+func (c *Control) chosen(ctx context.Context, tx *store.Tx, req *api.StartRolloutRequest, spec rollout.Spec) (places []rollout.Seat, well int, err error) {
 	w, err := c.worldAt(ctx, tx)
 	if err != nil {
 		return nil, 0, err
@@ -158,11 +158,16 @@ func (c *Control) chosen(ctx context.Context, tx *store.Tx, req *api.StartRollou
 		byID[agent.ID] = agent
 	}
 	all, err := tx.Placements(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	var over []candidate
 	for _, placement := range all {
 		agent := byID[placement.AgentID]
-		if placement.Orphan || !meant(w, req, placement, agent) {
+		if placement.Orphan || !meant(w, req, placement, agent) || !inSlice(spec.Slice, agent) {
 			continue
 		}
+		over = append(over, candidate{placement, agent})
 		through, err := newestGeneration(ctx, tx, placement)
 		if err != nil {
 			return nil, 0, err
@@ -175,6 +180,9 @@ func (c *Control) chosen(ctx context.Context, tx *store.Tx, req *api.StartRollou
 			well++
 		}
 		places = append(places, rollout.Seat{ID: rolloutID(placement.ID), Region: agent.Region, Through: through})
+	}
+	if spec.Profile != "" {
+		err = c.checkProfile(ctx, tx, w, spec, over)
 	}
 	return places, well, err
 }
@@ -215,8 +223,8 @@ func (c *Control) rolloutSpec(req *api.StartRolloutRequest) (rollout.Spec, error
 	spec := rollout.Spec{
 		Name: req.Name, NewKey: asked.NewKey, ByRegion: asked.ByRegion, Regions: asked.Regions, Soak: fleet.Duration(asked.Soak.AsDuration()),
 		PerMinute: int(asked.PerMinute), AtOnce: int(asked.AtOnce), Steps: rollout.DefaultSteps,
-		Notice: fleet.Duration(asked.Notice.AsDuration()),
-		Gates:  rollout.Gates{Level: fleet.Level(asked.Level), Failures: int(asked.Failures), Health: asked.Health, Adoption: asked.Adoption, Told: asked.Told},
+		Notice: fleet.Duration(asked.Notice.AsDuration()), Profile: fleet.Name(asked.Profile), Slice: asked.Slice,
+		Gates: rollout.Gates{Level: fleet.Level(asked.Level), Failures: int(asked.Failures), Health: asked.Health, Adoption: asked.Adoption, Told: asked.Told},
 	}
 	if spec.Name == "" {
 		spec.Name = defaultName(req)

@@ -152,6 +152,9 @@ func (c *Control) advance(ctx context.Context, tx *store.Tx, d *due, placement s
 	switch a.Do {
 	case rollout.Rotate:
 		if err = tx.AskRolloutPart(ctx, record.ID, placement.ID); err == nil {
+			if err = useProfile(ctx, tx, record, d.specs[record.ID], placement); err != nil {
+				return false, err
+			}
 			return true, askRotation(ctx, tx, record, placement, a)
 		}
 	case rollout.Note:

@@ -169,10 +169,11 @@ func findRollout(ctx context.Context, tx *store.Tx, wanted string) (store.Rollou
 
 // goalInfo is what was asked for.
 func goalInfo(record store.Rollout) (*api.RolloutInfo, error) {
-	spec, waves := rollout.Spec{}, []rollout.Wave{}
-	if err := json.Unmarshal(record.Spec, &spec); err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "stored spec of rollout %s", record.ID)
+	spec, err := specOf(record)
+	if err != nil {
+		return nil, err
 	}
+	var waves []rollout.Wave
 	if err := json.Unmarshal(record.Waves, &waves); err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "stored plan of rollout %s", record.ID)
 	}
@@ -191,7 +192,7 @@ func specInfo(spec rollout.Spec) *api.RolloutSpec {
 	info := &api.RolloutSpec{
 		ByRegion: spec.ByRegion, Regions: spec.Regions, Soak: durationpb.New(spec.Soak.Std()), PerMinute: int32(spec.PerMinute), AtOnce: int32(spec.AtOnce),
 		NewKey: spec.NewKey, Level: string(spec.Gates.Level), Failures: int32(spec.Gates.Failures), Health: spec.Gates.Health, Adoption: spec.Gates.Adoption,
-		Told: spec.Gates.Told,
+		Told: spec.Gates.Told, Profile: string(spec.Profile), Slice: spec.Slice,
 	}
 	if spec.Notice > 0 {
 		info.Notice = durationpb.New(spec.Notice.Std())

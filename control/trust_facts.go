@@ -172,7 +172,7 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 	}
 	fits := &fitting{v: v, known: map[string]bool{}}
 	err = c.eachPlacement(ctx, tx, func(agent store.Agent, placement store.Placement) error {
-		expanded, err := c.expand(w, agent, keyOf(placement))
+		expanded, err := c.expand(w, agent, keyOf(placement), "")
 		if placement.Orphan || err != nil || !v.concerns(expanded.Bundle) {
 			return nil // what can't be expanded gets nothing new, and holds a certificate at most
 		}

@@ -62,7 +62,7 @@ func TestGatesByCommand(t *testing.T) {
 		"refuses": {shell(`echo begun; echo "latency is up" >&2; echo; exit 3`, time.Minute), false, "latency is up"},
 		"mute":    {shell(`exit 3`, time.Minute), false, "exit status 3"},
 		"dies":    {shell(`echo here; kill -9 $$`, time.Minute), false, "signal: killed: here"},
-		"hangs": {shell(`setsid sleep 5 & sleep 600 & echo $! $$ >`+children+`; echo "still looking"; wait`, 300*time.Millisecond), false,
+		"hangs": {shell(`setsid sleep 40 & sleep 600 & echo $! $$ >`+children+`; echo "still looking"; wait`, 300*time.Millisecond), false,
 			"killed after 300ms, its time limit: still looking"},
 		"talks":      {shell(`yes 'line of a log' | head -c 10485760; echo; echo "the end"; exit 1`, time.Minute), false, "the end"},
 		"missing":    {command.Config{Argv: []string{"/no/such/check"}}, false, "no such file or directory"},

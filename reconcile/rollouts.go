@@ -23,6 +23,9 @@ func Rollouts(ctx context.Context, c *control.Control, gates *Gates, log *slog.L
 	for {
 		_, next := c.Changed()
 		began := time.Now()
+		if _, err := c.EndOverrides(ctx); err != nil && ctx.Err() == nil {
+			log.Error("end profiles that were taken back", "error", err)
+		}
 		_, asks, err := c.AdvanceRollouts(ctx)
 		took := time.Since(began)
 		if err != nil && ctx.Err() == nil {

@@ -34,6 +34,12 @@ type Spec struct {
 	// The windows in which placements are asked to begin: inside any of them.
 	// None: at all times. Freezes that are declared hold every rollout.
 	Windows []fleet.Name `json:"windows,omitempty"`
+	// The profile that its placements get in the place of their intent's, until
+	// it is taken back; empty: their intent's.
+	Profile fleet.Name `json:"profile,omitempty"`
+	// Of its placements those on agents with these labels get it, and no other
+	// is rotated. Empty: all.
+	Slice map[string]string `json:"slice,omitempty"`
 	// How long the owners have known before the first placement is asked.
 	Notice fleet.Duration `json:"notice,omitempty"`
 	// What a wave has to show.
@@ -147,6 +153,8 @@ func (s Spec) Check() error {
 		return fault.New(fault.Invalid, "%d%% of failures: it is between 0 and 99", s.Gates.Failures)
 	case len(s.Gates.Outside) > mostOutside:
 		return fault.New(fault.Invalid, "%d gates outside, at most %d may be", len(s.Gates.Outside), mostOutside)
+	case len(s.Slice) > 0 && s.Profile == "":
+		return fault.New(fault.Invalid, "a slice is for a profile that is tried on it").WithRemedy("--profile NAME; or choose placements with --selector")
 	case len(s.Regions) > 0 && !s.ByRegion:
 		return fault.New(fault.Invalid, "regions have an order only region by region").WithRemedy("--by-region")
 	}

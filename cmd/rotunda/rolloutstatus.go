@@ -136,6 +136,9 @@ func rolloutLines(u *ui, d *api.DescribeRolloutResponse) []string {
 	if r.EndedAt == nil {
 		lines = append(lines, oneLine(estimateWords(u, r)))
 	}
+	if words := triedWords(r); words != "" {
+		lines = append(lines, words)
+	}
 	if words := noticeWords(d.Notices); words != "" {
 		lines = append(lines, words)
 	}

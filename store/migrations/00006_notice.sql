@@ -29,12 +29,14 @@ ALTER TABLE trust_change ADD COLUMN notice BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE trust_change ADD COLUMN told BOOLEAN NOT NULL DEFAULT FALSE;
 
 -- Placements at which a rollout has another profile used than the intent names:
--- since when, and until when. Of a placement one stands at a time.
+-- since when, since when it is to end with the next renewal, and until when. Of
+-- a placement one stands at a time.
 CREATE TABLE profile_override (
     rollout_id   TEXT   NOT NULL REFERENCES rollout (id),
     placement_id TEXT   NOT NULL REFERENCES placement (id),
     profile      TEXT   NOT NULL,
     since        BIGINT NOT NULL,
+    taken_back   BIGINT,
     ended_at     BIGINT,
     ended_why    TEXT   NOT NULL,
     PRIMARY KEY (rollout_id, placement_id)
