@@ -223,3 +223,29 @@ func (d *domain) turnOfRollouts() (turn uint64) {
 	}
 	return turn
 }
+
+// A rollout whose window lies ahead is announced with when it opens, one that
+// begins at once is told where it does.
+func TestAnnouncedWhereAWindowLiesAhead(t *testing.T) {
+	d, _ := rolled(t, 1)
+	d.notified()
+	d.clock.turn(time.Until(time.Now().UTC().Truncate(24 * time.Hour).Add(36 * time.Hour))) // noon
+	begun := d.start(&api.StartRolloutRequest{Intent: "orders-tls", Spec: &api.RolloutSpec{Windows: []string{"nights"}}})
+	d.wantTold("announced")
+	var body []byte
+	err := d.db.Read(t.Context(), func(tx *store.Tx) error {
+		notices, err := tx.ChangeNotices(t.Context(), begun.Rollout.Id)
+		if err == nil {
+			body = notices[0].Body
+		}
+		return err
+	})
+	if err != nil || !strings.Contains(string(body), `T22:00:00Z","show":"rotunda rollout status orders-tls"`) {
+		t.Errorf("%s, %v", body, err)
+	}
+	d.advance()
+	d.wantTold("announced")
+	d.clock.turn(10*time.Hour + time.Minute)
+	d.advance()
+	d.wantTold("announced", "started")
+}

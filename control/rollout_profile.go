@@ -176,20 +176,17 @@ func useProfile(ctx context.Context, tx *store.Tx, record store.Rollout, spec ro
 }
 
 // EndOverrides ends the overrides that were taken back and whose placements are
-// about to renew, so that they do it under their intents' own profiles. It
-// returns how many.
+// about to renew, so that they do it under their intents' own profiles, and those
+// whose placements no intent wants any more. It returns how many.
 func (c *Control) EndOverrides(ctx context.Context) (int, error) {
 	var due []store.Placement
 	find := func(tx *store.Tx) error {
 		due = nil
-		standing, err := tx.StandingOverrides(ctx)
+		loose, err := tx.LooseOverrides(ctx)
 		if err != nil {
 			return err
 		}
-		for _, one := range standing {
-			if one.TakenBack.IsZero() {
-				continue
-			}
+		for _, one := range loose {
 			placement, err := tx.Placement(ctx, one.PlacementID)
 			if err != nil {
 				return err

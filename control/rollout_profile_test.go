@@ -348,3 +348,20 @@ func TestOneOverrideAPlacement(t *testing.T) {
 		wantCode(t, err, fault.Conflict)
 	}
 }
+
+// A placement that no intent wants any more has no other profile when it comes
+// back, and keeps nobody from removing that one.
+func TestOverrideOfAnOrphanEnds(t *testing.T) {
+	d, hosts := profiled(t, 1)
+	if _, err := d.try("bigger", nil); err != nil {
+		t.Fatal(err)
+	}
+	d.advance()
+	wantDesired(t, hosts, "bigger:1")
+	d.apply(strings.Replace(documents, "{role: orders}", "{role: others}", 1))
+	if d.endOverrides() != 1 {
+		t.Error("it stands yet")
+	}
+	d.apply(documents)
+	wantDesired(t, hosts, "server:1")
+}

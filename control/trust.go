@@ -277,6 +277,9 @@ func (c *Control) BeginTrust(ctx context.Context, caller Caller, req *api.BeginT
 			proto.Reset(response)
 			_, found, err := c.checkBegin(ctx, tx, signed)
 			response.Notes = found.notes()
+			if err == nil {
+				err = c.checkTrustReachable(ctx, tx, req.Notice.AsDuration(), req.Told)
+			}
 			return err
 		})
 	}

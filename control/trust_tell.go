@@ -46,20 +46,27 @@ func (c *Control) tellTrust(ctx context.Context, tx *store.Tx, v *trustView, n n
 
 // announceTrust tells the owners of a change of trust that has done nothing yet.
 func (c *Control) announceTrust(ctx context.Context, tx *store.Tx, v *trustView) error {
-	if v.change.Notice > 0 || v.change.Told {
-		w, err := c.worldAt(ctx, tx)
-		if err != nil {
-			return err
-		}
-		if err := c.checkReachable(w, w.trustServices()); err != nil {
-			return err
-		}
+	if err := c.checkTrustReachable(ctx, tx, v.change.Notice, v.change.Told); err != nil {
+		return err
 	}
 	_, err := c.tellTrust(ctx, tx, v, notice{
 		event: rollout.Announced, begins: v.change.BegunAt.Add(v.change.Notice),
 		what: fmt.Sprintf("a change of trust will replace %s by %s", v.facts.Old, v.facts.New),
 	})
 	return err
+}
+
+// checkTrustReachable refuses a change of trust that is to wait for owners who
+// can't be told.
+func (c *Control) checkTrustReachable(ctx context.Context, tx *store.Tx, notice time.Duration, told bool) error {
+	if notice == 0 && !told {
+		return nil
+	}
+	w, err := c.worldAt(ctx, tx)
+	if err != nil {
+		return err
+	}
+	return c.checkReachable(w, w.trustServices())
 }
 
 // readLead holds a change that has done nothing yet while the owners have to

@@ -71,7 +71,12 @@ func TestTurnedBackWithinTheNotice(t *testing.T) {
 	d := found(t)
 	hosts := d.parties(1)
 	key := d.rootKey
-	_, err := d.beginTold("root", time.Hour, false)
+	dry, err := d.BeginTrust(t.Context(), operator, &api.BeginTrustRequest{Response: d.prepared("root"), Told: true, DryRun: true})
+	if fault.CodeOf(err) != fault.Invalid {
+		t.Errorf("a dry run says %v, %v", dry, err)
+	}
+	d.rootKey = key
+	_, err = d.beginTold("root", time.Hour, false)
 	d.rootKey = key
 	wantCode(t, err, fault.Invalid)
 	if !strings.Contains(err.Error(), "can't be told") {

@@ -23,6 +23,10 @@ const (
 	noticesAtLeast = 2 * time.Second
 )
 
+// takenFor is for how long beyond its own time a post is this server's: then
+// what came of it must have been recorded, or another posts it again.
+const takenFor = 2 * time.Second
+
 // Poster is how notices are posted.
 type Poster struct {
 	Client *http.Client
@@ -81,7 +85,7 @@ func Notices(ctx context.Context, c *control.Control, p *Poster, log *slog.Logge
 // Pass posts the notices that are due, all at once, and records what came of
 // each. It returns how many there were.
 func (p *Poster) Pass(ctx context.Context, c *control.Control, log *slog.Logger) (int, error) {
-	posts, err := c.TakeNotices(ctx, 2*p.Within)
+	posts, err := c.TakeNotices(ctx, p.Within+takenFor)
 	if err != nil {
 		return 0, err
 	}

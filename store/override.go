@@ -40,6 +40,15 @@ func (tx *Tx) StandingOverrides(ctx context.Context) ([]ProfileOverride, error) 
 		SELECT `+overrideColumns+` FROM profile_override WHERE ended_at IS NULL ORDER BY placement_id`)
 }
 
+// LooseOverrides returns those that stand and are to end: they were taken back,
+// or no intent wants their placement any more.
+func (tx *Tx) LooseOverrides(ctx context.Context) ([]ProfileOverride, error) {
+	return list[ProfileOverride](ctx, tx, "profile overrides", `
+		SELECT `+overrideColumns+` FROM profile_override o WHERE ended_at IS NULL AND (
+			taken_back IS NOT NULL OR EXISTS (SELECT 1 FROM placement p WHERE p.id = o.placement_id AND p.orphan))
+		ORDER BY placement_id`)
+}
+
 // PlacementOverride returns the one that stands at a placement, if one does.
 func (tx *Tx) PlacementOverride(ctx context.Context, placementID string) (ProfileOverride, error) {
 	return one[ProfileOverride](ctx, tx, thing{"profile override at placement", placementID}, `
