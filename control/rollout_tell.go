@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/graph"
 	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
 )
@@ -51,7 +52,7 @@ func (c *Control) announceRollout(ctx context.Context, tx *store.Tx, f *rolloutF
 	}
 	_, err := c.tellRollout(ctx, tx, f, record, notice{
 		event: rollout.Announced, services: services, begins: begins,
-		what: fmt.Sprintf("rollout %s will rotate %d certificates in %d waves", record.Name, len(b.parts), len(b.waves)),
+		what: fmt.Sprintf("rollout %s will rotate %s in %s", record.Name, graph.Count(len(b.parts), "certificate"), graph.Count(len(b.waves), "wave")),
 	})
 	for _, service := range services {
 		if err == nil && c.notifyURLOf(f.world, service) != "" {
@@ -116,7 +117,7 @@ func (c *Control) tellEnd(ctx context.Context, tx *store.Tx, f *rolloutFacts, re
 	}
 	_, err := c.tellRollout(ctx, tx, f, record, notice{
 		event: event, services: f.servicesOf(record.ID, anyPart), by: by, reason: reason,
-		what: fmt.Sprintf("rollout %s is %s; it had asked %d of %d placements", record.Name, event, asked, len(f.parts[record.ID])),
+		what: fmt.Sprintf("rollout %s is %s; it has asked %d of %s", record.Name, event, asked, graph.Count(len(f.parts[record.ID]), "placement")),
 	})
 	return err
 }
