@@ -103,6 +103,7 @@ type WhatIfResponse struct {
 	Ask           []*ServiceContact    `protobuf:"bytes,13,rep,name=ask,proto3" json:"ask,omitempty"`
 	Figures       []*WhatIfFigure      `protobuf:"bytes,14,rep,name=figures,proto3" json:"figures,omitempty"` // of a profile: what it says now, and what it would say
 	Uses          []*WhatIfUse         `protobuf:"bytes,15,rep,name=uses,proto3" json:"uses,omitempty"`       // of a profile: the intents that it would touch
+	Waves         []*WhatIfWaves       `protobuf:"bytes,16,rep,name=waves,proto3" json:"waves,omitempty"`     // of a profile: when a rollout of it would be over
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -242,6 +243,66 @@ func (x *WhatIfResponse) GetUses() []*WhatIfUse {
 	return nil
 }
 
+func (x *WhatIfResponse) GetWaves() []*WhatIfWaves {
+	if x != nil {
+		return x.Waves
+	}
+	return nil
+}
+
+// WhatIfWaves is when a rollout with the usual steps would be over.
+type WhatIfWaves struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Window        string                 `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"` // in which placements are asked; empty: at all times
+	End           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end,proto3" json:"end,omitempty"`       // absent: nobody can say
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhatIfWaves) Reset() {
+	*x = WhatIfWaves{}
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhatIfWaves) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhatIfWaves) ProtoMessage() {}
+
+func (x *WhatIfWaves) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhatIfWaves.ProtoReflect.Descriptor instead.
+func (*WhatIfWaves) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *WhatIfWaves) GetWindow() string {
+	if x != nil {
+		return x.Window
+	}
+	return ""
+}
+
+func (x *WhatIfWaves) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
 // WhatIfFigure is one thing before and after a change.
 type WhatIfFigure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -254,7 +315,7 @@ type WhatIfFigure struct {
 
 func (x *WhatIfFigure) Reset() {
 	*x = WhatIfFigure{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[2]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -266,7 +327,7 @@ func (x *WhatIfFigure) String() string {
 func (*WhatIfFigure) ProtoMessage() {}
 
 func (x *WhatIfFigure) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[2]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -279,7 +340,7 @@ func (x *WhatIfFigure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfFigure.ProtoReflect.Descriptor instead.
 func (*WhatIfFigure) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{2}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *WhatIfFigure) GetWhat() string {
@@ -315,7 +376,7 @@ type WhatIfUse struct {
 
 func (x *WhatIfUse) Reset() {
 	*x = WhatIfUse{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[3]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -327,7 +388,7 @@ func (x *WhatIfUse) String() string {
 func (*WhatIfUse) ProtoMessage() {}
 
 func (x *WhatIfUse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[3]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -340,7 +401,7 @@ func (x *WhatIfUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfUse.ProtoReflect.Descriptor instead.
 func (*WhatIfUse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{3}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WhatIfUse) GetIntent() string {
@@ -376,7 +437,7 @@ type WhatIfBreak struct {
 
 func (x *WhatIfBreak) Reset() {
 	*x = WhatIfBreak{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[4]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -388,7 +449,7 @@ func (x *WhatIfBreak) String() string {
 func (*WhatIfBreak) ProtoMessage() {}
 
 func (x *WhatIfBreak) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[4]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -401,7 +462,7 @@ func (x *WhatIfBreak) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfBreak.ProtoReflect.Descriptor instead.
 func (*WhatIfBreak) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{4}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WhatIfBreak) GetClient() string {
@@ -440,7 +501,7 @@ type WhatIfObstacle struct {
 
 func (x *WhatIfObstacle) Reset() {
 	*x = WhatIfObstacle{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[5]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +513,7 @@ func (x *WhatIfObstacle) String() string {
 func (*WhatIfObstacle) ProtoMessage() {}
 
 func (x *WhatIfObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[5]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +526,7 @@ func (x *WhatIfObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfObstacle.ProtoReflect.Descriptor instead.
 func (*WhatIfObstacle) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{5}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WhatIfObstacle) GetPhase() string {
@@ -523,7 +584,7 @@ type WhatIfBridge struct {
 
 func (x *WhatIfBridge) Reset() {
 	*x = WhatIfBridge{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[6]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -535,7 +596,7 @@ func (x *WhatIfBridge) String() string {
 func (*WhatIfBridge) ProtoMessage() {}
 
 func (x *WhatIfBridge) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[6]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -548,7 +609,7 @@ func (x *WhatIfBridge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfBridge.ProtoReflect.Descriptor instead.
 func (*WhatIfBridge) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{6}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WhatIfBridge) GetPossible() bool {
@@ -589,7 +650,7 @@ type WhatIfPhase struct {
 
 func (x *WhatIfPhase) Reset() {
 	*x = WhatIfPhase{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[7]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +662,7 @@ func (x *WhatIfPhase) String() string {
 func (*WhatIfPhase) ProtoMessage() {}
 
 func (x *WhatIfPhase) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[7]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +675,7 @@ func (x *WhatIfPhase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfPhase.ProtoReflect.Descriptor instead.
 func (*WhatIfPhase) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{7}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WhatIfPhase) GetPhase() string {
@@ -694,7 +755,7 @@ type WhatIfRestart struct {
 
 func (x *WhatIfRestart) Reset() {
 	*x = WhatIfRestart{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[8]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +767,7 @@ func (x *WhatIfRestart) String() string {
 func (*WhatIfRestart) ProtoMessage() {}
 
 func (x *WhatIfRestart) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[8]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +780,7 @@ func (x *WhatIfRestart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfRestart.ProtoReflect.Descriptor instead.
 func (*WhatIfRestart) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{8}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WhatIfRestart) GetCluster() string {
@@ -767,7 +828,7 @@ type WhatIfCount struct {
 
 func (x *WhatIfCount) Reset() {
 	*x = WhatIfCount{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[9]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +840,7 @@ func (x *WhatIfCount) String() string {
 func (*WhatIfCount) ProtoMessage() {}
 
 func (x *WhatIfCount) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[9]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +853,7 @@ func (x *WhatIfCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfCount.ProtoReflect.Descriptor instead.
 func (*WhatIfCount) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{9}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WhatIfCount) GetKind() string {
@@ -818,7 +879,7 @@ const file_rotunda_v1_whatif_proto_rawDesc = "" +
 	"\rWhatIfRequest\x12\x16\n" +
 	"\x06change\x18\x01 \x01(\tR\x06change\x12-\n" +
 	"\x04over\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04over\x12\x18\n" +
-	"\aprofile\x18\x03 \x01(\fR\aprofile\"\xe5\x04\n" +
+	"\aprofile\x18\x03 \x01(\fR\aprofile\"\x94\x05\n" +
 	"\x0eWhatIfResponse\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\tR\x06change\x12\x10\n" +
@@ -835,7 +896,11 @@ const file_rotunda_v1_whatif_proto_rawDesc = "" +
 	"\aassumes\x18\f \x03(\tR\aassumes\x12,\n" +
 	"\x03ask\x18\r \x03(\v2\x1a.rotunda.v1.ServiceContactR\x03ask\x122\n" +
 	"\afigures\x18\x0e \x03(\v2\x18.rotunda.v1.WhatIfFigureR\afigures\x12)\n" +
-	"\x04uses\x18\x0f \x03(\v2\x15.rotunda.v1.WhatIfUseR\x04uses\"P\n" +
+	"\x04uses\x18\x0f \x03(\v2\x15.rotunda.v1.WhatIfUseR\x04uses\x12-\n" +
+	"\x05waves\x18\x10 \x03(\v2\x17.rotunda.v1.WhatIfWavesR\x05waves\"S\n" +
+	"\vWhatIfWaves\x12\x16\n" +
+	"\x06window\x18\x01 \x01(\tR\x06window\x12,\n" +
+	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\"P\n" +
 	"\fWhatIfFigure\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\tR\x06before\x12\x14\n" +
@@ -893,49 +958,52 @@ func file_rotunda_v1_whatif_proto_rawDescGZIP() []byte {
 	return file_rotunda_v1_whatif_proto_rawDescData
 }
 
-var file_rotunda_v1_whatif_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_rotunda_v1_whatif_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_rotunda_v1_whatif_proto_goTypes = []any{
 	(*WhatIfRequest)(nil),         // 0: rotunda.v1.WhatIfRequest
 	(*WhatIfResponse)(nil),        // 1: rotunda.v1.WhatIfResponse
-	(*WhatIfFigure)(nil),          // 2: rotunda.v1.WhatIfFigure
-	(*WhatIfUse)(nil),             // 3: rotunda.v1.WhatIfUse
-	(*WhatIfBreak)(nil),           // 4: rotunda.v1.WhatIfBreak
-	(*WhatIfObstacle)(nil),        // 5: rotunda.v1.WhatIfObstacle
-	(*WhatIfBridge)(nil),          // 6: rotunda.v1.WhatIfBridge
-	(*WhatIfPhase)(nil),           // 7: rotunda.v1.WhatIfPhase
-	(*WhatIfRestart)(nil),         // 8: rotunda.v1.WhatIfRestart
-	(*WhatIfCount)(nil),           // 9: rotunda.v1.WhatIfCount
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*LevelCounts)(nil),           // 12: rotunda.v1.LevelCounts
-	(*ServiceContact)(nil),        // 13: rotunda.v1.ServiceContact
-	(*GraphReason)(nil),           // 14: rotunda.v1.GraphReason
-	(*TrustWait)(nil),             // 15: rotunda.v1.TrustWait
+	(*WhatIfWaves)(nil),           // 2: rotunda.v1.WhatIfWaves
+	(*WhatIfFigure)(nil),          // 3: rotunda.v1.WhatIfFigure
+	(*WhatIfUse)(nil),             // 4: rotunda.v1.WhatIfUse
+	(*WhatIfBreak)(nil),           // 5: rotunda.v1.WhatIfBreak
+	(*WhatIfObstacle)(nil),        // 6: rotunda.v1.WhatIfObstacle
+	(*WhatIfBridge)(nil),          // 7: rotunda.v1.WhatIfBridge
+	(*WhatIfPhase)(nil),           // 8: rotunda.v1.WhatIfPhase
+	(*WhatIfRestart)(nil),         // 9: rotunda.v1.WhatIfRestart
+	(*WhatIfCount)(nil),           // 10: rotunda.v1.WhatIfCount
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*LevelCounts)(nil),           // 13: rotunda.v1.LevelCounts
+	(*ServiceContact)(nil),        // 14: rotunda.v1.ServiceContact
+	(*GraphReason)(nil),           // 15: rotunda.v1.GraphReason
+	(*TrustWait)(nil),             // 16: rotunda.v1.TrustWait
 }
 var file_rotunda_v1_whatif_proto_depIdxs = []int32{
-	10, // 0: rotunda.v1.WhatIfRequest.over:type_name -> google.protobuf.Duration
-	11, // 1: rotunda.v1.WhatIfResponse.at:type_name -> google.protobuf.Timestamp
-	4,  // 2: rotunda.v1.WhatIfResponse.breaks:type_name -> rotunda.v1.WhatIfBreak
-	5,  // 3: rotunda.v1.WhatIfResponse.obstacles:type_name -> rotunda.v1.WhatIfObstacle
-	6,  // 4: rotunda.v1.WhatIfResponse.bridge:type_name -> rotunda.v1.WhatIfBridge
-	12, // 5: rotunda.v1.WhatIfResponse.levels:type_name -> rotunda.v1.LevelCounts
-	7,  // 6: rotunda.v1.WhatIfResponse.phases:type_name -> rotunda.v1.WhatIfPhase
-	10, // 7: rotunda.v1.WhatIfResponse.takes:type_name -> google.protobuf.Duration
-	13, // 8: rotunda.v1.WhatIfResponse.ask:type_name -> rotunda.v1.ServiceContact
-	2,  // 9: rotunda.v1.WhatIfResponse.figures:type_name -> rotunda.v1.WhatIfFigure
-	3,  // 10: rotunda.v1.WhatIfResponse.uses:type_name -> rotunda.v1.WhatIfUse
-	14, // 11: rotunda.v1.WhatIfBreak.reasons:type_name -> rotunda.v1.GraphReason
-	12, // 12: rotunda.v1.WhatIfPhase.parties:type_name -> rotunda.v1.LevelCounts
-	8,  // 13: rotunda.v1.WhatIfPhase.restarts:type_name -> rotunda.v1.WhatIfRestart
-	9,  // 14: rotunda.v1.WhatIfPhase.renewals:type_name -> rotunda.v1.WhatIfCount
-	15, // 15: rotunda.v1.WhatIfPhase.waits:type_name -> rotunda.v1.TrustWait
-	10, // 16: rotunda.v1.WhatIfPhase.takes:type_name -> google.protobuf.Duration
-	11, // 17: rotunda.v1.WhatIfPhase.ends_by:type_name -> google.protobuf.Timestamp
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	11, // 0: rotunda.v1.WhatIfRequest.over:type_name -> google.protobuf.Duration
+	12, // 1: rotunda.v1.WhatIfResponse.at:type_name -> google.protobuf.Timestamp
+	5,  // 2: rotunda.v1.WhatIfResponse.breaks:type_name -> rotunda.v1.WhatIfBreak
+	6,  // 3: rotunda.v1.WhatIfResponse.obstacles:type_name -> rotunda.v1.WhatIfObstacle
+	7,  // 4: rotunda.v1.WhatIfResponse.bridge:type_name -> rotunda.v1.WhatIfBridge
+	13, // 5: rotunda.v1.WhatIfResponse.levels:type_name -> rotunda.v1.LevelCounts
+	8,  // 6: rotunda.v1.WhatIfResponse.phases:type_name -> rotunda.v1.WhatIfPhase
+	11, // 7: rotunda.v1.WhatIfResponse.takes:type_name -> google.protobuf.Duration
+	14, // 8: rotunda.v1.WhatIfResponse.ask:type_name -> rotunda.v1.ServiceContact
+	3,  // 9: rotunda.v1.WhatIfResponse.figures:type_name -> rotunda.v1.WhatIfFigure
+	4,  // 10: rotunda.v1.WhatIfResponse.uses:type_name -> rotunda.v1.WhatIfUse
+	2,  // 11: rotunda.v1.WhatIfResponse.waves:type_name -> rotunda.v1.WhatIfWaves
+	12, // 12: rotunda.v1.WhatIfWaves.end:type_name -> google.protobuf.Timestamp
+	15, // 13: rotunda.v1.WhatIfBreak.reasons:type_name -> rotunda.v1.GraphReason
+	13, // 14: rotunda.v1.WhatIfPhase.parties:type_name -> rotunda.v1.LevelCounts
+	9,  // 15: rotunda.v1.WhatIfPhase.restarts:type_name -> rotunda.v1.WhatIfRestart
+	10, // 16: rotunda.v1.WhatIfPhase.renewals:type_name -> rotunda.v1.WhatIfCount
+	16, // 17: rotunda.v1.WhatIfPhase.waits:type_name -> rotunda.v1.TrustWait
+	11, // 18: rotunda.v1.WhatIfPhase.takes:type_name -> google.protobuf.Duration
+	12, // 19: rotunda.v1.WhatIfPhase.ends_by:type_name -> google.protobuf.Timestamp
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_whatif_proto_init() }
@@ -951,7 +1019,7 @@ func file_rotunda_v1_whatif_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_whatif_proto_rawDesc), len(file_rotunda_v1_whatif_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -57,7 +57,7 @@ var coveredRules = []string{"key-type", "crl", "needs-restart", "cluster"}
 
 // supposeProfile reads the facts of a profile as a document would have it.
 func (c *Control) supposeProfile(ctx context.Context, tx *store.Tx, proposal whatif.Proposal, document fleet.Document, content []byte) (whatif.Reprofiled, error) {
-	r := whatif.Reprofiled{Proposal: proposal, Name: document.Name, After: document.Spec.(*fleet.Profile), Verifies: map[fleet.Name][]fleet.Algorithm{}}
+	r := whatif.Reprofiled{Proposal: proposal, Name: document.Name, After: document.Spec.(*fleet.Profile), Verifies: map[fleet.Name][]fleet.Algorithm{}, Windows: map[fleet.Name]*fleet.Window{}}
 	review, err := c.reviewFiles(ctx, tx, []*api.SourceFile{{Path: proposal.Authority, Content: content}}, false)
 	if err != nil {
 		return r, err
@@ -84,6 +84,9 @@ func (c *Control) supposeProfile(ctx context.Context, tx *store.Tx, proposal wha
 	}
 	r.Issuer, r.IssuerEnds = record.Name, by.Certificate.NotAfter
 	review.before.verifies(r.Verifies)
+	for _, document := range review.before.set.OfKind(fleet.KindWindow) {
+		r.Windows[document.Name] = document.Spec.(*fleet.Window)
+	}
 	return r, c.readSeats(ctx, tx, review, &r)
 }
 

@@ -39,6 +39,9 @@ func wireReprofiled(r whatif.Reprofiled, told whatif.Foretold, now time.Time) *a
 	for _, one := range told.Uses {
 		response.Uses = append(response.Uses, &api.WhatIfUse{Intent: string(one.Intent), Service: string(one.Service), Placements: uint32(one.Placements)})
 	}
+	for _, one := range told.Waves {
+		response.Waves = append(response.Waves, &api.WhatIfWaves{Window: string(one.Window), End: stamp(one.End)})
+	}
 	wireTold(response, told)
 	return response
 }

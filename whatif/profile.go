@@ -33,6 +33,7 @@ type Reprofiled struct {
 
 	Issuer     string // that signs
 	IssuerEnds time.Time
+	Windows    map[fleet.Name]*fleet.Window
 	// Verifies says which key algorithms a service meets as a client already.
 	Verifies map[fleet.Name][]fleet.Algorithm
 }
@@ -65,7 +66,7 @@ type Use struct {
 // Foretell says what would happen if the document were applied now.
 func (r Reprofiled) Foretell(now time.Time) Foretold {
 	today := graph.New(r.Facts, now)
-	told := Foretold{Breaks: r.breaks(today), Obstacles: r.obstacles(today, now), Figures: r.figures(), Uses: r.uses()}
+	told := Foretold{Breaks: r.breaks(today), Obstacles: r.obstacles(today, now), Figures: r.figures(), Uses: r.uses(), Waves: r.waves(now)}
 	if len(r.Stops) == 0 {
 		told.Phases = r.phases()
 	}

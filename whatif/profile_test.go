@@ -133,3 +133,28 @@ func TestHowAProfileWouldGo(t *testing.T) {
 		t.Errorf("what can't be applied goes %+v", stopped.Phases)
 	}
 }
+
+// A rollout of it is reckoned by the planner: members of a cluster follow each
+// other, work waits for its window, and a freeze holds both.
+func TestAProfileInWaves(t *testing.T) {
+	nights := &fleet.Window{From: "22:00", To: "22:02", Timezone: "UTC"}
+	never := &fleet.Window{From: "03:00", To: "03:01", Timezone: "UTC", Freeze: true}
+	ends := func(windows map[fleet.Name]*fleet.Window) (texts []string) {
+		told := reprofiled(func(r *Reprofiled) { r.Windows = windows }).Foretell(noon)
+		for _, one := range told.Waves {
+			texts = append(texts, string(one.Window)+" "+one.End.Format("02 15:04"))
+		}
+		return texts
+	}
+	// Four placements in waves of one, one and two; three are of one cluster.
+	if got := ends(nil); len(got) != 1 || got[0] < " 02 14:05" || got[0] > " 02 14:06" {
+		t.Errorf("at all times %q", got)
+	}
+	got := ends(map[fleet.Name]*fleet.Window{"nights": nights, "never": never})
+	if len(got) != 2 || got[1] < "nights 03 22:00" || got[1] > "nights 03 22:02" {
+		t.Errorf("in windows of two minutes %q: want the second night", got)
+	}
+	if told := reprofiled(func(r *Reprofiled) { r.Seats = nil }).Foretell(noon); len(told.Waves) != 0 || len(told.Phases) != 0 {
+		t.Errorf("over nobody: %+v", told)
+	}
+}

@@ -115,6 +115,7 @@ type Foretold struct {
 	Ask       []graph.Contact
 	Figures   []Figure // of a profile
 	Uses      []Use    // of a profile
+	Waves     []InWaves
 }
 
 // Obstacle is one thing about a party that stands in a phase's way.

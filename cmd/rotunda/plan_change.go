@@ -115,6 +115,7 @@ func (u *ui) showForetold(told *api.WhatIfResponse) {
 	u.showBreaks(told)
 	u.showObstacles(told.Obstacles)
 	u.showForetoldPhases(told)
+	u.showWaves(told.Waves)
 	if len(told.Ask) > 0 {
 		u.heading("Ask before")
 		askTable(told.Ask).write(u, "")
@@ -273,6 +274,24 @@ func (u *ui) showForetoldPhases(told *api.WhatIfResponse) {
 	u.say("About %s in all%s, if:", rough(told.Takes.AsDuration()), map[bool]string{true: ", beside the ordinary renewals"}[len(told.Figures) > 0])
 	for _, line := range told.Assumes {
 		u.say("  %s", line)
+	}
+}
+
+// showWaves prints when a rollout of a profile would be over.
+func (u *ui) showWaves(waves []*api.WhatIfWaves) {
+	if len(waves) == 0 {
+		return
+	}
+	u.heading("In waves, by rotunda rollout start --profile with the usual steps, it would be over")
+	for _, one := range waves {
+		when, end := "at all times", "nobody can say when"
+		if one.Window != "" {
+			when = "inside window " + one.Window
+		}
+		if one.End != nil {
+			end = relative(u.now, one.End)
+		}
+		u.say("  %s: %s", when, end)
 	}
 }
 
