@@ -11,7 +11,7 @@ const module = "github.com/rotunda-pki/rotunda"
 // floors is the house from the ground up. A package may import packages of
 // its own floor and of the floors below, never of one above.
 var floors = [][]string{
-	{"internal/fault", "internal/durable", "internal/socket", "internal/loopback", "pki", "audit"},
+	{"internal/fault", "internal/command", "internal/durable", "internal/socket", "internal/loopback", "pki", "audit"},
 	{"fleet", "ca", "ca/lint", "keys", "probe"},
 	{"store", "store/migrations", "store/storetest", "policy", "rotation", "schedule", "rollout", "trust", "graph", "whatif", "api", "api/apiconnect", "target"},
 	{"control"},

@@ -13,19 +13,20 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rotunda-pki/rotunda/internal/command"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/rotation"
 	"github.com/rotunda-pki/rotunda/target"
 )
 
-func commandRules(commands map[string]CommandConfig) *HostRules {
+func commandRules(commands map[string]command.Config) *HostRules {
 	return (&Config{Commands: commands}).HostRules()
 }
 
 func TestCommandIsKilledWithItsChildren(t *testing.T) {
 	pidFile := filepath.Join(t.TempDir(), "pid")
-	h := commandRules(map[string]CommandConfig{"hang": {
-		Argv: []string{"/bin/sh", "-c", "sleep 60 & echo $! >" + pidFile + "; echo begun; wait"}, Timeout: Duration(300 * time.Millisecond)}})
+	h := commandRules(map[string]command.Config{"hang": {
+		Argv: []string{"/bin/sh", "-c", "sleep 60 & echo $! >" + pidFile + "; echo begun; wait"}, Timeout: command.Duration(300 * time.Millisecond)}})
 	began := time.Now()
 	output, err := h.runCommand(t.Context(), "hang")
 	if err == nil || !strings.Contains(err.Error(), "its time limit") || !strings.Contains(output, "begun") {
@@ -45,13 +46,13 @@ func TestCommandIsKilledWithItsChildren(t *testing.T) {
 }
 
 func TestCommandEnds(t *testing.T) {
-	h := commandRules(map[string]CommandConfig{
-		"good":   {Argv: []string{"/bin/sh", "-c", "echo fine; env"}, Timeout: Duration(10 * time.Second)},
-		"bad":    {Argv: []string{"/bin/sh", "-c", "echo why >&2; exit 7"}, Timeout: Duration(10 * time.Second)},
-		"none":   {Argv: []string{"/no/such/program"}, Timeout: Duration(10 * time.Second)},
-		"nobody": {Argv: []string{"/bin/true"}, User: "no-such-user", Timeout: Duration(10 * time.Second)},
-		"long":   {Argv: []string{"/bin/sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"}, Timeout: Duration(30 * time.Second)},
-		"leaves": {Argv: []string{"/bin/sh", "-c", "setsid sleep 30 & echo left"}, Timeout: Duration(20 * time.Second)},
+	h := commandRules(map[string]command.Config{
+		"good":   {Argv: []string{"/bin/sh", "-c", "echo fine; env"}, Timeout: command.Duration(10 * time.Second)},
+		"bad":    {Argv: []string{"/bin/sh", "-c", "echo why >&2; exit 7"}, Timeout: command.Duration(10 * time.Second)},
+		"none":   {Argv: []string{"/no/such/program"}, Timeout: command.Duration(10 * time.Second)},
+		"nobody": {Argv: []string{"/bin/true"}, User: "no-such-user", Timeout: command.Duration(10 * time.Second)},
+		"long":   {Argv: []string{"/bin/sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"}, Timeout: command.Duration(30 * time.Second)},
+		"leaves": {Argv: []string{"/bin/sh", "-c", "setsid sleep 30 & echo left"}, Timeout: command.Duration(20 * time.Second)},
 	})
 	t.Setenv("SECRET_OF_THE_AGENT", "token")
 	output, err := h.runCommand(t.Context(), "good")
@@ -70,7 +71,7 @@ func TestCommandEnds(t *testing.T) {
 	if _, err := h.runCommand(t.Context(), "undeclared"); fault.CodeOf(err) != fault.Forbidden {
 		t.Errorf("undeclared: %v", err)
 	}
-	if output, err := h.runCommand(t.Context(), "long"); err != nil || len(output) > maxTail || !strings.HasSuffix(output, "line 19999\n") {
+	if output, err := h.runCommand(t.Context(), "long"); err != nil || len(output) > command.MaxOutput || !strings.HasSuffix(output, "line 19999\n") {
 		t.Errorf("long: %d bytes, %v", len(output), err)
 	}
 	began := time.Now()
@@ -83,7 +84,7 @@ func TestCommandRunsAsItsUser(t *testing.T) {
 	needRoot(t, "running as another user")
 	account, err := user.Lookup("daemon")
 	check(t, err)
-	h := commandRules(map[string]CommandConfig{"who": {Argv: []string{"/usr/bin/id"}, User: "daemon", Timeout: Duration(10 * time.Second)}})
+	h := commandRules(map[string]command.Config{"who": {Argv: []string{"/usr/bin/id"}, User: "daemon", Timeout: command.Duration(10 * time.Second)}})
 	output, err := h.runCommand(t.Context(), "who")
 	if err != nil || !strings.Contains(output, "uid="+account.Uid+"(daemon)") || strings.Contains(output, "groups=0") || strings.Contains(output, "root") {
 		t.Errorf("%q, %v", output, err)
@@ -92,7 +93,7 @@ func TestCommandRunsAsItsUser(t *testing.T) {
 
 // What starts a program has that program's time, beside the proof's own.
 func TestProgramsHaveTheirOwnTime(t *testing.T) {
-	p := &placement{e: &Executor{ExecutorOptions: ExecutorOptions{Host: commandRules(map[string]CommandConfig{"restart": {Timeout: Duration(time.Minute)}})}}}
+	p := &placement{e: &Executor{ExecutorOptions: ExecutorOptions{Host: commandRules(map[string]command.Config{"restart": {Timeout: command.Duration(time.Minute)}})}}}
 	w := &wish{}
 	w.proof.timeout = 3 * time.Second
 	control := func(program string) target.Target { return target.Target{Control: &target.Control{Program: program}} }

@@ -14,23 +14,21 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/command"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/target"
 )
 
 // The defaults of agent.yaml.
 const (
-	DefaultState   = "/var/lib/rotunda-agent"
-	DefaultSocket  = "/run/rotunda/agent.sock"
-	defaultTimeout = 30 * time.Second
-	longestTimeout = 30 * time.Minute
+	DefaultState  = "/var/lib/rotunda-agent"
+	DefaultSocket = "/run/rotunda/agent.sock"
 )
 
 // maxConfig bounds agent.yaml.
@@ -64,7 +62,7 @@ type Config struct {
 
 	// Commands are what reloadCommand and restartCommand of an intent may
 	// name. No command line ever comes from the server.
-	Commands map[string]CommandConfig `yaml:"commands"`
+	Commands map[string]command.Config `yaml:"commands"`
 
 	// Targets are the servers of this host that the agent may reach on a
 	// control path, each by the target.name of its intents.
@@ -92,20 +90,6 @@ type Allow struct {
 	// Users and Groups that may own placed files. The agent's own may always.
 	Users  []string `yaml:"users"`
 	Groups []string `yaml:"groups"`
-}
-
-// CommandConfig is one named command.
-type CommandConfig struct {
-	// Argv is the program, by its absolute path, and its arguments. No shell
-	// takes part.
-	Argv []string `yaml:"argv"`
-
-	// User that the program runs as. Default: the agent's own.
-	User string `yaml:"user"`
-
-	// Timeout after which the program and its children are killed. Default:
-	// 30s.
-	Timeout Duration `yaml:"timeout"`
 }
 
 // TargetConfig is how the agent reaches a server beside the TLS that is being
@@ -150,19 +134,6 @@ type PasswordConfig struct {
 	// File that holds it, by its absolute path. A final newline is not part
 	// of it. It must not be readable by everybody.
 	File string `yaml:"file"`
-}
-
-// Duration is written as Go writes it: 30s, 1m30s.
-type Duration time.Duration
-
-// UnmarshalYAML reads a duration.
-func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
-	parsed, err := time.ParseDuration(node.Value)
-	if err != nil {
-		return fmt.Errorf("line %d: %q is no duration like 30s", node.Line, node.Value)
-	}
-	*d = Duration(parsed)
-	return nil
 }
 
 // LoadConfig reads agent.yaml. The error lists all that is wrong, each with
@@ -212,12 +183,6 @@ func (c *Config) fillDefaults() {
 		c.Socket = DefaultSocket
 		if c.State != DefaultState {
 			c.Socket = filepath.Join(c.State, "agent.sock")
-		}
-	}
-	for name, command := range c.Commands {
-		if command.Timeout == 0 {
-			command.Timeout = Duration(defaultTimeout)
-			c.Commands[name] = command
 		}
 	}
 }
@@ -315,15 +280,17 @@ func (v *configCheck) checkPins(c *Config) {
 }
 
 func (v *configCheck) checkCommands(c *Config) {
-	for name, command := range c.Commands {
+	for name, declared := range c.Commands {
 		v.name(name, "commands", name)
-		if len(command.Argv) == 0 {
-			v.fail("write argv: [/absolute/path, argument]", "has no program", "commands", name)
-		} else {
-			v.absolute(command.Argv[0], "commands", name, "argv", 0)
-		}
-		if d := time.Duration(command.Timeout); d < 0 || d > longestTimeout {
-			v.fail("write it like 30s", fmt.Sprintf("must be more than 0 and at most %s", longestTimeout), "commands", name, "timeout")
+		for _, problem := range declared.Problems() {
+			at := []any{"commands", name}
+			if problem.Field != "" {
+				at = append(at, problem.Field)
+			}
+			if problem.Field == "argv" {
+				at = append(at, 0)
+			}
+			v.fail(problem.Remedy, problem.Rule, at...)
 		}
 	}
 }

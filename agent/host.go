@@ -12,9 +12,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/command"
 	"github.com/rotunda-pki/rotunda/internal/durable"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/target"
@@ -29,32 +29,22 @@ type HostRules struct {
 	directories []string // absolute, clean
 	users       []string
 	groups      []string
-	commands    map[string]Command
+	commands    map[string]command.Command
 	passwords   map[string]string // name → file
 	targets     map[string]TargetConfig
-}
-
-// Command is a named command, ready to be run.
-type Command struct {
-	Name    string
-	Argv    []string
-	User    string // empty: the agent's own
-	Timeout time.Duration
 }
 
 // HostRules are the rules that the config states.
 func (c *Config) HostRules() *HostRules {
 	h := &HostRules{
 		users: slices.Clone(c.Allow.Users), groups: slices.Clone(c.Allow.Groups),
-		commands: map[string]Command{}, passwords: map[string]string{}, targets: maps.Clone(c.Targets),
+		commands: map[string]command.Command{}, passwords: map[string]string{}, targets: maps.Clone(c.Targets),
 	}
 	for _, dir := range c.Allow.Directories {
 		h.directories = append(h.directories, filepath.Clean(dir))
 	}
-	for name, command := range c.Commands {
-		h.commands[name] = Command{
-			Name: name, Argv: slices.Clone(command.Argv), User: command.User, Timeout: time.Duration(command.Timeout),
-		}
+	for name, declared := range c.Commands {
+		h.commands[name] = declared.Command(name, "agent.yaml")
 	}
 	for name, password := range c.Passwords {
 		h.passwords[name] = password.File
@@ -166,13 +156,13 @@ func (h *HostRules) AllowGroup(name string) error {
 }
 
 // Command is the command of that name.
-func (h *HostRules) Command(name string) (Command, error) {
-	command, ok := h.commands[name]
+func (h *HostRules) Command(name string) (command.Command, error) {
+	named, ok := h.commands[name]
 	if !ok {
-		return Command{}, fault.New(fault.Forbidden, "command %s: this host's agent.yaml has none of that name", name).
+		return command.Command{}, fault.New(fault.Forbidden, "command %s: this host's agent.yaml has none of that name", name).
 			WithRemedy("add it to commands on the host")
 	}
-	return command, nil
+	return named, nil
 }
 
 // Control is the control path of a target, or nil where agent.yaml names none.

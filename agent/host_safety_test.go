@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/internal/command"
 )
 
 // needRoot skips what only root can set up, and says so.
@@ -507,7 +508,7 @@ func TestOneTargetAtATime(t *testing.T) {
 	busy, on := filepath.Join(l.dir, "busy"), filepath.Join(l.dir, "on")
 	slow := func(c *Config) {
 		script := "mkdir " + busy + " || exit 9; while [ ! -e " + on + " ]; do sleep 0.02; done; rmdir " + busy
-		c.Commands["slow"] = CommandConfig{Argv: []string{"/bin/sh", "-c", script}, Timeout: Duration(time.Minute)}
+		c.Commands["slow"] = command.Config{Argv: []string{"/bin/sh", "-c", script}, Timeout: command.Duration(time.Minute)}
 	}
 	for _, id := range []string{"p1", "p2", "p3"} {
 		l.want(id, func(d *api.DesiredPlacement) { d.Target.Name = "shared"; d.Target.ReloadCommand = "slow" })

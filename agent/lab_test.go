@@ -25,6 +25,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/ca"
+	"github.com/rotunda-pki/rotunda/internal/command"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
 )
@@ -161,9 +162,9 @@ func (l *lab) want(id string, changes ...func(*api.DesiredPlacement)) {
 func (l *lab) config() *Config {
 	return &Config{
 		Allow: Allow{Directories: []string{filepath.Join(l.dir, "srv")}},
-		Commands: map[string]CommandConfig{
-			"reload": {Argv: []string{"/usr/bin/touch", filepath.Join(l.dir, "reloaded")}, Timeout: Duration(10 * time.Second)},
-			"fail":   {Argv: []string{"/bin/sh", "-c", "echo no such service >&2; exit 3"}, Timeout: Duration(10 * time.Second)},
+		Commands: map[string]command.Config{
+			"reload": {Argv: []string{"/usr/bin/touch", filepath.Join(l.dir, "reloaded")}, Timeout: command.Duration(10 * time.Second)},
+			"fail":   {Argv: []string{"/bin/sh", "-c", "echo no such service >&2; exit 3"}, Timeout: command.Duration(10 * time.Second)},
 		},
 		Passwords: map[string]PasswordConfig{"keystore": {File: filepath.Join(l.dir, "password")}},
 	}

@@ -2130,36 +2130,37 @@ func (x *ListPlacementsRequest) GetAgent() string {
 }
 
 type PlacementStatus struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Service        string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
-	Intent         string                 `protobuf:"bytes,3,opt,name=intent,proto3" json:"intent,omitempty"`
-	Agent          string                 `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
-	Instance       string                 `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
-	Target         string                 `protobuf:"bytes,6,opt,name=target,proto3" json:"target,omitempty"` // kind/name
-	Generation     uint64                 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
-	Revision       uint64                 `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`
-	Serial         string                 `protobuf:"bytes,9,opt,name=serial,proto3" json:"serial,omitempty"`
-	NotAfter       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
-	State          State                  `protobuf:"varint,11,opt,name=state,proto3,enum=rotunda.v1.State" json:"state,omitempty"`
-	Level          Level                  `protobuf:"varint,12,opt,name=level,proto3,enum=rotunda.v1.Level" json:"level,omitempty"`
-	ProvenSince    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=proven_since,json=provenSince,proto3" json:"proven_since,omitempty"`
-	RenewAfter     *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=renew_after,json=renewAfter,proto3" json:"renew_after,omitempty"`
-	Reason         string                 `protobuf:"bytes,15,opt,name=reason,proto3" json:"reason,omitempty"`
-	Failure        *Failure               `protobuf:"bytes,16,opt,name=failure,proto3" json:"failure,omitempty"`
-	Took           *durationpb.Duration   `protobuf:"bytes,17,opt,name=took,proto3" json:"took,omitempty"`
-	Drift          bool                   `protobuf:"varint,18,opt,name=drift,proto3" json:"drift,omitempty"`
-	BundleDigest   string                 `protobuf:"bytes,19,opt,name=bundle_digest,json=bundleDigest,proto3" json:"bundle_digest,omitempty"`
-	Rotations      uint64                 `protobuf:"varint,20,opt,name=rotations,proto3" json:"rotations,omitempty"`
-	Restores       uint64                 `protobuf:"varint,21,opt,name=restores,proto3" json:"restores,omitempty"`
-	ReportedAt     *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=reported_at,json=reportedAt,proto3" json:"reported_at,omitempty"`
-	LastGeneration uint64                 `protobuf:"varint,23,opt,name=last_generation,json=lastGeneration,proto3" json:"last_generation,omitempty"`
-	Cluster        string                 `protobuf:"bytes,24,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Slot           string                 `protobuf:"bytes,25,opt,name=slot,proto3" json:"slot,omitempty"`                         // "", waits, granted, begun
-	RotateAt       *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=rotate_at,json=rotateAt,proto3" json:"rotate_at,omitempty"` // of a rotation that was asked for and has not come about
-	Product        string                 `protobuf:"bytes,27,opt,name=product,proto3" json:"product,omitempty"`                   // as the control path says: "redis 7.0.15"
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Service         string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	Intent          string                 `protobuf:"bytes,3,opt,name=intent,proto3" json:"intent,omitempty"`
+	Agent           string                 `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
+	Instance        string                 `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	Target          string                 `protobuf:"bytes,6,opt,name=target,proto3" json:"target,omitempty"` // kind/name
+	Generation      uint64                 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
+	Revision        uint64                 `protobuf:"varint,8,opt,name=revision,proto3" json:"revision,omitempty"`
+	Serial          string                 `protobuf:"bytes,9,opt,name=serial,proto3" json:"serial,omitempty"`
+	NotAfter        *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	State           State                  `protobuf:"varint,11,opt,name=state,proto3,enum=rotunda.v1.State" json:"state,omitempty"`
+	Level           Level                  `protobuf:"varint,12,opt,name=level,proto3,enum=rotunda.v1.Level" json:"level,omitempty"`
+	ProvenSince     *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=proven_since,json=provenSince,proto3" json:"proven_since,omitempty"`
+	RenewAfter      *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=renew_after,json=renewAfter,proto3" json:"renew_after,omitempty"`
+	Reason          string                 `protobuf:"bytes,15,opt,name=reason,proto3" json:"reason,omitempty"`
+	Failure         *Failure               `protobuf:"bytes,16,opt,name=failure,proto3" json:"failure,omitempty"`
+	Took            *durationpb.Duration   `protobuf:"bytes,17,opt,name=took,proto3" json:"took,omitempty"`
+	Drift           bool                   `protobuf:"varint,18,opt,name=drift,proto3" json:"drift,omitempty"`
+	BundleDigest    string                 `protobuf:"bytes,19,opt,name=bundle_digest,json=bundleDigest,proto3" json:"bundle_digest,omitempty"`
+	Rotations       uint64                 `protobuf:"varint,20,opt,name=rotations,proto3" json:"rotations,omitempty"`
+	Restores        uint64                 `protobuf:"varint,21,opt,name=restores,proto3" json:"restores,omitempty"`
+	ReportedAt      *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=reported_at,json=reportedAt,proto3" json:"reported_at,omitempty"`
+	LastGeneration  uint64                 `protobuf:"varint,23,opt,name=last_generation,json=lastGeneration,proto3" json:"last_generation,omitempty"`
+	Cluster         string                 `protobuf:"bytes,24,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Slot            string                 `protobuf:"bytes,25,opt,name=slot,proto3" json:"slot,omitempty"`                                              // "", waits, granted, begun
+	RotateAt        *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=rotate_at,json=rotateAt,proto3" json:"rotate_at,omitempty"`                      // of a rotation that was asked for and has not come about
+	Product         string                 `protobuf:"bytes,27,opt,name=product,proto3" json:"product,omitempty"`                                        // as the control path says: "redis 7.0.15"
+	ProfileOverride *ProfileOverride       `protobuf:"bytes,28,opt,name=profile_override,json=profileOverride,proto3" json:"profile_override,omitempty"` // absent: its profile is the intent's
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PlacementStatus) Reset() {
@@ -2381,6 +2382,75 @@ func (x *PlacementStatus) GetProduct() string {
 	return ""
 }
 
+func (x *PlacementStatus) GetProfileOverride() *ProfileOverride {
+	if x != nil {
+		return x.ProfileOverride
+	}
+	return nil
+}
+
+// ProfileOverride is a profile that a rollout has used in the place of the
+// intent's.
+type ProfileOverride struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Profile       string                 `protobuf:"bytes,1,opt,name=profile,proto3" json:"profile,omitempty"`
+	Rollout       string                 `protobuf:"bytes,2,opt,name=rollout,proto3" json:"rollout,omitempty"` // its name
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProfileOverride) Reset() {
+	*x = ProfileOverride{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProfileOverride) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProfileOverride) ProtoMessage() {}
+
+func (x *ProfileOverride) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProfileOverride.ProtoReflect.Descriptor instead.
+func (*ProfileOverride) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ProfileOverride) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *ProfileOverride) GetRollout() string {
+	if x != nil {
+		return x.Rollout
+	}
+	return ""
+}
+
+func (x *ProfileOverride) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 type ListPlacementsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Placements    []*PlacementStatus     `protobuf:"bytes,1,rep,name=placements,proto3" json:"placements,omitempty"`
@@ -2390,7 +2460,7 @@ type ListPlacementsResponse struct {
 
 func (x *ListPlacementsResponse) Reset() {
 	*x = ListPlacementsResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[33]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2472,7 @@ func (x *ListPlacementsResponse) String() string {
 func (*ListPlacementsResponse) ProtoMessage() {}
 
 func (x *ListPlacementsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[33]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2485,7 @@ func (x *ListPlacementsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlacementsResponse.ProtoReflect.Descriptor instead.
 func (*ListPlacementsResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListPlacementsResponse) GetPlacements() []*PlacementStatus {
@@ -2434,7 +2504,7 @@ type DescribePlacementRequest struct {
 
 func (x *DescribePlacementRequest) Reset() {
 	*x = DescribePlacementRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[34]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2446,7 +2516,7 @@ func (x *DescribePlacementRequest) String() string {
 func (*DescribePlacementRequest) ProtoMessage() {}
 
 func (x *DescribePlacementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[34]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2459,7 +2529,7 @@ func (x *DescribePlacementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePlacementRequest.ProtoReflect.Descriptor instead.
 func (*DescribePlacementRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DescribePlacementRequest) GetId() string {
@@ -2484,7 +2554,7 @@ type EvidenceRecord struct {
 
 func (x *EvidenceRecord) Reset() {
 	*x = EvidenceRecord{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[35]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2496,7 +2566,7 @@ func (x *EvidenceRecord) String() string {
 func (*EvidenceRecord) ProtoMessage() {}
 
 func (x *EvidenceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[35]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2509,7 +2579,7 @@ func (x *EvidenceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceRecord.ProtoReflect.Descriptor instead.
 func (*EvidenceRecord) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *EvidenceRecord) GetDigest() string {
@@ -2573,7 +2643,7 @@ type DescribePlacementResponse struct {
 
 func (x *DescribePlacementResponse) Reset() {
 	*x = DescribePlacementResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[36]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2585,7 +2655,7 @@ func (x *DescribePlacementResponse) String() string {
 func (*DescribePlacementResponse) ProtoMessage() {}
 
 func (x *DescribePlacementResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[36]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2598,7 +2668,7 @@ func (x *DescribePlacementResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePlacementResponse.ProtoReflect.Descriptor instead.
 func (*DescribePlacementResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DescribePlacementResponse) GetStatus() *PlacementStatus {
@@ -2640,7 +2710,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[37]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +2722,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[37]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +2735,7 @@ func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCertificatesRequest.ProtoReflect.Descriptor instead.
 func (*ListCertificatesRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListCertificatesRequest) GetExpiring() *durationpb.Duration {
@@ -2712,7 +2782,7 @@ type CertificateInfo struct {
 
 func (x *CertificateInfo) Reset() {
 	*x = CertificateInfo{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[38]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2724,7 +2794,7 @@ func (x *CertificateInfo) String() string {
 func (*CertificateInfo) ProtoMessage() {}
 
 func (x *CertificateInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[38]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2737,7 +2807,7 @@ func (x *CertificateInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateInfo.ProtoReflect.Descriptor instead.
 func (*CertificateInfo) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CertificateInfo) GetSerial() string {
@@ -2854,7 +2924,7 @@ type ListCertificatesResponse struct {
 
 func (x *ListCertificatesResponse) Reset() {
 	*x = ListCertificatesResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[39]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2866,7 +2936,7 @@ func (x *ListCertificatesResponse) String() string {
 func (*ListCertificatesResponse) ProtoMessage() {}
 
 func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[39]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2879,7 +2949,7 @@ func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCertificatesResponse.ProtoReflect.Descriptor instead.
 func (*ListCertificatesResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListCertificatesResponse) GetCertificates() []*CertificateInfo {
@@ -2897,7 +2967,7 @@ type ListAuthoritiesRequest struct {
 
 func (x *ListAuthoritiesRequest) Reset() {
 	*x = ListAuthoritiesRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[40]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2909,7 +2979,7 @@ func (x *ListAuthoritiesRequest) String() string {
 func (*ListAuthoritiesRequest) ProtoMessage() {}
 
 func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[40]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2922,7 +2992,7 @@ func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuthoritiesRequest.ProtoReflect.Descriptor instead.
 func (*ListAuthoritiesRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 type AuthorityInfo struct {
@@ -2943,7 +3013,7 @@ type AuthorityInfo struct {
 
 func (x *AuthorityInfo) Reset() {
 	*x = AuthorityInfo{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[41]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2955,7 +3025,7 @@ func (x *AuthorityInfo) String() string {
 func (*AuthorityInfo) ProtoMessage() {}
 
 func (x *AuthorityInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[41]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2968,7 +3038,7 @@ func (x *AuthorityInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorityInfo.ProtoReflect.Descriptor instead.
 func (*AuthorityInfo) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AuthorityInfo) GetId() string {
@@ -3050,7 +3120,7 @@ type ListAuthoritiesResponse struct {
 
 func (x *ListAuthoritiesResponse) Reset() {
 	*x = ListAuthoritiesResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[42]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3062,7 +3132,7 @@ func (x *ListAuthoritiesResponse) String() string {
 func (*ListAuthoritiesResponse) ProtoMessage() {}
 
 func (x *ListAuthoritiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[42]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3075,7 +3145,7 @@ func (x *ListAuthoritiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuthoritiesResponse.ProtoReflect.Descriptor instead.
 func (*ListAuthoritiesResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListAuthoritiesResponse) GetAuthorities() []*AuthorityInfo {
@@ -3096,7 +3166,7 @@ type IssueOperatorRequest struct {
 
 func (x *IssueOperatorRequest) Reset() {
 	*x = IssueOperatorRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[43]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3108,7 +3178,7 @@ func (x *IssueOperatorRequest) String() string {
 func (*IssueOperatorRequest) ProtoMessage() {}
 
 func (x *IssueOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[43]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3121,7 +3191,7 @@ func (x *IssueOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueOperatorRequest.ProtoReflect.Descriptor instead.
 func (*IssueOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *IssueOperatorRequest) GetName() string {
@@ -3156,7 +3226,7 @@ type IssueOperatorResponse struct {
 
 func (x *IssueOperatorResponse) Reset() {
 	*x = IssueOperatorResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[44]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3238,7 @@ func (x *IssueOperatorResponse) String() string {
 func (*IssueOperatorResponse) ProtoMessage() {}
 
 func (x *IssueOperatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[44]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3251,7 @@ func (x *IssueOperatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueOperatorResponse.ProtoReflect.Descriptor instead.
 func (*IssueOperatorResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *IssueOperatorResponse) GetChain() [][]byte {
@@ -3222,7 +3292,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[45]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +3304,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[45]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +3317,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RotateRequest) GetIntent() string {
@@ -3311,7 +3381,7 @@ type RotateResponse struct {
 
 func (x *RotateResponse) Reset() {
 	*x = RotateResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[46]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3323,7 +3393,7 @@ func (x *RotateResponse) String() string {
 func (*RotateResponse) ProtoMessage() {}
 
 func (x *RotateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[46]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3336,7 +3406,7 @@ func (x *RotateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateResponse.ProtoReflect.Descriptor instead.
 func (*RotateResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RotateResponse) GetPlacements() []string {
@@ -3377,7 +3447,7 @@ type ListSlotsRequest struct {
 
 func (x *ListSlotsRequest) Reset() {
 	*x = ListSlotsRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +3459,7 @@ func (x *ListSlotsRequest) String() string {
 func (*ListSlotsRequest) ProtoMessage() {}
 
 func (x *ListSlotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +3472,7 @@ func (x *ListSlotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSlotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSlotsRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListSlotsRequest) GetCluster() string {
@@ -3439,7 +3509,7 @@ type SlotInfo struct {
 
 func (x *SlotInfo) Reset() {
 	*x = SlotInfo{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3451,7 +3521,7 @@ func (x *SlotInfo) String() string {
 func (*SlotInfo) ProtoMessage() {}
 
 func (x *SlotInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3464,7 +3534,7 @@ func (x *SlotInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotInfo.ProtoReflect.Descriptor instead.
 func (*SlotInfo) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SlotInfo) GetId() string {
@@ -3560,7 +3630,7 @@ type ListSlotsResponse struct {
 
 func (x *ListSlotsResponse) Reset() {
 	*x = ListSlotsResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3572,7 +3642,7 @@ func (x *ListSlotsResponse) String() string {
 func (*ListSlotsResponse) ProtoMessage() {}
 
 func (x *ListSlotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3585,7 +3655,7 @@ func (x *ListSlotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSlotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSlotsResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListSlotsResponse) GetSlots() []*SlotInfo {
@@ -3605,7 +3675,7 @@ type ReleaseSlotRequest struct {
 
 func (x *ReleaseSlotRequest) Reset() {
 	*x = ReleaseSlotRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3617,7 +3687,7 @@ func (x *ReleaseSlotRequest) String() string {
 func (*ReleaseSlotRequest) ProtoMessage() {}
 
 func (x *ReleaseSlotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3630,7 +3700,7 @@ func (x *ReleaseSlotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseSlotRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseSlotRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ReleaseSlotRequest) GetId() string {
@@ -3656,7 +3726,7 @@ type ReleaseSlotResponse struct {
 
 func (x *ReleaseSlotResponse) Reset() {
 	*x = ReleaseSlotResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3668,7 +3738,7 @@ func (x *ReleaseSlotResponse) String() string {
 func (*ReleaseSlotResponse) ProtoMessage() {}
 
 func (x *ReleaseSlotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3681,7 +3751,7 @@ func (x *ReleaseSlotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseSlotResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseSlotResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ReleaseSlotResponse) GetAuditId() string {
@@ -3701,7 +3771,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3713,7 +3783,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3726,7 +3796,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ResumeRequest) GetIntent() string {
@@ -3752,7 +3822,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3764,7 +3834,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3777,7 +3847,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ResumeResponse) GetAuditId() string {
@@ -3798,7 +3868,7 @@ type ListAuditEntriesRequest struct {
 
 func (x *ListAuditEntriesRequest) Reset() {
 	*x = ListAuditEntriesRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3810,7 +3880,7 @@ func (x *ListAuditEntriesRequest) String() string {
 func (*ListAuditEntriesRequest) ProtoMessage() {}
 
 func (x *ListAuditEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3823,7 +3893,7 @@ func (x *ListAuditEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListAuditEntriesRequest) GetFrom() uint64 {
@@ -3860,7 +3930,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3872,7 +3942,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3885,7 +3955,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AuditEntry) GetId() string {
@@ -3934,7 +4004,7 @@ type ListAuditEntriesResponse struct {
 
 func (x *ListAuditEntriesResponse) Reset() {
 	*x = ListAuditEntriesResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3946,7 +4016,7 @@ func (x *ListAuditEntriesResponse) String() string {
 func (*ListAuditEntriesResponse) ProtoMessage() {}
 
 func (x *ListAuditEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3959,7 +4029,7 @@ func (x *ListAuditEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{56}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListAuditEntriesResponse) GetEntries() []*AuditEntry {
@@ -3988,7 +4058,7 @@ var File_rotunda_v1_operator_proto protoreflect.FileDescriptor
 const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"\x19rotunda/v1/operator.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x16rotunda/v1/graph.proto\x1a\x18rotunda/v1/rollout.proto\x1a\x17rotunda/v1/whatif.proto\"\r\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x16rotunda/v1/graph.proto\x1a\x17rotunda/v1/notice.proto\x1a\x18rotunda/v1/rollout.proto\x1a\x17rotunda/v1/whatif.proto\"\r\n" +
 	"\vInfoRequest\"\x96\x02\n" +
 	"\fInfoResponse\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x18\n" +
@@ -4167,7 +4237,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x15ListPlacementsRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06intent\x18\x02 \x01(\tR\x06intent\x12\x14\n" +
-	"\x05agent\x18\x03 \x01(\tR\x05agent\"\xca\a\n" +
+	"\x05agent\x18\x03 \x01(\tR\x05agent\"\x92\b\n" +
 	"\x0fPlacementStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
@@ -4200,7 +4270,12 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\acluster\x18\x18 \x01(\tR\acluster\x12\x12\n" +
 	"\x04slot\x18\x19 \x01(\tR\x04slot\x127\n" +
 	"\trotate_at\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\brotateAt\x12\x18\n" +
-	"\aproduct\x18\x1b \x01(\tR\aproduct\"U\n" +
+	"\aproduct\x18\x1b \x01(\tR\aproduct\x12F\n" +
+	"\x10profile_override\x18\x1c \x01(\v2\x1b.rotunda.v1.ProfileOverrideR\x0fprofileOverride\"w\n" +
+	"\x0fProfileOverride\x12\x18\n" +
+	"\aprofile\x18\x01 \x01(\tR\aprofile\x12\x18\n" +
+	"\arollout\x18\x02 \x01(\tR\arollout\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"U\n" +
 	"\x16ListPlacementsResponse\x12;\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1b.rotunda.v1.PlacementStatusR\n" +
@@ -4331,7 +4406,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\fR\n" +
 	"checkpoint\x12\x17\n" +
-	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xe4\x18\n" +
+	"\alog_key\x18\x03 \x01(\tR\x06logKey2\x87\x1a\n" +
 	"\x0fOperatorService\x129\n" +
 	"\x04Info\x12\x17.rotunda.v1.InfoRequest\x1a\x18.rotunda.v1.InfoResponse\x129\n" +
 	"\x04Plan\x12\x17.rotunda.v1.PlanRequest\x1a\x18.rotunda.v1.PlanResponse\x12<\n" +
@@ -4374,7 +4449,9 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x0fDescribeRollout\x12\".rotunda.v1.DescribeRolloutRequest\x1a#.rotunda.v1.DescribeRolloutResponse\x12Y\n" +
 	"\fWatchRollout\x12\".rotunda.v1.DescribeRolloutRequest\x1a#.rotunda.v1.DescribeRolloutResponse0\x01\x12T\n" +
 	"\rDecideRollout\x12 .rotunda.v1.DecideRolloutRequest\x1a!.rotunda.v1.DecideRolloutResponse\x12`\n" +
-	"\x11AnswerRolloutGate\x12$.rotunda.v1.AnswerRolloutGateRequest\x1a%.rotunda.v1.AnswerRolloutGateResponse\x12?\n" +
+	"\x11AnswerRolloutGate\x12$.rotunda.v1.AnswerRolloutGateRequest\x1a%.rotunda.v1.AnswerRolloutGateResponse\x12N\n" +
+	"\vListNotices\x12\x1e.rotunda.v1.ListNoticesRequest\x1a\x1f.rotunda.v1.ListNoticesResponse\x12Q\n" +
+	"\fRetryNotices\x12\x1f.rotunda.v1.RetryNoticesRequest\x1a .rotunda.v1.RetryNoticesResponse\x12?\n" +
 	"\x06WhatIf\x12\x19.rotunda.v1.WhatIfRequest\x1a\x1a.rotunda.v1.WhatIfResponseB(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
 
 var (
@@ -4390,7 +4467,7 @@ func file_rotunda_v1_operator_proto_rawDescGZIP() []byte {
 }
 
 var file_rotunda_v1_operator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rotunda_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_rotunda_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_rotunda_v1_operator_proto_goTypes = []any{
 	(Finding_Severity)(0),             // 0: rotunda.v1.Finding.Severity
 	(Difference_Op)(0),                // 1: rotunda.v1.Difference.Op
@@ -4427,214 +4504,225 @@ var file_rotunda_v1_operator_proto_goTypes = []any{
 	(*RetireAgentResponse)(nil),       // 32: rotunda.v1.RetireAgentResponse
 	(*ListPlacementsRequest)(nil),     // 33: rotunda.v1.ListPlacementsRequest
 	(*PlacementStatus)(nil),           // 34: rotunda.v1.PlacementStatus
-	(*ListPlacementsResponse)(nil),    // 35: rotunda.v1.ListPlacementsResponse
-	(*DescribePlacementRequest)(nil),  // 36: rotunda.v1.DescribePlacementRequest
-	(*EvidenceRecord)(nil),            // 37: rotunda.v1.EvidenceRecord
-	(*DescribePlacementResponse)(nil), // 38: rotunda.v1.DescribePlacementResponse
-	(*ListCertificatesRequest)(nil),   // 39: rotunda.v1.ListCertificatesRequest
-	(*CertificateInfo)(nil),           // 40: rotunda.v1.CertificateInfo
-	(*ListCertificatesResponse)(nil),  // 41: rotunda.v1.ListCertificatesResponse
-	(*ListAuthoritiesRequest)(nil),    // 42: rotunda.v1.ListAuthoritiesRequest
-	(*AuthorityInfo)(nil),             // 43: rotunda.v1.AuthorityInfo
-	(*ListAuthoritiesResponse)(nil),   // 44: rotunda.v1.ListAuthoritiesResponse
-	(*IssueOperatorRequest)(nil),      // 45: rotunda.v1.IssueOperatorRequest
-	(*IssueOperatorResponse)(nil),     // 46: rotunda.v1.IssueOperatorResponse
-	(*RotateRequest)(nil),             // 47: rotunda.v1.RotateRequest
-	(*RotateResponse)(nil),            // 48: rotunda.v1.RotateResponse
-	(*ListSlotsRequest)(nil),          // 49: rotunda.v1.ListSlotsRequest
-	(*SlotInfo)(nil),                  // 50: rotunda.v1.SlotInfo
-	(*ListSlotsResponse)(nil),         // 51: rotunda.v1.ListSlotsResponse
-	(*ReleaseSlotRequest)(nil),        // 52: rotunda.v1.ReleaseSlotRequest
-	(*ReleaseSlotResponse)(nil),       // 53: rotunda.v1.ReleaseSlotResponse
-	(*ResumeRequest)(nil),             // 54: rotunda.v1.ResumeRequest
-	(*ResumeResponse)(nil),            // 55: rotunda.v1.ResumeResponse
-	(*ListAuditEntriesRequest)(nil),   // 56: rotunda.v1.ListAuditEntriesRequest
-	(*AuditEntry)(nil),                // 57: rotunda.v1.AuditEntry
-	(*ListAuditEntriesResponse)(nil),  // 58: rotunda.v1.ListAuditEntriesResponse
-	nil,                               // 59: rotunda.v1.CreateTokenRequest.LabelsEntry
-	nil,                               // 60: rotunda.v1.TokenInfo.LabelsEntry
-	nil,                               // 61: rotunda.v1.AgentInfo.LabelsEntry
-	nil,                               // 62: rotunda.v1.AgentInfo.FactsEntry
-	nil,                               // 63: rotunda.v1.LabelAgentRequest.SetEntry
-	(*timestamppb.Timestamp)(nil),     // 64: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 65: google.protobuf.Duration
-	(State)(0),                        // 66: rotunda.v1.State
-	(Level)(0),                        // 67: rotunda.v1.Level
-	(*Failure)(nil),                   // 68: rotunda.v1.Failure
-	(*DesiredPlacement)(nil),          // 69: rotunda.v1.DesiredPlacement
-	(*ImportAuthorityRequest)(nil),    // 70: rotunda.v1.ImportAuthorityRequest
-	(*PrepareTrustRequest)(nil),       // 71: rotunda.v1.PrepareTrustRequest
-	(*BeginTrustRequest)(nil),         // 72: rotunda.v1.BeginTrustRequest
-	(*ListTrustRequest)(nil),          // 73: rotunda.v1.ListTrustRequest
-	(*DecideTrustRequest)(nil),        // 74: rotunda.v1.DecideTrustRequest
-	(*EndCredentialRequest)(nil),      // 75: rotunda.v1.EndCredentialRequest
-	(*GraphRequest)(nil),              // 76: rotunda.v1.GraphRequest
-	(*ImpactRequest)(nil),             // 77: rotunda.v1.ImpactRequest
-	(*StartRolloutRequest)(nil),       // 78: rotunda.v1.StartRolloutRequest
-	(*ListRolloutsRequest)(nil),       // 79: rotunda.v1.ListRolloutsRequest
-	(*DescribeRolloutRequest)(nil),    // 80: rotunda.v1.DescribeRolloutRequest
-	(*DecideRolloutRequest)(nil),      // 81: rotunda.v1.DecideRolloutRequest
-	(*AnswerRolloutGateRequest)(nil),  // 82: rotunda.v1.AnswerRolloutGateRequest
-	(*WhatIfRequest)(nil),             // 83: rotunda.v1.WhatIfRequest
-	(*ImportAuthorityResponse)(nil),   // 84: rotunda.v1.ImportAuthorityResponse
-	(*PrepareTrustResponse)(nil),      // 85: rotunda.v1.PrepareTrustResponse
-	(*BeginTrustResponse)(nil),        // 86: rotunda.v1.BeginTrustResponse
-	(*ListTrustResponse)(nil),         // 87: rotunda.v1.ListTrustResponse
-	(*DecideTrustResponse)(nil),       // 88: rotunda.v1.DecideTrustResponse
-	(*EndCredentialResponse)(nil),     // 89: rotunda.v1.EndCredentialResponse
-	(*GraphResponse)(nil),             // 90: rotunda.v1.GraphResponse
-	(*ImpactResponse)(nil),            // 91: rotunda.v1.ImpactResponse
-	(*StartRolloutResponse)(nil),      // 92: rotunda.v1.StartRolloutResponse
-	(*ListRolloutsResponse)(nil),      // 93: rotunda.v1.ListRolloutsResponse
-	(*DescribeRolloutResponse)(nil),   // 94: rotunda.v1.DescribeRolloutResponse
-	(*DecideRolloutResponse)(nil),     // 95: rotunda.v1.DecideRolloutResponse
-	(*AnswerRolloutGateResponse)(nil), // 96: rotunda.v1.AnswerRolloutGateResponse
-	(*WhatIfResponse)(nil),            // 97: rotunda.v1.WhatIfResponse
+	(*ProfileOverride)(nil),           // 35: rotunda.v1.ProfileOverride
+	(*ListPlacementsResponse)(nil),    // 36: rotunda.v1.ListPlacementsResponse
+	(*DescribePlacementRequest)(nil),  // 37: rotunda.v1.DescribePlacementRequest
+	(*EvidenceRecord)(nil),            // 38: rotunda.v1.EvidenceRecord
+	(*DescribePlacementResponse)(nil), // 39: rotunda.v1.DescribePlacementResponse
+	(*ListCertificatesRequest)(nil),   // 40: rotunda.v1.ListCertificatesRequest
+	(*CertificateInfo)(nil),           // 41: rotunda.v1.CertificateInfo
+	(*ListCertificatesResponse)(nil),  // 42: rotunda.v1.ListCertificatesResponse
+	(*ListAuthoritiesRequest)(nil),    // 43: rotunda.v1.ListAuthoritiesRequest
+	(*AuthorityInfo)(nil),             // 44: rotunda.v1.AuthorityInfo
+	(*ListAuthoritiesResponse)(nil),   // 45: rotunda.v1.ListAuthoritiesResponse
+	(*IssueOperatorRequest)(nil),      // 46: rotunda.v1.IssueOperatorRequest
+	(*IssueOperatorResponse)(nil),     // 47: rotunda.v1.IssueOperatorResponse
+	(*RotateRequest)(nil),             // 48: rotunda.v1.RotateRequest
+	(*RotateResponse)(nil),            // 49: rotunda.v1.RotateResponse
+	(*ListSlotsRequest)(nil),          // 50: rotunda.v1.ListSlotsRequest
+	(*SlotInfo)(nil),                  // 51: rotunda.v1.SlotInfo
+	(*ListSlotsResponse)(nil),         // 52: rotunda.v1.ListSlotsResponse
+	(*ReleaseSlotRequest)(nil),        // 53: rotunda.v1.ReleaseSlotRequest
+	(*ReleaseSlotResponse)(nil),       // 54: rotunda.v1.ReleaseSlotResponse
+	(*ResumeRequest)(nil),             // 55: rotunda.v1.ResumeRequest
+	(*ResumeResponse)(nil),            // 56: rotunda.v1.ResumeResponse
+	(*ListAuditEntriesRequest)(nil),   // 57: rotunda.v1.ListAuditEntriesRequest
+	(*AuditEntry)(nil),                // 58: rotunda.v1.AuditEntry
+	(*ListAuditEntriesResponse)(nil),  // 59: rotunda.v1.ListAuditEntriesResponse
+	nil,                               // 60: rotunda.v1.CreateTokenRequest.LabelsEntry
+	nil,                               // 61: rotunda.v1.TokenInfo.LabelsEntry
+	nil,                               // 62: rotunda.v1.AgentInfo.LabelsEntry
+	nil,                               // 63: rotunda.v1.AgentInfo.FactsEntry
+	nil,                               // 64: rotunda.v1.LabelAgentRequest.SetEntry
+	(*timestamppb.Timestamp)(nil),     // 65: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),       // 66: google.protobuf.Duration
+	(State)(0),                        // 67: rotunda.v1.State
+	(Level)(0),                        // 68: rotunda.v1.Level
+	(*Failure)(nil),                   // 69: rotunda.v1.Failure
+	(*DesiredPlacement)(nil),          // 70: rotunda.v1.DesiredPlacement
+	(*ImportAuthorityRequest)(nil),    // 71: rotunda.v1.ImportAuthorityRequest
+	(*PrepareTrustRequest)(nil),       // 72: rotunda.v1.PrepareTrustRequest
+	(*BeginTrustRequest)(nil),         // 73: rotunda.v1.BeginTrustRequest
+	(*ListTrustRequest)(nil),          // 74: rotunda.v1.ListTrustRequest
+	(*DecideTrustRequest)(nil),        // 75: rotunda.v1.DecideTrustRequest
+	(*EndCredentialRequest)(nil),      // 76: rotunda.v1.EndCredentialRequest
+	(*GraphRequest)(nil),              // 77: rotunda.v1.GraphRequest
+	(*ImpactRequest)(nil),             // 78: rotunda.v1.ImpactRequest
+	(*StartRolloutRequest)(nil),       // 79: rotunda.v1.StartRolloutRequest
+	(*ListRolloutsRequest)(nil),       // 80: rotunda.v1.ListRolloutsRequest
+	(*DescribeRolloutRequest)(nil),    // 81: rotunda.v1.DescribeRolloutRequest
+	(*DecideRolloutRequest)(nil),      // 82: rotunda.v1.DecideRolloutRequest
+	(*AnswerRolloutGateRequest)(nil),  // 83: rotunda.v1.AnswerRolloutGateRequest
+	(*ListNoticesRequest)(nil),        // 84: rotunda.v1.ListNoticesRequest
+	(*RetryNoticesRequest)(nil),       // 85: rotunda.v1.RetryNoticesRequest
+	(*WhatIfRequest)(nil),             // 86: rotunda.v1.WhatIfRequest
+	(*ImportAuthorityResponse)(nil),   // 87: rotunda.v1.ImportAuthorityResponse
+	(*PrepareTrustResponse)(nil),      // 88: rotunda.v1.PrepareTrustResponse
+	(*BeginTrustResponse)(nil),        // 89: rotunda.v1.BeginTrustResponse
+	(*ListTrustResponse)(nil),         // 90: rotunda.v1.ListTrustResponse
+	(*DecideTrustResponse)(nil),       // 91: rotunda.v1.DecideTrustResponse
+	(*EndCredentialResponse)(nil),     // 92: rotunda.v1.EndCredentialResponse
+	(*GraphResponse)(nil),             // 93: rotunda.v1.GraphResponse
+	(*ImpactResponse)(nil),            // 94: rotunda.v1.ImpactResponse
+	(*StartRolloutResponse)(nil),      // 95: rotunda.v1.StartRolloutResponse
+	(*ListRolloutsResponse)(nil),      // 96: rotunda.v1.ListRolloutsResponse
+	(*DescribeRolloutResponse)(nil),   // 97: rotunda.v1.DescribeRolloutResponse
+	(*DecideRolloutResponse)(nil),     // 98: rotunda.v1.DecideRolloutResponse
+	(*AnswerRolloutGateResponse)(nil), // 99: rotunda.v1.AnswerRolloutGateResponse
+	(*ListNoticesResponse)(nil),       // 100: rotunda.v1.ListNoticesResponse
+	(*RetryNoticesResponse)(nil),      // 101: rotunda.v1.RetryNoticesResponse
+	(*WhatIfResponse)(nil),            // 102: rotunda.v1.WhatIfResponse
 }
 var file_rotunda_v1_operator_proto_depIdxs = []int32{
-	0,  // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
-	1,  // 1: rotunda.v1.Difference.op:type_name -> rotunda.v1.Difference.Op
-	4,  // 2: rotunda.v1.PlanRequest.files:type_name -> rotunda.v1.SourceFile
-	6,  // 3: rotunda.v1.PlanResponse.differences:type_name -> rotunda.v1.Difference
-	5,  // 4: rotunda.v1.PlanResponse.findings:type_name -> rotunda.v1.Finding
-	4,  // 5: rotunda.v1.ApplyRequest.files:type_name -> rotunda.v1.SourceFile
-	6,  // 6: rotunda.v1.ApplyResponse.differences:type_name -> rotunda.v1.Difference
-	5,  // 7: rotunda.v1.ApplyResponse.findings:type_name -> rotunda.v1.Finding
-	64, // 8: rotunda.v1.StoredDocument.changed_at:type_name -> google.protobuf.Timestamp
-	12, // 9: rotunda.v1.ListDocumentsResponse.documents:type_name -> rotunda.v1.StoredDocument
-	4,  // 10: rotunda.v1.ReplayPolicyRequest.files:type_name -> rotunda.v1.SourceFile
-	64, // 11: rotunda.v1.ReplayPolicyRequest.since:type_name -> google.protobuf.Timestamp
-	17, // 12: rotunda.v1.ReplayPolicyResponse.differences:type_name -> rotunda.v1.ReplayDifference
-	59, // 13: rotunda.v1.CreateTokenRequest.labels:type_name -> rotunda.v1.CreateTokenRequest.LabelsEntry
-	65, // 14: rotunda.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	64, // 15: rotunda.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	60, // 16: rotunda.v1.TokenInfo.labels:type_name -> rotunda.v1.TokenInfo.LabelsEntry
-	64, // 17: rotunda.v1.TokenInfo.expires_at:type_name -> google.protobuf.Timestamp
-	64, // 18: rotunda.v1.TokenInfo.used_at:type_name -> google.protobuf.Timestamp
-	22, // 19: rotunda.v1.ListTokensResponse.tokens:type_name -> rotunda.v1.TokenInfo
-	61, // 20: rotunda.v1.AgentInfo.labels:type_name -> rotunda.v1.AgentInfo.LabelsEntry
-	62, // 21: rotunda.v1.AgentInfo.facts:type_name -> rotunda.v1.AgentInfo.FactsEntry
-	64, // 22: rotunda.v1.AgentInfo.seen_at:type_name -> google.protobuf.Timestamp
-	64, // 23: rotunda.v1.AgentInfo.enrolled_at:type_name -> google.protobuf.Timestamp
-	64, // 24: rotunda.v1.AgentInfo.identity_not_after:type_name -> google.protobuf.Timestamp
-	27, // 25: rotunda.v1.ListAgentsResponse.agents:type_name -> rotunda.v1.AgentInfo
-	63, // 26: rotunda.v1.LabelAgentRequest.set:type_name -> rotunda.v1.LabelAgentRequest.SetEntry
-	27, // 27: rotunda.v1.LabelAgentResponse.agent:type_name -> rotunda.v1.AgentInfo
-	64, // 28: rotunda.v1.PlacementStatus.not_after:type_name -> google.protobuf.Timestamp
-	66, // 29: rotunda.v1.PlacementStatus.state:type_name -> rotunda.v1.State
-	67, // 30: rotunda.v1.PlacementStatus.level:type_name -> rotunda.v1.Level
-	64, // 31: rotunda.v1.PlacementStatus.proven_since:type_name -> google.protobuf.Timestamp
-	64, // 32: rotunda.v1.PlacementStatus.renew_after:type_name -> google.protobuf.Timestamp
-	68, // 33: rotunda.v1.PlacementStatus.failure:type_name -> rotunda.v1.Failure
-	65, // 34: rotunda.v1.PlacementStatus.took:type_name -> google.protobuf.Duration
-	64, // 35: rotunda.v1.PlacementStatus.reported_at:type_name -> google.protobuf.Timestamp
-	64, // 36: rotunda.v1.PlacementStatus.rotate_at:type_name -> google.protobuf.Timestamp
-	34, // 37: rotunda.v1.ListPlacementsResponse.placements:type_name -> rotunda.v1.PlacementStatus
-	64, // 38: rotunda.v1.EvidenceRecord.at:type_name -> google.protobuf.Timestamp
-	34, // 39: rotunda.v1.DescribePlacementResponse.status:type_name -> rotunda.v1.PlacementStatus
-	69, // 40: rotunda.v1.DescribePlacementResponse.desired:type_name -> rotunda.v1.DesiredPlacement
-	40, // 41: rotunda.v1.DescribePlacementResponse.certificates:type_name -> rotunda.v1.CertificateInfo
-	37, // 42: rotunda.v1.DescribePlacementResponse.evidence:type_name -> rotunda.v1.EvidenceRecord
-	65, // 43: rotunda.v1.ListCertificatesRequest.expiring:type_name -> google.protobuf.Duration
-	64, // 44: rotunda.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
-	64, // 45: rotunda.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
-	64, // 46: rotunda.v1.CertificateInfo.revoked_at:type_name -> google.protobuf.Timestamp
-	40, // 47: rotunda.v1.ListCertificatesResponse.certificates:type_name -> rotunda.v1.CertificateInfo
-	64, // 48: rotunda.v1.AuthorityInfo.not_after:type_name -> google.protobuf.Timestamp
-	43, // 49: rotunda.v1.ListAuthoritiesResponse.authorities:type_name -> rotunda.v1.AuthorityInfo
-	65, // 50: rotunda.v1.IssueOperatorRequest.lifetime:type_name -> google.protobuf.Duration
-	65, // 51: rotunda.v1.RotateRequest.over:type_name -> google.protobuf.Duration
-	34, // 52: rotunda.v1.RotateResponse.affected:type_name -> rotunda.v1.PlacementStatus
-	65, // 53: rotunda.v1.RotateResponse.over:type_name -> google.protobuf.Duration
-	64, // 54: rotunda.v1.SlotInfo.granted_at:type_name -> google.protobuf.Timestamp
-	64, // 55: rotunda.v1.SlotInfo.begun_at:type_name -> google.protobuf.Timestamp
-	64, // 56: rotunda.v1.SlotInfo.ended_at:type_name -> google.protobuf.Timestamp
-	64, // 57: rotunda.v1.SlotInfo.start_by:type_name -> google.protobuf.Timestamp
-	50, // 58: rotunda.v1.ListSlotsResponse.slots:type_name -> rotunda.v1.SlotInfo
-	57, // 59: rotunda.v1.ListAuditEntriesResponse.entries:type_name -> rotunda.v1.AuditEntry
-	2,  // 60: rotunda.v1.OperatorService.Info:input_type -> rotunda.v1.InfoRequest
-	7,  // 61: rotunda.v1.OperatorService.Plan:input_type -> rotunda.v1.PlanRequest
-	9,  // 62: rotunda.v1.OperatorService.Apply:input_type -> rotunda.v1.ApplyRequest
-	11, // 63: rotunda.v1.OperatorService.ListDocuments:input_type -> rotunda.v1.ListDocumentsRequest
-	14, // 64: rotunda.v1.OperatorService.DeleteDocument:input_type -> rotunda.v1.DeleteDocumentRequest
-	16, // 65: rotunda.v1.OperatorService.ReplayPolicy:input_type -> rotunda.v1.ReplayPolicyRequest
-	19, // 66: rotunda.v1.OperatorService.CreateToken:input_type -> rotunda.v1.CreateTokenRequest
-	21, // 67: rotunda.v1.OperatorService.ListTokens:input_type -> rotunda.v1.ListTokensRequest
-	24, // 68: rotunda.v1.OperatorService.RevokeToken:input_type -> rotunda.v1.RevokeTokenRequest
-	26, // 69: rotunda.v1.OperatorService.ListAgents:input_type -> rotunda.v1.ListAgentsRequest
-	29, // 70: rotunda.v1.OperatorService.LabelAgent:input_type -> rotunda.v1.LabelAgentRequest
-	31, // 71: rotunda.v1.OperatorService.RetireAgent:input_type -> rotunda.v1.RetireAgentRequest
-	33, // 72: rotunda.v1.OperatorService.ListPlacements:input_type -> rotunda.v1.ListPlacementsRequest
-	33, // 73: rotunda.v1.OperatorService.WatchPlacements:input_type -> rotunda.v1.ListPlacementsRequest
-	36, // 74: rotunda.v1.OperatorService.DescribePlacement:input_type -> rotunda.v1.DescribePlacementRequest
-	39, // 75: rotunda.v1.OperatorService.ListCertificates:input_type -> rotunda.v1.ListCertificatesRequest
-	42, // 76: rotunda.v1.OperatorService.ListAuthorities:input_type -> rotunda.v1.ListAuthoritiesRequest
-	45, // 77: rotunda.v1.OperatorService.IssueOperator:input_type -> rotunda.v1.IssueOperatorRequest
-	47, // 78: rotunda.v1.OperatorService.Rotate:input_type -> rotunda.v1.RotateRequest
-	54, // 79: rotunda.v1.OperatorService.Resume:input_type -> rotunda.v1.ResumeRequest
-	49, // 80: rotunda.v1.OperatorService.ListSlots:input_type -> rotunda.v1.ListSlotsRequest
-	52, // 81: rotunda.v1.OperatorService.ReleaseSlot:input_type -> rotunda.v1.ReleaseSlotRequest
-	56, // 82: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	56, // 83: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	70, // 84: rotunda.v1.OperatorService.ImportAuthority:input_type -> rotunda.v1.ImportAuthorityRequest
-	71, // 85: rotunda.v1.OperatorService.PrepareTrust:input_type -> rotunda.v1.PrepareTrustRequest
-	72, // 86: rotunda.v1.OperatorService.BeginTrust:input_type -> rotunda.v1.BeginTrustRequest
-	73, // 87: rotunda.v1.OperatorService.ListTrust:input_type -> rotunda.v1.ListTrustRequest
-	74, // 88: rotunda.v1.OperatorService.DecideTrust:input_type -> rotunda.v1.DecideTrustRequest
-	75, // 89: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
-	76, // 90: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
-	77, // 91: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
-	78, // 92: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
-	79, // 93: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
-	80, // 94: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
-	80, // 95: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
-	81, // 96: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
-	82, // 97: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
-	83, // 98: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
-	3,  // 99: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,  // 100: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10, // 101: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13, // 102: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15, // 103: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18, // 104: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20, // 105: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23, // 106: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25, // 107: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	28, // 108: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	30, // 109: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	32, // 110: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	35, // 111: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	35, // 112: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	38, // 113: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	41, // 114: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	44, // 115: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	46, // 116: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	48, // 117: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	55, // 118: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	51, // 119: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
-	53, // 120: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
-	58, // 121: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	58, // 122: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	84, // 123: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
-	85, // 124: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
-	86, // 125: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
-	87, // 126: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
-	88, // 127: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
-	89, // 128: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
-	90, // 129: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
-	91, // 130: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
-	92, // 131: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
-	93, // 132: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
-	94, // 133: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	94, // 134: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	95, // 135: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
-	96, // 136: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
-	97, // 137: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
-	99, // [99:138] is the sub-list for method output_type
-	60, // [60:99] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	0,   // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
+	1,   // 1: rotunda.v1.Difference.op:type_name -> rotunda.v1.Difference.Op
+	4,   // 2: rotunda.v1.PlanRequest.files:type_name -> rotunda.v1.SourceFile
+	6,   // 3: rotunda.v1.PlanResponse.differences:type_name -> rotunda.v1.Difference
+	5,   // 4: rotunda.v1.PlanResponse.findings:type_name -> rotunda.v1.Finding
+	4,   // 5: rotunda.v1.ApplyRequest.files:type_name -> rotunda.v1.SourceFile
+	6,   // 6: rotunda.v1.ApplyResponse.differences:type_name -> rotunda.v1.Difference
+	5,   // 7: rotunda.v1.ApplyResponse.findings:type_name -> rotunda.v1.Finding
+	65,  // 8: rotunda.v1.StoredDocument.changed_at:type_name -> google.protobuf.Timestamp
+	12,  // 9: rotunda.v1.ListDocumentsResponse.documents:type_name -> rotunda.v1.StoredDocument
+	4,   // 10: rotunda.v1.ReplayPolicyRequest.files:type_name -> rotunda.v1.SourceFile
+	65,  // 11: rotunda.v1.ReplayPolicyRequest.since:type_name -> google.protobuf.Timestamp
+	17,  // 12: rotunda.v1.ReplayPolicyResponse.differences:type_name -> rotunda.v1.ReplayDifference
+	60,  // 13: rotunda.v1.CreateTokenRequest.labels:type_name -> rotunda.v1.CreateTokenRequest.LabelsEntry
+	66,  // 14: rotunda.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	65,  // 15: rotunda.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	61,  // 16: rotunda.v1.TokenInfo.labels:type_name -> rotunda.v1.TokenInfo.LabelsEntry
+	65,  // 17: rotunda.v1.TokenInfo.expires_at:type_name -> google.protobuf.Timestamp
+	65,  // 18: rotunda.v1.TokenInfo.used_at:type_name -> google.protobuf.Timestamp
+	22,  // 19: rotunda.v1.ListTokensResponse.tokens:type_name -> rotunda.v1.TokenInfo
+	62,  // 20: rotunda.v1.AgentInfo.labels:type_name -> rotunda.v1.AgentInfo.LabelsEntry
+	63,  // 21: rotunda.v1.AgentInfo.facts:type_name -> rotunda.v1.AgentInfo.FactsEntry
+	65,  // 22: rotunda.v1.AgentInfo.seen_at:type_name -> google.protobuf.Timestamp
+	65,  // 23: rotunda.v1.AgentInfo.enrolled_at:type_name -> google.protobuf.Timestamp
+	65,  // 24: rotunda.v1.AgentInfo.identity_not_after:type_name -> google.protobuf.Timestamp
+	27,  // 25: rotunda.v1.ListAgentsResponse.agents:type_name -> rotunda.v1.AgentInfo
+	64,  // 26: rotunda.v1.LabelAgentRequest.set:type_name -> rotunda.v1.LabelAgentRequest.SetEntry
+	27,  // 27: rotunda.v1.LabelAgentResponse.agent:type_name -> rotunda.v1.AgentInfo
+	65,  // 28: rotunda.v1.PlacementStatus.not_after:type_name -> google.protobuf.Timestamp
+	67,  // 29: rotunda.v1.PlacementStatus.state:type_name -> rotunda.v1.State
+	68,  // 30: rotunda.v1.PlacementStatus.level:type_name -> rotunda.v1.Level
+	65,  // 31: rotunda.v1.PlacementStatus.proven_since:type_name -> google.protobuf.Timestamp
+	65,  // 32: rotunda.v1.PlacementStatus.renew_after:type_name -> google.protobuf.Timestamp
+	69,  // 33: rotunda.v1.PlacementStatus.failure:type_name -> rotunda.v1.Failure
+	66,  // 34: rotunda.v1.PlacementStatus.took:type_name -> google.protobuf.Duration
+	65,  // 35: rotunda.v1.PlacementStatus.reported_at:type_name -> google.protobuf.Timestamp
+	65,  // 36: rotunda.v1.PlacementStatus.rotate_at:type_name -> google.protobuf.Timestamp
+	35,  // 37: rotunda.v1.PlacementStatus.profile_override:type_name -> rotunda.v1.ProfileOverride
+	65,  // 38: rotunda.v1.ProfileOverride.since:type_name -> google.protobuf.Timestamp
+	34,  // 39: rotunda.v1.ListPlacementsResponse.placements:type_name -> rotunda.v1.PlacementStatus
+	65,  // 40: rotunda.v1.EvidenceRecord.at:type_name -> google.protobuf.Timestamp
+	34,  // 41: rotunda.v1.DescribePlacementResponse.status:type_name -> rotunda.v1.PlacementStatus
+	70,  // 42: rotunda.v1.DescribePlacementResponse.desired:type_name -> rotunda.v1.DesiredPlacement
+	41,  // 43: rotunda.v1.DescribePlacementResponse.certificates:type_name -> rotunda.v1.CertificateInfo
+	38,  // 44: rotunda.v1.DescribePlacementResponse.evidence:type_name -> rotunda.v1.EvidenceRecord
+	66,  // 45: rotunda.v1.ListCertificatesRequest.expiring:type_name -> google.protobuf.Duration
+	65,  // 46: rotunda.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
+	65,  // 47: rotunda.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
+	65,  // 48: rotunda.v1.CertificateInfo.revoked_at:type_name -> google.protobuf.Timestamp
+	41,  // 49: rotunda.v1.ListCertificatesResponse.certificates:type_name -> rotunda.v1.CertificateInfo
+	65,  // 50: rotunda.v1.AuthorityInfo.not_after:type_name -> google.protobuf.Timestamp
+	44,  // 51: rotunda.v1.ListAuthoritiesResponse.authorities:type_name -> rotunda.v1.AuthorityInfo
+	66,  // 52: rotunda.v1.IssueOperatorRequest.lifetime:type_name -> google.protobuf.Duration
+	66,  // 53: rotunda.v1.RotateRequest.over:type_name -> google.protobuf.Duration
+	34,  // 54: rotunda.v1.RotateResponse.affected:type_name -> rotunda.v1.PlacementStatus
+	66,  // 55: rotunda.v1.RotateResponse.over:type_name -> google.protobuf.Duration
+	65,  // 56: rotunda.v1.SlotInfo.granted_at:type_name -> google.protobuf.Timestamp
+	65,  // 57: rotunda.v1.SlotInfo.begun_at:type_name -> google.protobuf.Timestamp
+	65,  // 58: rotunda.v1.SlotInfo.ended_at:type_name -> google.protobuf.Timestamp
+	65,  // 59: rotunda.v1.SlotInfo.start_by:type_name -> google.protobuf.Timestamp
+	51,  // 60: rotunda.v1.ListSlotsResponse.slots:type_name -> rotunda.v1.SlotInfo
+	58,  // 61: rotunda.v1.ListAuditEntriesResponse.entries:type_name -> rotunda.v1.AuditEntry
+	2,   // 62: rotunda.v1.OperatorService.Info:input_type -> rotunda.v1.InfoRequest
+	7,   // 63: rotunda.v1.OperatorService.Plan:input_type -> rotunda.v1.PlanRequest
+	9,   // 64: rotunda.v1.OperatorService.Apply:input_type -> rotunda.v1.ApplyRequest
+	11,  // 65: rotunda.v1.OperatorService.ListDocuments:input_type -> rotunda.v1.ListDocumentsRequest
+	14,  // 66: rotunda.v1.OperatorService.DeleteDocument:input_type -> rotunda.v1.DeleteDocumentRequest
+	16,  // 67: rotunda.v1.OperatorService.ReplayPolicy:input_type -> rotunda.v1.ReplayPolicyRequest
+	19,  // 68: rotunda.v1.OperatorService.CreateToken:input_type -> rotunda.v1.CreateTokenRequest
+	21,  // 69: rotunda.v1.OperatorService.ListTokens:input_type -> rotunda.v1.ListTokensRequest
+	24,  // 70: rotunda.v1.OperatorService.RevokeToken:input_type -> rotunda.v1.RevokeTokenRequest
+	26,  // 71: rotunda.v1.OperatorService.ListAgents:input_type -> rotunda.v1.ListAgentsRequest
+	29,  // 72: rotunda.v1.OperatorService.LabelAgent:input_type -> rotunda.v1.LabelAgentRequest
+	31,  // 73: rotunda.v1.OperatorService.RetireAgent:input_type -> rotunda.v1.RetireAgentRequest
+	33,  // 74: rotunda.v1.OperatorService.ListPlacements:input_type -> rotunda.v1.ListPlacementsRequest
+	33,  // 75: rotunda.v1.OperatorService.WatchPlacements:input_type -> rotunda.v1.ListPlacementsRequest
+	37,  // 76: rotunda.v1.OperatorService.DescribePlacement:input_type -> rotunda.v1.DescribePlacementRequest
+	40,  // 77: rotunda.v1.OperatorService.ListCertificates:input_type -> rotunda.v1.ListCertificatesRequest
+	43,  // 78: rotunda.v1.OperatorService.ListAuthorities:input_type -> rotunda.v1.ListAuthoritiesRequest
+	46,  // 79: rotunda.v1.OperatorService.IssueOperator:input_type -> rotunda.v1.IssueOperatorRequest
+	48,  // 80: rotunda.v1.OperatorService.Rotate:input_type -> rotunda.v1.RotateRequest
+	55,  // 81: rotunda.v1.OperatorService.Resume:input_type -> rotunda.v1.ResumeRequest
+	50,  // 82: rotunda.v1.OperatorService.ListSlots:input_type -> rotunda.v1.ListSlotsRequest
+	53,  // 83: rotunda.v1.OperatorService.ReleaseSlot:input_type -> rotunda.v1.ReleaseSlotRequest
+	57,  // 84: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
+	57,  // 85: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
+	71,  // 86: rotunda.v1.OperatorService.ImportAuthority:input_type -> rotunda.v1.ImportAuthorityRequest
+	72,  // 87: rotunda.v1.OperatorService.PrepareTrust:input_type -> rotunda.v1.PrepareTrustRequest
+	73,  // 88: rotunda.v1.OperatorService.BeginTrust:input_type -> rotunda.v1.BeginTrustRequest
+	74,  // 89: rotunda.v1.OperatorService.ListTrust:input_type -> rotunda.v1.ListTrustRequest
+	75,  // 90: rotunda.v1.OperatorService.DecideTrust:input_type -> rotunda.v1.DecideTrustRequest
+	76,  // 91: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
+	77,  // 92: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
+	78,  // 93: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
+	79,  // 94: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
+	80,  // 95: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
+	81,  // 96: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	81,  // 97: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	82,  // 98: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
+	83,  // 99: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
+	84,  // 100: rotunda.v1.OperatorService.ListNotices:input_type -> rotunda.v1.ListNoticesRequest
+	85,  // 101: rotunda.v1.OperatorService.RetryNotices:input_type -> rotunda.v1.RetryNoticesRequest
+	86,  // 102: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
+	3,   // 103: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,   // 104: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10,  // 105: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13,  // 106: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15,  // 107: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18,  // 108: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20,  // 109: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23,  // 110: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25,  // 111: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	28,  // 112: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	30,  // 113: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	32,  // 114: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	36,  // 115: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	36,  // 116: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	39,  // 117: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	42,  // 118: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	45,  // 119: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	47,  // 120: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	49,  // 121: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	56,  // 122: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	52,  // 123: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	54,  // 124: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	59,  // 125: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	59,  // 126: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	87,  // 127: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
+	88,  // 128: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
+	89,  // 129: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
+	90,  // 130: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
+	91,  // 131: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
+	92,  // 132: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
+	93,  // 133: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
+	94,  // 134: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
+	95,  // 135: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
+	96,  // 136: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
+	97,  // 137: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	97,  // 138: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	98,  // 139: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
+	99,  // 140: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
+	100, // 141: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
+	101, // 142: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
+	102, // 143: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
+	103, // [103:144] is the sub-list for method output_type
+	62,  // [62:103] is the sub-list for method input_type
+	62,  // [62:62] is the sub-list for extension type_name
+	62,  // [62:62] is the sub-list for extension extendee
+	0,   // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_operator_proto_init() }
@@ -4645,6 +4733,7 @@ func file_rotunda_v1_operator_proto_init() {
 	file_rotunda_v1_agent_proto_init()
 	file_rotunda_v1_trust_proto_init()
 	file_rotunda_v1_graph_proto_init()
+	file_rotunda_v1_notice_proto_init()
 	file_rotunda_v1_rollout_proto_init()
 	file_rotunda_v1_whatif_proto_init()
 	type x struct{}
@@ -4653,7 +4742,7 @@ func file_rotunda_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_operator_proto_rawDesc), len(file_rotunda_v1_operator_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   62,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -57,6 +57,8 @@ const (
 	OperatorService_WatchRollout_FullMethodName      = "/rotunda.v1.OperatorService/WatchRollout"
 	OperatorService_DecideRollout_FullMethodName     = "/rotunda.v1.OperatorService/DecideRollout"
 	OperatorService_AnswerRolloutGate_FullMethodName = "/rotunda.v1.OperatorService/AnswerRolloutGate"
+	OperatorService_ListNotices_FullMethodName       = "/rotunda.v1.OperatorService/ListNotices"
+	OperatorService_RetryNotices_FullMethodName      = "/rotunda.v1.OperatorService/RetryNotices"
 	OperatorService_WhatIf_FullMethodName            = "/rotunda.v1.OperatorService/WhatIf"
 )
 
@@ -126,6 +128,10 @@ type OperatorServiceClient interface {
 	DecideRollout(ctx context.Context, in *DecideRolloutRequest, opts ...grpc.CallOption) (*DecideRolloutResponse, error)
 	// AnswerRolloutGate says for a gate outside whether a wave was good.
 	AnswerRolloutGate(ctx context.Context, in *AnswerRolloutGateRequest, opts ...grpc.CallOption) (*AnswerRolloutGateResponse, error)
+	// ListNotices lists what owners of services are told of changes.
+	ListNotices(ctx context.Context, in *ListNoticesRequest, opts ...grpc.CallOption) (*ListNoticesResponse, error)
+	// RetryNotices lets undelivered notices be posted once more.
+	RetryNotices(ctx context.Context, in *RetryNoticesRequest, opts ...grpc.CallOption) (*RetryNoticesResponse, error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error)
 }
@@ -545,6 +551,26 @@ func (c *operatorServiceClient) AnswerRolloutGate(ctx context.Context, in *Answe
 	return out, nil
 }
 
+func (c *operatorServiceClient) ListNotices(ctx context.Context, in *ListNoticesRequest, opts ...grpc.CallOption) (*ListNoticesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListNoticesResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListNotices_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) RetryNotices(ctx context.Context, in *RetryNoticesRequest, opts ...grpc.CallOption) (*RetryNoticesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryNoticesResponse)
+	err := c.cc.Invoke(ctx, OperatorService_RetryNotices_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorServiceClient) WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WhatIfResponse)
@@ -621,6 +647,10 @@ type OperatorServiceServer interface {
 	DecideRollout(context.Context, *DecideRolloutRequest) (*DecideRolloutResponse, error)
 	// AnswerRolloutGate says for a gate outside whether a wave was good.
 	AnswerRolloutGate(context.Context, *AnswerRolloutGateRequest) (*AnswerRolloutGateResponse, error)
+	// ListNotices lists what owners of services are told of changes.
+	ListNotices(context.Context, *ListNoticesRequest) (*ListNoticesResponse, error)
+	// RetryNotices lets undelivered notices be posted once more.
+	RetryNotices(context.Context, *RetryNoticesRequest) (*RetryNoticesResponse, error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
@@ -746,6 +776,12 @@ func (UnimplementedOperatorServiceServer) DecideRollout(context.Context, *Decide
 }
 func (UnimplementedOperatorServiceServer) AnswerRolloutGate(context.Context, *AnswerRolloutGateRequest) (*AnswerRolloutGateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AnswerRolloutGate not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListNotices(context.Context, *ListNoticesRequest) (*ListNoticesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListNotices not implemented")
+}
+func (UnimplementedOperatorServiceServer) RetryNotices(context.Context, *RetryNoticesRequest) (*RetryNoticesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryNotices not implemented")
 }
 func (UnimplementedOperatorServiceServer) WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhatIf not implemented")
@@ -1434,6 +1470,42 @@ func _OperatorService_AnswerRolloutGate_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_ListNotices_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListNoticesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListNotices(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListNotices_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListNotices(ctx, req.(*ListNoticesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_RetryNotices_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryNoticesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).RetryNotices(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_RetryNotices_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).RetryNotices(ctx, req.(*RetryNoticesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorService_WhatIf_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WhatIfRequest)
 	if err := dec(in); err != nil {
@@ -1598,6 +1670,14 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AnswerRolloutGate",
 			Handler:    _OperatorService_AnswerRolloutGate_Handler,
+		},
+		{
+			MethodName: "ListNotices",
+			Handler:    _OperatorService_ListNotices_Handler,
+		},
+		{
+			MethodName: "RetryNotices",
+			Handler:    _OperatorService_RetryNotices_Handler,
 		},
 		{
 			MethodName: "WhatIf",

@@ -34,11 +34,15 @@ type RolloutSpec struct {
 	AtOnce        int32                  `protobuf:"varint,6,opt,name=at_once,json=atOnce,proto3" json:"at_once,omitempty"`          // placements under way at once; 0: any number
 	Windows       []string               `protobuf:"bytes,7,rep,name=windows,proto3" json:"windows,omitempty"`                       // in which placements are asked; empty: at all times
 	NewKey        bool                   `protobuf:"varint,8,opt,name=new_key,json=newKey,proto3" json:"new_key,omitempty"`
-	Level         string                 `protobuf:"bytes,9,opt,name=level,proto3" json:"level,omitempty"`         // that each rotation must reach; empty: what its intent asks for
-	Failures      int32                  `protobuf:"varint,10,opt,name=failures,proto3" json:"failures,omitempty"` // of a hundred placements of a wave that may have failed
-	Health        bool                   `protobuf:"varint,11,opt,name=health,proto3" json:"health,omitempty"`     // a wave's targets have to be well
-	Adoption      bool                   `protobuf:"varint,12,opt,name=adoption,proto3" json:"adoption,omitempty"` // a wave's placements have to hold the bundle that is wanted
-	Gates         []*RolloutGate         `protobuf:"bytes,13,rep,name=gates,proto3" json:"gates,omitempty"`        // who else is asked about each wave
+	Level         string                 `protobuf:"bytes,9,opt,name=level,proto3" json:"level,omitempty"`                                                                            // that each rotation must reach; empty: what its intent asks for
+	Failures      int32                  `protobuf:"varint,10,opt,name=failures,proto3" json:"failures,omitempty"`                                                                    // of a hundred placements of a wave that may have failed
+	Health        bool                   `protobuf:"varint,11,opt,name=health,proto3" json:"health,omitempty"`                                                                        // a wave's targets have to be well
+	Adoption      bool                   `protobuf:"varint,12,opt,name=adoption,proto3" json:"adoption,omitempty"`                                                                    // a wave's placements have to hold the bundle that is wanted
+	Gates         []*RolloutGate         `protobuf:"bytes,13,rep,name=gates,proto3" json:"gates,omitempty"`                                                                           // who else is asked about each wave
+	Notice        *durationpb.Duration   `protobuf:"bytes,14,opt,name=notice,proto3" json:"notice,omitempty"`                                                                         // how long the owners have known before the first placement is asked
+	Told          bool                   `protobuf:"varint,15,opt,name=told,proto3" json:"told,omitempty"`                                                                            // every owner has to have been reached before
+	Profile       string                 `protobuf:"bytes,16,opt,name=profile,proto3" json:"profile,omitempty"`                                                                       // that its placements get in the place of their intent's; empty: their intent's
+	Slice         map[string]string      `protobuf:"bytes,17,rep,name=slice,proto3" json:"slice,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // with profile: labels of the agents at which they get it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -164,12 +168,42 @@ func (x *RolloutSpec) GetGates() []*RolloutGate {
 	return nil
 }
 
+func (x *RolloutSpec) GetNotice() *durationpb.Duration {
+	if x != nil {
+		return x.Notice
+	}
+	return nil
+}
+
+func (x *RolloutSpec) GetTold() bool {
+	if x != nil {
+		return x.Told
+	}
+	return false
+}
+
+func (x *RolloutSpec) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *RolloutSpec) GetSlice() map[string]string {
+	if x != nil {
+		return x.Slice
+	}
+	return nil
+}
+
 // RolloutGate is somebody outside who says whether a wave was good: a webhook,
-// or without one people, who answer with AnswerRolloutGate.
+// a command of the server's, or without either people, who answer with
+// AnswerRolloutGate.
 type RolloutGate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Webhook       string                 `protobuf:"bytes,2,opt,name=webhook,proto3" json:"webhook,omitempty"` // https URL that is posted to; 2xx passes
+	Command       string                 `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"` // named in rotunda.yaml; exit status 0 passes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -214,6 +248,13 @@ func (x *RolloutGate) GetName() string {
 func (x *RolloutGate) GetWebhook() string {
 	if x != nil {
 		return x.Webhook
+	}
+	return ""
+}
+
+func (x *RolloutGate) GetCommand() string {
+	if x != nil {
+		return x.Command
 	}
 	return ""
 }
@@ -1144,6 +1185,7 @@ type DescribeRolloutResponse struct {
 	Members       []*RolloutMember       `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
 	Decisions     []*RolloutDecision     `protobuf:"bytes,3,rep,name=decisions,proto3" json:"decisions,omitempty"`
 	Answers       []*RolloutAnswer       `protobuf:"bytes,4,rep,name=answers,proto3" json:"answers,omitempty"`
+	Notices       []*Notice              `protobuf:"bytes,5,rep,name=notices,proto3" json:"notices,omitempty"` // what owners are told of it, the oldest first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1202,6 +1244,13 @@ func (x *DescribeRolloutResponse) GetDecisions() []*RolloutDecision {
 func (x *DescribeRolloutResponse) GetAnswers() []*RolloutAnswer {
 	if x != nil {
 		return x.Answers
+	}
+	return nil
+}
+
+func (x *DescribeRolloutResponse) GetNotices() []*Notice {
+	if x != nil {
+		return x.Notices
 	}
 	return nil
 }
@@ -1451,7 +1500,7 @@ var File_rotunda_v1_rollout_proto protoreflect.FileDescriptor
 const file_rotunda_v1_rollout_proto_rawDesc = "" +
 	"\n" +
 	"\x18rotunda/v1/rollout.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x03\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17rotunda/v1/notice.proto\"\xde\x04\n" +
 	"\vRolloutSpec\x12\x14\n" +
 	"\x05steps\x18\x01 \x03(\tR\x05steps\x12\x1b\n" +
 	"\tby_region\x18\x02 \x01(\bR\bbyRegion\x12\x18\n" +
@@ -1467,10 +1516,19 @@ const file_rotunda_v1_rollout_proto_rawDesc = "" +
 	" \x01(\x05R\bfailures\x12\x16\n" +
 	"\x06health\x18\v \x01(\bR\x06health\x12\x1a\n" +
 	"\badoption\x18\f \x01(\bR\badoption\x12-\n" +
-	"\x05gates\x18\r \x03(\v2\x17.rotunda.v1.RolloutGateR\x05gates\";\n" +
+	"\x05gates\x18\r \x03(\v2\x17.rotunda.v1.RolloutGateR\x05gates\x121\n" +
+	"\x06notice\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x06notice\x12\x12\n" +
+	"\x04told\x18\x0f \x01(\bR\x04told\x12\x18\n" +
+	"\aprofile\x18\x10 \x01(\tR\aprofile\x128\n" +
+	"\x05slice\x18\x11 \x03(\v2\".rotunda.v1.RolloutSpec.SliceEntryR\x05slice\x1a8\n" +
+	"\n" +
+	"SliceEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
 	"\vRolloutGate\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\awebhook\x18\x02 \x01(\tR\awebhook\"\xd3\x02\n" +
+	"\awebhook\x18\x02 \x01(\tR\awebhook\x12\x18\n" +
+	"\acommand\x18\x03 \x01(\tR\acommand\"\xd3\x02\n" +
 	"\x13StartRolloutRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06intent\x18\x02 \x01(\tR\x06intent\x12\x18\n" +
@@ -1557,12 +1615,13 @@ const file_rotunda_v1_rollout_proto_rawDesc = "" +
 	"\x06passed\x18\x03 \x01(\bR\x06passed\x12\x14\n" +
 	"\x05words\x18\x04 \x01(\tR\x05words\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12*\n" +
-	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xf1\x01\n" +
+	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x9f\x02\n" +
 	"\x17DescribeRolloutResponse\x121\n" +
 	"\arollout\x18\x01 \x01(\v2\x17.rotunda.v1.RolloutInfoR\arollout\x123\n" +
 	"\amembers\x18\x02 \x03(\v2\x19.rotunda.v1.RolloutMemberR\amembers\x129\n" +
 	"\tdecisions\x18\x03 \x03(\v2\x1b.rotunda.v1.RolloutDecisionR\tdecisions\x123\n" +
-	"\aanswers\x18\x04 \x03(\v2\x19.rotunda.v1.RolloutAnswerR\aanswers\"Z\n" +
+	"\aanswers\x18\x04 \x03(\v2\x19.rotunda.v1.RolloutAnswerR\aanswers\x12,\n" +
+	"\anotices\x18\x05 \x03(\v2\x12.rotunda.v1.NoticeR\anotices\"Z\n" +
 	"\x14DecideRolloutRequest\x12\x18\n" +
 	"\arollout\x18\x01 \x01(\tR\arollout\x12\x10\n" +
 	"\x03act\x18\x02 \x01(\tR\x03act\x12\x16\n" +
@@ -1592,7 +1651,7 @@ func file_rotunda_v1_rollout_proto_rawDescGZIP() []byte {
 	return file_rotunda_v1_rollout_proto_rawDescData
 }
 
-var file_rotunda_v1_rollout_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_rotunda_v1_rollout_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_rotunda_v1_rollout_proto_goTypes = []any{
 	(*RolloutSpec)(nil),               // 0: rotunda.v1.RolloutSpec
 	(*RolloutGate)(nil),               // 1: rotunda.v1.RolloutGate
@@ -1612,41 +1671,46 @@ var file_rotunda_v1_rollout_proto_goTypes = []any{
 	(*DecideRolloutResponse)(nil),     // 15: rotunda.v1.DecideRolloutResponse
 	(*AnswerRolloutGateRequest)(nil),  // 16: rotunda.v1.AnswerRolloutGateRequest
 	(*AnswerRolloutGateResponse)(nil), // 17: rotunda.v1.AnswerRolloutGateResponse
-	nil,                               // 18: rotunda.v1.StartRolloutRequest.SelectorEntry
-	(*durationpb.Duration)(nil),       // 19: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),     // 20: google.protobuf.Timestamp
+	nil,                               // 18: rotunda.v1.RolloutSpec.SliceEntry
+	nil,                               // 19: rotunda.v1.StartRolloutRequest.SelectorEntry
+	(*durationpb.Duration)(nil),       // 20: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),     // 21: google.protobuf.Timestamp
+	(*Notice)(nil),                    // 22: rotunda.v1.Notice
 }
 var file_rotunda_v1_rollout_proto_depIdxs = []int32{
-	19, // 0: rotunda.v1.RolloutSpec.soak:type_name -> google.protobuf.Duration
+	20, // 0: rotunda.v1.RolloutSpec.soak:type_name -> google.protobuf.Duration
 	1,  // 1: rotunda.v1.RolloutSpec.gates:type_name -> rotunda.v1.RolloutGate
-	18, // 2: rotunda.v1.StartRolloutRequest.selector:type_name -> rotunda.v1.StartRolloutRequest.SelectorEntry
-	0,  // 3: rotunda.v1.StartRolloutRequest.spec:type_name -> rotunda.v1.RolloutSpec
-	7,  // 4: rotunda.v1.StartRolloutResponse.rollout:type_name -> rotunda.v1.RolloutInfo
-	4,  // 5: rotunda.v1.StartRolloutResponse.members:type_name -> rotunda.v1.RolloutMember
-	20, // 6: rotunda.v1.RolloutMember.asked_at:type_name -> google.protobuf.Timestamp
-	20, // 7: rotunda.v1.RolloutMember.settled_at:type_name -> google.protobuf.Timestamp
-	20, // 8: rotunda.v1.RolloutWave.settled_at:type_name -> google.protobuf.Timestamp
-	5,  // 9: rotunda.v1.RolloutInfo.waves:type_name -> rotunda.v1.RolloutWave
-	6,  // 10: rotunda.v1.RolloutInfo.reasons:type_name -> rotunda.v1.RolloutReason
-	20, // 11: rotunda.v1.RolloutInfo.estimated_end:type_name -> google.protobuf.Timestamp
-	0,  // 12: rotunda.v1.RolloutInfo.spec:type_name -> rotunda.v1.RolloutSpec
-	20, // 13: rotunda.v1.RolloutInfo.begun_at:type_name -> google.protobuf.Timestamp
-	20, // 14: rotunda.v1.RolloutInfo.ended_at:type_name -> google.protobuf.Timestamp
-	20, // 15: rotunda.v1.RolloutInfo.decided_at:type_name -> google.protobuf.Timestamp
-	7,  // 16: rotunda.v1.ListRolloutsResponse.rollouts:type_name -> rotunda.v1.RolloutInfo
-	20, // 17: rotunda.v1.RolloutDecision.at:type_name -> google.protobuf.Timestamp
-	20, // 18: rotunda.v1.RolloutAnswer.at:type_name -> google.protobuf.Timestamp
-	7,  // 19: rotunda.v1.DescribeRolloutResponse.rollout:type_name -> rotunda.v1.RolloutInfo
-	4,  // 20: rotunda.v1.DescribeRolloutResponse.members:type_name -> rotunda.v1.RolloutMember
-	11, // 21: rotunda.v1.DescribeRolloutResponse.decisions:type_name -> rotunda.v1.RolloutDecision
-	12, // 22: rotunda.v1.DescribeRolloutResponse.answers:type_name -> rotunda.v1.RolloutAnswer
-	7,  // 23: rotunda.v1.DecideRolloutResponse.rollout:type_name -> rotunda.v1.RolloutInfo
-	7,  // 24: rotunda.v1.DecideRolloutResponse.rollback:type_name -> rotunda.v1.RolloutInfo
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	20, // 2: rotunda.v1.RolloutSpec.notice:type_name -> google.protobuf.Duration
+	18, // 3: rotunda.v1.RolloutSpec.slice:type_name -> rotunda.v1.RolloutSpec.SliceEntry
+	19, // 4: rotunda.v1.StartRolloutRequest.selector:type_name -> rotunda.v1.StartRolloutRequest.SelectorEntry
+	0,  // 5: rotunda.v1.StartRolloutRequest.spec:type_name -> rotunda.v1.RolloutSpec
+	7,  // 6: rotunda.v1.StartRolloutResponse.rollout:type_name -> rotunda.v1.RolloutInfo
+	4,  // 7: rotunda.v1.StartRolloutResponse.members:type_name -> rotunda.v1.RolloutMember
+	21, // 8: rotunda.v1.RolloutMember.asked_at:type_name -> google.protobuf.Timestamp
+	21, // 9: rotunda.v1.RolloutMember.settled_at:type_name -> google.protobuf.Timestamp
+	21, // 10: rotunda.v1.RolloutWave.settled_at:type_name -> google.protobuf.Timestamp
+	5,  // 11: rotunda.v1.RolloutInfo.waves:type_name -> rotunda.v1.RolloutWave
+	6,  // 12: rotunda.v1.RolloutInfo.reasons:type_name -> rotunda.v1.RolloutReason
+	21, // 13: rotunda.v1.RolloutInfo.estimated_end:type_name -> google.protobuf.Timestamp
+	0,  // 14: rotunda.v1.RolloutInfo.spec:type_name -> rotunda.v1.RolloutSpec
+	21, // 15: rotunda.v1.RolloutInfo.begun_at:type_name -> google.protobuf.Timestamp
+	21, // 16: rotunda.v1.RolloutInfo.ended_at:type_name -> google.protobuf.Timestamp
+	21, // 17: rotunda.v1.RolloutInfo.decided_at:type_name -> google.protobuf.Timestamp
+	7,  // 18: rotunda.v1.ListRolloutsResponse.rollouts:type_name -> rotunda.v1.RolloutInfo
+	21, // 19: rotunda.v1.RolloutDecision.at:type_name -> google.protobuf.Timestamp
+	21, // 20: rotunda.v1.RolloutAnswer.at:type_name -> google.protobuf.Timestamp
+	7,  // 21: rotunda.v1.DescribeRolloutResponse.rollout:type_name -> rotunda.v1.RolloutInfo
+	4,  // 22: rotunda.v1.DescribeRolloutResponse.members:type_name -> rotunda.v1.RolloutMember
+	11, // 23: rotunda.v1.DescribeRolloutResponse.decisions:type_name -> rotunda.v1.RolloutDecision
+	12, // 24: rotunda.v1.DescribeRolloutResponse.answers:type_name -> rotunda.v1.RolloutAnswer
+	22, // 25: rotunda.v1.DescribeRolloutResponse.notices:type_name -> rotunda.v1.Notice
+	7,  // 26: rotunda.v1.DecideRolloutResponse.rollout:type_name -> rotunda.v1.RolloutInfo
+	7,  // 27: rotunda.v1.DecideRolloutResponse.rollback:type_name -> rotunda.v1.RolloutInfo
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_rollout_proto_init() }
@@ -1654,13 +1718,14 @@ func file_rotunda_v1_rollout_proto_init() {
 	if File_rotunda_v1_rollout_proto != nil {
 		return
 	}
+	file_rotunda_v1_notice_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_rollout_proto_rawDesc), len(file_rotunda_v1_rollout_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

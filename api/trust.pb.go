@@ -171,6 +171,8 @@ type BeginTrustRequest struct {
 	Failover      bool                   `protobuf:"varint,8,opt,name=failover,proto3" json:"failover,omitempty"`                                // to the root that stands by: nothing had to be signed for it
 	From          string                 `protobuf:"bytes,9,opt,name=from,proto3" json:"from,omitempty"`                                         // name of a root that was imported: the authority that signs takes its place
 	Reissue       *RolloutSpec           `protobuf:"bytes,10,opt,name=reissue,proto3" json:"reissue,omitempty"`                                  // how the renewals go; absent: all in one wave
+	Notice        *durationpb.Duration   `protobuf:"bytes,11,opt,name=notice,proto3" json:"notice,omitempty"`                                    // how long the owners have known before anything is done
+	Told          bool                   `protobuf:"varint,12,opt,name=told,proto3" json:"told,omitempty"`                                       // every owner has to have been reached before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -273,6 +275,20 @@ func (x *BeginTrustRequest) GetReissue() *RolloutSpec {
 		return x.Reissue
 	}
 	return nil
+}
+
+func (x *BeginTrustRequest) GetNotice() *durationpb.Duration {
+	if x != nil {
+		return x.Notice
+	}
+	return nil
+}
+
+func (x *BeginTrustRequest) GetTold() bool {
+	if x != nil {
+		return x.Told
+	}
+	return false
 }
 
 type BeginTrustResponse struct {
@@ -592,6 +608,7 @@ type TrustChange struct {
 	Bridge        string                 `protobuf:"bytes,19,opt,name=bridge,proto3" json:"bridge,omitempty"`         // "served", "withdrawn", or why there is none
 	Standby       bool                   `protobuf:"varint,20,opt,name=standby,proto3" json:"standby,omitempty"`      // the new root is kept for later
 	Unprovable    []string               `protobuf:"bytes,21,rep,name=unprovable,proto3" json:"unprovable,omitempty"` // parties that can't be shown to refuse the old root, since its key is elsewhere
+	Notices       []*Notice              `protobuf:"bytes,22,rep,name=notices,proto3" json:"notices,omitempty"`       // what owners are told of it, the oldest first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -769,6 +786,13 @@ func (x *TrustChange) GetStandby() bool {
 func (x *TrustChange) GetUnprovable() []string {
 	if x != nil {
 		return x.Unprovable
+	}
+	return nil
+}
+
+func (x *TrustChange) GetNotices() []*Notice {
+	if x != nil {
+		return x.Notices
 	}
 	return nil
 }
@@ -1425,7 +1449,7 @@ var File_rotunda_v1_trust_proto protoreflect.FileDescriptor
 const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\n" +
 	"\x16rotunda/v1/trust.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18rotunda/v1/rollout.proto\"\xea\x01\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17rotunda/v1/notice.proto\x1a\x18rotunda/v1/rollout.proto\"\xea\x01\n" +
 	"\x13PrepareTrustRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1b\n" +
 	"\troot_name\x18\x02 \x01(\tR\brootName\x12\x1c\n" +
@@ -1435,7 +1459,7 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\x14PrepareTrustResponse\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xd6\x02\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\x9d\x03\n" +
 	"\x11BeginTrustRequest\x12\x1a\n" +
 	"\bresponse\x18\x01 \x01(\fR\bresponse\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12-\n" +
@@ -1447,7 +1471,9 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\bfailover\x18\b \x01(\bR\bfailover\x12\x12\n" +
 	"\x04from\x18\t \x01(\tR\x04from\x121\n" +
 	"\areissue\x18\n" +
-	" \x01(\v2\x17.rotunda.v1.RolloutSpecR\areissue\"v\n" +
+	" \x01(\v2\x17.rotunda.v1.RolloutSpecR\areissue\x121\n" +
+	"\x06notice\x18\v \x01(\v2\x19.google.protobuf.DurationR\x06notice\x12\x12\n" +
+	"\x04told\x18\f \x01(\bR\x04told\"v\n" +
 	"\x12BeginTrustResponse\x12/\n" +
 	"\x06change\x18\x01 \x01(\v2\x17.rotunda.v1.TrustChangeR\x06change\x12\x14\n" +
 	"\x05notes\x18\x02 \x03(\tR\x05notes\x12\x19\n" +
@@ -1466,7 +1492,7 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\x13DecideTrustResponse\x12/\n" +
 	"\x06change\x18\x01 \x01(\v2\x17.rotunda.v1.TrustChangeR\x06change\x12\x18\n" +
 	"\aeffects\x18\x02 \x03(\tR\aeffects\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xd0\x05\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xfe\x05\n" +
 	"\vTrustChange\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12&\n" +
@@ -1491,7 +1517,8 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\astandby\x18\x14 \x01(\bR\astandby\x12\x1e\n" +
 	"\n" +
 	"unprovable\x18\x15 \x03(\tR\n" +
-	"unprovable\"\xa5\x01\n" +
+	"unprovable\x12,\n" +
+	"\anotices\x18\x16 \x03(\v2\x12.rotunda.v1.NoticeR\anotices\"\xa5\x01\n" +
 	"\x16ImportAuthorityRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\fR\x04root\x12\x18\n" +
@@ -1579,31 +1606,34 @@ var file_rotunda_v1_trust_proto_goTypes = []any{
 	(*durationpb.Duration)(nil),     // 18: google.protobuf.Duration
 	(*RolloutSpec)(nil),             // 19: rotunda.v1.RolloutSpec
 	(*timestamppb.Timestamp)(nil),   // 20: google.protobuf.Timestamp
+	(*Notice)(nil),                  // 21: rotunda.v1.Notice
 }
 var file_rotunda_v1_trust_proto_depIdxs = []int32{
 	18, // 0: rotunda.v1.PrepareTrustRequest.root_lifetime:type_name -> google.protobuf.Duration
 	18, // 1: rotunda.v1.PrepareTrustRequest.issuing_lifetime:type_name -> google.protobuf.Duration
 	18, // 2: rotunda.v1.BeginTrustRequest.over:type_name -> google.protobuf.Duration
 	19, // 3: rotunda.v1.BeginTrustRequest.reissue:type_name -> rotunda.v1.RolloutSpec
-	8,  // 4: rotunda.v1.BeginTrustResponse.change:type_name -> rotunda.v1.TrustChange
-	8,  // 5: rotunda.v1.ListTrustResponse.changes:type_name -> rotunda.v1.TrustChange
-	8,  // 6: rotunda.v1.DecideTrustResponse.change:type_name -> rotunda.v1.TrustChange
-	11, // 7: rotunda.v1.TrustChange.old:type_name -> rotunda.v1.TrustEnd
-	11, // 8: rotunda.v1.TrustChange.new:type_name -> rotunda.v1.TrustEnd
-	20, // 9: rotunda.v1.TrustChange.begun_at:type_name -> google.protobuf.Timestamp
-	20, // 10: rotunda.v1.TrustChange.ended_at:type_name -> google.protobuf.Timestamp
-	12, // 11: rotunda.v1.TrustChange.waits:type_name -> rotunda.v1.TrustWait
-	13, // 12: rotunda.v1.TrustChange.parties:type_name -> rotunda.v1.TrustParty
-	14, // 13: rotunda.v1.TrustChange.holders:type_name -> rotunda.v1.TrustHolder
-	15, // 14: rotunda.v1.TrustChange.decisions:type_name -> rotunda.v1.TrustDecision
-	20, // 15: rotunda.v1.TrustParty.since:type_name -> google.protobuf.Timestamp
-	20, // 16: rotunda.v1.TrustHolder.not_after:type_name -> google.protobuf.Timestamp
-	20, // 17: rotunda.v1.TrustDecision.at:type_name -> google.protobuf.Timestamp
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	18, // 4: rotunda.v1.BeginTrustRequest.notice:type_name -> google.protobuf.Duration
+	8,  // 5: rotunda.v1.BeginTrustResponse.change:type_name -> rotunda.v1.TrustChange
+	8,  // 6: rotunda.v1.ListTrustResponse.changes:type_name -> rotunda.v1.TrustChange
+	8,  // 7: rotunda.v1.DecideTrustResponse.change:type_name -> rotunda.v1.TrustChange
+	11, // 8: rotunda.v1.TrustChange.old:type_name -> rotunda.v1.TrustEnd
+	11, // 9: rotunda.v1.TrustChange.new:type_name -> rotunda.v1.TrustEnd
+	20, // 10: rotunda.v1.TrustChange.begun_at:type_name -> google.protobuf.Timestamp
+	20, // 11: rotunda.v1.TrustChange.ended_at:type_name -> google.protobuf.Timestamp
+	12, // 12: rotunda.v1.TrustChange.waits:type_name -> rotunda.v1.TrustWait
+	13, // 13: rotunda.v1.TrustChange.parties:type_name -> rotunda.v1.TrustParty
+	14, // 14: rotunda.v1.TrustChange.holders:type_name -> rotunda.v1.TrustHolder
+	15, // 15: rotunda.v1.TrustChange.decisions:type_name -> rotunda.v1.TrustDecision
+	21, // 16: rotunda.v1.TrustChange.notices:type_name -> rotunda.v1.Notice
+	20, // 17: rotunda.v1.TrustParty.since:type_name -> google.protobuf.Timestamp
+	20, // 18: rotunda.v1.TrustHolder.not_after:type_name -> google.protobuf.Timestamp
+	20, // 19: rotunda.v1.TrustDecision.at:type_name -> google.protobuf.Timestamp
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_trust_proto_init() }
@@ -1611,6 +1641,7 @@ func file_rotunda_v1_trust_proto_init() {
 	if File_rotunda_v1_trust_proto != nil {
 		return
 	}
+	file_rotunda_v1_notice_proto_init()
 	file_rotunda_v1_rollout_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -25,8 +25,9 @@ const (
 
 type WhatIfRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Change        string                 `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"` // rotate-root, rotate-issuing, or withdraw:AUTHORITY (name or id)
-	Over          *durationpb.Duration   `protobuf:"bytes,2,opt,name=over,proto3" json:"over,omitempty"`     // how long the renewal of all certificates takes; absent: the usual pace
+	Change        string                 `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`   // rotate-root, rotate-issuing, withdraw:AUTHORITY (name or id), or profile:FILE
+	Over          *durationpb.Duration   `protobuf:"bytes,2,opt,name=over,proto3" json:"over,omitempty"`       // how long the renewal of all certificates takes; absent: the usual pace
+	Profile       []byte                 `protobuf:"bytes,3,opt,name=profile,proto3" json:"profile,omitempty"` // of profile:FILE: what the file holds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -75,6 +76,13 @@ func (x *WhatIfRequest) GetOver() *durationpb.Duration {
 	return nil
 }
 
+func (x *WhatIfRequest) GetProfile() []byte {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
+}
+
 // WhatIfResponse is what a change would meet with if it were begun now.
 type WhatIfResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -93,6 +101,9 @@ type WhatIfResponse struct {
 	Takes         *durationpb.Duration `protobuf:"bytes,11,opt,name=takes,proto3" json:"takes,omitempty"`        // of all phases, without what people do
 	Assumes       []string             `protobuf:"bytes,12,rep,name=assumes,proto3" json:"assumes,omitempty"`    // what that time goes by
 	Ask           []*ServiceContact    `protobuf:"bytes,13,rep,name=ask,proto3" json:"ask,omitempty"`
+	Figures       []*WhatIfFigure      `protobuf:"bytes,14,rep,name=figures,proto3" json:"figures,omitempty"` // of a profile: what it says now, and what it would say
+	Uses          []*WhatIfUse         `protobuf:"bytes,15,rep,name=uses,proto3" json:"uses,omitempty"`       // of a profile: the intents that it would touch
+	Waves         []*WhatIfWaves       `protobuf:"bytes,16,rep,name=waves,proto3" json:"waves,omitempty"`     // of a profile: when a rollout of it would be over
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -218,6 +229,202 @@ func (x *WhatIfResponse) GetAsk() []*ServiceContact {
 	return nil
 }
 
+func (x *WhatIfResponse) GetFigures() []*WhatIfFigure {
+	if x != nil {
+		return x.Figures
+	}
+	return nil
+}
+
+func (x *WhatIfResponse) GetUses() []*WhatIfUse {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
+}
+
+func (x *WhatIfResponse) GetWaves() []*WhatIfWaves {
+	if x != nil {
+		return x.Waves
+	}
+	return nil
+}
+
+// WhatIfWaves is when a rollout with the usual steps would be over.
+type WhatIfWaves struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Window        string                 `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"` // in which placements are asked; empty: at all times
+	End           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end,proto3" json:"end,omitempty"`       // absent: nobody can say
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhatIfWaves) Reset() {
+	*x = WhatIfWaves{}
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhatIfWaves) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhatIfWaves) ProtoMessage() {}
+
+func (x *WhatIfWaves) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhatIfWaves.ProtoReflect.Descriptor instead.
+func (*WhatIfWaves) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *WhatIfWaves) GetWindow() string {
+	if x != nil {
+		return x.Window
+	}
+	return ""
+}
+
+func (x *WhatIfWaves) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+// WhatIfFigure is one thing before and after a change.
+type WhatIfFigure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Before        string                 `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
+	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhatIfFigure) Reset() {
+	*x = WhatIfFigure{}
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhatIfFigure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhatIfFigure) ProtoMessage() {}
+
+func (x *WhatIfFigure) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhatIfFigure.ProtoReflect.Descriptor instead.
+func (*WhatIfFigure) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WhatIfFigure) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *WhatIfFigure) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *WhatIfFigure) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// WhatIfUse is an intent that a change of a profile would touch.
+type WhatIfUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Intent        string                 `protobuf:"bytes,1,opt,name=intent,proto3" json:"intent,omitempty"`
+	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	Placements    uint32                 `protobuf:"varint,3,opt,name=placements,proto3" json:"placements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhatIfUse) Reset() {
+	*x = WhatIfUse{}
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhatIfUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhatIfUse) ProtoMessage() {}
+
+func (x *WhatIfUse) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhatIfUse.ProtoReflect.Descriptor instead.
+func (*WhatIfUse) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *WhatIfUse) GetIntent() string {
+	if x != nil {
+		return x.Intent
+	}
+	return ""
+}
+
+func (x *WhatIfUse) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *WhatIfUse) GetPlacements() uint32 {
+	if x != nil {
+		return x.Placements
+	}
+	return 0
+}
+
 // WhatIfBreak is an edge that holds now and would not.
 type WhatIfBreak struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -230,7 +437,7 @@ type WhatIfBreak struct {
 
 func (x *WhatIfBreak) Reset() {
 	*x = WhatIfBreak{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[2]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -242,7 +449,7 @@ func (x *WhatIfBreak) String() string {
 func (*WhatIfBreak) ProtoMessage() {}
 
 func (x *WhatIfBreak) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[2]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -255,7 +462,7 @@ func (x *WhatIfBreak) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfBreak.ProtoReflect.Descriptor instead.
 func (*WhatIfBreak) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{2}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WhatIfBreak) GetClient() string {
@@ -294,7 +501,7 @@ type WhatIfObstacle struct {
 
 func (x *WhatIfObstacle) Reset() {
 	*x = WhatIfObstacle{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[3]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -306,7 +513,7 @@ func (x *WhatIfObstacle) String() string {
 func (*WhatIfObstacle) ProtoMessage() {}
 
 func (x *WhatIfObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[3]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -319,7 +526,7 @@ func (x *WhatIfObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfObstacle.ProtoReflect.Descriptor instead.
 func (*WhatIfObstacle) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{3}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WhatIfObstacle) GetPhase() string {
@@ -377,7 +584,7 @@ type WhatIfBridge struct {
 
 func (x *WhatIfBridge) Reset() {
 	*x = WhatIfBridge{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[4]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +596,7 @@ func (x *WhatIfBridge) String() string {
 func (*WhatIfBridge) ProtoMessage() {}
 
 func (x *WhatIfBridge) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[4]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +609,7 @@ func (x *WhatIfBridge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfBridge.ProtoReflect.Descriptor instead.
 func (*WhatIfBridge) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{4}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WhatIfBridge) GetPossible() bool {
@@ -443,7 +650,7 @@ type WhatIfPhase struct {
 
 func (x *WhatIfPhase) Reset() {
 	*x = WhatIfPhase{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[5]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +662,7 @@ func (x *WhatIfPhase) String() string {
 func (*WhatIfPhase) ProtoMessage() {}
 
 func (x *WhatIfPhase) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[5]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +675,7 @@ func (x *WhatIfPhase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfPhase.ProtoReflect.Descriptor instead.
 func (*WhatIfPhase) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{5}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WhatIfPhase) GetPhase() string {
@@ -548,7 +755,7 @@ type WhatIfRestart struct {
 
 func (x *WhatIfRestart) Reset() {
 	*x = WhatIfRestart{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[6]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +767,7 @@ func (x *WhatIfRestart) String() string {
 func (*WhatIfRestart) ProtoMessage() {}
 
 func (x *WhatIfRestart) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[6]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +780,7 @@ func (x *WhatIfRestart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfRestart.ProtoReflect.Descriptor instead.
 func (*WhatIfRestart) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{6}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WhatIfRestart) GetCluster() string {
@@ -621,7 +828,7 @@ type WhatIfCount struct {
 
 func (x *WhatIfCount) Reset() {
 	*x = WhatIfCount{}
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[7]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +840,7 @@ func (x *WhatIfCount) String() string {
 func (*WhatIfCount) ProtoMessage() {}
 
 func (x *WhatIfCount) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_whatif_proto_msgTypes[7]
+	mi := &file_rotunda_v1_whatif_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +853,7 @@ func (x *WhatIfCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfCount.ProtoReflect.Descriptor instead.
 func (*WhatIfCount) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{7}
+	return file_rotunda_v1_whatif_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WhatIfCount) GetKind() string {
@@ -668,10 +875,11 @@ var File_rotunda_v1_whatif_proto protoreflect.FileDescriptor
 const file_rotunda_v1_whatif_proto_rawDesc = "" +
 	"\n" +
 	"\x17rotunda/v1/whatif.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/graph.proto\x1a\x16rotunda/v1/trust.proto\"V\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/graph.proto\x1a\x16rotunda/v1/trust.proto\"p\n" +
 	"\rWhatIfRequest\x12\x16\n" +
 	"\x06change\x18\x01 \x01(\tR\x06change\x12-\n" +
-	"\x04over\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04over\"\x86\x04\n" +
+	"\x04over\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04over\x12\x18\n" +
+	"\aprofile\x18\x03 \x01(\fR\aprofile\"\x94\x05\n" +
 	"\x0eWhatIfResponse\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\tR\x06change\x12\x10\n" +
@@ -686,7 +894,23 @@ const file_rotunda_v1_whatif_proto_rawDesc = "" +
 	" \x03(\v2\x17.rotunda.v1.WhatIfPhaseR\x06phases\x12/\n" +
 	"\x05takes\x18\v \x01(\v2\x19.google.protobuf.DurationR\x05takes\x12\x18\n" +
 	"\aassumes\x18\f \x03(\tR\aassumes\x12,\n" +
-	"\x03ask\x18\r \x03(\v2\x1a.rotunda.v1.ServiceContactR\x03ask\"p\n" +
+	"\x03ask\x18\r \x03(\v2\x1a.rotunda.v1.ServiceContactR\x03ask\x122\n" +
+	"\afigures\x18\x0e \x03(\v2\x18.rotunda.v1.WhatIfFigureR\afigures\x12)\n" +
+	"\x04uses\x18\x0f \x03(\v2\x15.rotunda.v1.WhatIfUseR\x04uses\x12-\n" +
+	"\x05waves\x18\x10 \x03(\v2\x17.rotunda.v1.WhatIfWavesR\x05waves\"S\n" +
+	"\vWhatIfWaves\x12\x16\n" +
+	"\x06window\x18\x01 \x01(\tR\x06window\x12,\n" +
+	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\"P\n" +
+	"\fWhatIfFigure\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
+	"\x06before\x18\x02 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\"]\n" +
+	"\tWhatIfUse\x12\x16\n" +
+	"\x06intent\x18\x01 \x01(\tR\x06intent\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\x12\x1e\n" +
+	"\n" +
+	"placements\x18\x03 \x01(\rR\n" +
+	"placements\"p\n" +
 	"\vWhatIfBreak\x12\x16\n" +
 	"\x06client\x18\x01 \x01(\tR\x06client\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x121\n" +
@@ -734,45 +958,52 @@ func file_rotunda_v1_whatif_proto_rawDescGZIP() []byte {
 	return file_rotunda_v1_whatif_proto_rawDescData
 }
 
-var file_rotunda_v1_whatif_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_rotunda_v1_whatif_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_rotunda_v1_whatif_proto_goTypes = []any{
 	(*WhatIfRequest)(nil),         // 0: rotunda.v1.WhatIfRequest
 	(*WhatIfResponse)(nil),        // 1: rotunda.v1.WhatIfResponse
-	(*WhatIfBreak)(nil),           // 2: rotunda.v1.WhatIfBreak
-	(*WhatIfObstacle)(nil),        // 3: rotunda.v1.WhatIfObstacle
-	(*WhatIfBridge)(nil),          // 4: rotunda.v1.WhatIfBridge
-	(*WhatIfPhase)(nil),           // 5: rotunda.v1.WhatIfPhase
-	(*WhatIfRestart)(nil),         // 6: rotunda.v1.WhatIfRestart
-	(*WhatIfCount)(nil),           // 7: rotunda.v1.WhatIfCount
-	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*LevelCounts)(nil),           // 10: rotunda.v1.LevelCounts
-	(*ServiceContact)(nil),        // 11: rotunda.v1.ServiceContact
-	(*GraphReason)(nil),           // 12: rotunda.v1.GraphReason
-	(*TrustWait)(nil),             // 13: rotunda.v1.TrustWait
+	(*WhatIfWaves)(nil),           // 2: rotunda.v1.WhatIfWaves
+	(*WhatIfFigure)(nil),          // 3: rotunda.v1.WhatIfFigure
+	(*WhatIfUse)(nil),             // 4: rotunda.v1.WhatIfUse
+	(*WhatIfBreak)(nil),           // 5: rotunda.v1.WhatIfBreak
+	(*WhatIfObstacle)(nil),        // 6: rotunda.v1.WhatIfObstacle
+	(*WhatIfBridge)(nil),          // 7: rotunda.v1.WhatIfBridge
+	(*WhatIfPhase)(nil),           // 8: rotunda.v1.WhatIfPhase
+	(*WhatIfRestart)(nil),         // 9: rotunda.v1.WhatIfRestart
+	(*WhatIfCount)(nil),           // 10: rotunda.v1.WhatIfCount
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*LevelCounts)(nil),           // 13: rotunda.v1.LevelCounts
+	(*ServiceContact)(nil),        // 14: rotunda.v1.ServiceContact
+	(*GraphReason)(nil),           // 15: rotunda.v1.GraphReason
+	(*TrustWait)(nil),             // 16: rotunda.v1.TrustWait
 }
 var file_rotunda_v1_whatif_proto_depIdxs = []int32{
-	8,  // 0: rotunda.v1.WhatIfRequest.over:type_name -> google.protobuf.Duration
-	9,  // 1: rotunda.v1.WhatIfResponse.at:type_name -> google.protobuf.Timestamp
-	2,  // 2: rotunda.v1.WhatIfResponse.breaks:type_name -> rotunda.v1.WhatIfBreak
-	3,  // 3: rotunda.v1.WhatIfResponse.obstacles:type_name -> rotunda.v1.WhatIfObstacle
-	4,  // 4: rotunda.v1.WhatIfResponse.bridge:type_name -> rotunda.v1.WhatIfBridge
-	10, // 5: rotunda.v1.WhatIfResponse.levels:type_name -> rotunda.v1.LevelCounts
-	5,  // 6: rotunda.v1.WhatIfResponse.phases:type_name -> rotunda.v1.WhatIfPhase
-	8,  // 7: rotunda.v1.WhatIfResponse.takes:type_name -> google.protobuf.Duration
-	11, // 8: rotunda.v1.WhatIfResponse.ask:type_name -> rotunda.v1.ServiceContact
-	12, // 9: rotunda.v1.WhatIfBreak.reasons:type_name -> rotunda.v1.GraphReason
-	10, // 10: rotunda.v1.WhatIfPhase.parties:type_name -> rotunda.v1.LevelCounts
-	6,  // 11: rotunda.v1.WhatIfPhase.restarts:type_name -> rotunda.v1.WhatIfRestart
-	7,  // 12: rotunda.v1.WhatIfPhase.renewals:type_name -> rotunda.v1.WhatIfCount
-	13, // 13: rotunda.v1.WhatIfPhase.waits:type_name -> rotunda.v1.TrustWait
-	8,  // 14: rotunda.v1.WhatIfPhase.takes:type_name -> google.protobuf.Duration
-	9,  // 15: rotunda.v1.WhatIfPhase.ends_by:type_name -> google.protobuf.Timestamp
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	11, // 0: rotunda.v1.WhatIfRequest.over:type_name -> google.protobuf.Duration
+	12, // 1: rotunda.v1.WhatIfResponse.at:type_name -> google.protobuf.Timestamp
+	5,  // 2: rotunda.v1.WhatIfResponse.breaks:type_name -> rotunda.v1.WhatIfBreak
+	6,  // 3: rotunda.v1.WhatIfResponse.obstacles:type_name -> rotunda.v1.WhatIfObstacle
+	7,  // 4: rotunda.v1.WhatIfResponse.bridge:type_name -> rotunda.v1.WhatIfBridge
+	13, // 5: rotunda.v1.WhatIfResponse.levels:type_name -> rotunda.v1.LevelCounts
+	8,  // 6: rotunda.v1.WhatIfResponse.phases:type_name -> rotunda.v1.WhatIfPhase
+	11, // 7: rotunda.v1.WhatIfResponse.takes:type_name -> google.protobuf.Duration
+	14, // 8: rotunda.v1.WhatIfResponse.ask:type_name -> rotunda.v1.ServiceContact
+	3,  // 9: rotunda.v1.WhatIfResponse.figures:type_name -> rotunda.v1.WhatIfFigure
+	4,  // 10: rotunda.v1.WhatIfResponse.uses:type_name -> rotunda.v1.WhatIfUse
+	2,  // 11: rotunda.v1.WhatIfResponse.waves:type_name -> rotunda.v1.WhatIfWaves
+	12, // 12: rotunda.v1.WhatIfWaves.end:type_name -> google.protobuf.Timestamp
+	15, // 13: rotunda.v1.WhatIfBreak.reasons:type_name -> rotunda.v1.GraphReason
+	13, // 14: rotunda.v1.WhatIfPhase.parties:type_name -> rotunda.v1.LevelCounts
+	9,  // 15: rotunda.v1.WhatIfPhase.restarts:type_name -> rotunda.v1.WhatIfRestart
+	10, // 16: rotunda.v1.WhatIfPhase.renewals:type_name -> rotunda.v1.WhatIfCount
+	16, // 17: rotunda.v1.WhatIfPhase.waits:type_name -> rotunda.v1.TrustWait
+	11, // 18: rotunda.v1.WhatIfPhase.takes:type_name -> google.protobuf.Duration
+	12, // 19: rotunda.v1.WhatIfPhase.ends_by:type_name -> google.protobuf.Timestamp
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_whatif_proto_init() }
@@ -788,7 +1019,7 @@ func file_rotunda_v1_whatif_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_whatif_proto_rawDesc), len(file_rotunda_v1_whatif_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

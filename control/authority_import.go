@@ -147,7 +147,11 @@ func (c *Control) beginFrom(ctx context.Context, caller Caller, req *api.BeginTr
 				return err
 			}
 		}
-		v, err := c.viewTrust(ctx, tx, change)
+		view := c.announced
+		if req.DryRun {
+			view = c.viewTrust
+		}
+		v, err := view(ctx, tx, change)
 		if err != nil {
 			return err
 		}

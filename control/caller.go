@@ -66,6 +66,7 @@ var mayCall = map[string][]CallerKind{
 	"operator.issue": operators, "rotate": operators, "resume": operators, "slot.release": operators,
 	"audit.list": operators, "trust.prepare": operators, "trust.begin": operators, "trust.decide": operators,
 	"rollout.start": operators, "rollout.decide": operators, "rollout.answer": {Operator, Socket, Server},
+	"notice.retry":   operators,
 	"credential.end": {Operator}, "authority.import": operators,
 
 	"agent.enrol": anyone,

@@ -100,7 +100,7 @@ func (c *Control) canaryPlacement(ctx context.Context, tx *store.Tx, caller Call
 	if err != nil {
 		return placement, err
 	}
-	expanded, err := c.expand(w, agent, keyOf(placement))
+	expanded, err := c.expand(w, agent, keyOf(placement), "")
 	if err != nil {
 		return placement, err
 	}

@@ -31,6 +31,8 @@ type Options struct {
 	KEK          *keys.KEK // opens the issuing authority's key and the log's
 	PublicURL    string    // base of the CRL and issuer URLs in certificates, no slash at the end
 	AgentAddress string    // host:port that tokens and operators are told
+	NotifyURL    string    // where notices go of services that name nothing else; empty: nowhere
+	Commands     []string  // that gates may name
 	TrustDomain  string    // that the store must be of; empty: whichever it is
 	Version      string
 	Now          func() time.Time
@@ -47,6 +49,8 @@ type Control struct {
 	logSigner    note.Signer
 	logKey       string
 	agentAddress string
+	notifyURL    string
+	commands     []string
 	version      string
 	now          func() time.Time
 	log          *slog.Logger

@@ -84,7 +84,11 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, c
 		desired.Orphan = true
 		return desired, nil
 	}
-	expanded, err := c.expand(w, agent, keyOf(placement))
+	override, err := overrideAt(ctx, tx, placement.ID)
+	if err != nil {
+		return nil, err
+	}
+	expanded, err := c.expand(w, agent, keyOf(placement), fleet.Name(override.Profile))
 	if err != nil {
 		desired.Hold = err.Error()
 		return desired, nil

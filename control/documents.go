@@ -89,6 +89,9 @@ func (c *Control) carryOut(ctx context.Context, tx *store.Tx, caller Caller, r *
 	if err := c.replaceAll(ctx, tx, r.after); err != nil {
 		return "", err
 	}
+	if err := takeOverOverrides(ctx, tx, r); err != nil {
+		return "", err
+	}
 	detail := map[string]any{"changes": summary, "files": digestFiles(req.Files)}
 	if req.GitCommit != "" {
 		detail["gitCommit"], detail["gitDirty"] = req.GitCommit, req.GitDirty

@@ -40,7 +40,7 @@ func (c *Control) decide(ctx context.Context, caller Caller, orders []*order) er
 			continue
 		}
 		o.grant = nil
-		if kept, ok := c.grants.Load(o.request.PlacementId); ok && kept.(*grant).basis.AgentID == caller.ID {
+		if kept, ok := c.grants.Load(o.request.PlacementId); ok && kept.(*grant).basis.AgentID == caller.ID && kept.(*grant).takes(o) {
 			o.grant = kept.(*grant)
 			continue
 		}
@@ -65,6 +65,13 @@ func (c *Control) decide(ctx context.Context, caller Caller, orders []*order) er
 		}
 		return nil
 	})
+}
+
+// takes says whether the key is of the grant's algorithm. One that is not may be
+// asked for under another profile, of which a kept grant knows nothing.
+func (g *grant) takes(o *order) bool {
+	algorithm, err := pki.AlgorithmOf(o.csr.PublicKey)
+	return err == nil && algorithm == g.expanded.Profile.Algorithm.Key()
 }
 
 func (c *Control) decideOne(ctx context.Context, tx *store.Tx, w *world, caller Caller, agent store.Agent, o *order) error {
@@ -113,7 +120,7 @@ func (c *Control) look(ctx context.Context, tx *store.Tx, caller Caller, o *orde
 func (c *Control) decideGrant(w *world, agent store.Agent, standing store.Standing) (*grant, error) {
 	expanded, err := c.expand(w, agent, fleet.PlacementKey{
 		Intent: fleet.Name(standing.Intent), Agent: agent.ID, Instance: fleet.Name(standing.Instance),
-	})
+	}, fleet.Name(standing.Profile))
 	if err != nil {
 		return nil, err
 	}

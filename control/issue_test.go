@@ -1,6 +1,7 @@
 package control
 
 import (
+	"crypto/ecdsa"
 	"crypto/x509"
 	"strings"
 	"testing"
@@ -210,5 +211,20 @@ func TestRetiredAgentGetsNothing(t *testing.T) {
 	wantCode(t, err, fault.Forbidden)
 	if n := d.countIssued(); n != 0 {
 		t.Errorf("%d certificates issued to a retired agent", n)
+	}
+}
+
+// A profile that gets another algorithm is issued under at once, also where a
+// grant of the one before is kept.
+func TestIssueUnderAnotherAlgorithm(t *testing.T) {
+	d, hosts := rolled(t, 1)
+	d.apply(strings.Replace(documents, "lifetime: 24h", "algorithm: ecdsa-p384, lifetime: 24h", 1))
+	for _, h := range hosts {
+		if leaf := leafOf(t, h.asks(2, pki.ECDSAP384)); leaf.PublicKey.(*ecdsa.PublicKey).Params().BitSize != 384 {
+			t.Errorf("issued for %v", leaf.PublicKey)
+		}
+		if result := h.asks(3, pki.ECDSAP256); !strings.Contains(result.Error, "wants ecdsa-p384") {
+			t.Errorf("the one before: %v", result)
+		}
 	}
 }

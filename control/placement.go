@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/rotunda-pki/rotunda/fleet"
@@ -46,7 +47,7 @@ func (c *Control) place(ctx context.Context, tx *store.Tx, w *world, agents []st
 		}
 		for at := range wanted {
 			placement := store.Placement{ID: newID(), Intent: string(at.Intent), AgentID: at.Agent, Instance: string(at.Instance)}
-			if expanded, err := c.expand(w, agent, at); err == nil {
+			if expanded, err := c.expand(w, agent, at, ""); err == nil {
 				placement.Target, placement.Cluster = expanded.Target.Name, expanded.Target.Cluster
 			}
 			if err := tx.InsertPlacement(ctx, placement); err != nil {
@@ -62,7 +63,7 @@ func (c *Control) place(ctx context.Context, tx *store.Tx, w *world, agents []st
 // process does not leave its cluster by a label that is missing.
 func (c *Control) placeTarget(ctx context.Context, tx *store.Tx, w *world, agent store.Agent, placement store.Placement) error {
 	target, cluster := placement.Target, placement.Cluster
-	if expanded, err := c.expand(w, agent, keyOf(placement)); err == nil {
+	if expanded, err := c.expand(w, agent, keyOf(placement), ""); err == nil {
 		target, cluster = expanded.Target.Name, expanded.Target.Cluster
 	}
 	if target == placement.Target && cluster == placement.Cluster {
@@ -127,15 +128,21 @@ func (w *world) seats(agent store.Agent) map[fleet.PlacementKey]bool {
 	return seats
 }
 
-// expand says what an intent means for one instance on an agent's host.
-func (c *Control) expand(w *world, agent store.Agent, at fleet.PlacementKey) (fleet.Expanded, error) {
+// expand says what an intent means for one instance on an agent's host, with the
+// profile that a rollout has used there; empty: the intent's own.
+func (c *Control) expand(w *world, agent store.Agent, at fleet.PlacementKey, override fleet.Name) (fleet.Expanded, error) {
 	document, ok := w.set[fleet.Key{Kind: fleet.KindIntent, Name: at.Intent}]
 	if !ok {
 		return fleet.Expanded{}, fault.New(fault.NotFound, "intent %s does not exist", at.Intent)
 	}
 	in, _ := w.set.Intent(at.Intent)
-	profile, _ := w.set.Profile(in.Profile)
-	return fleet.Expand(c.domain, document, profile, fleetAgent(agent), at.Instance)
+	name := cmp.Or(override, in.Profile)
+	profile, _ := w.set.Profile(name)
+	expanded, err := fleet.Expand(c.domain, document, profile, fleetAgent(agent), at.Instance)
+	if expanded.Profile != nil {
+		expanded.ProfileName = name
+	}
+	return expanded, err
 }
 
 func fleetAgent(agent store.Agent) fleet.Agent {

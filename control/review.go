@@ -21,6 +21,7 @@ type review struct {
 	given         []fleet.Document // as the files have them
 	changes       []change
 	findings      []fleet.Finding
+	overrides     map[fleet.PlacementKey]override // that stand
 }
 
 // change is one document's difference.
@@ -110,13 +111,17 @@ func (c *Control) reviewFleet(ctx context.Context, tx *store.Tx, r *review) erro
 	if err != nil {
 		return err
 	}
+	if r.overrides, err = standingOverrides(ctx, tx); err != nil {
+		return err
+	}
+	r.reviewOverrides()
 	effects := map[fleet.Name]*effect{}
 	seats := map[fleet.Name][]seat{}
 	for _, agent := range agents {
 		if agent.State != fleet.AgentActive {
 			continue
 		}
-		before, after := c.expandAll(r.before, agent), c.expandAll(r.after, agent)
+		before, after := c.expandAll(r.before, agent, r.overrides), c.expandAll(r.after, agent, r.overrides)
 		r.findings = append(r.findings, c.judge(r.after, by.Authority, agent, after)...)
 		countEffects(effects, before, after)
 		for at, placement := range after {
@@ -145,10 +150,10 @@ type expansion struct {
 	err      error
 }
 
-func (c *Control) expandAll(w *world, agent store.Agent) map[fleet.PlacementKey]expansion {
+func (c *Control) expandAll(w *world, agent store.Agent, overrides map[fleet.PlacementKey]override) map[fleet.PlacementKey]expansion {
 	all := map[fleet.PlacementKey]expansion{}
 	for at := range w.seats(agent) {
-		expanded, err := c.expand(w, agent, at)
+		expanded, err := c.expand(w, agent, at, fleet.Name(overrides[at].Profile))
 		all[at] = expansion{expanded, err}
 	}
 	return all

@@ -122,21 +122,49 @@ func (t targetReview) reviewCluster() []fleet.Finding {
 }
 
 func (t targetReview) reviewCRL() []fleet.Finding {
-	if t.profile == nil || !t.profile.Revocation.CRL || t.CRL != target.Never {
+	if t.profile == nil {
 		return nil
 	}
-	return []fleet.Finding{t.finding(fleet.Warning, "spec.profile", "crl",
-		fmt.Sprintf("profile %s asks for CRLs, and %s never reads any: a revoked client is served until its certificate ends", t.intent.Profile, t.Title),
-		"use a profile with a short lifetime and without revocation.crl")}
+	return t.misfit("crl", readsNoCRL(t.Capabilities, t.intent.Profile, t.profile))
 }
 
 func (t targetReview) reviewKeyType() []fleet.Finding {
-	if !t.rekeyed || t.KeyType != target.AtRestart || t.intent.Target.RestartCommand != "" {
+	if !t.rekeyed {
 		return nil
 	}
-	return []fleet.Finding{t.finding(fleet.Warning, "spec.profile", "key-type",
-		fmt.Sprintf("profile %s has another algorithm, and %s takes a key of another type at its start only: what is renewed is not served, and is put back", t.intent.Profile, t.Title),
-		fmt.Sprintf("keep the algorithm, or name a command of agent.yaml that restarts it: restartCommand: restart-%s", t.Kind))}
+	return t.misfit("key-type", takesNoKeyType(t.Capabilities, t.intent, t.intent.Profile))
+}
+
+func (t targetReview) misfit(rule string, m misfit) []fleet.Finding {
+	if m.text == "" {
+		return nil
+	}
+	return []fleet.Finding{t.finding(fleet.Warning, "spec.profile", rule, m.text, m.remedy)}
+}
+
+// misfit is what a kind of server can't do with a profile; without text: there
+// is nothing.
+type misfit struct{ text, remedy string }
+
+func readsNoCRL(can target.Capabilities, name fleet.Name, profile *fleet.Profile) misfit {
+	if !profile.Revocation.CRL || can.CRL != target.Never {
+		return misfit{}
+	}
+	return misfit{
+		fmt.Sprintf("profile %s asks for CRLs, and %s never reads any: a revoked client is served until its certificate ends", name, can.Title),
+		"use a profile with a short lifetime and without revocation.crl",
+	}
+}
+
+// takesNoKeyType is about a profile with another algorithm than before.
+func takesNoKeyType(can target.Capabilities, in *fleet.Intent, name fleet.Name) misfit {
+	if can.KeyType != target.AtRestart || in.Target.RestartCommand != "" {
+		return misfit{}
+	}
+	return misfit{
+		fmt.Sprintf("profile %s has another algorithm, and %s takes a key of another type at its start only: what is renewed is not served, and is put back", name, can.Title),
+		fmt.Sprintf("keep the algorithm, or name a command of agent.yaml that restarts it: restartCommand: restart-%s", can.Kind),
+	}
 }
 
 // note puts what is just so beside the change that brings it: the intent's

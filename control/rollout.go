@@ -34,14 +34,14 @@ func (c *Control) StartRollout(ctx context.Context, caller Caller, req *api.Star
 	if count(req.Intent != "", req.Service != "", len(req.Selector) > 0, req.All) != 1 {
 		return nil, fault.New(fault.Invalid, "a rollout wants an intent, a service, a selector or all, and exactly one of them")
 	}
-	spec, err := rolloutSpec(req)
+	spec, err := c.rolloutSpec(req)
 	if err != nil {
 		return nil, err
 	}
 	response := &api.StartRolloutResponse{}
 	body := func(tx *store.Tx) error {
 		proto.Reset(response)
-		places, well, err := c.chosen(ctx, tx, req)
+		places, well, err := c.chosen(ctx, tx, req, spec)
 		if err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func (c *Control) StartRollout(ctx context.Context, caller Caller, req *api.Star
 			return err
 		}
 		response.AuditId, err = done(ctx, tx, caller, "rollout.start", "Rollout/"+response.Rollout.Id, map[string]any{
-			"name": spec.Name, "selection": response.Rollout.Selection, "placements": len(begin.parts), "waves": len(begin.waves), "reason": req.Reason,
+			"name": spec.Name, "selection": response.Rollout.Selection, "placements": len(begin.parts), "waves": len(begin.waves), "reason": req.Reason, "profile": string(spec.Profile),
 		})
 		return err
 	}
@@ -132,13 +132,16 @@ func (c *Control) beginRollout(ctx context.Context, tx *store.Tx, caller Caller,
 			return nil, nil, err
 		}
 	}
+	if err := c.announceRollout(ctx, tx, f, record, b); err != nil {
+		return nil, nil, err
+	}
 	info, err := f.info(record, tx.Now)
 	return info, f.members(record), err
 }
 
 // chosen lists the live placements with a certificate that a request means, and
 // counts those that are well.
-func (c *Control) chosen(ctx context.Context, tx *store.Tx, req *api.StartRolloutRequest) (places []rollout.Seat, well int, err error) {
+func (c *Control) chosen(ctx context.Context, tx *store.Tx, req *api.StartRolloutRequest, spec rollout.Spec) (places []rollout.Seat, well int, err error) {
 	w, err := c.worldAt(ctx, tx)
 	if err != nil {
 		return nil, 0, err
@@ -155,11 +158,16 @@ func (c *Control) chosen(ctx context.Context, tx *store.Tx, req *api.StartRollou
 		byID[agent.ID] = agent
 	}
 	all, err := tx.Placements(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	var over []candidate
 	for _, placement := range all {
 		agent := byID[placement.AgentID]
-		if placement.Orphan || !meant(w, req, placement, agent) {
+		if placement.Orphan || !meant(w, req, placement, agent) || !inSlice(spec.Slice, agent) {
 			continue
 		}
+		over = append(over, candidate{placement, agent})
 		through, err := newestGeneration(ctx, tx, placement)
 		if err != nil {
 			return nil, 0, err
@@ -172,6 +180,9 @@ func (c *Control) chosen(ctx context.Context, tx *store.Tx, req *api.StartRollou
 			well++
 		}
 		places = append(places, rollout.Seat{ID: rolloutID(placement.ID), Region: agent.Region, Through: through})
+	}
+	if spec.Profile != "" {
+		err = c.checkProfile(ctx, tx, w, spec, over)
 	}
 	return places, well, err
 }
@@ -204,7 +215,7 @@ func meant(w *world, req *api.StartRolloutRequest, placement store.Placement, ag
 }
 
 // rolloutSpec reads how a rollout is to go.
-func rolloutSpec(req *api.StartRolloutRequest) (rollout.Spec, error) {
+func (c *Control) rolloutSpec(req *api.StartRolloutRequest) (rollout.Spec, error) {
 	asked := req.Spec
 	if asked == nil {
 		asked = &api.RolloutSpec{}
@@ -212,7 +223,8 @@ func rolloutSpec(req *api.StartRolloutRequest) (rollout.Spec, error) {
 	spec := rollout.Spec{
 		Name: req.Name, NewKey: asked.NewKey, ByRegion: asked.ByRegion, Regions: asked.Regions, Soak: fleet.Duration(asked.Soak.AsDuration()),
 		PerMinute: int(asked.PerMinute), AtOnce: int(asked.AtOnce), Steps: rollout.DefaultSteps,
-		Gates: rollout.Gates{Level: fleet.Level(asked.Level), Failures: int(asked.Failures), Health: asked.Health, Adoption: asked.Adoption},
+		Notice: fleet.Duration(asked.Notice.AsDuration()), Profile: fleet.Name(asked.Profile), Slice: asked.Slice,
+		Gates: rollout.Gates{Level: fleet.Level(asked.Level), Failures: int(asked.Failures), Health: asked.Health, Adoption: asked.Adoption, Told: asked.Told},
 	}
 	if spec.Name == "" {
 		spec.Name = defaultName(req)
@@ -240,17 +252,24 @@ func rolloutSpec(req *api.StartRolloutRequest) (rollout.Spec, error) {
 		spec.Windows = append(spec.Windows, fleet.Name(window))
 	}
 	for _, gate := range asked.Gates {
-		if err := checkGate(gate); err != nil {
+		if err := c.checkGate(gate); err != nil {
 			return spec, err
 		}
-		spec.Gates.Outside = append(spec.Gates.Outside, rollout.Gate{Name: fleet.Name(gate.Name), Webhook: gate.Webhook})
+		spec.Gates.Outside = append(spec.Gates.Outside, rollout.Gate{Name: fleet.Name(gate.Name), Webhook: gate.Webhook, Command: gate.Command})
 	}
 	return spec, spec.Check()
 }
 
-func checkGate(gate *api.RolloutGate) error {
+func (c *Control) checkGate(gate *api.RolloutGate) error {
 	if _, err := fleet.ParseName(gate.Name); err != nil {
 		return fault.Wrap(fault.Invalid, err, "the name of a gate")
+	}
+	if gate.Webhook != "" && gate.Command != "" {
+		return fault.New(fault.Invalid, "gate %s has a webhook and a command: it is one of the two", gate.Name).WithRemedy("make two gates of it")
+	}
+	if gate.Command != "" && !slices.Contains(c.commands, gate.Command) {
+		return fault.New(fault.Invalid, "gate %s: the server has no command %s", gate.Name, printable(gate.Command)).
+			WithRemedy("name it under commands in rotunda.yaml")
 	}
 	u, err := url.Parse(gate.Webhook)
 	if gate.Webhook != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "") {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/rollout"
@@ -17,13 +18,16 @@ type GateAsk struct {
 	Name    string // of the rollout
 	Wave    int    // from 1
 	Gate    string
-	Webhook string
+	Webhook string // one of the two
+	Command string
+	Facts   []byte // how the rollout stands: api.RolloutInfo in JSON
 }
 
 // due is what a look at the store found to be done.
 type due struct {
 	*rolloutFacts
 	turn    uint64 // that it was planned in
+	now     time.Time
 	records map[uuid.UUID]store.Rollout
 	actions []rollout.Action
 }
@@ -50,10 +54,15 @@ func (c *Control) AdvanceRollouts(ctx context.Context) (did int, asks []GateAsk,
 	var actions []rollout.Action
 	for _, a := range d.actions {
 		switch {
+		case a.Do == rollout.Tell && !c.canTell(d.rolloutFacts, a.Rollout.String()):
 		case a.Do != rollout.AskOut:
 			actions = append(actions, a)
-		case a.Gate.Webhook != "":
-			asks = append(asks, GateAsk{a.Rollout.String(), d.records[a.Rollout].Name, a.Wave + 1, string(a.Gate.Name), a.Gate.Webhook})
+		case a.Gate.Webhook != "" || a.Gate.Command != "":
+			ask, err := d.ask(a)
+			if err != nil {
+				return 0, nil, err
+			}
+			asks = append(asks, ask)
 		}
 	}
 	if d.actions = actions; len(actions) == 0 {
@@ -91,8 +100,22 @@ func (c *Control) dueInRollouts(ctx context.Context, tx *store.Tx) (*due, error)
 	for _, record := range open {
 		d.records[rolloutID(record.ID)] = record
 	}
+	d.now = tx.Now
 	d.actions, _ = d.model.Next(tx.Now)
 	return d, nil
+}
+
+// ask is the question to a gate, with how the rollout stands.
+func (d *due) ask(a rollout.Action) (GateAsk, error) {
+	record := d.records[a.Rollout]
+	ask := GateAsk{
+		Rollout: record.ID, Name: record.Name, Wave: a.Wave + 1, Gate: string(a.Gate.Name), Webhook: a.Gate.Webhook, Command: a.Gate.Command,
+	}
+	info, err := d.info(record, d.now)
+	if err == nil {
+		ask.Facts, err = protojson.Marshal(info)
+	}
+	return ask, err
 }
 
 // advanceAll carries out what is due, and returns the agents that it concerns.
@@ -100,10 +123,10 @@ func (c *Control) advanceAll(ctx context.Context, tx *store.Tx, d *due) (did int
 	if err := tx.TakeRolloutTurn(ctx, d.turn); err != nil {
 		return 0, nil, err
 	}
-	asked := map[uuid.UUID]int{}
+	asked := map[uuid.UUID][]string{}
 	for _, a := range d.actions {
 		placement := d.placements[a.Placement.String()]
-		done, err := c.advance(ctx, tx, d.records[a.Rollout], placement, a)
+		done, err := c.advance(ctx, tx, d, placement, a)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -111,26 +134,38 @@ func (c *Control) advanceAll(ctx context.Context, tx *store.Tx, d *due) (did int
 			continue
 		}
 		if did++; a.Do == rollout.Rotate {
-			asked[a.Rollout]++
+			asked[a.Rollout] = append(asked[a.Rollout], placement.ID)
 			agents = append(agents, placement.AgentID)
 		}
+	}
+	if err := c.tellStarted(ctx, tx, d, asked); err != nil {
+		return 0, nil, err
 	}
 	return did, agents, enterAsked(ctx, tx, d.records, asked)
 }
 
 // advance carries out one action, together with the fact that comes of it. It
 // returns false for what somebody else has done meanwhile.
-func (c *Control) advance(ctx context.Context, tx *store.Tx, record store.Rollout, placement store.Placement, a rollout.Action) (bool, error) {
+func (c *Control) advance(ctx context.Context, tx *store.Tx, d *due, placement store.Placement, a rollout.Action) (bool, error) {
+	record := d.records[a.Rollout]
 	var err error
 	switch a.Do {
 	case rollout.Rotate:
 		if err = tx.AskRolloutPart(ctx, record.ID, placement.ID); err == nil {
+			if err = useProfile(ctx, tx, record, d.specs[record.ID], placement); err != nil {
+				return false, err
+			}
 			return true, askRotation(ctx, tx, record, placement, a)
 		}
 	case rollout.Note:
 		err = tx.SettleRolloutPart(ctx, record.ID, a.Placement.String())
+	case rollout.Tell:
+		return c.tellHeld(ctx, tx, d.rolloutFacts, record, a)
 	case rollout.End:
 		if err = tx.EndRollout(ctx, record.ID); err == nil {
+			err = c.tellEnd(ctx, tx, d.rolloutFacts, record, rollout.Finished, "", "")
+		}
+		if err == nil {
 			_, err = done(ctx, tx, Caller{Kind: Server}, "rollout.end", "Rollout/"+record.ID, map[string]any{"name": record.Name})
 			return true, err
 		}
@@ -154,10 +189,10 @@ func askRotation(ctx context.Context, tx *store.Tx, record store.Rollout, placem
 }
 
 // enterAsked enters how many placements each rollout has asked in this pass.
-func enterAsked(ctx context.Context, tx *store.Tx, records map[uuid.UUID]store.Rollout, asked map[uuid.UUID]int) error {
-	for id, n := range asked {
+func enterAsked(ctx context.Context, tx *store.Tx, records map[uuid.UUID]store.Rollout, asked map[uuid.UUID][]string) error {
+	for id, placements := range asked {
 		_, err := done(ctx, tx, Caller{Kind: Server}, "rollout.advance", "Rollout/"+id.String(), map[string]any{
-			"name": records[id].Name, "placements": n,
+			"name": records[id].Name, "placements": len(placements),
 		})
 		if err != nil {
 			return err

@@ -75,6 +75,14 @@ func (c *Control) decideRollout(ctx context.Context, tx *store.Tx, caller Caller
 		}
 		record.EndedAt = tx.Now
 	}
+	if event, ends := endOf[act]; ends {
+		if err := tx.TakeBackOverrides(ctx, record.ID); err != nil {
+			return err
+		}
+		if err := c.tellEnd(ctx, tx, before, record, event, caller.String(), reason); err != nil {
+			return err
+		}
+	}
 	if act == rollout.Rollback {
 		if response.Rollback, err = c.rollBack(ctx, tx, caller, record, before.parts[record.ID], reason); err != nil {
 			return err
@@ -88,19 +96,25 @@ func (c *Control) decideRollout(ctx context.Context, tx *store.Tx, caller Caller
 	return err
 }
 
+// endOf is what the owners are told of an act.
+var endOf = map[rollout.Act]rollout.Event{rollout.Abort: rollout.Dropped, rollout.Rollback: rollout.Undone}
+
 // rollBack begins the rollout that takes another one back: over all that it
 // asked, its newest wave first, under the same conditions.
 func (c *Control) rollBack(ctx context.Context, tx *store.Tx, caller Caller, record store.Rollout, parts []store.RolloutPart, reason string) (*api.RolloutInfo, error) {
 	b := beginning{name: record.Name + "-rollback", selection: record.Selection, undoes: record.ID, reason: reason}
 	var waves []rollout.Wave
-	if err := json.Unmarshal(record.Spec, &b.spec); err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "stored spec of rollout %s", record.ID)
+	var err error
+	if b.spec, err = specOf(record); err != nil {
+		return nil, err
 	}
 	if err := json.Unmarshal(record.Waves, &waves); err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "stored plan of rollout %s", record.ID)
 	}
 	b.spec.Name = b.name
-	wave := -1 // that the last one belongs to
+	b.spec.Profile, b.spec.Slice = "", nil      // it takes that back
+	b.spec.Notice, b.spec.Gates.Told = 0, false // what is to be undone can't wait for that
+	wave := -1                                  // that the last one belongs to
 	for _, part := range slices.Backward(parts) {
 		placement, err := tx.Placement(ctx, part.PlacementID)
 		if err != nil {

@@ -18,6 +18,7 @@ type rolloutFacts struct {
 	model      *rollout.Model
 	world      *world
 	placements map[string]store.Placement
+	specs      map[string]rollout.Spec        // by rollout
 	parts      map[string][]store.RolloutPart // by rollout
 	bundles    map[fleet.Name]string          // digests of the current ones
 }
@@ -31,7 +32,7 @@ func (c *Control) rolloutFacts(ctx context.Context, tx *store.Tx, rollouts []sto
 	}
 	f := &rolloutFacts{
 		model: rollout.NewModel(), world: w, placements: map[string]store.Placement{},
-		parts: map[string][]store.RolloutPart{}, bundles: map[fleet.Name]string{},
+		specs: map[string]rollout.Spec{}, parts: map[string][]store.RolloutPart{}, bundles: map[fleet.Name]string{},
 	}
 	for _, document := range w.set.OfKind(fleet.KindWindow) {
 		f.model.Observe(rollout.Declared{Name: document.Name, Revision: 1, Window: document.Spec.(*fleet.Window)})
@@ -68,9 +69,11 @@ func (c *Control) rolloutFacts(ctx context.Context, tx *store.Tx, rollouts []sto
 
 func (f *rolloutFacts) observeRollout(ctx context.Context, tx *store.Tx, r store.Rollout) error {
 	goal := rollout.Begun{Rollout: rolloutID(r.ID), At: r.BegunAt, Well: r.Well}
-	if err := json.Unmarshal(r.Spec, &goal.Spec); err != nil {
-		return fault.Wrap(fault.Internal, err, "stored spec of rollout %s", r.ID)
+	var err error
+	if goal.Spec, err = specOf(r); err != nil {
+		return err
 	}
+	f.specs[r.ID] = goal.Spec
 	if err := json.Unmarshal(r.Waves, &goal.Waves); err != nil {
 		return fault.Wrap(fault.Internal, err, "stored plan of rollout %s", r.ID)
 	}
@@ -96,6 +99,14 @@ func (f *rolloutFacts) observeRollout(ctx context.Context, tx *store.Tx, r store
 	return f.observeDecisions(ctx, tx, r)
 }
 
+// specOf is how a rollout goes.
+func specOf(r store.Rollout) (spec rollout.Spec, err error) {
+	if err := json.Unmarshal(r.Spec, &spec); err != nil {
+		return spec, fault.Wrap(fault.Internal, err, "stored spec of rollout %s", r.ID)
+	}
+	return spec, nil
+}
+
 func (f *rolloutFacts) observeDecisions(ctx context.Context, tx *store.Tx, r store.Rollout) error {
 	decisions, err := tx.RolloutDecisions(ctx, r.ID)
 	if err != nil {
@@ -103,6 +114,9 @@ func (f *rolloutFacts) observeDecisions(ctx context.Context, tx *store.Tx, r sto
 	}
 	for _, d := range decisions {
 		f.model.Observe(rollout.Decided{Rollout: rolloutID(r.ID), Act: rollout.Act(d.Act), At: d.At, By: d.By, Reason: d.Reason})
+	}
+	if err := f.observeTold(ctx, tx, r); err != nil {
+		return err
 	}
 	answers, err := tx.RolloutAnswers(ctx, r.ID)
 	for _, a := range answers {

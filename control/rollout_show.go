@@ -129,6 +129,11 @@ func describeDecisions(ctx context.Context, tx *store.Tx, id string, response *a
 	for _, d := range decisions {
 		response.Decisions = append(response.Decisions, &api.RolloutDecision{Act: d.Act, Reason: d.Reason, By: d.By, At: stamp(d.At)})
 	}
+	notices, err := tx.ChangeNotices(ctx, id)
+	if err != nil {
+		return err
+	}
+	response.Notices = wireNotices(notices)
 	answers, err := tx.RolloutAnswers(ctx, id)
 	for _, a := range answers {
 		response.Answers = append(response.Answers, &api.RolloutAnswer{
@@ -164,10 +169,11 @@ func findRollout(ctx context.Context, tx *store.Tx, wanted string) (store.Rollou
 
 // goalInfo is what was asked for.
 func goalInfo(record store.Rollout) (*api.RolloutInfo, error) {
-	spec, waves := rollout.Spec{}, []rollout.Wave{}
-	if err := json.Unmarshal(record.Spec, &spec); err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "stored spec of rollout %s", record.ID)
+	spec, err := specOf(record)
+	if err != nil {
+		return nil, err
 	}
+	var waves []rollout.Wave
 	if err := json.Unmarshal(record.Waves, &waves); err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "stored plan of rollout %s", record.ID)
 	}
@@ -186,6 +192,10 @@ func specInfo(spec rollout.Spec) *api.RolloutSpec {
 	info := &api.RolloutSpec{
 		ByRegion: spec.ByRegion, Regions: spec.Regions, Soak: durationpb.New(spec.Soak.Std()), PerMinute: int32(spec.PerMinute), AtOnce: int32(spec.AtOnce),
 		NewKey: spec.NewKey, Level: string(spec.Gates.Level), Failures: int32(spec.Gates.Failures), Health: spec.Gates.Health, Adoption: spec.Gates.Adoption,
+		Told: spec.Gates.Told, Profile: string(spec.Profile), Slice: spec.Slice,
+	}
+	if spec.Notice > 0 {
+		info.Notice = durationpb.New(spec.Notice.Std())
 	}
 	for _, step := range spec.Steps {
 		info.Steps = append(info.Steps, step.String())
@@ -194,7 +204,7 @@ func specInfo(spec rollout.Spec) *api.RolloutSpec {
 		info.Windows = append(info.Windows, string(window))
 	}
 	for _, gate := range spec.Gates.Outside {
-		info.Gates = append(info.Gates, &api.RolloutGate{Name: string(gate.Name), Webhook: gate.Webhook})
+		info.Gates = append(info.Gates, &api.RolloutGate{Name: string(gate.Name), Webhook: gate.Webhook, Command: gate.Command})
 	}
 	return info
 }

@@ -168,7 +168,7 @@ func TestRolloutPassIsWhole(t *testing.T) {
 	half := plan()
 	err := d.db.Write(t.Context(), func(tx *store.Tx) error {
 		a := half.actions[0]
-		if _, err := d.Control.advance(t.Context(), tx, half.records[a.Rollout], half.placements[a.Placement.String()], a); err != nil {
+		if _, err := d.Control.advance(t.Context(), tx, half, half.placements[a.Placement.String()], a); err != nil {
 			return err
 		}
 		return fault.New(fault.Unavailable, "killed")

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/store"
 )
@@ -99,7 +100,16 @@ func (c *Control) fillDeclared(ctx context.Context, tx *store.Tx, placement stor
 	if err != nil {
 		return err
 	}
-	expanded, err := c.expand(w, agent, keyOf(placement))
+	override, err := overrideAt(ctx, tx, placement.ID)
+	if err != nil {
+		return err
+	}
+	if override.Profile != "" {
+		if status.ProfileOverride, err = wireOverride(ctx, tx, override); err != nil {
+			return err
+		}
+	}
+	expanded, err := c.expand(w, agent, keyOf(placement), fleet.Name(override.Profile))
 	if err != nil {
 		if !placement.Orphan {
 			status.Reason = err.Error()

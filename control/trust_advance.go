@@ -16,7 +16,7 @@ import (
 // may do so at once: each act is decided in the transaction that records it,
 // on what the store shows there.
 func (c *Control) AdvanceTrust(ctx context.Context) (int, error) {
-	var due []string
+	var due, all []string
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		open, err := tx.OpenTrustChanges(ctx)
 		if err != nil {
@@ -34,6 +34,7 @@ func (c *Control) AdvanceTrust(ctx context.Context) (int, error) {
 			if err != nil {
 				return err
 			}
+			all = append(all, change.ID)
 			if v.step.Action != "" {
 				due = append(due, change.ID)
 			}
@@ -42,6 +43,11 @@ func (c *Control) AdvanceTrust(ctx context.Context) (int, error) {
 	})
 	if err != nil {
 		return 0, err
+	}
+	for _, id := range all {
+		if err := c.tellTrustHeld(ctx, id); err != nil {
+			return 0, err
+		}
 	}
 	acted := 0
 	for _, id := range due {
@@ -69,6 +75,9 @@ func (c *Control) advanceTrust(ctx context.Context, id string) (bool, error) {
 			return err
 		}
 		if err := c.actTrust(ctx, tx, v); err != nil {
+			return err
+		}
+		if err := c.tellStep(ctx, tx, v); err != nil {
 			return err
 		}
 		did = true

@@ -12,6 +12,7 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
 	"github.com/rotunda-pki/rotunda/trust"
 )
@@ -25,10 +26,16 @@ func (c *Control) BeginTrust(ctx context.Context, caller Caller, req *api.BeginT
 	if over := req.Over.AsDuration(); over < 0 || over > longestOver {
 		return nil, fault.New(fault.Invalid, "a reissue over %s: it takes between nothing and %s", over, fleet.Duration(longestOver))
 	}
+	if notice := fleet.Duration(req.Notice.AsDuration()); notice < 0 || notice > rollout.LongestNotice {
+		return nil, fault.New(fault.Invalid, "a notice of %s: it is between nothing and %s", notice, rollout.LongestNotice)
+	}
 	through, err := throughOf(req)
 	switch {
 	case err != nil:
 		return nil, err
+	case (req.Failover || req.From != "") && (req.Notice.AsDuration() > 0 || req.Told):
+		return nil, fault.New(fault.Invalid, "a change to an authority that is ready waits for no owner to know of it").
+			WithRemedy("leave out --notice and --told: they are told when it begins")
 	case req.Failover:
 		return c.failOver(ctx, caller, req)
 	case req.From != "":
@@ -48,6 +55,9 @@ func (c *Control) BeginTrust(ctx context.Context, caller Caller, req *api.BeginT
 			proto.Reset(response)
 			_, found, err := c.checkBegin(ctx, tx, signed)
 			response.Notes = found.notes()
+			if err == nil {
+				err = c.checkTrustReachable(ctx, tx, req.Notice.AsDuration(), req.Told)
+			}
 			return err
 		})
 	}
@@ -119,7 +129,8 @@ func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, r
 	}
 	change := store.TrustChange{
 		ID: kept.ChangeID, Kind: kept.Kind, Standby: kept.Standby, OldRoot: found.old.ParentID, NewRoot: found.rootID,
-		OldIssuing: found.old.ID, NewIssuing: kept.IssuingID, Close: req.CloseSessions, Pace: req.Over.AsDuration(), Reason: req.Reason, BegunBy: caller.String(),
+		OldIssuing: found.old.ID, NewIssuing: kept.IssuingID, Close: req.CloseSessions, Pace: req.Over.AsDuration(), Notice: req.Notice.AsDuration(), Told: req.Told,
+		Reason: req.Reason, BegunBy: caller.String(),
 	}
 	if err := c.takeReissue(ctx, tx, req, &change); err != nil {
 		return err
@@ -144,7 +155,7 @@ func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, r
 	if change, err = tx.TrustChange(ctx, change.ID); err != nil {
 		return err
 	}
-	v, err := c.viewTrust(ctx, tx, change)
+	v, err := c.announced(ctx, tx, change)
 	if err != nil {
 		return err
 	}

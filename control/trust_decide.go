@@ -10,6 +10,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/store"
 	"github.com/rotunda-pki/rotunda/trust"
 )
@@ -48,6 +49,14 @@ func (c *Control) DecideTrust(ctx context.Context, caller Caller, req *api.Decid
 		decision.ID, decision.ChangeID, decision.By = newID(), change.ID, caller.String()
 		if err := tx.InsertTrustDecision(ctx, decision); err != nil {
 			return err
+		}
+		if decision.Kind == store.TrustBack {
+			_, err := c.tellTrust(ctx, tx, v, notice{
+				event: rollout.TurnedBack, by: caller.String(), reason: req.Reason, what: "the change of trust is turned back: " + strings.Join(effects, "; "),
+			})
+			if err != nil {
+				return err
+			}
 		}
 		if err := c.decideReissue(ctx, tx, caller, v, decision); err != nil {
 			return err

@@ -26,6 +26,7 @@ const (
 type trustView struct {
 	change    store.TrustChange
 	decisions []store.TrustDecision
+	notices   []store.Notice
 	facts     trust.Change
 	step      trust.Step
 
@@ -52,6 +53,9 @@ func (c *Control) viewTrust(ctx context.Context, tx *store.Tx, change store.Trus
 	v := &trustView{change: change, seats: map[string]partySeat{}}
 	var err error
 	if v.decisions, err = tx.TrustDecisions(ctx, change.ID); err != nil {
+		return nil, err
+	}
+	if v.notices, err = tx.ChangeNotices(ctx, change.ID); err != nil {
 		return nil, err
 	}
 	v.facts = decided(v.decisions)
@@ -91,6 +95,7 @@ func (c *Control) viewTrust(ctx context.Context, tx *store.Tx, change store.Trus
 		return nil, err
 	}
 	if change.EndedAt.IsZero() {
+		v.readLead(tx.Now)
 		if err := c.readParties(ctx, tx, v); err != nil {
 			return nil, err
 		}
@@ -182,7 +187,7 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 	}
 	fits := &fitting{v: v, known: map[string]bool{}}
 	err = c.eachPlacement(ctx, tx, func(agent store.Agent, placement store.Placement) error {
-		expanded, err := c.expand(w, agent, keyOf(placement))
+		expanded, err := c.expand(w, agent, keyOf(placement), "")
 		if placement.Orphan || err != nil || !v.concerns(expanded.Bundle) {
 			return nil // what can't be expanded gets nothing new, and holds a certificate at most
 		}

@@ -132,7 +132,9 @@ func linked(t fleet.Target) bool {
 // take letters, digits, '-', '_' and '.' in the id of an order.
 const againMark = "again-"
 
-func linksOrder(changeID string, phase trust.Phase) string { return changeID + ".links." + string(phase) }
+func linksOrder(changeID string, phase trust.Phase) string {
+	return changeID + ".links." + string(phase)
+}
 
 // orderID names an order. One that failed is given anew under another name
 // after a rest, since an agent does not try again by itself.

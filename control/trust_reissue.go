@@ -21,7 +21,7 @@ import (
 func (v *trustView) reissueName() string { return "reissue-" + v.next.issuing.Name }
 
 // reissueSpec is how the renewals of n placements go.
-func reissueSpec(change store.TrustChange, name string, n int) (rollout.Spec, error) {
+func (c *Control) reissueSpec(change store.TrustChange, name string, n int) (rollout.Spec, error) {
 	asked := &api.RolloutSpec{}
 	if change.Reissue != "" {
 		if err := protojson.Unmarshal([]byte(change.Reissue), asked); err != nil {
@@ -34,7 +34,7 @@ func reissueSpec(change store.TrustChange, name string, n int) (rollout.Spec, er
 	if over := change.Pace; over > 0 && asked.PerMinute == 0 {
 		asked.PerMinute = int32((int64(n)*int64(time.Minute) + int64(over) - 1) / int64(over))
 	}
-	return rolloutSpec(&api.StartRolloutRequest{Name: name, Spec: asked})
+	return c.rolloutSpec(&api.StartRolloutRequest{Name: name, Spec: asked})
 }
 
 // takeReissue keeps with a change how its renewals are to go, if that can be.
@@ -50,7 +50,7 @@ func (c *Control) takeReissue(ctx context.Context, tx *store.Tx, req *api.BeginT
 		return fault.Wrap(fault.Invalid, err, "how the renewals are to go")
 	}
 	change.Reissue = string(text)
-	spec, err := reissueSpec(*change, "reissue", 1)
+	spec, err := c.reissueSpec(*change, "reissue", 1)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (c *Control) takeReissue(ctx context.Context, tx *store.Tx, req *api.BeginT
 // reissue begins the rollout of the step's holders.
 func (c *Control) reissue(ctx context.Context, tx *store.Tx, v *trustView) error {
 	holders := v.step.Holders[:min(len(v.step.Holders), mostInRollout)] // the others when it has ended
-	spec, err := reissueSpec(v.change, v.reissueName(), len(holders))
+	spec, err := c.reissueSpec(v.change, v.reissueName(), len(holders))
 	if err != nil {
 		return err
 	}

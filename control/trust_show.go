@@ -76,6 +76,7 @@ func (v *trustView) show() *api.TrustChange {
 			Kind: string(decision.Kind), Phase: decision.Phase, Reason: decision.Reason, By: decision.By, At: stamp(decision.At),
 		})
 	}
+	shown.Notices = wireNotices(v.notices)
 	return shown
 }
 

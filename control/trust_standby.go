@@ -146,14 +146,18 @@ func (c *Control) failOver(ctx context.Context, caller Caller, req *api.BeginTru
 				return err
 			}
 		}
-		v, err := c.viewTrust(ctx, tx, change)
+		if req.DryRun {
+			v, err := c.viewTrust(ctx, tx, change)
+			if err == nil {
+				response.Change = v.show()
+			}
+			return err
+		}
+		v, err := c.announced(ctx, tx, change)
 		if err != nil {
 			return err
 		}
 		response.Change = v.show()
-		if req.DryRun {
-			return nil
-		}
 		response.AuditId, err = done(ctx, tx, caller, "trust.failover", "TrustChange/"+change.ID, map[string]any{
 			"old": v.facts.Old, "new": v.facts.New, "reason": req.Reason, "bridge": change.Bridge != "",
 		})
@@ -206,6 +210,7 @@ func (c *Control) checkFailover(ctx context.Context, tx *store.Tx, caller Caller
 	}
 	change.Standby, change.Carry, change.Close = false, req.CarryBridge && change.Bridge != "", req.CloseSessions
 	change.Pace, change.Reason, change.BegunBy, change.BegunAt = req.Over.AsDuration(), req.Reason, caller.String(), tx.Now
+	change.Notice, change.Told = 0, false
 	return change, notes, c.takeReissue(ctx, tx, req, &change)
 }
 

@@ -10,7 +10,8 @@ import (
 	"github.com/rotunda-pki/rotunda/whatif"
 )
 
-// WhatIf says what a change of trust would meet with if it were begun now. It
+// WhatIf says what a change of trust would meet with if it were begun now, or a
+// profile if it were applied. It
 // reads one snapshot of the store and changes nothing; the keys of the root
 // that it supposes are made in memory and forgotten.
 func (c *Control) WhatIf(ctx context.Context, caller Caller, req *api.WhatIfRequest) (*api.WhatIfResponse, error) {
@@ -20,6 +21,9 @@ func (c *Control) WhatIf(ctx context.Context, caller Caller, req *api.WhatIfRequ
 	proposal, err := whatif.Parse(req.Change)
 	if err != nil {
 		return nil, err
+	}
+	if proposal.Kind == whatif.Reprofile {
+		return c.whatIfProfile(ctx, proposal, req.Profile)
 	}
 	over := req.Over.AsDuration()
 	if over < 0 || over > longestOver {

@@ -24,6 +24,30 @@ func wireForetold(s whatif.Supposed, told whatif.Foretold, now time.Time) *api.W
 	if s.Bridge {
 		response.Bridge = &api.WhatIfBridge{Possible: s.BridgeLess == "", Reason: s.BridgeLess, Useless: told.Useless}
 	}
+	wireTold(response, told)
+	return response
+}
+
+// wireReprofiled puts on the wire what a change of a profile would meet with.
+func wireReprofiled(r whatif.Reprofiled, told whatif.Foretold, now time.Time) *api.WhatIfResponse {
+	response := &api.WhatIfResponse{
+		At: stamp(now), Change: r.Proposal.String(), Old: string(r.Name), Stops: r.Stops, Takes: span(told.Takes), Assumes: told.Assumes,
+	}
+	for _, one := range told.Figures {
+		response.Figures = append(response.Figures, &api.WhatIfFigure{What: one.What, Before: one.Before, After: one.After})
+	}
+	for _, one := range told.Uses {
+		response.Uses = append(response.Uses, &api.WhatIfUse{Intent: string(one.Intent), Service: string(one.Service), Placements: uint32(one.Placements)})
+	}
+	for _, one := range told.Waves {
+		response.Waves = append(response.Waves, &api.WhatIfWaves{Window: string(one.Window), End: stamp(one.End)})
+	}
+	wireTold(response, told)
+	return response
+}
+
+// wireTold puts on the wire what is foretold of any change.
+func wireTold(response *api.WhatIfResponse, told whatif.Foretold) {
 	for _, one := range told.Breaks {
 		response.Breaks = append(response.Breaks, &api.WhatIfBreak{
 			Client: string(one.Client), Server: string(one.Server), Reasons: wireReasons(one.Reasons),
@@ -40,7 +64,6 @@ func wireForetold(s whatif.Supposed, told whatif.Foretold, now time.Time) *api.W
 	for _, contact := range told.Ask {
 		response.Ask = append(response.Ask, wireContact(contact))
 	}
-	return response
 }
 
 func wirePhase(p whatif.PhasePlan) *api.WhatIfPhase {

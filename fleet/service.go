@@ -31,4 +31,7 @@ type Owner struct {
 	// Where it is written what to do then: an http or https URL.
 	// An outside party may do without.
 	Runbook string `json:"runbook"`
+	// Where it is posted that a change is about to touch the service, touches
+	// it and is over: an https URL. Empty: the server's default, if it has one.
+	Notify string `json:"notify,omitempty"`
 }

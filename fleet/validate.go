@@ -110,6 +110,11 @@ func (v *validator) service(s *Service) {
 			v.fail("spec.owner.runbook", "value", "write a URL such as https://wiki.example.com/orders", "runbook %s is not an http or https URL", quote(s.Owner.Runbook))
 		}
 	}
+	if s.Owner.Notify != "" {
+		if err := CheckNotifyURL(s.Owner.Notify); err != nil {
+			v.fail("spec.owner.notify", "value", "write a URL such as https://hooks.example.com/shop", "notify: %v", err)
+		}
+	}
 	if s.Zone != "" {
 		v.fail("spec.zone", "value", "leave zone out", "zone %s has no root of its own; there is only the zone of the whole trust domain", quote(s.Zone))
 	}

@@ -109,7 +109,8 @@ func (p *Plane) Start() {
 	p.db, err = store.Open(ctx, store.Options{Path: p.Config.Store, Now: time.Now})
 	p.must(err)
 	p.Control, err = control.Open(ctx, control.Options{
-		DB: p.db, KEK: p.kek, PublicURL: p.Config.PublicURL, AgentAddress: p.Config.AgentAddress, Now: time.Now, Log: log,
+		DB: p.db, KEK: p.kek, PublicURL: p.Config.PublicURL, AgentAddress: p.Config.AgentAddress, NotifyURL: p.Config.Notices.URL,
+		Commands: p.Config.CommandNames(), Now: time.Now, Log: log,
 	})
 	p.must(err)
 	s, err := server.New(ctx, server.Options{Config: p.Config, Control: p.Control, Now: time.Now, Log: log})

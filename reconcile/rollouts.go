@@ -1,96 +1,39 @@
 package reconcile
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
-	"strings"
-	"sync"
 	"time"
 
-	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/control"
 )
 
 // Rollouts are looked at after each change, at most once in advanceAfter and for
 // a fifth of the time, and at least once in advanceAtLeast: windows open and
 // soaks end by themselves.
-// gateWithin is how long a webhook may take to answer.
 const (
 	advanceAfter   = 500 * time.Millisecond
 	advanceAtLeast = 5 * time.Second
-	gateWithin     = 10 * time.Second
 )
 
 // Rollouts advances the rollouts until ctx ends. One failed pass is logged, and
-// tried again.
-func Rollouts(ctx context.Context, c *control.Control, log *slog.Logger) error {
+// tried again. Gates answer in their own time: no pass waits for one.
+func Rollouts(ctx context.Context, c *control.Control, gates *Gates, log *slog.Logger) error {
+	defer gates.Wait()
 	for {
 		_, next := c.Changed()
 		began := time.Now()
+		if _, err := c.EndOverrides(ctx); err != nil && ctx.Err() == nil {
+			log.Error("end profiles that were taken back", "error", err)
+		}
 		_, asks, err := c.AdvanceRollouts(ctx)
 		took := time.Since(began)
 		if err != nil && ctx.Err() == nil {
 			log.Error("advance the rollouts", "error", err)
 		}
-		AskGates(ctx, c, http.DefaultClient, asks, log)
+		gates.Ask(ctx, c, asks, log)
 		if !sleep(ctx, next, advanceAtLeast) || !sleep(ctx, nil, max(advanceAfter, 4*took)) {
 			return ctx.Err()
 		}
 	}
-}
-
-// AskGates asks webhooks, all at once, and records what they say. One that does
-// not answer in time refuses; the rollout asks again after a while.
-func AskGates(ctx context.Context, c *control.Control, client *http.Client, asks []control.GateAsk, log *slog.Logger) {
-	var group sync.WaitGroup
-	for _, ask := range asks {
-		group.Go(func() {
-			passed, words := askGate(ctx, client, ask)
-			if ctx.Err() != nil {
-				return // the server stops: that is no answer
-			}
-			_, err := c.AnswerRolloutGate(ctx, control.Caller{Kind: control.Server}, &api.AnswerRolloutGateRequest{
-				Rollout: ask.Rollout, Wave: int32(ask.Wave), Gate: ask.Gate, Passed: passed, Words: words,
-			})
-			if err != nil && ctx.Err() == nil {
-				log.Error("record what a gate said", "rollout", ask.Name, "gate", ask.Gate, "error", err)
-			}
-		})
-	}
-	group.Wait()
-}
-
-// askGate posts {"rollout", "id", "wave", "gate"} as JSON. A status of 2xx
-// passes; the first line of the answer is its words.
-func askGate(ctx context.Context, client *http.Client, ask control.GateAsk) (passed bool, words string) {
-	ctx, cancel := context.WithTimeout(ctx, gateWithin)
-	defer cancel()
-	body, err := json.Marshal(map[string]any{"rollout": ask.Name, "id": ask.Rollout, "wave": ask.Wave, "gate": ask.Gate})
-	if err != nil {
-		return false, err.Error()
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, ask.Webhook, bytes.NewReader(body))
-	if err != nil {
-		return false, err.Error()
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := client.Do(request)
-	if err != nil {
-		return false, fmt.Sprintf("the webhook can't be asked: %v", err)
-	}
-	defer response.Body.Close()
-	said, err := io.ReadAll(io.LimitReader(response.Body, 1<<10))
-	if err != nil {
-		return false, fmt.Sprintf("the webhook's answer can't be read: %v", err)
-	}
-	first, _, _ := strings.Cut(strings.TrimSpace(string(said)), "\n")
-	if first == "" {
-		first = response.Status
-	}
-	return response.StatusCode/100 == 2, strings.ToValidUTF8(first, "")
 }

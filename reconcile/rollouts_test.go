@@ -78,10 +78,12 @@ func TestGateThatRefuses(t *testing.T) {
 	gone := httptest.NewServer(nil)
 	gone.Close()
 	defer gate.Close()
-	reconcile.AskGates(t.Context(), p.Control, http.DefaultClient, []control.GateAsk{
-		{Rollout: started.Rollout.Id, Name: "all", Wave: 1, Gate: "a", Webhook: gate.URL},
-		{Rollout: started.Rollout.Id, Name: "all", Wave: 1, Gate: "b", Webhook: gone.URL},
+	gates := &reconcile.Gates{Client: http.DefaultClient}
+	gates.Ask(t.Context(), p.Control, []control.GateAsk{
+		{Rollout: started.Rollout.Id, Name: "all", Wave: 1, Gate: "a", Webhook: gate.URL, Facts: []byte("{}")},
+		{Rollout: started.Rollout.Id, Name: "all", Wave: 1, Gate: "b", Webhook: gone.URL, Facts: []byte("{}")},
 	}, slog.New(slog.DiscardHandler))
+	gates.Wait()
 	rollout, err := p.DescribeRollout(t.Context(), fleettest.Operator, &api.DescribeRolloutRequest{Rollout: "all"})
 	if err != nil {
 		t.Fatal(err)

@@ -3,10 +3,11 @@ package reconcile_test
 import (
 	"testing"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/fleettest"
-	"golang.org/x/mod/sumdb/note"
 )
 
 // What verbs enter gets its place in the log by itself, and the checkpoint over

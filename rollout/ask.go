@@ -59,6 +59,9 @@ func (n *turn) closed(r *run, s survey, wave int) string {
 	if _, paused := r.decided(); paused != nil {
 		return strings.TrimSuffix(fmt.Sprintf("paused since %s by %s: %s", when(n.now, paused.At), paused.By, paused.Reason), ": ")
 	}
+	if why := r.lead().Early(n.now); why != "" {
+		return why
+	}
 	if s.waves[wave].tooMany(spec) {
 		return "its breaker is open"
 	}
@@ -76,7 +79,7 @@ func (n *turn) blocked(r *run, p part) string {
 	}
 	intent, cluster := n.intents.list[at.intent], n.clusters.list[at.cluster]
 	if failed := n.broken[at.intent]; failed > 0 {
-		return fmt.Sprintf("the breaker of intent %s is open: %d of its placements failed; rotunda resume %s", intent, failed, intent)
+		return openBreaker(intent, failed)
 	}
 	for _, m := range n.holders[at.cluster] {
 		if m.run != r {
@@ -92,6 +95,10 @@ func (n *turn) blocked(r *run, p part) string {
 		return fmt.Sprintf("%s holds %s since %s", change.Change, cluster, when(n.now, change.At))
 	}
 	return ""
+}
+
+func openBreaker(intent string, failed int) string {
+	return fmt.Sprintf("the breaker of intent %s is open: %d of its placements failed; rotunda resume %s", intent, failed, intent)
 }
 
 // heldBy is the oldest of the other changes that hold a cluster.

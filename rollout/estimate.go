@@ -39,6 +39,9 @@ func (m *Model) Estimate(id uuid.UUID, now time.Time) Estimate {
 	}
 	e.assume(r, s)
 	calendar, at := m.calendar(*spec), now
+	if begins := r.lead().Begins(now); begins.After(at) {
+		at = begins
+	}
 	for wave := s.begunWave(); wave < len(s.waves); wave++ {
 		t := s.waves[wave]
 		if t.wanted() == 0 {
@@ -74,6 +77,9 @@ func (e *Estimate) assume(r *run, s survey) {
 	}
 	if _, paused := r.decided(); paused != nil {
 		e.Assumes = append(e.Assumes, "it is resumed now")
+	}
+	if l := r.lead(); l.Gate && l.unreached > 0 {
+		e.Assumes = append(e.Assumes, "all owners are reached now")
 	}
 	if len(r.begun.Spec.Gates.Outside) > 0 {
 		e.Assumes = append(e.Assumes, "the gates outside pass each wave at once")

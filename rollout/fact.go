@@ -69,6 +69,30 @@ type GateAnswered struct {
 	At      time.Time
 }
 
+// Event is what the owners of services are told of a change.
+type Event string
+
+// The events.
+const (
+	Announced  Event = "announced" // nothing is touched yet
+	Started    Event = "started"   // the first placement of the service is asked
+	HeldUp     Event = "held"      // by a breaker
+	GoesOn     Event = "goes on"   // it is held no more
+	Finished   Event = "done"
+	Dropped    Event = "aborted"
+	Undone     Event = "rolled back"
+	TurnedBack Event = "turned back" // of a change of trust
+)
+
+// Told: the owner of a service is told of an event.
+type Told struct {
+	Rollout uuid.UUID
+	Event   Event
+	Service fleet.Name
+	At      time.Time // since when
+	Reached time.Time // when his side took it; zero: not yet
+}
+
 // Ended: all waves have passed.
 type Ended struct {
 	Rollout uuid.UUID
@@ -112,6 +136,7 @@ func (Asked) fact()        {}
 func (Settled) fact()      {}
 func (GateAnswered) fact() {}
 func (Ended) fact()        {}
+func (Told) fact()         {}
 func (Seen) fact()         {}
 func (Held) fact()         {}
 func (Declared) fact()     {}

@@ -81,6 +81,7 @@ type run struct {
 	early   []Fact // about parts, from before the rollout was known
 	acts    []Decided
 	answers map[answered]GateAnswered
+	told    map[toldOf]Told
 	ended   time.Time
 }
 
@@ -127,6 +128,8 @@ func (m *Model) Observe(fact Fact) {
 		if r.ended.IsZero() || f.At.Before(r.ended) {
 			r.ended = f.At
 		}
+	case Told:
+		m.run(f.Rollout).tell(f)
 	case Held:
 		m.hold(f)
 	case Declared:
@@ -153,7 +156,7 @@ func windowOf(d Declared) window {
 func (m *Model) run(id uuid.UUID) *run {
 	r := m.rollouts[id]
 	if r == nil {
-		r = &run{id: id, answers: map[answered]GateAnswered{}}
+		r = &run{id: id, answers: map[answered]GateAnswered{}, told: map[toldOf]Told{}}
 		m.rollouts[id] = r
 	}
 	return r

@@ -34,7 +34,7 @@ func someFacts(t *rapid.T) []Fact {
 			Gates: Gates{Failures: 40 * i, Health: i == 0, Adoption: i == 1, Outside: []Gate{{Name: "g"}}},
 		}
 		if i == 0 {
-			spec.Windows = []fleet.Name{"w"}
+			spec.Windows, spec.Notice, spec.Gates.Told = []fleet.Name{"w"}, fleet.Duration(3*time.Minute), true
 		}
 		var all []Seat
 		for p := range places {
@@ -57,6 +57,9 @@ func someFacts(t *rapid.T) []Fact {
 			return Settled{run.Draw(t, "run"), placement.Draw(t, "p"), at}
 		case 4:
 			return GateAnswered{run.Draw(t, "run"), rapid.IntRange(0, 2).Draw(t, "wave"), "g", rapid.Bool().Draw(t, "passed"), "no", at}
+		case 7:
+			return Told{run.Draw(t, "run"), rapid.SampledFrom([]Event{Announced, HeldUp, GoesOn}).Draw(t, "event"), rapid.SampledFrom([]fleet.Name{"s", "t"}).Draw(t, "service"), at,
+				rapid.SampledFrom([]time.Time{{}, at.Add(time.Minute), at.Add(2 * time.Minute)}).Draw(t, "reached")}
 		case 5:
 			return Held{rapid.SampledFrom([]string{"c1", "c2"}).Draw(t, "c"), "trust change b", at, rapid.Bool().Draw(t, "over")}
 		case 6:

@@ -21,6 +21,7 @@ const (
 	Note   Do = "note"   // date that the placement is where it should be: Settled
 	AskOut Do = "ask"    // ask a gate outside: GateAnswered
 	End    Do = "end"    // record that all waves have passed: Ended
+	Tell   Do = "tell"   // tell the owners of an event: Told
 )
 
 // Action is a thing to do.
@@ -32,6 +33,8 @@ type Action struct {
 	Through   uint64
 	NewKey    bool
 	Gate      Gate
+	Event     Event  // of Tell
+	Words     string // of Tell
 }
 
 // Holdup is why something is not done.
@@ -123,6 +126,7 @@ func (n *turn) rollout(r *run) {
 		return
 	}
 	n.ask(r, s, wave)
+	n.tellHeld(r, s, wave)
 	for later := wave + 1; later < len(s.waves); later++ {
 		if s.waves[later].pending > 0 {
 			n.wait(r, later, s.waves[later].pending, "for wave %d", later)
@@ -191,7 +195,7 @@ func (n *turn) passes(r *run, s survey, wave int) bool {
 	}
 	switch {
 	case t.tooMany(spec):
-		n.wait(r, wave, t.failed, "%d of %d failed, at most %d%% may; mend the cause, then rotunda resume", t.failed, t.wanted(), spec.Gates.Failures)
+		n.wait(r, wave, t.failed, "%s", t.tooManyWords(spec))
 	case moving > 0 || s.behind(wave) > 0:
 	case t.wanted() == 0:
 		return true

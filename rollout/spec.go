@@ -34,6 +34,14 @@ type Spec struct {
 	// The windows in which placements are asked to begin: inside any of them.
 	// None: at all times. Freezes that are declared hold every rollout.
 	Windows []fleet.Name `json:"windows,omitempty"`
+	// The profile that its placements get in the place of their intent's, until
+	// it is taken back; empty: their intent's.
+	Profile fleet.Name `json:"profile,omitempty"`
+	// Of its placements those on agents with these labels get it, and no other
+	// is rotated. Empty: all.
+	Slice map[string]string `json:"slice,omitempty"`
+	// How long the owners have known before the first placement is asked.
+	Notice fleet.Duration `json:"notice,omitempty"`
 	// What a wave has to show.
 	Gates Gates `json:"gates"`
 }
@@ -48,15 +56,19 @@ type Gates struct {
 	Health bool `json:"health,omitempty"`
 	// All placements of the wave have adopted the bundle that is wanted there.
 	Adoption bool `json:"adoption,omitempty"`
+	// Every owner has taken the announcement before the first placement is
+	// asked; the notice runs from when the last one did.
+	Told bool `json:"told,omitempty"`
 	// Who else is asked, once for each wave, after it soaked.
 	Outside []Gate `json:"outside,omitempty"`
 }
 
-// Gate is somebody outside who is asked: by a webhook, or nobody but people,
-// who answer with a verb.
+// Gate is somebody outside who is asked: by a webhook, by a command of the
+// server's, or nobody but people, who answer with a verb.
 type Gate struct {
 	Name    fleet.Name `json:"name"`
 	Webhook string     `json:"webhook,omitempty"`
+	Command string     `json:"command,omitempty"` // by its name
 }
 
 // Step is how far a wave goes: a count, or a part of a hundred.
@@ -110,6 +122,7 @@ var DefaultSteps = []Step{{Count: 1}, {Percent: 10}, {Percent: 50}, {Percent: 10
 const (
 	DefaultPerMinute = 60
 	longestSoak      = fleet.Duration(30 * 24 * time.Hour)
+	LongestNotice    = fleet.Duration(90 * 24 * time.Hour)
 	mostOutside      = 16
 )
 
@@ -130,6 +143,8 @@ func (s Spec) Check() error {
 		return fault.New(fault.Invalid, "a rollout has a name").WithRemedy("--name NAME")
 	case s.Soak < 0 || s.Soak > longestSoak:
 		return fault.New(fault.Invalid, "a soak of %s: it is between nothing and %s", s.Soak, longestSoak)
+	case s.Notice < 0 || s.Notice > LongestNotice:
+		return fault.New(fault.Invalid, "a notice of %s: it is between nothing and %s", s.Notice, LongestNotice)
 	case s.PerMinute < 1:
 		return fault.New(fault.Invalid, "%d placements a minute would never end", s.PerMinute).WithRemedy("--per-minute 1 or more")
 	case s.AtOnce < 0:
@@ -138,6 +153,8 @@ func (s Spec) Check() error {
 		return fault.New(fault.Invalid, "%d%% of failures: it is between 0 and 99", s.Gates.Failures)
 	case len(s.Gates.Outside) > mostOutside:
 		return fault.New(fault.Invalid, "%d gates outside, at most %d may be", len(s.Gates.Outside), mostOutside)
+	case len(s.Slice) > 0 && s.Profile == "":
+		return fault.New(fault.Invalid, "a slice is for a profile that is tried on it").WithRemedy("--profile NAME; or choose placements with --selector")
 	case len(s.Regions) > 0 && !s.ByRegion:
 		return fault.New(fault.Invalid, "regions have an order only region by region").WithRemedy("--by-region")
 	}

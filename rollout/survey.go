@@ -1,6 +1,10 @@
 package rollout
 
-import "github.com/rotunda-pki/rotunda/fleet"
+import (
+	"fmt"
+
+	"github.com/rotunda-pki/rotunda/fleet"
+)
 
 // standing is how a part stands: it follows from facts.
 type standing uint8
@@ -113,6 +117,10 @@ func (t tally) wanted() int { return t.parts - t.gone }
 
 // tooMany says whether more have failed than may.
 func (t tally) tooMany(spec *Spec) bool { return t.failed*100 > spec.Gates.Failures*t.wanted() }
+
+func (t tally) tooManyWords(spec *Spec) string {
+	return fmt.Sprintf("%d of %d failed, at most %d%% may; mend the cause, then rotunda resume", t.failed, t.wanted(), spec.Gates.Failures)
+}
 
 // decided is what ended the rollout, if an operator did, and what paused it.
 func (r *run) decided() (ended, paused *Decided) {

@@ -102,6 +102,9 @@ func (w *fleetWorld) carry(out *strings.Builder, a Action) bool {
 	case End:
 		fmt.Fprintf(out, "%s done\n", stamp)
 		w.tell(Ended{a.Rollout, w.now})
+	case Tell:
+		fmt.Fprintf(out, "%s wave %d: owners are told: %s\n", stamp, a.Wave+1, strings.TrimSuffix(string(a.Event)+": "+a.Words, ": "))
+		w.tell(Told{a.Rollout, a.Event, "orders", w.now, w.now})
 	case AskOut:
 		key := fmt.Sprint(a.Rollout, a.Wave, a.Gate.Name, w.now)
 		if w.gates[key] {
@@ -171,6 +174,12 @@ func (w *fleetWorld) command(out *strings.Builder, words []string) {
 	case "answer": // answer ROLLOUT GATE WAVE pass|WORDS
 		wave, _ := strconv.Atoi(plain[2])
 		w.tell(GateAnswered{id(plain[0]), wave - 1, fleet.Name(plain[1]), plain[3] == "pass", strings.Join(plain[3:], " "), w.now})
+	case "announce", "reach": // announce ROLLOUT SERVICE
+		told := Told{Rollout: id(plain[0]), Event: Announced, Service: fleet.Name(plain[1]), At: w.model.run(id(plain[0])).begun.At}
+		if words[0] == "reach" {
+			told.Reached = w.now
+		}
+		w.tell(told)
 	case "stick":
 		w.stuck[plain[0]] = true
 	case "unstick":
@@ -241,6 +250,8 @@ func (w *fleetWorld) begin(out *strings.Builder, name string, args map[string]st
 	}
 	soak, _ := time.ParseDuration(cmpOr(args["soak"], "0s"))
 	spec.Soak = fleet.Duration(soak)
+	notice, _ := time.ParseDuration(cmpOr(args["notice"], "0s"))
+	spec.Notice, spec.Gates.Told = fleet.Duration(notice), args["told"] != ""
 	if n, _ := strconv.Atoi(args["per-minute"]); n > 0 {
 		spec.PerMinute = n
 	}

@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/command"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
@@ -36,6 +40,11 @@ type Config struct {
 	Store string `yaml:"store"`
 	// Where the key comes from that opens the keys in the store.
 	KEK KEK `yaml:"kek"`
+	// The commands that gates of rollouts may name, beside listeners and the
+	// like: no command line ever comes from a caller or a document.
+	Commands map[string]command.Config `yaml:"commands,omitempty"`
+	// How owners of services are told of changes.
+	Notices Notices `yaml:"notices,omitempty"`
 	// The least severe log lines written: debug, info, warn or error.
 	LogLevel string `yaml:"logLevel,omitempty"`
 }
@@ -52,6 +61,55 @@ type Listen struct {
 type KEK struct {
 	File       string `yaml:"file,omitempty"`       // relative paths are in the state directory
 	Credential string `yaml:"credential,omitempty"` // the name of a systemd credential
+}
+
+// Notices is how owners of services are told of changes.
+type Notices struct {
+	// Where it is posted for services whose document names no owner.notify: an
+	// https URL. Empty: nowhere.
+	URL string `yaml:"url,omitempty"`
+	// The file with the secret that notices are signed with, at least 16 bytes;
+	// relative paths are in the state directory. It is read at each use.
+	// Without it none is posted.
+	SecretFile string `yaml:"secretFile,omitempty"`
+}
+
+// minSecret is how many bytes the secret of notices has at least.
+const minSecret = 16
+
+// secret reads the secret that notices are signed with.
+func (n Notices) secret() ([]byte, error) {
+	if n.SecretFile == "" {
+		return nil, fault.New(fault.Invalid, "rotunda.yaml names no notices.secretFile: nothing is posted unsigned")
+	}
+	info, err := os.Stat(n.SecretFile)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "notices.secretFile")
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return nil, fault.New(fault.Invalid, "notices.secretFile: everybody may read %s", n.SecretFile).WithRemedy("chmod o= %s", n.SecretFile)
+	}
+	secret, err := os.ReadFile(n.SecretFile)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "notices.secretFile")
+	}
+	secret = bytes.TrimRight(secret, "\r\n")
+	if len(secret) < minSecret {
+		return nil, fault.New(fault.Invalid, "notices.secretFile: %s holds %d bytes, at least %d are wanted", n.SecretFile, len(secret), minSecret).
+			WithRemedy("openssl rand -hex 32 > %s", n.SecretFile)
+	}
+	return secret, nil
+}
+
+// CommandNames are the commands that gates may name.
+func (c Config) CommandNames() []string { return slices.Sorted(maps.Keys(c.Commands)) }
+
+func (c Config) commands() map[string]command.Command {
+	all := map[string]command.Command{}
+	for name, declared := range c.Commands {
+		all[name] = declared.Command(name, "rotunda.yaml")
+	}
+	return all
 }
 
 // LoadConfig reads STATE/rotunda.yaml and makes its paths absolute.
@@ -77,6 +135,12 @@ func LoadConfig(state string) (Config, error) {
 	}
 	config.Store = within(state, config.Store)
 	config.KEK.File = within(state, config.KEK.File)
+	config.Notices.SecretFile = within(state, config.Notices.SecretFile)
+	if config.Notices.SecretFile != "" {
+		if _, err := config.Notices.secret(); err != nil {
+			return Config{}, fault.Wrap(fault.Invalid, err, "%s", path)
+		}
+	}
 	config.AdminSocket = within(state, config.AdminSocket)
 	return config, nil
 }
@@ -117,6 +181,24 @@ func (c Config) validate() error {
 		return fault.New(fault.Invalid, "store is missing")
 	case (c.KEK.File == "") == (c.KEK.Credential == ""):
 		return fault.New(fault.Invalid, "kek wants a file or a credential, and exactly one of them")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Commands)) {
+		if _, err := fleet.ParseName(name); err != nil {
+			return fault.Wrap(fault.Invalid, err, "commands")
+		}
+		for _, problem := range c.Commands[name].Problems() {
+			at := strings.TrimSuffix("commands."+name+"."+problem.Field, ".")
+			return fault.New(fault.Invalid, "%s: %s", at, problem.Rule).WithRemedy("%s", problem.Remedy)
+		}
+	}
+	if c.Notices.URL != "" {
+		if err := fleet.CheckNotifyURL(c.Notices.URL); err != nil {
+			return fault.Wrap(fault.Invalid, err, "notices.url")
+		}
+		if c.Notices.SecretFile == "" {
+			return fault.New(fault.Invalid, "notices.url without notices.secretFile: nothing is posted unsigned").
+				WithRemedy("openssl rand -hex 32 > notices.secret; chmod 600 notices.secret; and name it as secretFile")
+		}
 	}
 	return nil
 }

@@ -179,6 +179,14 @@ func (o *operators) AnswerRolloutGate(ctx context.Context, r *connect.Request[ap
 	return answer(ctx, o.Server, r, o.control.AnswerRolloutGate)
 }
 
+func (o *operators) ListNotices(ctx context.Context, r *connect.Request[api.ListNoticesRequest]) (*connect.Response[api.ListNoticesResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListNotices)
+}
+
+func (o *operators) RetryNotices(ctx context.Context, r *connect.Request[api.RetryNoticesRequest]) (*connect.Response[api.RetryNoticesResponse], error) {
+	return answer(ctx, o.Server, r, o.control.RetryNotices)
+}
+
 func (o *operators) WhatIf(ctx context.Context, r *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
 	return answer(ctx, o.Server, r, o.control.WhatIf)
 }

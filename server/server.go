@@ -88,7 +88,12 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	group.Go(func() error { return reconcile.Sequence(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.Slots(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.Trust(ctx, s.control, s.log) })
-	group.Go(func() error { return reconcile.Rollouts(ctx, s.control, s.log) })
+	group.Go(func() error {
+		return reconcile.Rollouts(ctx, s.control, &reconcile.Gates{Client: http.DefaultClient, Commands: s.config.commands()}, s.log)
+	})
+	group.Go(func() error {
+		return reconcile.Notices(ctx, s.control, reconcile.NewPoster(s.config.Notices.secret), s.log)
+	})
 	s.ready.Store(true)
 	ready()
 	err = group.Wait()

@@ -24,6 +24,7 @@ type Standing struct {
 	Zone       string
 
 	DocumentState uint64
+	Profile       string // that a rollout has used in the place of the intent's; empty: none
 	Issuer        string // id of the authority that signs
 
 	Revoked bool // the certificate that the caller showed; also when it has no record
@@ -43,9 +44,10 @@ func (tx *Tx) Standing(ctx context.Context, placementID string, shown *pki.Seria
 	err := tx.scan(ctx, func(rows *sql.Rows) (bool, error) {
 		return false, rows.Scan(
 			&s.Intent, &s.Instance, &s.Orphan, &s.AgentID, &s.AgentState, &s.Labels, &s.Region, &s.Zone,
-			&s.DocumentState, &s.Issuer, &s.Revoked, &newest)
+			&s.DocumentState, &s.Profile, &s.Issuer, &s.Revoked, &newest)
 	}, `
 		SELECT p.intent, p.instance, p.orphan, a.id, a.state, a.labels, a.region, a.zone, m.document_state,
+			COALESCE((SELECT profile FROM profile_override WHERE placement_id = $1 AND ended_at IS NULL), ''),
 			COALESCE((SELECT MAX(id) FROM authority WHERE kind = 'issuing' AND state = 'active'), ''),
 			$2 IS NOT NULL AND (shown.serial IS NULL OR shown.revoked_at IS NOT NULL),
 			COALESCE((SELECT MAX(generation) FROM certificate WHERE placement_id = $1), 0)

@@ -29,18 +29,20 @@ type TrustChange struct {
 	Standby    bool          // the new root stands by: OldRoot and OldIssuing are those of when it was prepared
 	Pace       time.Duration // over which managed certificates are renewed; 0: as a rotation of so many
 	Reissue    string        // how the renewals go, JSON; the store does not look into it
+	Notice     time.Duration // how long the owners have known before it does anything
+	Told       bool          // each owner has to have been reached before
 	Reason     string
 	BegunBy    string
 	BegunAt    time.Time
 	EndedAt    time.Time // zero: it is under way
 }
 
-const trustChangeColumns = `id, kind, old_root, new_root, old_issuing, new_issuing, bridge, carry, close, standby, pace, reissue, reason, begun_by, begun_at, ended_at`
+const trustChangeColumns = `id, kind, old_root, new_root, old_issuing, new_issuing, bridge, carry, close, standby, pace, reissue, notice, told, reason, begun_by, begun_at, ended_at`
 
 func (c *TrustChange) columns() []any {
 	return []any{
 		&c.ID, &c.Kind, &c.OldRoot, &c.NewRoot, &c.OldIssuing, &c.NewIssuing, optionalText{&c.Bridge},
-		&c.Carry, &c.Close, &c.Standby, &c.Pace, &c.Reissue, &c.Reason, &c.BegunBy, moment{&c.BegunAt}, moment{&c.EndedAt},
+		&c.Carry, &c.Close, &c.Standby, &c.Pace, &c.Reissue, &c.Notice, &c.Told, &c.Reason, &c.BegunBy, moment{&c.BegunAt}, moment{&c.EndedAt},
 	}
 }
 
@@ -48,9 +50,9 @@ func (c *TrustChange) columns() []any {
 func (tx *Tx) InsertTrustChange(ctx context.Context, c TrustChange) error {
 	return tx.insert(ctx, thing{"trust change", c.ID}, `
 		INSERT INTO trust_change (`+trustChangeColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, NULL)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, NULL)`,
 		c.ID, string(c.Kind), c.OldRoot, c.NewRoot, c.OldIssuing, c.NewIssuing, optional(c.Bridge),
-		c.Carry, c.Close, c.Standby, int64(c.Pace), c.Reissue, c.Reason, c.BegunBy, micros(tx.Now))
+		c.Carry, c.Close, c.Standby, int64(c.Pace), c.Reissue, int64(c.Notice), c.Told, c.Reason, c.BegunBy, micros(tx.Now))
 }
 
 // TrustChanges returns all changes, the newest first.
@@ -82,9 +84,10 @@ func (tx *Tx) EndTrustChange(ctx context.Context, id string) error {
 func (tx *Tx) FailOver(ctx context.Context, c TrustChange) error {
 	return tx.swap(ctx, thing{"standby", c.ID}, `
 		UPDATE trust_change
-		SET standby = FALSE, old_root = $2, old_issuing = $3, bridge = $4, carry = $5, close = $6, pace = $7, reissue = $8, reason = $9, begun_by = $10, begun_at = $11
+		SET standby = FALSE, old_root = $2, old_issuing = $3, bridge = $4, carry = $5, close = $6, pace = $7, reissue = $8, notice = $9, told = $10,
+			reason = $11, begun_by = $12, begun_at = $13
 		WHERE id = $1 AND standby AND ended_at IS NULL`,
-		c.ID, c.OldRoot, c.OldIssuing, optional(c.Bridge), c.Carry, c.Close, int64(c.Pace), c.Reissue, c.Reason, c.BegunBy, micros(tx.Now))
+		c.ID, c.OldRoot, c.OldIssuing, optional(c.Bridge), c.Carry, c.Close, int64(c.Pace), c.Reissue, int64(c.Notice), c.Told, c.Reason, c.BegunBy, micros(tx.Now))
 }
 
 // SetStandbyIssuing gives a standby another issuing authority.

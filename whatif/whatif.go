@@ -1,5 +1,6 @@
-// Package whatif foretells a change of trust over today's facts: what would
-// break, who stands in the way, in which order and for how long.
+// Package whatif foretells a change of trust, or of a profile, over today's
+// facts: what would break, who stands in the way, in which order and for how
+// long.
 //
 // It is pure: facts and a time in, a forecast out.
 package whatif
@@ -27,12 +28,13 @@ const (
 	RotateIssuing ProposalKind = "rotate-issuing"
 	Failover      ProposalKind = "failover"
 	WithdrawNow   ProposalKind = "withdraw" // an authority, as it is trusted now
+	Reprofile     ProposalKind = "profile"  // a profile, as a file has it
 )
 
 // Proposal is a change that somebody thinks of.
 type Proposal struct {
 	Kind      ProposalKind
-	Authority string // of WithdrawNow: name or id
+	Authority string // of WithdrawNow: name or id; of Reprofile: the file
 }
 
 func (p Proposal) String() string {
@@ -40,23 +42,24 @@ func (p Proposal) String() string {
 }
 
 // proposals is how a proposal is written.
-const proposals = "it is rotate-root, rotate-issuing, failover or withdraw:AUTHORITY"
+const proposals = "it is rotate-root, rotate-issuing, failover, withdraw:AUTHORITY or profile:FILE"
 
-// Parse reads rotate-root, rotate-issuing, failover or withdraw:AUTHORITY.
+// Parse reads rotate-root, rotate-issuing, failover, withdraw:AUTHORITY or
+// profile:FILE.
 func Parse(text string) (Proposal, error) {
 	word, name, named := strings.Cut(text, ":")
 	p := Proposal{ProposalKind(word), name}
 	switch {
 	case p.Kind == WithdrawNow && name == "":
 		return p, fault.New(fault.Invalid, "withdraw of no authority").WithRemedy("name it: withdraw:AUTHORITY; rotunda get authorities lists them")
-	case p.Kind == WithdrawNow:
+	case p.Kind == Reprofile && name == "":
+		return p, fault.New(fault.Invalid, "a change of profile without its file").WithRemedy("name it: profile:FILE")
+	case p.Kind == WithdrawNow, p.Kind == Reprofile:
 		return p, nil
 	case (p.Kind == RotateRoot || p.Kind == RotateIssuing || p.Kind == Failover) && named:
 		return p, fault.New(fault.Invalid, "%s of %.80q: it is of the authority that signs now, and names none", word, name).WithRemedy("leave the name out: %s", word)
 	case p.Kind == RotateRoot, p.Kind == RotateIssuing, p.Kind == Failover:
 		return p, nil
-	case word == "profile":
-		return p, fault.New(fault.Invalid, "a change of %s can't be foretold yet", word).WithRemedy(proposals)
 	}
 	return p, fault.New(fault.Invalid, "%.80q is no change that can be foretold", text).WithRemedy(proposals)
 }
@@ -110,6 +113,9 @@ type Foretold struct {
 	Takes     time.Duration
 	Assumes   []string
 	Ask       []graph.Contact
+	Figures   []Figure // of a profile
+	Uses      []Use    // of a profile
+	Waves     []InWaves
 }
 
 // Obstacle is one thing about a party that stands in a phase's way.

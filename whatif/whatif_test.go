@@ -65,14 +65,14 @@ func relying(name string, has, needs fleet.Level) trust.RelyingParty {
 
 func TestParseProposal(t *testing.T) {
 	for text, want := range map[string]Proposal{
-		"rotate-root": {Kind: RotateRoot}, "rotate-issuing": {Kind: RotateIssuing}, "failover": {Kind: Failover}, "withdraw:root-a": {WithdrawNow, "root-a"},
+		"rotate-root": {Kind: RotateRoot}, "rotate-issuing": {Kind: RotateIssuing}, "failover": {Kind: Failover}, "withdraw:root-a": {WithdrawNow, "root-a"}, "profile:fleet/web.yaml": {Reprofile, "fleet/web.yaml"},
 	} {
 		if got, err := Parse(text); err != nil || got != want || got.String() != text {
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
 	for text, want := range map[string]string{
-		"":                  "is no change that can be foretold (it is rotate-root, rotate-issuing, failover or withdraw:AUTHORITY)",
+		"":                  "is no change that can be foretold (it is rotate-root, rotate-issuing, failover, withdraw:AUTHORITY or profile:FILE)",
 		"rotate":            `"rotate" is no change`,
 		"Rotate-Root":       "is no change",
 		"withdraw":          "withdraw of no authority (name it",
@@ -81,7 +81,7 @@ func TestParseProposal(t *testing.T) {
 		"rotate-root:":      "leave the name out",
 		"rotate-issuing:%s": `"%s"`,
 		"failover:root":     "failover of \"root\": it is of the authority that signs now, and names none",
-		"profile:web.yaml":  "a change of profile can't be foretold yet",
+		"profile":           "a change of profile without its file (name it: profile:FILE)",
 	} {
 		if _, err := Parse(text); fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)

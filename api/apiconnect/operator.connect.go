@@ -140,6 +140,12 @@ const (
 	// OperatorServiceAnswerRolloutGateProcedure is the fully-qualified name of the OperatorService's
 	// AnswerRolloutGate RPC.
 	OperatorServiceAnswerRolloutGateProcedure = "/rotunda.v1.OperatorService/AnswerRolloutGate"
+	// OperatorServiceListNoticesProcedure is the fully-qualified name of the OperatorService's
+	// ListNotices RPC.
+	OperatorServiceListNoticesProcedure = "/rotunda.v1.OperatorService/ListNotices"
+	// OperatorServiceRetryNoticesProcedure is the fully-qualified name of the OperatorService's
+	// RetryNotices RPC.
+	OperatorServiceRetryNoticesProcedure = "/rotunda.v1.OperatorService/RetryNotices"
 	// OperatorServiceWhatIfProcedure is the fully-qualified name of the OperatorService's WhatIf RPC.
 	OperatorServiceWhatIfProcedure = "/rotunda.v1.OperatorService/WhatIf"
 )
@@ -205,6 +211,10 @@ type OperatorServiceClient interface {
 	DecideRollout(context.Context, *connect.Request[api.DecideRolloutRequest]) (*connect.Response[api.DecideRolloutResponse], error)
 	// AnswerRolloutGate says for a gate outside whether a wave was good.
 	AnswerRolloutGate(context.Context, *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error)
+	// ListNotices lists what owners of services are told of changes.
+	ListNotices(context.Context, *connect.Request[api.ListNoticesRequest]) (*connect.Response[api.ListNoticesResponse], error)
+	// RetryNotices lets undelivered notices be posted once more.
+	RetryNotices(context.Context, *connect.Request[api.RetryNoticesRequest]) (*connect.Response[api.RetryNoticesResponse], error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
@@ -448,6 +458,18 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("AnswerRolloutGate")),
 			connect.WithClientOptions(opts...),
 		),
+		listNotices: connect.NewClient[api.ListNoticesRequest, api.ListNoticesResponse](
+			httpClient,
+			baseURL+OperatorServiceListNoticesProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListNotices")),
+			connect.WithClientOptions(opts...),
+		),
+		retryNotices: connect.NewClient[api.RetryNoticesRequest, api.RetryNoticesResponse](
+			httpClient,
+			baseURL+OperatorServiceRetryNoticesProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("RetryNotices")),
+			connect.WithClientOptions(opts...),
+		),
 		whatIf: connect.NewClient[api.WhatIfRequest, api.WhatIfResponse](
 			httpClient,
 			baseURL+OperatorServiceWhatIfProcedure,
@@ -497,6 +519,8 @@ type operatorServiceClient struct {
 	watchRollout      *connect.Client[api.DescribeRolloutRequest, api.DescribeRolloutResponse]
 	decideRollout     *connect.Client[api.DecideRolloutRequest, api.DecideRolloutResponse]
 	answerRolloutGate *connect.Client[api.AnswerRolloutGateRequest, api.AnswerRolloutGateResponse]
+	listNotices       *connect.Client[api.ListNoticesRequest, api.ListNoticesResponse]
+	retryNotices      *connect.Client[api.RetryNoticesRequest, api.RetryNoticesResponse]
 	whatIf            *connect.Client[api.WhatIfRequest, api.WhatIfResponse]
 }
 
@@ -690,6 +714,16 @@ func (c *operatorServiceClient) AnswerRolloutGate(ctx context.Context, req *conn
 	return c.answerRolloutGate.CallUnary(ctx, req)
 }
 
+// ListNotices calls rotunda.v1.OperatorService.ListNotices.
+func (c *operatorServiceClient) ListNotices(ctx context.Context, req *connect.Request[api.ListNoticesRequest]) (*connect.Response[api.ListNoticesResponse], error) {
+	return c.listNotices.CallUnary(ctx, req)
+}
+
+// RetryNotices calls rotunda.v1.OperatorService.RetryNotices.
+func (c *operatorServiceClient) RetryNotices(ctx context.Context, req *connect.Request[api.RetryNoticesRequest]) (*connect.Response[api.RetryNoticesResponse], error) {
+	return c.retryNotices.CallUnary(ctx, req)
+}
+
 // WhatIf calls rotunda.v1.OperatorService.WhatIf.
 func (c *operatorServiceClient) WhatIf(ctx context.Context, req *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
 	return c.whatIf.CallUnary(ctx, req)
@@ -756,6 +790,10 @@ type OperatorServiceHandler interface {
 	DecideRollout(context.Context, *connect.Request[api.DecideRolloutRequest]) (*connect.Response[api.DecideRolloutResponse], error)
 	// AnswerRolloutGate says for a gate outside whether a wave was good.
 	AnswerRolloutGate(context.Context, *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error)
+	// ListNotices lists what owners of services are told of changes.
+	ListNotices(context.Context, *connect.Request[api.ListNoticesRequest]) (*connect.Response[api.ListNoticesResponse], error)
+	// RetryNotices lets undelivered notices be posted once more.
+	RetryNotices(context.Context, *connect.Request[api.RetryNoticesRequest]) (*connect.Response[api.RetryNoticesResponse], error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
@@ -995,6 +1033,18 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("AnswerRolloutGate")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceListNoticesHandler := connect.NewUnaryHandler(
+		OperatorServiceListNoticesProcedure,
+		svc.ListNotices,
+		connect.WithSchema(operatorServiceMethods.ByName("ListNotices")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceRetryNoticesHandler := connect.NewUnaryHandler(
+		OperatorServiceRetryNoticesProcedure,
+		svc.RetryNotices,
+		connect.WithSchema(operatorServiceMethods.ByName("RetryNotices")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceWhatIfHandler := connect.NewUnaryHandler(
 		OperatorServiceWhatIfProcedure,
 		svc.WhatIf,
@@ -1079,6 +1129,10 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceDecideRolloutHandler.ServeHTTP(w, r)
 		case OperatorServiceAnswerRolloutGateProcedure:
 			operatorServiceAnswerRolloutGateHandler.ServeHTTP(w, r)
+		case OperatorServiceListNoticesProcedure:
+			operatorServiceListNoticesHandler.ServeHTTP(w, r)
+		case OperatorServiceRetryNoticesProcedure:
+			operatorServiceRetryNoticesHandler.ServeHTTP(w, r)
 		case OperatorServiceWhatIfProcedure:
 			operatorServiceWhatIfHandler.ServeHTTP(w, r)
 		default:
@@ -1240,6 +1294,14 @@ func (UnimplementedOperatorServiceHandler) DecideRollout(context.Context, *conne
 
 func (UnimplementedOperatorServiceHandler) AnswerRolloutGate(context.Context, *connect.Request[api.AnswerRolloutGateRequest]) (*connect.Response[api.AnswerRolloutGateResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.AnswerRolloutGate is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListNotices(context.Context, *connect.Request[api.ListNoticesRequest]) (*connect.Response[api.ListNoticesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListNotices is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) RetryNotices(context.Context, *connect.Request[api.RetryNoticesRequest]) (*connect.Response[api.RetryNoticesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.RetryNotices is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {

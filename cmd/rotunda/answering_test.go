@@ -225,6 +225,14 @@ func (a *answering) Impact(_ context.Context, r *connect.Request[api.ImpactReque
 	return answer[api.ImpactRequest, api.ImpactResponse](a, "Impact", r)
 }
 
+func (a *answering) ListNotices(_ context.Context, r *connect.Request[api.ListNoticesRequest]) (*connect.Response[api.ListNoticesResponse], error) {
+	return answer[api.ListNoticesRequest, api.ListNoticesResponse](a, "ListNotices", r)
+}
+
+func (a *answering) RetryNotices(_ context.Context, r *connect.Request[api.RetryNoticesRequest]) (*connect.Response[api.RetryNoticesResponse], error) {
+	return answer[api.RetryNoticesRequest, api.RetryNoticesResponse](a, "RetryNotices", r)
+}
+
 func (a *answering) WhatIf(_ context.Context, r *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
 	return answer[api.WhatIfRequest, api.WhatIfResponse](a, "WhatIf", r)
 }

@@ -57,6 +57,7 @@ func placementSheet(u *ui, p *api.PlacementStatus) []field {
 		{"not after", exact(u.now, p.NotAfter)},
 		{"renews after", exact(u.now, p.RenewAfter)},
 		{"asked for", askedFor(u, p)},
+		{"override", overrideSheet(u, p)},
 		{"bundle", p.BundleDigest},
 		{"rotations", fmt.Sprintf("%d, of which %d restored", p.Rotations, p.Restores)},
 		{"last took", short(p.Took)},
@@ -71,6 +72,13 @@ func placementSheet(u *ui, p *api.PlacementStatus) []field {
 			failure.Generation, failure.Step, exact(u.now, failure.At), failure.Reason, restored)})
 	}
 	return fields
+}
+
+func overrideSheet(u *ui, p *api.PlacementStatus) string {
+	if p.ProfileOverride == nil {
+		return ""
+	}
+	return overrideWords(p) + ", in the place of its intent's since " + exact(u.now, p.ProfileOverride.Since)
 }
 
 func desiredSheet(u *ui, d *api.DesiredPlacement) []field {

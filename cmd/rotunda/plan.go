@@ -21,13 +21,16 @@ what would follow from it. Exits 0 when there is none, 2 when there are some,
 With --change it foretells a change of trust over today's facts, by the planner that
 would lead it: which edges would break and why, who stands in the way, the phases
 with their restarts and renewals, what you have to do in them, and whom to ask.
-Exits 0 when nothing would break, 2 when something would or it can't be begun.`,
+Exits 0 when nothing would break, 2 when something would or it can't be begun.
+With --change profile:FILE it tells the same of a Profile document: whom it touches,
+who can't take it, what renews at once, and how many issuances a day it makes.`,
 		Example: `  rotunda plan -f fleet/ -f shared.yaml
   rotunda plan -f fleet/ --prune            # also what would be removed
   rotunda plan -f fleet/ --out today.plan   # to be reviewed, then: rotunda apply --plan today.plan
   generate | rotunda plan -f -
   rotunda plan --change rotate-root
-  rotunda plan --change withdraw:root --output json`,
+  rotunda plan --change withdraw:root --output json
+  rotunda plan --change profile:fleet/profiles/server.yaml`,
 		Args: cobra.NoArgs,
 	}
 	conn, output := connectionFlags(cmd.Flags()), outputFlag(cmd)

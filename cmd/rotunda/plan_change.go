@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -16,7 +18,7 @@ import (
 // changeFlags add --change, with completion of what can be foretold, and what
 // it goes by.
 func changeFlags(cmd *cobra.Command, conn *connection) (change *string, over *fleet.Duration) {
-	change, over = cmd.Flags().String("change", "", "foretell a `change` of trust: rotate-root, rotate-issuing, failover or withdraw:AUTHORITY"), new(fleet.Duration)
+	change, over = cmd.Flags().String("change", "", "foretell a `change`: rotate-root, rotate-issuing, failover, withdraw:AUTHORITY, or profile:FILE"), new(fleet.Duration)
 	cmd.Flags().Var(&span{over}, "over", "with --change: how long the renewal of all certificates takes (default: at the usual pace)")
 	completeFlag(cmd, conn, "change", changeWordsOffered)
 	for _, other := range []string{"file", "prune", "out"} {
@@ -27,7 +29,7 @@ func changeFlags(cmd *cobra.Command, conn *connection) (change *string, over *fl
 }
 
 func changeWordsOffered(ctx context.Context, s *server) ([]string, error) {
-	words := []string{string(whatif.RotateRoot), string(whatif.RotateIssuing), string(whatif.Failover)}
+	words := []string{string(whatif.RotateRoot), string(whatif.RotateIssuing), string(whatif.Failover), string(whatif.Reprofile) + ":"}
 	list, err := invoke(ctx, s.ListAuthorities, &api.ListAuthoritiesRequest{})
 	if err != nil {
 		return words, nil // the words are good without a server's answer
@@ -40,17 +42,43 @@ func changeWordsOffered(ctx context.Context, s *server) ([]string, error) {
 	return words, nil
 }
 
-// foretellChange shows what a change of trust would meet with.
+// maxProfileFile bounds a file with a profile.
+const maxProfileFile = 1 << 20
+
+// readProfile reads the file of a change of a profile.
+func readProfile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxProfileFile+1))
+	if err == nil && len(content) > maxProfileFile {
+		err = usagef("%s is larger than %d bytes: that is no profile", path, maxProfileFile)
+	}
+	return content, err
+}
+
+// foretellChange shows what a change would meet with.
 func foretellChange(cmd *cobra.Command, conn *connection, change string, over fleet.Duration, output format) error {
 	proposal, err := whatif.Parse(change)
 	if err != nil {
 		return err
 	}
+	request := &api.WhatIfRequest{Change: proposal.String(), Over: protoDuration(over)}
+	if proposal.Kind == whatif.Reprofile {
+		if over > 0 {
+			return usagef("--over is the pace of a change of trust: a profile is applied at once")
+		}
+		if request.Profile, err = readProfile(proposal.Authority); err != nil {
+			return err
+		}
+	}
 	return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
 		if output == formatTable {
 			u.hosts = knownHosts(ctx, s)
 		}
-		told, err := invoke(ctx, s.WhatIf, &api.WhatIfRequest{Change: proposal.String(), Over: protoDuration(over)})
+		told, err := invoke(ctx, s.WhatIf, request)
 		if err != nil {
 			return err
 		}
@@ -68,6 +96,10 @@ func foretellChange(cmd *cobra.Command, conn *connection, change string, over fl
 // stands in the way; then how it would go, and whom to ask.
 func (u *ui) showForetold(told *api.WhatIfResponse) {
 	title := "What if: " + told.Change
+	profile := strings.HasPrefix(told.Change, string(whatif.Reprofile)+":")
+	if profile {
+		title += " (profile " + told.Old + ")"
+	}
 	if told.New != "" {
 		title += fmt.Sprintf(" (%s → %s)", told.Old, told.New)
 	}
@@ -76,12 +108,14 @@ func (u *ui) showForetold(told *api.WhatIfResponse) {
 	verdict := foretoldVerdict(told)
 	u.tell("", verdict.text, verdict.style)
 	for _, why := range told.Stops {
-		u.tell("", "✗ It can't be begun now: "+why, bad)
+		u.tell("", "✗ It can't be "+map[bool]string{false: "begun now: ", true: "applied: "}[profile]+why, bad)
 	}
+	u.showProfile(told)
 	u.showBridge(told.Bridge)
 	u.showBreaks(told)
 	u.showObstacles(told.Obstacles)
 	u.showForetoldPhases(told)
+	u.showWaves(told.Waves)
 	if len(told.Ask) > 0 {
 		u.heading("Ask before")
 		askTable(told.Ask).write(u, "")
@@ -95,6 +129,9 @@ func (u *ui) tell(indent, text string, s style) {
 
 func foretoldVerdict(told *api.WhatIfResponse) cell {
 	when := "is done without those who stand in its way"
+	if strings.HasPrefix(told.Change, string(whatif.Reprofile)+":") {
+		return profileVerdict(told)
+	}
 	if strings.HasPrefix(told.Change, string(whatif.WithdrawNow)) {
 		when = "is done now"
 	}
@@ -111,6 +148,44 @@ func foretoldVerdict(told *api.WhatIfResponse) cell {
 		return cell{fmt.Sprintf("No edge would break. It would wait at its gates: %s, below.", plural(certain, "obstacle")), warn}
 	}
 	return cell{"✓ No edge would break, and nobody is seen to stand in its way.", good}
+}
+
+// showProfile prints what a profile would say otherwise, and where it is used.
+func (u *ui) showProfile(told *api.WhatIfResponse) {
+	if len(told.Figures) > 0 {
+		u.heading("The profile")
+		t := newTable("WHAT", "NOW", "THEN")
+		for _, one := range told.Figures {
+			t.row(one.What, one.Before, one.After)
+		}
+		t.write(u, "")
+	}
+	if len(told.Uses) > 0 {
+		u.heading("Whom it touches")
+		t := newTable("INTENT", "SERVICE", "PLACEMENTS")
+		for _, one := range told.Uses {
+			t.row(one.Intent, one.Service, number(uint64(one.Placements)))
+		}
+		t.write(u, "")
+	}
+}
+
+func profileVerdict(told *api.WhatIfResponse) cell {
+	certain := 0
+	for _, one := range told.Obstacles {
+		if one.Certain {
+			certain++
+		}
+	}
+	switch n := len(told.Breaks); {
+	case n > 0:
+		return cell{fmt.Sprintf("✗ %s would break once it is applied.", plural(n, "edge")), bad}
+	case len(told.Uses) == 0:
+		return cell{"No placement has this profile: applied, it would do nothing.", plain}
+	case certain > 0:
+		return cell{fmt.Sprintf("No edge would break. Not all could follow: %s, below.", plural(certain, "obstacle")), warn}
+	}
+	return cell{"✓ No edge would break, and nobody is seen who could not follow.", good}
 }
 
 func (u *ui) showBridge(bridge *api.WhatIfBridge) {
@@ -196,9 +271,27 @@ func (u *ui) showForetoldPhases(told *api.WhatIfResponse) {
 		}
 	}
 	u.say("")
-	u.say("About %s in all, if:", rough(told.Takes.AsDuration()))
+	u.say("About %s in all%s, if:", rough(told.Takes.AsDuration()), map[bool]string{true: ", beside the ordinary renewals"}[len(told.Figures) > 0])
 	for _, line := range told.Assumes {
 		u.say("  %s", line)
+	}
+}
+
+// showWaves prints when a rollout of a profile would be over.
+func (u *ui) showWaves(waves []*api.WhatIfWaves) {
+	if len(waves) == 0 {
+		return
+	}
+	u.heading("In waves, by rotunda rollout start --profile with the usual steps, it would be over")
+	for _, one := range waves {
+		when, end := "at all times", "nobody can say when"
+		if one.Window != "" {
+			when = "inside window " + one.Window
+		}
+		if one.End != nil {
+			end = relative(u.now, one.End)
+		}
+		u.say("  %s: %s", when, end)
 	}
 }
 
@@ -224,7 +317,7 @@ func (u *ui) phaseLines(phase *api.WhatIfPhase) (lines []cell) {
 		note(plain, "renews %s", strings.Join(renewals, ", "))
 	}
 	if phase.EndsBy != nil {
-		note(plain, "ends by itself at the latest %s", relative(u.now, phase.EndsBy))
+		note(plain, "%s at the latest %s", map[bool]string{true: "the last one is renewed", false: "ends by itself"}[phase.Phase == string(whatif.NextRenewal)], relative(u.now, phase.EndsBy))
 	}
 	for _, act := range phase.Operator {
 		note(strong, "you: %s", act)

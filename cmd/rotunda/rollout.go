@@ -40,10 +40,16 @@ afterwards, only paused, resumed, aborted and rolled back. --dry-run shows its
 waves, and changes nothing.
 
 Steps say how far each wave goes: counts first, then percentages of the region,
-the last 100%. Windows are documents; freezes hold every rollout.`,
+the last 100%. Windows are documents; freezes hold every rollout.
+
+With --profile its placements are renewed under another profile than their
+intent's, and keep it until the documents say so themselves or it is taken back:
+by rotunda rollout abort with their next renewal, by rollback at once.`,
 		Example: `  rotunda rollout start orders-db --dry-run
   rotunda rollout start orders-db --steps 1,10%,100% --soak 30m --window nights --health
   rotunda rollout start --all --by-region --region eu --region us --gate errors=https://gate.example/errors
+  rotunda rollout start orders-db --profile p384 --slice rack=7 --steps 1,100% --soak 1h
+  rotunda rollout start orders-db --notice 30m --told --gate errors=command:check-errors
   rotunda rollout start --selector env=prod --new-key --failures 2 --reason "new key size"`,
 		Args: cobra.MaximumNArgs(1),
 	}
@@ -85,7 +91,16 @@ func rolloutFlags(cmd *cobra.Command, conn *connection, request *api.StartRollou
 	flags.StringVar(&request.Reason, "reason", "", "why, for the audit log")
 	flags.StringSliceVar(&spec.Steps, "steps", nil, "how far each `wave` goes (default 1,10%,50%,100%)")
 	completeFlag(cmd, conn, "service", documentNames("Service"))
-	return waveFlags(cmd, conn, spec)
+	flags.StringVar(&spec.Profile, "profile", "", "renew them under this `profile` in the place of their intent's, until it is taken back")
+	flags.StringToStringVar(&spec.Slice, "slice", nil, "with --profile: only placements on agents with this `label=value`; repeat it")
+	var notice fleet.Duration
+	flags.Var(&span{&notice}, "notice", "tell the owners of its services this `long` before the first placement is asked")
+	flags.BoolVar(&spec.Told, "told", false, "ask nobody before every owner was reached; --notice runs from then")
+	waves := waveFlags(cmd, conn, spec)
+	return func() error {
+		spec.Notice = protoDuration(notice)
+		return waves()
+	}
 }
 
 // waveFlags adds the flags of how waves go.
@@ -103,8 +118,9 @@ func waveFlags(cmd *cobra.Command, conn *connection, spec *api.RolloutSpec) func
 	flags.Int32Var(&spec.Failures, "failures", 0, "of a hundred placements of a wave so many may fail")
 	flags.BoolVar(&spec.Health, "health", false, "a wave's targets must be well before the next one")
 	flags.BoolVar(&spec.Adoption, "adoption", false, "a wave's placements must hold the bundle that is wanted before the next one")
-	gates := flags.StringArray("gate", nil, "ask `name=URL` about each wave, or with a name alone a person; repeat it")
+	gates := flags.StringArray("gate", nil, "ask `name=URL` about each wave, or name=command:NAME of rotunda.yaml, or with a name alone a person; repeat it")
 	completeFlag(cmd, conn, "window", documentNames("Window"))
+	completeFlag(cmd, conn, "profile", documentNames("Profile"))
 	completeFlag(cmd, conn, "level", func(context.Context, *server) ([]string, error) {
 		return []string{"delivered", "loaded", "proven"}, nil
 	})
@@ -112,6 +128,10 @@ func waveFlags(cmd *cobra.Command, conn *connection, spec *api.RolloutSpec) func
 		spec.Soak = protoDuration(soak)
 		for _, text := range *gates {
 			name, webhook, _ := strings.Cut(text, "=")
+			if command, ok := strings.CutPrefix(webhook, "command:"); ok {
+				spec.Gates = append(spec.Gates, &api.RolloutGate{Name: name, Command: command})
+				continue
+			}
 			if u, err := url.Parse(webhook); webhook != "" && (err != nil || u.Host == "") {
 				return usagef("--gate %s: %q is not a URL", name, webhook)
 			}
@@ -135,6 +155,9 @@ func (u *ui) showStarted(started *api.StartRolloutResponse, dryRun bool) {
 			u.say("    → %s", oneLine(name))
 		}
 	}
+	if words := triedWords(r); words != "" {
+		u.say("%s", words)
+	}
 	for _, reason := range r.Reasons {
 		if dryRun && reason.Wave == 1 {
 			u.say("%s", reason.Text)
@@ -147,6 +170,18 @@ func (u *ui) showStarted(started *api.StartRolloutResponse, dryRun bool) {
 	}
 	u.say("Rollout %s begins: %s in %s. Audit entry %s. rotunda rollout status %s --watch shows how it goes.",
 		r.Name, plural(int(r.Placements), "placement"), plural(len(r.Waves), "wave"), started.AuditId, r.Name)
+}
+
+// triedWords say which profile a rollout tries, and where.
+func triedWords(r *api.RolloutInfo) string {
+	if r.GetSpec().GetProfile() == "" {
+		return ""
+	}
+	text := "under profile " + r.Spec.Profile
+	if len(r.Spec.Slice) > 0 {
+		text += ", on agents with " + pairs(r.Spec.Slice)
+	}
+	return text
 }
 
 func firstOf(names []string, most int) []string {

@@ -136,6 +136,12 @@ func rolloutLines(u *ui, d *api.DescribeRolloutResponse) []string {
 	if r.EndedAt == nil {
 		lines = append(lines, oneLine(estimateWords(u, r)))
 	}
+	if words := triedWords(r); words != "" {
+		lines = append(lines, words)
+	}
+	if words := noticeWords(d.Notices); words != "" {
+		lines = append(lines, words)
+	}
 	t := newTable("WAVE", "REGION", "UP TO", "COUNT", "THERE", "UNDER WAY", "FAILED", "PENDING", "SINCE")
 	for i, wave := range r.Waves {
 		t.row(strconv.Itoa(i+1), wave.Region, wave.Step, some(wave.Count), cell{some(wave.There), good}, cell{some(wave.Moving), busy},

@@ -89,7 +89,7 @@ func newServer(ctx context.Context, config controlplane.Config, db *store.DB, lo
 		return nil, err
 	}
 	c, err := control.Open(ctx, control.Options{
-		DB: db, KEK: kek, PublicURL: config.PublicURL, AgentAddress: config.AgentAddress,
+		DB: db, KEK: kek, PublicURL: config.PublicURL, AgentAddress: config.AgentAddress, NotifyURL: config.Notices.URL, Commands: config.CommandNames(),
 		TrustDomain: config.TrustDomain, Version: version(), Now: time.Now, Log: log,
 	})
 	if err != nil {

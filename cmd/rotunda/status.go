@@ -109,11 +109,21 @@ func askedFor(u *ui, p *api.PlacementStatus) string {
 
 // reasons are what the placement says, and what was asked of it.
 func reasons(u *ui, p *api.PlacementStatus) string {
-	text, asked := reason(p), askedFor(u, p)
-	if text != "" && asked != "" {
-		text += "; "
+	var texts []string
+	for _, text := range []string{reason(p), askedFor(u, p), overrideWords(p)} {
+		if text != "" {
+			texts = append(texts, text)
+		}
 	}
-	return text + asked
+	return strings.Join(texts, "; ")
+}
+
+// overrideWords say that a rollout has another profile used than the intent's.
+func overrideWords(p *api.PlacementStatus) string {
+	if p.ProfileOverride == nil {
+		return ""
+	}
+	return fmt.Sprintf("profile %s, by rollout %s", p.ProfileOverride.Profile, p.ProfileOverride.Rollout)
 }
 
 func generation(p *api.PlacementStatus) string {

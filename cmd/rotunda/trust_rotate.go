@@ -26,7 +26,8 @@ type trustOrder struct {
 	signing signing
 	request string // file to write instead of signing here
 	over    fleet.Duration
-	waves   func() error      // reads how the renewals go
+	waves   func() error // reads how the renewals go
+	notice  fleet.Duration
 	lives   [2]fleet.Duration // root, issuing
 	output  *format
 }
@@ -95,11 +96,13 @@ func (o *trustOrder) beginFlags(cmd *cobra.Command) {
 	spec := &api.RolloutSpec{}
 	flags.StringSliceVar(&spec.Steps, "steps", nil, "how far each `wave` of renewals goes, such as 1,10%,50%,100% (default: all in one wave)")
 	waves := waveFlags(cmd, o.conn, spec)
+	flags.Var(&span{&o.notice}, "notice", "tell the owners of all services this `long` before anything is done")
+	flags.BoolVar(&o.begin.Told, "told", false, "do nothing before every owner was reached; --notice runs from then")
 	o.waves = func() error {
 		if o.over > 0 {
 			o.begin.Over = spanOf(o.over)
 		}
-		o.begin.Reissue = spec
+		o.begin.Notice, o.begin.Reissue = protoDuration(o.notice), spec
 		return waves()
 	}
 	flags.BoolVar(&o.begin.CarryBridge, "carry-bridge", false, "placements send the bridge along until unbridge, for parties that were excused from adopting; one reload more for each")

@@ -105,6 +105,9 @@ func changeWords(u *ui, change *api.TrustChange) (lines []string) {
 	if change.EndedAt == nil && (!change.Standby || change.Back) {
 		lines = append(lines, fmt.Sprintf("it may go on by itself through %s", change.Through))
 	}
+	if words := noticeWords(change.Notices); words != "" {
+		lines = append(lines, words)
+	}
 	if change.Bridge != "" {
 		lines = append(lines, "bridge: "+change.Bridge)
 	}
