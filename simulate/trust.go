@@ -18,7 +18,7 @@ import (
 const (
 	lookSoon   = 300 * time.Millisecond
 	lookAtMost = 10 * time.Second
-	lookPart   = 10
+	lookPart   = 5
 )
 
 // change drives a change of trust.
@@ -93,11 +93,10 @@ func (c *change) settled() {
 }
 
 func (c *change) look() {
-	now := c.time(c.now)
 	if !c.t.Bridged {
 		c.listBridging()
 	}
-	step := c.t.Next(now)
+	step := c.t.Next(c.time(c.now))
 	if step.Phase != c.phase {
 		c.phase, c.entered = step.Phase, c.now
 		c.report.enter(string(step.Phase), c.now)
@@ -106,10 +105,8 @@ func (c *change) look() {
 		return
 	}
 	c.note(step)
-	c.count(now)
 	if step.Action != "" {
 		c.act(step)
-		c.count(now)
 		c.lookBy(c.now + int64(lookSoon))
 		return
 	}
@@ -134,6 +131,7 @@ func (c *change) note(step trust.Step) {
 		who string
 	}
 	groups := map[string]*group{}
+	c.pending = len(step.Waits)
 	for _, wait := range step.Waits {
 		if wait.Who == "" && !c.moves && step.Action == "" {
 			c.moves = true
@@ -153,23 +151,6 @@ func (c *change) note(step trust.Step) {
 		c.report.held(why, g.who, g.n, c.now)
 		if c.waits == "" || why < c.waits {
 			c.waits = why
-		}
-	}
-}
-
-// count counts anew who is waited for.
-func (c *change) count(now time.Time) {
-	c.pending = 0
-	switch c.phase {
-	case trust.Reissue, trust.Drain:
-		c.pending = len(c.t.Live(now))
-	case trust.Unbridge:
-		c.pending = c.bridging
-	default:
-		for i := range c.t.Parties {
-			if party := &c.t.Parties[i]; !c.t.Adopted(*party) && party.Excused == "" {
-				c.pending++
-			}
 		}
 	}
 }
@@ -277,8 +258,8 @@ func (c *change) reported(p int32) {
 	default:
 		holder.NotAfter = c.time(at.notAfter)
 	}
-	if c.phase == trust.Unbridge && !at.bridge {
-		c.settled()
+	if c.phase == trust.Unbridge && c.bridging == 0 {
+		c.lookBy(c.now + int64(lookSoon))
 	}
 }
 
