@@ -41,6 +41,9 @@ func (w *world) hostHappens(e event) {
 				w.places[p].silent = false
 				w.report1(p)
 			}
+			if at := &w.places[p]; at.state == held && at.cluster >= 0 {
+				w.decide(&w.clusters[at.cluster]) // it can be told to go again
+			}
 		}
 		w.tell(e.who)
 	case onTold:

@@ -108,11 +108,11 @@ func (r *Report) current() string {
 	return r.now().Name
 }
 
-// enter ends the step that was, and begins another. One that took no time and
-// did nothing is dropped.
+// enter ends the step that was, and begins another. What is before the first
+// one is a step only if something held it.
 func (r *Report) enter(name string, at int64) {
 	r.close(at)
-	if n := len(r.Steps); n > 0 && r.Steps[n-1].Name == "begin" {
+	if n := len(r.Steps); n > 0 && r.Steps[n-1].Name == "begin" && len(r.Steps[n-1].Held) == 0 {
 		r.Steps = r.Steps[:n-1]
 	}
 	r.since = at

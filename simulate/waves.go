@@ -182,6 +182,7 @@ func (v *waves) note(holdups []rollout.Holdup) {
 			why, _, _ = strings.Cut(why, from)
 		}
 		why = aCluster.ReplaceAllString(number.ReplaceAllString(someOf.ReplaceAllString(why, "some"), ": some of"), "a cluster")
+		why = strings.Replace(why, "some members of a cluster is ", "some members of a cluster are ", 1)
 		kinds[why] += holdup.Count
 	}
 	for why, n := range kinds {
