@@ -13,7 +13,7 @@ const module = "github.com/rotunda-pki/rotunda"
 var floors = [][]string{
 	{"internal/fault", "internal/command", "internal/durable", "internal/socket", "internal/loopback", "pki", "audit"},
 	{"fleet", "ca", "ca/lint", "keys", "probe"},
-	{"store", "store/migrations", "store/storetest", "policy", "rotation", "schedule", "rollout", "trust", "graph", "whatif", "api", "api/apiconnect", "target"},
+	{"store", "store/migrations", "store/storetest", "policy", "rotation", "schedule", "rollout", "trust", "graph", "whatif", "simulate", "api", "api/apiconnect", "target"},
 	{"control"},
 	{"server", "reconcile", "agent"},
 	{"cmd/rotunda", "bench", "fleettest", "sim", "target/targettest"},

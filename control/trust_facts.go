@@ -191,7 +191,7 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 		if placement.Orphan || err != nil || !v.concerns(expanded.Bundle) {
 			return nil // what can't be expanded gets nothing new, and holds a certificate at most
 		}
-		party := trust.RelyingParty{ID: placement.ID, Name: placeName(placement), Needs: needsLevel(expanded), Away: !c.connected(agent.ID)}
+		party := trust.RelyingParty{ID: placement.ID, Name: placeName(placement), Needs: fleet.TrustLevel(expanded.Profile, expanded.Target, expanded.Proof), Away: !c.connected(agent.ID)}
 		if report, err := storedReport(placement); err == nil {
 			party.Why = report.Reason
 		}
@@ -301,21 +301,6 @@ func (f *fitting) digest(ctx context.Context, tx *store.Tx, text string) (bool, 
 	}
 	f.known[text] = err == nil && hasAnchor(bundle, f.v.next.root) && !(f.v.facts.Withdrawn && hasAnchor(bundle, f.v.old.root))
 	return f.known[text], nil
-}
-
-// needsLevel is the highest level at which a placement can show whom its
-// process trusts: by canaries, where it asks its clients for certificates.
-func needsLevel(expanded fleet.Expanded) fleet.Level {
-	t := expanded.Target
-	asks := t.ClientAuth == "required" || t.ClientAuth == "optional"
-	serves := expanded.Profile != nil && slices.Contains(expanded.Profile.Usages, fleet.ServerAuth)
-	switch {
-	case asks && serves && t.Address != "" && expanded.Proof.Level == fleet.Proven:
-		return fleet.Proven
-	case expanded.Proof.Level == fleet.Delivered:
-		return fleet.Delivered
-	}
-	return fleet.Loaded
 }
 
 // readHolders lists what lives on certificates that the old authority signed.

@@ -15,7 +15,6 @@ import (
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/schedule"
 	"github.com/rotunda-pki/rotunda/store"
-	"github.com/rotunda-pki/rotunda/target"
 	"github.com/rotunda-pki/rotunda/trust"
 	"github.com/rotunda-pki/rotunda/whatif"
 )
@@ -317,28 +316,15 @@ func (s *supposing) means(ctx context.Context) error {
 	}
 	for _, place := range s.told.Facts.Places {
 		name := placeName(store.Placement{Intent: place.Intent, Instance: place.Instance, AgentID: place.Agent})
-		one := whatif.Means{
-			Place: place.ID, Service: place.Service, Kind: "placement", AwaySince: seen[place.Agent],
-			Cluster: place.Cluster, Member: schedule.Member{Agent: place.Agent, Target: place.Target}, Shown: place.Adopted,
-		}
+		var one whatif.Means
 		if in, ok := w.set.Intent(fleet.Name(place.Intent)); ok {
-			fillMeans(&one, in, place)
+			if capabilities, known := adapterOf(in.Target.Kind); known {
+				one = whatif.MeansOf(in, capabilities, place.Serves)
+			}
 		}
+		one.Place, one.Service, one.Kind, one.AwaySince = place.ID, place.Service, "placement", seen[place.Agent]
+		one.Cluster, one.Member, one.Shown = place.Cluster, schedule.Member{Agent: place.Agent, Target: place.Target}, place.Adopted
 		s.told.Means[name] = one
 	}
 	return nil
-}
-
-func fillMeans(one *whatif.Means, in *fleet.Intent, place graph.Place) {
-	capabilities, known := adapterOf(in.Target.Kind)
-	if !known {
-		return
-	}
-	one.Title, one.Restart, one.AtOnce = capabilities.Title, in.Target.RestartCommand, in.Target.MaxUnavailable
-	one.AddAtRestart = capabilities.AnchorAdd == target.AtRestart
-	one.DropAtRestart = capabilities.AnchorRemove == target.AtRestart
-	one.LeafAtRestart = capabilities.Leaf == target.AtRestart
-	if place.Serves && in.Target.ClientAuth != "none" {
-		one.Depth = capabilities.VerifyDepth
-	}
 }

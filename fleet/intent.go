@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -235,4 +236,19 @@ func (in *Intent) Selects(labels map[string]string) bool {
 		}
 	}
 	return len(in.Selector) > 0
+}
+
+// TrustLevel is the highest level at which a placement can show whom its
+// process trusts: by canaries, where it asks its clients for certificates. The
+// profile is nil where only a bundle is delivered.
+func TrustLevel(profile *Profile, t Target, proof Proof) Level {
+	asks := t.ClientAuth == "required" || t.ClientAuth == "optional"
+	serves := profile != nil && slices.Contains(profile.Usages, ServerAuth)
+	switch {
+	case asks && serves && t.Address != "" && proof.Level == Proven:
+		return Proven
+	case proof.Level == Delivered:
+		return Delivered
+	}
+	return Loaded
 }

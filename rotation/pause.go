@@ -63,3 +63,7 @@ func notBeyond(at time.Time, pause time.Duration, now time.Time) time.Time {
 	}
 	return at.Add(pause)
 }
+
+// Pause is how long a placement rests after so many failures of one thing in a
+// row, where what is left of its certificate does not cut that short.
+func Pause(failures int) time.Duration { return doubled(refusedPause, failures, longestPause) }

@@ -232,9 +232,9 @@ func (t Change) phase(now time.Time) Phase {
 		return Distribute
 	case !t.Active || t.Foreign && len(t.lagging(now, "")) > 0: // nobody proves a foreign root's successor by getting a leaf
 		return Prove
-	case len(t.Managed(now)) > 0:
+	case t.any(now, Holder.managed):
 		return Reissue
-	case len(t.Live(now)) > 0:
+	case t.any(now, Holder.live):
 		return Drain
 	case t.Bridged || len(t.Bridging) > 0:
 		return Unbridge
@@ -353,8 +353,8 @@ func (t Change) lagging(now time.Time, what string) (waits []Wait) {
 
 func (t Change) reissue(now time.Time) (Action, []Wait) {
 	var waits []Wait
-	for _, holder := range t.Managed(now) {
-		if !holder.Asked {
+	for _, holder := range t.Holders {
+		if !holder.Asked || !holder.managed(now) {
 			continue
 		}
 		wait := Wait{Who: holder.Name, Reason: "is still to be renewed under " + t.New, Remedy: holder.Remedy}
@@ -371,7 +371,7 @@ func (t Change) reissue(now time.Time) (Action, []Wait) {
 			Reason: "nothing renews what is left under " + t.Old + ": " + t.Stopped,
 			Remedy: "rotunda trust advance renews the rest; rotunda trust back turns the change back",
 		})
-	case len(t.unasked(now)) > 0:
+	case t.any(now, Holder.unasked):
 		return RenewHolder, waits
 	}
 	return "", waits
@@ -388,32 +388,29 @@ func (t Change) draining(now time.Time) (waits []Wait) {
 }
 
 // Live are the holders whose certificates still need the old authority.
-func (t Change) Live(now time.Time) (live []Holder) {
-	for _, holder := range t.Holders {
-		if now.Before(holder.NotAfter) && holder.Excused == "" {
-			live = append(live, holder)
-		}
-	}
-	return live
-}
+func (t Change) Live(now time.Time) []Holder { return t.those(now, Holder.live) }
 
 // Managed are those of Live that Rotunda renews itself.
-func (t Change) Managed(now time.Time) (managed []Holder) {
-	for _, holder := range t.Live(now) {
-		if holder.ID != "" {
-			managed = append(managed, holder)
+func (t Change) Managed(now time.Time) []Holder { return t.those(now, Holder.managed) }
+
+func (t Change) unasked(now time.Time) []Holder { return t.those(now, Holder.unasked) }
+
+func (h Holder) live(now time.Time) bool    { return now.Before(h.NotAfter) && h.Excused == "" }
+func (h Holder) managed(now time.Time) bool { return h.ID != "" && h.live(now) }
+func (h Holder) unasked(now time.Time) bool { return !h.Asked && h.managed(now) }
+
+func (t Change) those(now time.Time, is func(Holder, time.Time) bool) (some []Holder) {
+	for _, holder := range t.Holders {
+		if is(holder, now) {
+			some = append(some, holder)
 		}
 	}
-	return managed
+	return some
 }
 
-func (t Change) unasked(now time.Time) (unasked []Holder) {
-	for _, holder := range t.Managed(now) {
-		if !holder.Asked {
-			unasked = append(unasked, holder)
-		}
-	}
-	return unasked
+// any is whether there are those, without a list of a hundred thousand.
+func (t Change) any(now time.Time, is func(Holder, time.Time) bool) bool {
+	return slices.ContainsFunc(t.Holders, func(h Holder) bool { return is(h, now) })
 }
 
 // law is the one that a forced step of the phase sets aside.

@@ -16,6 +16,7 @@ import (
 	"github.com/rotunda-pki/rotunda/graph"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/schedule"
+	"github.com/rotunda-pki/rotunda/target"
 	"github.com/rotunda-pki/rotunda/trust"
 )
 
@@ -97,6 +98,22 @@ type Means struct {
 
 	Depth int         // intermediates that it follows in a client's chain; 0: no limit
 	Shown fleet.Level // how far it has come with the bundle of today
+}
+
+// MeansOf is what an intent's kind of server can do, by its row of the table,
+// and what the intent names. Serves says whether its certificates are shown to
+// clients.
+func MeansOf(in *fleet.Intent, row target.Capabilities, serves bool) Means {
+	means := Means{
+		Title: row.Title, Restart: in.Target.RestartCommand, AtOnce: in.Target.MaxUnavailable,
+		AddAtRestart:  row.AnchorAdd == target.AtRestart,
+		DropAtRestart: row.AnchorRemove == target.AtRestart,
+		LeafAtRestart: row.Leaf == target.AtRestart,
+	}
+	if serves && in.Target.ClientAuth != "none" {
+		means.Depth = row.VerifyDepth
+	}
+	return means
 }
 
 // bridgeDepth is how many intermediates stand in a chain that a bridge helps:

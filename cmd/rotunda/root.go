@@ -63,7 +63,7 @@ func commandGroups() []commandGroup {
 			newPlanCommand, newApplyCommand, newDeleteCommand, newPolicyCommand, newSchemaCommand,
 		}},
 		{"look", "Look:", []func() *cobra.Command{
-			newStatusCommand, newWatchCommand, newSlotsCommand, newNoticesCommand, newGraphCommand, newImpactCommand, newGetCommand, newDescribeCommand, newAuditCommand, newProbeCommand,
+			newStatusCommand, newWatchCommand, newSlotsCommand, newNoticesCommand, newGraphCommand, newImpactCommand, newSimulateCommand, newGetCommand, newDescribeCommand, newAuditCommand, newProbeCommand,
 		}},
 		{"act", "Act:", []func() *cobra.Command{
 			newRotateCommand, newRolloutCommand, newTrustCommand, newResumeCommand, newTokenCommand, newOperatorCommand, newAuthorityCommand,
