@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rotunda-pki/rotunda/interop/load"
 )
 
 // row is what one story counted.
@@ -20,6 +22,15 @@ type row struct {
 	reconnects       int64
 	links            int // replication links that were made anew, by our own count
 	kills            int
+}
+
+// held is the story after which a change stays where it is: so it is the last.
+const held = "store put back late"
+
+// tally notes what the clients saw since.
+func (f *fleet) tally(r *row, before load.Counts, began time.Time) {
+	after := f.counted()
+	r.took, r.requests, r.failed, r.reconnects = time.Since(began), after.Requests-before.Requests, after.Failed-before.Failed, after.Reconnects-before.Reconnects
 }
 
 // TestRootsAreReplaced tells the stories one after the other over one fleet,
@@ -43,8 +54,12 @@ func TestRootsAreReplaced(t *testing.T) {
 		{"processes killed at each phase", nil, (*fleet).killed},
 		{"one agent away, one server deaf", (*fleet).hinder, (*fleet).heldUp},
 		{"one server lies", (*fleet).lie, (*fleet).liar},
-		{"store put back from a copy", nil, (*fleet).putBack},
+		{"store put back from a copy", (*fleet).freeze, (*fleet).putBack},
+		{held, nil, (*fleet).putBackLate},
 	} {
+		if only := os.Getenv("ROOTCHANGE_STORY"); only != "" && only != story.name {
+			continue
+		}
 		next := fmt.Sprintf("root-%d", i+2)
 		old := f.shown()
 		r := &row{story: story.name}
@@ -56,12 +71,17 @@ func TestRootsAreReplaced(t *testing.T) {
 		id := f.rotate(roots[len(roots)-1], next)
 		roots = append(roots, f.path(next))
 		story.tell(f, id, r)
+		if story.name == held {
+			f.linked()
+			f.verified()
+			f.tally(r, before, began)
+			break
+		}
 		f.linked()
 		f.verified()
 		f.under(certificate(t, filepath.Join(roots[len(roots)-1], "cert.pem")))
 		f.refused(old)
-		after := f.counted()
-		r.took, r.requests, r.failed, r.reconnects = time.Since(began), after.Requests-before.Requests, after.Failed-before.Failed, after.Reconnects-before.Reconnects
+		f.tally(r, before, began)
 		if t.Failed() {
 			break // what follows would only repeat it
 		}
@@ -124,9 +144,7 @@ func (f *fleet) killed(id string, r *row) {
 // hinder stops an agent, and has nginx keep signals for later.
 func (f *fleet) hinder() {
 	f.agents["h2"].kill()
-	if err := syscall.Kill(f.nginx.PID(), syscall.SIGSTOP); err != nil {
-		f.t.Fatal(err)
-	}
+	f.freeze()
 }
 
 // heldUp lets nobody hide: an agent that is away and a server that takes
@@ -166,33 +184,46 @@ func (f *fleet) heldUp(id string, r *row) {
 	r.phases = f.follow(id, nil)
 }
 
-// putBack copies the store while the parties adopt the new root, lets the
-// change go on until leaves are renewed, and puts the copy back.
+// stored are the files of the server's store.
+var stored = []string{"rotunda.db", "rotunda.db-wal", "rotunda.db-shm"}
+
+// exchange copies the store while no server runs on it.
+func (f *fleet) exchange(r *row, from, to string) {
+	f.t.Helper()
+	f.server.kill()
+	r.kills++
+	for _, name := range stored {
+		f.copy(f.path(from+name), f.path(to+name))
+	}
+	f.serve()
+}
+
+// putBack copies the store as the change begins, lets all but a frozen nginx
+// adopt the new root, and puts the copy back, which knows of none of that.
+// Nothing was renewed in between, so it goes on to its end by what hosts show.
 func (f *fleet) putBack(id string, r *row) {
-	names := []string{"rotunda.db", "rotunda.db-wal", "rotunda.db-shm"}
-	copied := false
-	r.phases = f.follow(id, func(now change) {
-		switch {
-		case now.Phase == "prove" && !copied:
-			f.server.kill()
-			r.kills++
-			for _, name := range names {
-				f.copy(f.path("state/"+name), f.path("copy-"+name))
-			}
-			copied = true
-			f.serve()
-		case copied && (now.Phase == "reissue" || now.Phase == "drain"):
-			f.server.kill()
-			r.kills++
-			for _, name := range names {
-				f.copy(f.path("copy-"+name), f.path("state/"+name))
-			}
-			copied = false
-			f.serve()
+	f.exchange(r, "state/", "copy-")
+	f.until("all but nginx have adopted it", func() error {
+		now, err := f.status(id)
+		if err != nil {
+			return err
 		}
+		if now.Phase != "prove" || len(now.Waits) != 1 || !strings.Contains(now.waits(), "nginx on agent") {
+			return fmt.Errorf("at %s it waits for %s", now.Phase, now.waits())
+		}
+		return nil
 	})
-	if copied || r.kills != 2 {
-		f.t.Errorf("the copy was not put back: %v", r.phases)
+	f.exchange(r, "copy-", "state/")
+	if err := syscall.Kill(f.nginx.PID(), syscall.SIGCONT); err != nil {
+		f.t.Fatal(err)
+	}
+	r.phases = f.follow(id, nil)
+}
+
+// freeze has nginx keep signals for later.
+func (f *fleet) freeze() {
+	if err := syscall.Kill(f.nginx.PID(), syscall.SIGSTOP); err != nil {
+		f.t.Fatal(err)
 	}
 }
 
