@@ -38,6 +38,10 @@ test-targets: ## each adapter against its real server
 interop: ## every kind of server, under load and under sabotage (minutes)
 	cd interop && $(GO) vet ./... && $(GO) test ./load ./story ./table && $(GO) test -count=1 -timeout 20m $(ARGS)
 
+.PHONY: rootchange
+rootchange: ## roots replaced beneath real servers under load, with kills, liars and an older store (minutes)
+	cd interop && $(GO) vet ./rootchange && $(GO) test -count=1 -timeout 10m ./rootchange $(ARGS)
+
 .PHONY: docs-targets
 docs-targets: ## run the suite and write what it counted to docs/targets.md
 	cd interop && $(GO) test -count=1 -timeout 20m -args -write
