@@ -33,6 +33,7 @@ type placement struct {
 	contact  contact    // what answers on the control path
 	ahead    found      // by the last look before a switch
 	wellAt   found      // when the member was last seen well after one
+	retrial  retrial
 	bridges  bridges
 	drawer   drawer
 	opened   bool
@@ -202,7 +203,12 @@ func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Tim
 			if err := p.flush(); err != nil {
 				return time.Time{}, err
 			}
-			return earlier(earlier(step.Until, p.contact.again), p.e.Now().Add(presenceInterval)), w.err
+			if tried, err := p.retry(ctx, w.wish); err != nil || ctx.Err() != nil {
+				return time.Time{}, err
+			} else if tried {
+				continue
+			}
+			return earlier(earlier(earlier(step.Until, p.contact.again), p.retryAt(w.wish)), p.e.Now().Add(presenceInterval)), w.err
 		}
 		if err := p.goOn(ctx, w.wish, ordered, facts, step, &made); err != nil || ctx.Err() != nil {
 			return time.Time{}, err
