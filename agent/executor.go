@@ -153,6 +153,7 @@ func (e *Executor) clockOff() bool {
 func (e *Executor) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	running.Go(func() { e.issueAll(ctx) })
+	running.Go(func() { e.probeEdges(ctx) })
 	workers := map[string]*worker{}
 	for {
 		for target, placements := range e.byTarget() {

@@ -35,6 +35,7 @@ type placement struct {
 	wellAt   found      // when the member was last seen well after one
 	retrial  retrial
 	bridges  bridges
+	edges    edges
 	drawer   drawer
 	opened   bool
 	record   record
