@@ -3,6 +3,7 @@ package control
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/probe"
@@ -86,5 +87,47 @@ func TestBrokenEdge(t *testing.T) {
 				t.Errorf("%s with the %s bundle: %q", verdict, bundle, got)
 			}
 		}
+	}
+}
+
+// One agent of the client's looks, always the same; another one when it is away.
+// A loopback address is looked at from its own host alone.
+func TestOneAgentLooksAtAnEdge(t *testing.T) {
+	d := found(t)
+	with := func(address string) string {
+		return strings.Replace(callers, "clients: [web, bank]", "clients: [web, bank], address: \""+address+"\"", 1)
+	}
+	d.apply(with("orders.test.example:5432"))
+	d.enrolHost(map[string]string{"role": "orders", "host": "a"})
+	open := map[*host]*Connection{}
+	for range 3 {
+		h := d.enrolHost(map[string]string{"role": "web"})
+		connection, err := d.Connect(t.Context(), h.caller, &api.Hello{Boot: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		open[h] = connection
+	}
+	d.clock.turn(time.Minute) // the plan of before they came is over
+	looking := func() (all []*host) {
+		for h := range open {
+			if len(h.desired().Edges) > 0 {
+				all = append(all, h)
+			}
+		}
+		return all
+	}
+	for len(open) > 0 {
+		first, again := looking(), looking()
+		if len(first) != 1 || len(again) != 1 || first[0] != again[0] {
+			t.Fatalf("%d look, then %d, of %d", len(first), len(again), len(open))
+		}
+		open[first[0]].Leave()
+		delete(open, first[0])
+	}
+	web := d.enrolHost(map[string]string{"role": "web"})
+	d.apply(with("127.0.0.1:5432"))
+	if edges := web.desired().Edges; len(edges) != 0 {
+		t.Errorf("another host looks at %v", edges)
 	}
 }
