@@ -131,3 +131,44 @@ func TestOneAgentLooksAtAnEdge(t *testing.T) {
 		t.Errorf("another host looks at %v", edges)
 	}
 }
+
+// A client that fails at TLS with the bundle that it has adopted holds the change;
+// one whose path is blocked does not.
+func TestBrokenEdgeHoldsTheChange(t *testing.T) {
+	d := found(t)
+	p := d.parties(1)[0]
+	d.begin("root", "drain")
+	for d.act() {
+	}
+	p.adopt()
+	tell := func(seen probe.Observation) {
+		seen.Time, seen.Observer, seen.Address, seen.Bundle = d.clock.now(), p.id, "10.0.0.7:5432", p.bundle.Digest().String()
+		statement, err := seen.Statement()
+		p.must(err)
+		p.must(d.Report(t.Context(), p.caller, &api.AgentReport{
+			AnchorsDigest: p.bundle.Digest().String(),
+			Placements: []*api.PlacementReport{{
+				PlacementId: p.placement, State: api.State_STATE_STEADY, Generation: p.generation, LastGeneration: p.generation,
+				Revision: 1, BundleDigest: p.bundle.Digest().String(), Level: api.Level_LEVEL_DELIVERED,
+				Edges: []*api.EdgeReport{{Server: "db", Address: "10.0.0.7:5432", Evidence: p.sign(statement)}},
+			}},
+		}))
+	}
+	held := func() bool {
+		for _, wait := range d.change().Waits {
+			if strings.Contains(wait.Reason, "can't verify 10.0.0.7:5432") {
+				return true
+			}
+		}
+		return false
+	}
+	tell(probe.Observation{Outcome: probe.Served, Trust: "unknown authority"})
+	if !held() {
+		t.Errorf("nothing holds it: %v", d.change().Waits)
+	}
+	for _, outcome := range []probe.Outcome{probe.Refused, probe.Timeout} {
+		if tell(probe.Observation{Outcome: outcome}); held() || len(d.change().Waits) > 0 {
+			t.Errorf("%s holds it: %v", outcome, d.change().Waits)
+		}
+	}
+}
