@@ -10,7 +10,6 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"math/big"
-	mathrand "math/rand/v2"
 	"slices"
 	"time"
 
@@ -29,7 +28,6 @@ const (
 	canaryFor     = 5 * time.Minute
 	canaryTimeout = 4 * time.Second
 	canaryAgain   = 30 * time.Second
-	canaryAtOnce  = 2 * time.Second // once the control plane has been heard of
 )
 
 // canary is a client certificate by which a server's trust is tried. It and its
@@ -77,33 +75,6 @@ func (p *placement) fetchCanaries(ctx context.Context, w *wish, bundle pki.Bundl
 	if ctx.Err() == nil {
 		p.canaries = canaries{list: list, err: err, bundle: bundle, since: p.e.elapsed(), known: true}
 	}
-}
-
-// lacksCanaries says whether a proof that ended well did without canaries.
-func (p *placement) lacksCanaries(w *wish) bool {
-	return w.tries() && p.canaries.known && p.canaries.err != nil
-}
-
-// triesAgain says whether what stands is to be proven once more, since its trust
-// could not be tried when it was proven; else when that is looked into again.
-// A desire that arrived since shows that the control plane is back.
-func (p *placement) triesAgain(ctx context.Context, w *wished, f rotation.Facts) (again time.Time, due bool) {
-	if !p.record.Untried || !w.tries() || f.Current == 0 || f.Proven != f.Current {
-		return time.Time{}, false
-	}
-	rest := canaryAgain
-	if w != p.triedWith {
-		rest = canaryAtOnce
-	}
-	if left := rest - (p.e.elapsed() - p.canaries.since); p.canaries.known && left > 0 {
-		return p.e.Now().Add(left + mathrand.N(left/4+1)), false
-	}
-	p.triedWith, p.canaries.known = w, false
-	p.fetchCanaries(ctx, w.wish, p.record.Revision(f.Current).Bundle)
-	if p.canaries.err != nil {
-		return p.e.Now().Add(canaryAgain + mathrand.N(canaryAgain/4)), false
-	}
-	return time.Time{}, p.canaries.known
 }
 
 // carriesBridge says whether a canary's chain leads on to another root.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,10 @@ func (l *lab) canaries(_ context.Context, placement string, der []byte) ([]*api.
 	defer l.mu.Unlock()
 	if l.down {
 		return nil, fault.New(fault.Unavailable, "no server answers")
+	}
+	if l.unsigned > 0 {
+		l.unsigned--
+		return nil, fault.New(fault.Unavailable, "no server signs now")
 	}
 	csr, err := pki.ParseCSR(der)
 	if err != nil {
@@ -197,36 +202,82 @@ func TestTrustWithoutCanaries(t *testing.T) {
 	}
 }
 
-// What could not be tried when it was proven is tried by itself once the control
-// plane is back: heard of by a desire, or by an agent that starts.
+// Canaries could not be had during the only proof of a bundle: whom the process
+// trusts is tried later, without anybody's act, and by another process of the
+// agent's where the first one was stopped.
 func TestTrustIsTriedLater(t *testing.T) {
-	for name, back := range map[string]func(*lab, func(), func()){
-		"a desire arrives": func(l *lab, _, _ func()) { l.want("p1", func(*api.DesiredPlacement) {}) },
-		"the agent starts": func(_ *lab, stop, run func()) { stop(); run() },
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprint("restart=", restart), func(t *testing.T) {
 			l := newLab(t)
+			l.unsigned = 1
+			if restart {
+				l.unsigned = 1 << 20
+			}
 			r := l.redis("p1")
 			l.want("p1", r.wanted)
 			stop := l.run(r.named())
 			l.until("p1", "in place", func(report *api.PlacementReport) bool { return report.GetRevision() > 0 })
-			stop()
-			l.down = true
 			r.start()
-			stop = l.run(r.named())
-			if seen := observed(t, l.steady("p1", 1)); !strings.Contains(trialsOf(seen), "canaries=") {
-				t.Fatalf("trials: %s", trialsOf(seen))
+			if restart {
+				first := observed(t, l.steady("p1", 1))
+				if got := trialsOf(first); got != "a throwaway root=no canaries=" {
+					t.Errorf("trials: %s", got)
+				}
+				stop()
+				l.unsigned = 0
+				l.run(r.named())
 			}
-			l.mu.Lock()
-			l.down = false
-			l.mu.Unlock()
-			back(l, stop, func() { l.run(r.named()) })
-			report := l.until("p1", "its trust is tried", func(report *api.PlacementReport) bool {
-				return report.GetState() == api.State_STATE_STEADY && report.GetEvidence() != nil && strings.Contains(trialsOf(observed(t, report)), "authority a=yes")
+			report := l.until("p1", "with its trust tried", func(report *api.PlacementReport) bool {
+				return report.GetState() == api.State_STATE_STEADY && report.GetRevision() == 1 && report.GetEvidence() != nil &&
+					trialsOf(observed(t, report)) == "authority a=yes authority b=no a throwaway root=no"
 			})
-			if report.GetRevision() != 1 || report.GetGeneration() != 1 || report.GetLevel() != api.Level_LEVEL_PROVEN {
-				t.Errorf("revision %d, generation %d, %s", report.GetRevision(), report.GetGeneration(), report.GetLevel())
+			if report.GetLevel() != api.Level_LEVEL_PROVEN || report.GetRotations() != 1 {
+				t.Errorf("report: %v", report)
 			}
 		})
+	}
+}
+
+// A stream that opens is waited for no longer than a moment, however long the
+// control plane was away.
+func TestTrustIsTriedOnReturn(t *testing.T) {
+	l := newLab(t)
+	l.unsigned = 1 << 20
+	r := l.redis("p1")
+	l.want("p1", r.wanted)
+	l.run(r.named())
+	l.until("p1", "in place", func(report *api.PlacementReport) bool { return report.GetRevision() > 0 })
+	r.start()
+	l.steady("p1", 1)
+	l.mu.Lock()
+	l.unsigned = 0
+	l.mu.Unlock()
+	p := l.executor.placements["p1"]
+	p.mu.Lock() // as after many tries
+	p.retryAt(p.wished.Load().wish)
+	p.retrial.tries, p.retrial.again = 20, l.now().Add(time.Hour)
+	p.mu.Unlock()
+	l.executor.Reachable()
+	l.until("p1", "with its trust tried", func(report *api.PlacementReport) bool {
+		return report.GetEvidence() != nil && trialsOf(observed(t, report)) == "authority a=yes authority b=no a throwaway root=no"
+	})
+}
+
+// A trial that came late and went wrong takes the proof back, and reports it.
+func TestTrustIsTriedLaterAndWrong(t *testing.T) {
+	l := newLab(t)
+	wide := filepath.Join(l.dir, "wide.pem")
+	check(t, os.WriteFile(wide, l.bundle("a", "b").PEM(), 0o644))
+	l.unsigned = 1
+	r := l.redis("p1", "tls-ca-cert-file "+wide)
+	l.want("p1", r.wanted)
+	l.run(r.named())
+	l.until("p1", "in place", func(report *api.PlacementReport) bool { return report.GetRevision() > 0 })
+	r.start()
+	report := l.until("p1", "not proven any more", func(r *api.PlacementReport) bool {
+		return r.GetState() == api.State_STATE_FAILED && strings.Contains(r.GetReason(), "authority b")
+	})
+	if report.GetLevel() == api.Level_LEVEL_PROVEN || report.GetRevision() != 1 {
+		t.Errorf("report: %v", report)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/api"
@@ -64,6 +65,8 @@ type Executor struct {
 	issues  chan issueCall
 	changed chan struct{} // of capacity one: some report is new
 	regroup chan struct{} // of capacity one: desires came
+
+	streams atomic.Uint64 // that the control plane has opened
 
 	mu         sync.Mutex
 	placements map[string]*placement // by placement id
@@ -150,6 +153,7 @@ func (e *Executor) clockOff() bool {
 func (e *Executor) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	running.Go(func() { e.issueAll(ctx) })
+	running.Go(func() { e.probeEdges(ctx) })
 	workers := map[string]*worker{}
 	for {
 		for target, placements := range e.byTarget() {

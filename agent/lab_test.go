@@ -48,6 +48,7 @@ type lab struct {
 	twist         func(*ca.Request, *[][]byte) // of what is issued
 	requests      int
 	calls         int
+	unsigned      int                          // so many requests for canaries fail
 	canaried      [][]byte                     // signed, DER
 	signers       []string                     // roots that sign canaries; nil: all
 	bridgedCanary []byte                       // a bridge that they carry

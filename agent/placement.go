@@ -28,22 +28,23 @@ type placement struct {
 	// granting is held while a slot is begun, and while a desire is replaced.
 	granting sync.Mutex
 
-	mu        sync.Mutex // held while it is worked on
-	canaries  canaries   // by which the trust of the process is tried
-	triedWith *wished    // the desire under which canaries were asked for once more
-	contact   contact    // what answers on the control path
-	ahead     found      // by the last look before a switch
-	wellAt    found      // when the member was last seen well after one
-	bridges   bridges
-	drawer    drawer
-	opened    bool
-	record    record
-	unsaved   bool    // the record holds what the disk does not have yet
-	last      *wished // that was acted on last
-	looked    time.Time
-	drift     string // found then
-	strays    bool   // the directory holds revisions that the record does not know
-	blocked   *blockage
+	mu       sync.Mutex // held while it is worked on
+	canaries canaries   // by which the trust of the process is tried
+	contact  contact    // what answers on the control path
+	ahead    found      // by the last look before a switch
+	wellAt   found      // when the member was last seen well after one
+	retrial  retrial
+	bridges  bridges
+	edges    edges
+	drawer   drawer
+	opened   bool
+	record   record
+	unsaved  bool    // the record holds what the disk does not have yet
+	last     *wished // that was acted on last
+	looked   time.Time
+	drift    string // found then
+	strays   bool   // the directory holds revisions that the record does not know
+	blocked  *blockage
 }
 
 // wished is a desire, or why it can't be one.
@@ -203,14 +204,12 @@ func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Tim
 			if err := p.flush(); err != nil {
 				return time.Time{}, err
 			}
-			again, due := p.triesAgain(ctx, w, facts)
-			if ctx.Err() != nil {
-				return time.Time{}, nil
+			if tried, err := p.retry(ctx, w.wish); err != nil || ctx.Err() != nil {
+				return time.Time{}, err
+			} else if tried {
+				continue
 			}
-			if !due {
-				return earlier(earlier(earlier(step.Until, p.contact.again), p.e.Now().Add(presenceInterval)), again), w.err
-			}
-			step = rotation.Step{Action: rotation.Prove, Revision: facts.Current, Reason: "there are canaries now, by which its trust is tried"}
+			return earlier(earlier(earlier(step.Until, p.contact.again), p.retryAt(w.wish)), p.e.Now().Add(presenceInterval)), w.err
 		}
 		if err := p.goOn(ctx, w.wish, ordered, facts, step, &made); err != nil || ctx.Err() != nil {
 			return time.Time{}, err

@@ -102,7 +102,7 @@ func (p *placement) report(f rotation.Facts) *api.PlacementReport {
 	r := &p.record
 	report := &api.PlacementReport{
 		PlacementId: p.id, LastGeneration: r.LastGeneration, Evidence: r.Observed.message(), Drift: f.Drift != "",
-		Rotations: r.Rotations, Restores: r.Restores, SlotId: r.slotID(), Product: p.contact.product,
+		Rotations: r.Rotations, Restores: r.Restores, SlotId: r.slotID(), Product: p.contact.product, Edges: p.edgeReports(),
 	}
 	if r.Took > 0 {
 		report.Took = durationpb.New(r.Took)

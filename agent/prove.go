@@ -55,10 +55,10 @@ func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 	if p.record.Pending != "" {
 		level = min(level, api.Level_LEVEL_DELIVERED)
 	}
+	owing := look != nil && w.tries() && p.canaries.err != nil && p.e.Canaries != nil
 	if v.Committed() {
 		return p.change(func(r *record) {
-			r.show(v.Number, level, seen)
-			r.Untried = p.lacksCanaries(w)
+			r.show(v.Number, level, seen, owing)
 			if r.Failure != nil && !r.Failure.Restored {
 				r.Failure.Restored = true
 				r.Restores++
@@ -67,15 +67,16 @@ func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 	}
 	// What comes next is the commit, whatever else is desired: it is one fact.
 	p.e.reached("prove: shown")
-	return p.stand(w, v, func(r *record) {
-		r.show(v.Number, level, seen)
-		r.Untried = p.lacksCanaries(w)
-	})
+	return p.stand(w, v, func(r *record) { r.show(v.Number, level, seen, owing) })
 }
 
-// show notes that the process was seen with the revision.
-func (r *record) show(revision uint64, level api.Level, seen *evidence) {
+// show notes that the process was seen with the revision, and whether its trust
+// is still to be tried.
+func (r *record) show(revision uint64, level api.Level, seen *evidence, owing bool) {
 	r.Prove(revision)
+	if r.Untried = 0; owing {
+		r.Untried = revision
+	}
 	if r.Level = level; seen != nil {
 		r.Observed = seen
 	}

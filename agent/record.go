@@ -27,9 +27,9 @@ type record struct {
 	Files     map[uint64][]fileFact `json:"files,omitempty"`     // by revision
 	Level     api.Level             `json:"level"`               // shown for the revision in use
 	Trusts    pki.BundleDigest      `json:"trusts"`              // that the process is known to have taken
+	Untried   uint64                `json:"untried,omitempty"`   // revision that was proven without canaries, which could not be had
 	Pending   string                `json:"pending,omitempty"`   // takes effect only later, and when
 	Observed  *evidence             `json:"observed,omitempty"`  // newest
-	Untried   bool                  `json:"untried,omitempty"`   // there were no canaries for that: its trust is to be tried yet
 	Failure   *failure              `json:"failure,omitempty"`   // of the newest failed attempt, until one succeeds
 	Committed time.Time             `json:"committed,omitzero"`  // the newest
 	Took      time.Duration         `json:"took,omitempty"`      // of the last rotation, from request to proof

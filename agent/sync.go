@@ -20,6 +20,7 @@ import (
 type performer interface {
 	SetDesired(*api.DesiredState)
 	SetHold(reason string)
+	Reachable()
 	Reports() []*api.PlacementReport
 	Changed() <-chan struct{}
 }
@@ -276,6 +277,7 @@ func (s *syncer) opened(link *link) {
 	} else {
 		s.alarms.set(alarmDisk, textOf(s.ids.confirm(link.identity)))
 	}
+	s.performer.Reachable()
 	notify(s.linked)
 }
 

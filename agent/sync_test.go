@@ -536,6 +536,7 @@ type fixed struct{ report *api.PlacementReport }
 
 func (f fixed) SetDesired(*api.DesiredState)    {}
 func (f fixed) SetHold(string)                  {}
+func (f fixed) Reachable()                      {}
 func (f fixed) Reports() []*api.PlacementReport { return []*api.PlacementReport{f.report} }
 func (f fixed) Changed() <-chan struct{}        { return nil }
 

@@ -36,6 +36,7 @@ type wish struct {
 	target    target.Target
 	proof     proofWish
 	orders    []order
+	edges     []*api.EdgeLook // to be looked at as a client
 
 	// bare: the control plane says that it wants nothing new, and not what was
 	// wanted before. What is in place is shown and left alone.
@@ -64,7 +65,7 @@ func parseWish(d *api.DesiredPlacement) (*wish, error) {
 	if !idForm.MatchString(d.GetPlacementId()) {
 		return nil, fault.New(fault.Invalid, "placement id %q: must be letters, digits, '-', '_' and '.'", d.GetPlacementId())
 	}
-	w := &wish{intent: d.GetIntent(), service: d.GetService(), instance: d.GetInstance()}
+	w := &wish{intent: d.GetIntent(), service: d.GetService(), instance: d.GetInstance(), edges: d.GetEdges()}
 	w.desired = rotation.Desired{
 		Placement: d.GetPlacementId(), Identity: d.GetIdentity() != nil,
 		KeyAge: d.GetProfile().GetKeyAge().AsDuration(), RideOut: d.GetProfile().GetRideOut().AsDuration(),

@@ -1308,6 +1308,7 @@ type PlacementReport struct {
 	Product       string         `protobuf:"bytes,20,opt,name=product,proto3" json:"product,omitempty"`                               // what answers on the control path: "redis 7.0.15"; empty: not looked
 	BridgeDigest  string         `protobuf:"bytes,21,opt,name=bridge_digest,json=bridgeDigest,proto3" json:"bridge_digest,omitempty"` // in the chain in use; empty: none
 	Orders        []*OrderReport `protobuf:"bytes,22,rep,name=orders,proto3" json:"orders,omitempty"`                                 // that are desired and were carried out
+	Edges         []*EdgeReport  `protobuf:"bytes,23,rep,name=edges,proto3" json:"edges,omitempty"`                                   // that are desired and were looked at
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1492,6 +1493,13 @@ func (x *PlacementReport) GetBridgeDigest() string {
 func (x *PlacementReport) GetOrders() []*OrderReport {
 	if x != nil {
 		return x.Orders
+	}
+	return nil
+}
+
+func (x *PlacementReport) GetEdges() []*EdgeReport {
+	if x != nil {
+		return x.Edges
 	}
 	return nil
 }
@@ -1843,6 +1851,7 @@ type DesiredPlacement struct {
 	BridgeDigest string `protobuf:"bytes,23,opt,name=bridge_digest,json=bridgeDigest,proto3" json:"bridge_digest,omitempty"`
 	// Each is carried out once, when the placement is steady with this bundle.
 	Orders        []*TargetOrder `protobuf:"bytes,24,rep,name=orders,proto3" json:"orders,omitempty"`
+	Edges         []*EdgeLook    `protobuf:"bytes,25,rep,name=edges,proto3" json:"edges,omitempty"` // servers that this agent looks at, as the placement's service would
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2045,6 +2054,201 @@ func (x *DesiredPlacement) GetOrders() []*TargetOrder {
 	return nil
 }
 
+func (x *DesiredPlacement) GetEdges() []*EdgeLook {
+	if x != nil {
+		return x.Edges
+	}
+	return nil
+}
+
+// EdgeLook is a server's address at which a client shakes hands to see whether
+// it can.
+type EdgeLook struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`                           // the service
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`                         // host:port
+	ServerName    string                 `protobuf:"bytes,3,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"` // that the chain is verified for
+	Kind          string                 `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`                               // of the server's target
+	Preamble      string                 `protobuf:"bytes,5,opt,name=preamble,proto3" json:"preamble,omitempty"`                       // empty: the kind's own
+	Shows         string                 `protobuf:"bytes,6,opt,name=shows,proto3" json:"shows,omitempty"`                             // changes when the server shows another certificate: look again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EdgeLook) Reset() {
+	*x = EdgeLook{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EdgeLook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EdgeLook) ProtoMessage() {}
+
+func (x *EdgeLook) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EdgeLook.ProtoReflect.Descriptor instead.
+func (*EdgeLook) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *EdgeLook) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *EdgeLook) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *EdgeLook) GetServerName() string {
+	if x != nil {
+		return x.ServerName
+	}
+	return ""
+}
+
+func (x *EdgeLook) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *EdgeLook) GetPreamble() string {
+	if x != nil {
+		return x.Preamble
+	}
+	return ""
+}
+
+func (x *EdgeLook) GetShows() string {
+	if x != nil {
+		return x.Shows
+	}
+	return ""
+}
+
+// EdgeReport is what the newest look came to.
+type EdgeReport struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Server   string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Address  string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Evidence *Evidence              `protobuf:"bytes,3,opt,name=evidence,proto3" json:"evidence,omitempty"` // from the agent
+	// From the evidence, by the server that stored it.
+	Verdict        string                 `protobuf:"bytes,4,opt,name=verdict,proto3" json:"verdict,omitempty"` // ok, tls, path or unclear
+	Words          string                 `protobuf:"bytes,5,opt,name=words,proto3" json:"words,omitempty"`
+	At             *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=at,proto3" json:"at,omitempty"`
+	BundleDigest   string                 `protobuf:"bytes,7,opt,name=bundle_digest,json=bundleDigest,proto3" json:"bundle_digest,omitempty"`       // that it was verified with, hex
+	EvidenceDigest string                 `protobuf:"bytes,8,opt,name=evidence_digest,json=evidenceDigest,proto3" json:"evidence_digest,omitempty"` // hex
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *EdgeReport) Reset() {
+	*x = EdgeReport{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EdgeReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EdgeReport) ProtoMessage() {}
+
+func (x *EdgeReport) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EdgeReport.ProtoReflect.Descriptor instead.
+func (*EdgeReport) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *EdgeReport) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *EdgeReport) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *EdgeReport) GetEvidence() *Evidence {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+func (x *EdgeReport) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *EdgeReport) GetWords() string {
+	if x != nil {
+		return x.Words
+	}
+	return ""
+}
+
+func (x *EdgeReport) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *EdgeReport) GetBundleDigest() string {
+	if x != nil {
+		return x.BundleDigest
+	}
+	return ""
+}
+
+func (x *EdgeReport) GetEvidenceDigest() string {
+	if x != nil {
+		return x.EvidenceDigest
+	}
+	return ""
+}
+
 // TargetOrder is something to be done at a placement's target, beside
 // rotations.
 type TargetOrder struct {
@@ -2061,7 +2265,7 @@ type TargetOrder struct {
 
 func (x *TargetOrder) Reset() {
 	*x = TargetOrder{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2277,7 @@ func (x *TargetOrder) String() string {
 func (*TargetOrder) ProtoMessage() {}
 
 func (x *TargetOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2290,7 @@ func (x *TargetOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetOrder.ProtoReflect.Descriptor instead.
 func (*TargetOrder) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TargetOrder) GetId() string {
@@ -2131,7 +2335,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2143,7 +2347,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2156,7 +2360,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Slot) GetId() string {
@@ -2192,7 +2396,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2204,7 +2408,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2217,7 +2421,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Identity) GetCommonName() string {
@@ -2266,7 +2470,7 @@ type ProfileTerms struct {
 
 func (x *ProfileTerms) Reset() {
 	*x = ProfileTerms{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2278,7 +2482,7 @@ func (x *ProfileTerms) String() string {
 func (*ProfileTerms) ProtoMessage() {}
 
 func (x *ProfileTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2495,7 @@ func (x *ProfileTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileTerms.ProtoReflect.Descriptor instead.
 func (*ProfileTerms) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ProfileTerms) GetName() string {
@@ -2381,7 +2585,7 @@ type TargetSpec struct {
 
 func (x *TargetSpec) Reset() {
 	*x = TargetSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2393,7 +2597,7 @@ func (x *TargetSpec) String() string {
 func (*TargetSpec) ProtoMessage() {}
 
 func (x *TargetSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2406,7 +2610,7 @@ func (x *TargetSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetSpec.ProtoReflect.Descriptor instead.
 func (*TargetSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TargetSpec) GetKind() string {
@@ -2486,7 +2690,7 @@ type FilesSpec struct {
 
 func (x *FilesSpec) Reset() {
 	*x = FilesSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2498,7 +2702,7 @@ func (x *FilesSpec) String() string {
 func (*FilesSpec) ProtoMessage() {}
 
 func (x *FilesSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2511,7 +2715,7 @@ func (x *FilesSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesSpec.ProtoReflect.Descriptor instead.
 func (*FilesSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FilesSpec) GetDirectory() string {
@@ -2567,7 +2771,7 @@ type ProofSpec struct {
 
 func (x *ProofSpec) Reset() {
 	*x = ProofSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2783,7 @@ func (x *ProofSpec) String() string {
 func (*ProofSpec) ProtoMessage() {}
 
 func (x *ProofSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2796,7 @@ func (x *ProofSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofSpec.ProtoReflect.Descriptor instead.
 func (*ProofSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ProofSpec) GetLevel() Level {
@@ -2707,7 +2911,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"FactsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbe\x06\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xec\x06\n" +
 	"\x0fPlacementReport\x12!\n" +
 	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12'\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x11.rotunda.v1.StateR\x05state\x12\x16\n" +
@@ -2733,7 +2937,8 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\aslot_id\x18\x13 \x01(\tR\x06slotId\x12\x18\n" +
 	"\aproduct\x18\x14 \x01(\tR\aproduct\x12#\n" +
 	"\rbridge_digest\x18\x15 \x01(\tR\fbridgeDigest\x12/\n" +
-	"\x06orders\x18\x16 \x03(\v2\x17.rotunda.v1.OrderReportR\x06orders\"\xa4\x01\n" +
+	"\x06orders\x18\x16 \x03(\v2\x17.rotunda.v1.OrderReportR\x06orders\x12,\n" +
+	"\x05edges\x18\x17 \x03(\v2\x16.rotunda.v1.EdgeReportR\x05edges\"\xa4\x01\n" +
 	"\vOrderReport\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x13.rotunda.v1.OutcomeR\aoutcome\x12\x14\n" +
@@ -2765,7 +2970,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"checkpoint\x18\x05 \x01(\fR\n" +
 	"checkpoint\x12\x18\n" +
 	"\aanchors\x18\x06 \x03(\fR\aanchors\x12F\n" +
-	"\x11renew_identity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0frenewIdentityAt\"\xcb\a\n" +
+	"\x11renew_identity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0frenewIdentityAt\"\xf7\a\n" +
 	"\x10DesiredPlacement\x12!\n" +
 	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12\x16\n" +
 	"\x06intent\x18\x02 \x01(\tR\x06intent\x12\x18\n" +
@@ -2794,7 +2999,26 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"needs_slot\x18\x15 \x01(\bR\tneedsSlot\x12$\n" +
 	"\x04slot\x18\x16 \x01(\v2\x10.rotunda.v1.SlotR\x04slot\x12#\n" +
 	"\rbridge_digest\x18\x17 \x01(\tR\fbridgeDigest\x12/\n" +
-	"\x06orders\x18\x18 \x03(\v2\x17.rotunda.v1.TargetOrderR\x06orders\"}\n" +
+	"\x06orders\x18\x18 \x03(\v2\x17.rotunda.v1.TargetOrderR\x06orders\x12*\n" +
+	"\x05edges\x18\x19 \x03(\v2\x14.rotunda.v1.EdgeLookR\x05edges\"\xa3\x01\n" +
+	"\bEdgeLook\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1f\n" +
+	"\vserver_name\x18\x03 \x01(\tR\n" +
+	"serverName\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x1a\n" +
+	"\bpreamble\x18\x05 \x01(\tR\bpreamble\x12\x14\n" +
+	"\x05shows\x18\x06 \x01(\tR\x05shows\"\x9a\x02\n" +
+	"\n" +
+	"EdgeReport\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x120\n" +
+	"\bevidence\x18\x03 \x01(\v2\x14.rotunda.v1.EvidenceR\bevidence\x12\x18\n" +
+	"\averdict\x18\x04 \x01(\tR\averdict\x12\x14\n" +
+	"\x05words\x18\x05 \x01(\tR\x05words\x12*\n" +
+	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12#\n" +
+	"\rbundle_digest\x18\a \x01(\tR\fbundleDigest\x12'\n" +
+	"\x0fevidence_digest\x18\b \x01(\tR\x0eevidenceDigest\"}\n" +
 	"\vTargetOrder\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x03act\x18\x02 \x01(\x0e2\x0f.rotunda.v1.ActR\x03act\x12\x18\n" +
@@ -2892,7 +3116,7 @@ func file_rotunda_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_rotunda_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rotunda_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_rotunda_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_rotunda_v1_agent_proto_goTypes = []any{
 	(Outcome)(0),                     // 0: rotunda.v1.Outcome
 	(Level)(0),                       // 1: rotunda.v1.Level
@@ -2922,80 +3146,86 @@ var file_rotunda_v1_agent_proto_goTypes = []any{
 	(*Evidence)(nil),                 // 25: rotunda.v1.Evidence
 	(*DesiredState)(nil),             // 26: rotunda.v1.DesiredState
 	(*DesiredPlacement)(nil),         // 27: rotunda.v1.DesiredPlacement
-	(*TargetOrder)(nil),              // 28: rotunda.v1.TargetOrder
-	(*Slot)(nil),                     // 29: rotunda.v1.Slot
-	(*Identity)(nil),                 // 30: rotunda.v1.Identity
-	(*ProfileTerms)(nil),             // 31: rotunda.v1.ProfileTerms
-	(*TargetSpec)(nil),               // 32: rotunda.v1.TargetSpec
-	(*FilesSpec)(nil),                // 33: rotunda.v1.FilesSpec
-	(*ProofSpec)(nil),                // 34: rotunda.v1.ProofSpec
-	nil,                              // 35: rotunda.v1.EnrolRequest.FactsEntry
-	nil,                              // 36: rotunda.v1.Hello.FactsEntry
-	(*timestamppb.Timestamp)(nil),    // 37: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 38: google.protobuf.Duration
+	(*EdgeLook)(nil),                 // 28: rotunda.v1.EdgeLook
+	(*EdgeReport)(nil),               // 29: rotunda.v1.EdgeReport
+	(*TargetOrder)(nil),              // 30: rotunda.v1.TargetOrder
+	(*Slot)(nil),                     // 31: rotunda.v1.Slot
+	(*Identity)(nil),                 // 32: rotunda.v1.Identity
+	(*ProfileTerms)(nil),             // 33: rotunda.v1.ProfileTerms
+	(*TargetSpec)(nil),               // 34: rotunda.v1.TargetSpec
+	(*FilesSpec)(nil),                // 35: rotunda.v1.FilesSpec
+	(*ProofSpec)(nil),                // 36: rotunda.v1.ProofSpec
+	nil,                              // 37: rotunda.v1.EnrolRequest.FactsEntry
+	nil,                              // 38: rotunda.v1.Hello.FactsEntry
+	(*timestamppb.Timestamp)(nil),    // 39: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 40: google.protobuf.Duration
 }
 var file_rotunda_v1_agent_proto_depIdxs = []int32{
-	35, // 0: rotunda.v1.EnrolRequest.facts:type_name -> rotunda.v1.EnrolRequest.FactsEntry
+	37, // 0: rotunda.v1.EnrolRequest.facts:type_name -> rotunda.v1.EnrolRequest.FactsEntry
 	9,  // 1: rotunda.v1.IssueRequest.requests:type_name -> rotunda.v1.PlacementRequest
 	11, // 2: rotunda.v1.IssueResponse.results:type_name -> rotunda.v1.IssueResult
 	14, // 3: rotunda.v1.IssueCanariesResponse.canaries:type_name -> rotunda.v1.Canary
 	17, // 4: rotunda.v1.FetchBlobsResponse.blobs:type_name -> rotunda.v1.Blob
 	21, // 5: rotunda.v1.AgentReport.hello:type_name -> rotunda.v1.Hello
-	37, // 6: rotunda.v1.AgentReport.agent_time:type_name -> google.protobuf.Timestamp
+	39, // 6: rotunda.v1.AgentReport.agent_time:type_name -> google.protobuf.Timestamp
 	22, // 7: rotunda.v1.AgentReport.placements:type_name -> rotunda.v1.PlacementReport
-	36, // 8: rotunda.v1.Hello.facts:type_name -> rotunda.v1.Hello.FactsEntry
+	38, // 8: rotunda.v1.Hello.facts:type_name -> rotunda.v1.Hello.FactsEntry
 	2,  // 9: rotunda.v1.PlacementReport.state:type_name -> rotunda.v1.State
-	37, // 10: rotunda.v1.PlacementReport.not_after:type_name -> google.protobuf.Timestamp
+	39, // 10: rotunda.v1.PlacementReport.not_after:type_name -> google.protobuf.Timestamp
 	1,  // 11: rotunda.v1.PlacementReport.level:type_name -> rotunda.v1.Level
 	25, // 12: rotunda.v1.PlacementReport.evidence:type_name -> rotunda.v1.Evidence
 	24, // 13: rotunda.v1.PlacementReport.failure:type_name -> rotunda.v1.Failure
-	38, // 14: rotunda.v1.PlacementReport.took:type_name -> google.protobuf.Duration
-	37, // 15: rotunda.v1.PlacementReport.committed_at:type_name -> google.protobuf.Timestamp
+	40, // 14: rotunda.v1.PlacementReport.took:type_name -> google.protobuf.Duration
+	39, // 15: rotunda.v1.PlacementReport.committed_at:type_name -> google.protobuf.Timestamp
 	23, // 16: rotunda.v1.PlacementReport.orders:type_name -> rotunda.v1.OrderReport
-	0,  // 17: rotunda.v1.OrderReport.outcome:type_name -> rotunda.v1.Outcome
-	37, // 18: rotunda.v1.OrderReport.at:type_name -> google.protobuf.Timestamp
-	37, // 19: rotunda.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	37, // 20: rotunda.v1.DesiredState.server_time:type_name -> google.protobuf.Timestamp
-	27, // 21: rotunda.v1.DesiredState.placements:type_name -> rotunda.v1.DesiredPlacement
-	37, // 22: rotunda.v1.DesiredState.renew_identity_at:type_name -> google.protobuf.Timestamp
-	30, // 23: rotunda.v1.DesiredPlacement.identity:type_name -> rotunda.v1.Identity
-	31, // 24: rotunda.v1.DesiredPlacement.profile:type_name -> rotunda.v1.ProfileTerms
-	32, // 25: rotunda.v1.DesiredPlacement.target:type_name -> rotunda.v1.TargetSpec
-	33, // 26: rotunda.v1.DesiredPlacement.files:type_name -> rotunda.v1.FilesSpec
-	34, // 27: rotunda.v1.DesiredPlacement.proof:type_name -> rotunda.v1.ProofSpec
-	37, // 28: rotunda.v1.DesiredPlacement.renew_after:type_name -> google.protobuf.Timestamp
-	37, // 29: rotunda.v1.DesiredPlacement.renew_before:type_name -> google.protobuf.Timestamp
-	37, // 30: rotunda.v1.DesiredPlacement.renew_from:type_name -> google.protobuf.Timestamp
-	29, // 31: rotunda.v1.DesiredPlacement.slot:type_name -> rotunda.v1.Slot
-	28, // 32: rotunda.v1.DesiredPlacement.orders:type_name -> rotunda.v1.TargetOrder
-	3,  // 33: rotunda.v1.TargetOrder.act:type_name -> rotunda.v1.Act
-	38, // 34: rotunda.v1.Slot.start_within:type_name -> google.protobuf.Duration
-	38, // 35: rotunda.v1.ProfileTerms.lifetime:type_name -> google.protobuf.Duration
-	38, // 36: rotunda.v1.ProfileTerms.ride_out:type_name -> google.protobuf.Duration
-	38, // 37: rotunda.v1.ProfileTerms.key_age:type_name -> google.protobuf.Duration
-	38, // 38: rotunda.v1.ProfileTerms.grace:type_name -> google.protobuf.Duration
-	1,  // 39: rotunda.v1.ProofSpec.level:type_name -> rotunda.v1.Level
-	38, // 40: rotunda.v1.ProofSpec.observe:type_name -> google.protobuf.Duration
-	38, // 41: rotunda.v1.ProofSpec.timeout:type_name -> google.protobuf.Duration
-	4,  // 42: rotunda.v1.AgentService.Enrol:input_type -> rotunda.v1.EnrolRequest
-	6,  // 43: rotunda.v1.AgentService.RenewIdentity:input_type -> rotunda.v1.RenewIdentityRequest
-	8,  // 44: rotunda.v1.AgentService.Issue:input_type -> rotunda.v1.IssueRequest
-	12, // 45: rotunda.v1.AgentService.IssueCanaries:input_type -> rotunda.v1.IssueCanariesRequest
-	15, // 46: rotunda.v1.AgentService.FetchBlobs:input_type -> rotunda.v1.FetchBlobsRequest
-	18, // 47: rotunda.v1.AgentService.ProveConsistency:input_type -> rotunda.v1.ProveConsistencyRequest
-	20, // 48: rotunda.v1.AgentService.Sync:input_type -> rotunda.v1.AgentReport
-	5,  // 49: rotunda.v1.AgentService.Enrol:output_type -> rotunda.v1.EnrolResponse
-	7,  // 50: rotunda.v1.AgentService.RenewIdentity:output_type -> rotunda.v1.RenewIdentityResponse
-	10, // 51: rotunda.v1.AgentService.Issue:output_type -> rotunda.v1.IssueResponse
-	13, // 52: rotunda.v1.AgentService.IssueCanaries:output_type -> rotunda.v1.IssueCanariesResponse
-	16, // 53: rotunda.v1.AgentService.FetchBlobs:output_type -> rotunda.v1.FetchBlobsResponse
-	19, // 54: rotunda.v1.AgentService.ProveConsistency:output_type -> rotunda.v1.ProveConsistencyResponse
-	26, // 55: rotunda.v1.AgentService.Sync:output_type -> rotunda.v1.DesiredState
-	49, // [49:56] is the sub-list for method output_type
-	42, // [42:49] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	29, // 17: rotunda.v1.PlacementReport.edges:type_name -> rotunda.v1.EdgeReport
+	0,  // 18: rotunda.v1.OrderReport.outcome:type_name -> rotunda.v1.Outcome
+	39, // 19: rotunda.v1.OrderReport.at:type_name -> google.protobuf.Timestamp
+	39, // 20: rotunda.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	39, // 21: rotunda.v1.DesiredState.server_time:type_name -> google.protobuf.Timestamp
+	27, // 22: rotunda.v1.DesiredState.placements:type_name -> rotunda.v1.DesiredPlacement
+	39, // 23: rotunda.v1.DesiredState.renew_identity_at:type_name -> google.protobuf.Timestamp
+	32, // 24: rotunda.v1.DesiredPlacement.identity:type_name -> rotunda.v1.Identity
+	33, // 25: rotunda.v1.DesiredPlacement.profile:type_name -> rotunda.v1.ProfileTerms
+	34, // 26: rotunda.v1.DesiredPlacement.target:type_name -> rotunda.v1.TargetSpec
+	35, // 27: rotunda.v1.DesiredPlacement.files:type_name -> rotunda.v1.FilesSpec
+	36, // 28: rotunda.v1.DesiredPlacement.proof:type_name -> rotunda.v1.ProofSpec
+	39, // 29: rotunda.v1.DesiredPlacement.renew_after:type_name -> google.protobuf.Timestamp
+	39, // 30: rotunda.v1.DesiredPlacement.renew_before:type_name -> google.protobuf.Timestamp
+	39, // 31: rotunda.v1.DesiredPlacement.renew_from:type_name -> google.protobuf.Timestamp
+	31, // 32: rotunda.v1.DesiredPlacement.slot:type_name -> rotunda.v1.Slot
+	30, // 33: rotunda.v1.DesiredPlacement.orders:type_name -> rotunda.v1.TargetOrder
+	28, // 34: rotunda.v1.DesiredPlacement.edges:type_name -> rotunda.v1.EdgeLook
+	25, // 35: rotunda.v1.EdgeReport.evidence:type_name -> rotunda.v1.Evidence
+	39, // 36: rotunda.v1.EdgeReport.at:type_name -> google.protobuf.Timestamp
+	3,  // 37: rotunda.v1.TargetOrder.act:type_name -> rotunda.v1.Act
+	40, // 38: rotunda.v1.Slot.start_within:type_name -> google.protobuf.Duration
+	40, // 39: rotunda.v1.ProfileTerms.lifetime:type_name -> google.protobuf.Duration
+	40, // 40: rotunda.v1.ProfileTerms.ride_out:type_name -> google.protobuf.Duration
+	40, // 41: rotunda.v1.ProfileTerms.key_age:type_name -> google.protobuf.Duration
+	40, // 42: rotunda.v1.ProfileTerms.grace:type_name -> google.protobuf.Duration
+	1,  // 43: rotunda.v1.ProofSpec.level:type_name -> rotunda.v1.Level
+	40, // 44: rotunda.v1.ProofSpec.observe:type_name -> google.protobuf.Duration
+	40, // 45: rotunda.v1.ProofSpec.timeout:type_name -> google.protobuf.Duration
+	4,  // 46: rotunda.v1.AgentService.Enrol:input_type -> rotunda.v1.EnrolRequest
+	6,  // 47: rotunda.v1.AgentService.RenewIdentity:input_type -> rotunda.v1.RenewIdentityRequest
+	8,  // 48: rotunda.v1.AgentService.Issue:input_type -> rotunda.v1.IssueRequest
+	12, // 49: rotunda.v1.AgentService.IssueCanaries:input_type -> rotunda.v1.IssueCanariesRequest
+	15, // 50: rotunda.v1.AgentService.FetchBlobs:input_type -> rotunda.v1.FetchBlobsRequest
+	18, // 51: rotunda.v1.AgentService.ProveConsistency:input_type -> rotunda.v1.ProveConsistencyRequest
+	20, // 52: rotunda.v1.AgentService.Sync:input_type -> rotunda.v1.AgentReport
+	5,  // 53: rotunda.v1.AgentService.Enrol:output_type -> rotunda.v1.EnrolResponse
+	7,  // 54: rotunda.v1.AgentService.RenewIdentity:output_type -> rotunda.v1.RenewIdentityResponse
+	10, // 55: rotunda.v1.AgentService.Issue:output_type -> rotunda.v1.IssueResponse
+	13, // 56: rotunda.v1.AgentService.IssueCanaries:output_type -> rotunda.v1.IssueCanariesResponse
+	16, // 57: rotunda.v1.AgentService.FetchBlobs:output_type -> rotunda.v1.FetchBlobsResponse
+	19, // 58: rotunda.v1.AgentService.ProveConsistency:output_type -> rotunda.v1.ProveConsistencyResponse
+	26, // 59: rotunda.v1.AgentService.Sync:output_type -> rotunda.v1.DesiredState
+	53, // [53:60] is the sub-list for method output_type
+	46, // [46:53] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_agent_proto_init() }
@@ -3009,7 +3239,7 @@ func file_rotunda_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_agent_proto_rawDesc), len(file_rotunda_v1_agent_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   33,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -57,6 +57,7 @@ type Control struct {
 
 	world      atomic.Pointer[world]
 	commons    commons
+	edges      edgePlans
 	opened     sync.Map // authority id → *signer
 	identities identities
 	grants     sync.Map // placement id → *grant

@@ -66,7 +66,7 @@ func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, common *co
 		}
 		desired.Placements = append(desired.Placements, one)
 	}
-	return nil
+	return c.desireEdges(ctx, tx, w, placements, desired)
 }
 
 // desirePlacement says what is wanted at one placement. What stands in the way

@@ -14,6 +14,7 @@ import (
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/policy"
+	"github.com/rotunda-pki/rotunda/probe"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
@@ -143,6 +144,9 @@ func (g *gathering) place(ctx context.Context, placement store.Placement) (graph
 		State: stateName(report.State), Orphan: placement.Orphan, Gone: agent.State == fleet.AgentRetired,
 		Generation: report.Generation, Serial: report.Serial, Shown: fleet.Level(levelName(report.Level)), Bundle: report.BundleDigest,
 	}
+	for _, edge := range report.Edges {
+		place.Looks = append(place.Looks, lookOf(edge, placement.AgentID))
+	}
 	if placement.Orphan {
 		place.State = stateName(api.State_STATE_ORPHAN)
 	}
@@ -161,6 +165,15 @@ func (g *gathering) place(ctx context.Context, placement store.Placement) (graph
 		place.Service = ""
 	}
 	return place, nil
+}
+
+func lookOf(edge *api.EdgeReport, observer string) graph.Look {
+	verdicts := map[probe.EdgeVerdict]graph.Fit{probe.EdgeFits: graph.Fits, probe.EdgeBroken: graph.Breaks}
+	verdict := probe.EdgeVerdict(edge.Verdict)
+	return graph.Look{
+		Server: fleet.Name(edge.Server), Address: edge.Address, Observer: observer, At: edge.At.AsTime(),
+		Verdict: cmp.Or(verdicts[verdict], graph.Unclear), Blocked: verdict == probe.EdgeBlocked, Words: edge.Words,
+	}
 }
 
 // certificate fills in what the record of the certificate in use says. What it

@@ -154,6 +154,9 @@ func (c *Control) storeReport(ctx context.Context, tx *store.Tx, caller Caller, 
 	if n.after, seen, err = believe(ctx, tx, caller, n.placement, claimed); err != nil {
 		return n, fault.Wrap(fault.CodeOf(err), err, "report of placement %s", n.placement.ID)
 	}
+	if n.after.Edges, err = believeEdges(ctx, tx, caller, n.placement.ID, claimed.Edges); err != nil {
+		return n, err
+	}
 	n.compare()
 	if err := storeAdoption(ctx, tx, n.after, seen, digest); err != nil {
 		return n, err

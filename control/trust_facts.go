@@ -207,6 +207,9 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 		}
 		party.Excused = w.excused(tx.Now, ruleAdopt, placeSubjects(placement, expanded.Service)...)
 		orders := v.readOrders(placement, expanded, &party)
+		if report, err := storedReport(placement); err == nil && party.Link == "" && one.BundleDigest == report.BundleDigest && party.Has != "" {
+			party.Link = brokenEdge(report, string(expanded.Service), agent.ID)
+		}
 		v.seats[party.Name] = partySeat{placement.ID, agent.ID, string(expanded.Service), one.Evidence, orders}
 		v.facts.Parties = append(v.facts.Parties, party)
 		if report, err := storedReport(placement); err == nil && report.BridgeDigest != "" {

@@ -15,6 +15,9 @@ type Service struct {
 	// nobody here sees whom it trusts, and no intent can be of it. What
 	// concerns it is asked of owner.contact; a runbook it needs none.
 	Outside bool `json:"outside,omitempty"`
+	// Where its clients reach it, host:port; clients verify it for the host's
+	// name. Empty: where its placements listen.
+	Address string `json:"address,omitempty"`
 	// What the service is, for people.
 	Description string `json:"description,omitempty"`
 }

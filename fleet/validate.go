@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -117,6 +118,9 @@ func (v *validator) service(s *Service) {
 	}
 	if s.Zone != "" {
 		v.fail("spec.zone", "value", "leave zone out", "zone %s has no root of its own; there is only the zone of the whole trust domain", quote(s.Zone))
+	}
+	if host, port, err := net.SplitHostPort(s.Address); s.Address != "" && (err != nil || host == "" || port == "") {
+		v.fail("spec.address", "value", "write it like orders.example.com:5432", "address %s is not host:port", quote(s.Address))
 	}
 	unique(v, "spec.clients", s.Clients)
 	for i, client := range s.Clients {

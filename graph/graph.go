@@ -84,6 +84,19 @@ type Place struct {
 	Adopted   fleet.Level // how far the process has taken it; empty: not known
 	AdoptedAt time.Time
 	Observer  string // agent whose evidence shows that; empty: its agent's word alone
+
+	Looks []Look // at servers, as a client of theirs
+}
+
+// Look is what a client's handshake with a server's real address came to.
+type Look struct {
+	Server   fleet.Name
+	Address  string
+	Observer string // agent
+	At       time.Time
+	Verdict  Fit
+	Blocked  bool // the server was not reached: that says nothing of trust
+	Words    string
 }
 
 // ended says whether the certificate is of no use any more.

@@ -70,6 +70,7 @@ func (g *Graph) judge(edge *Edge, client, server *Party) {
 	presenting := g.holders(client.Name, func(p *Place) bool { return p.Presents && (edge.Declared || p.Serves) })
 	edge.Serves = g.way(server, client, serving)
 	edge.Serves.Needed = true
+	edge.Serves.looks(g.places[client.Name], client.Name, server.Name)
 	edge.Presents = Way{Verdict: Fits}
 	auth := g.clientAuth(server.Name)
 	switch {
@@ -130,6 +131,30 @@ func (g *Graph) way(shows, relies *Party, holders []*Place) Way {
 		w.compare(shows, relies, trust)
 	}
 	return w
+}
+
+// looks adds what handshakes at the server's real address came to. One that was
+// verified is shown and makes nothing better than it is elsewhere; a path that is
+// blocked leaves it unknown.
+func (w *Way) looks(places []*Place, client, server fleet.Name) {
+	for _, p := range places {
+		for _, look := range p.Looks {
+			if look.Server != server || p.Gone || p.Orphan {
+				continue
+			}
+			r := Reason{Verdict: look.Verdict, Places: []*Place{p}, Ask: server}
+			seen := fmt.Sprintf("%s on agent %s at %s: %s", client, look.Observer, look.At.UTC().Format("2006-01-02 15:04"), look.Words)
+			switch {
+			case look.Blocked:
+				r.Text = "the path is blocked: " + seen
+			case look.Verdict == Fits:
+				r.Text, r.Ask = "seen: "+seen, ""
+			default:
+				r.Text = seen
+			}
+			w.note(r)
+		}
+	}
 }
 
 func (w *Way) note(r Reason) {

@@ -82,6 +82,8 @@ type Observation struct {
 	// server also shown that it holds the leaf's key.
 	Leaf  *Leaf    `json:"leaf,omitempty"`
 	Chain []string `json:"chain,omitempty"` // fingerprints as served, leaf first, at most MaxChain
+	// Bundle is the digest of what a client's way was verified with.
+	Bundle string `json:"bundle,omitempty"`
 	// Trust is "trusted", or why the chain is not; empty when there was
 	// nothing to verify against.
 	Trust string `json:"trust,omitempty"`
