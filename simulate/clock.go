@@ -89,7 +89,6 @@ type world struct {
 	bridging int
 	lookAt   int64 // of the next look; -1: none is planned
 
-	outside  int // parties nobody here sees, that have not answered
 	agents   int // that do not trust the new anchor
 	broken   *Violation
 	report   *Report

@@ -70,8 +70,8 @@ type place struct {
 	state                         state
 	tries                         uint8
 	live, due, bridge, away       bool // a live old leaf; its renewal is due; it serves the bridge; it holds a slot
-	leaf, lies, restarts          bool // what is under way
-	failed, lied, silent, hand    bool // a failure stands; its lie is unseen; its end is not reported; a person must restart it
+	leaf, restarts                bool // what is under way
+	failed, silent, hand          bool // a failure stands; its end is not reported; a person must restart it
 	trusts, given, next           anchors
 }
 
