@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -25,54 +26,76 @@ import (
 const (
 	maxEdgeLooks  = 32 // an agent
 	edgePlanHolds = 15 * time.Second
+	edgePlanRests = 50 // times as long as it took to make: it reads each placement
 	edgeKind      = "edge "
 )
 
-// edgePlan is what is to be looked at, by the client's service.
+// edgePlan is what is to be looked at, and who could, by the client's service.
 type edgePlan struct {
-	state uint64 // of the documents
-	at    time.Time
-	looks map[fleet.Name][]plannedLook
-	seats map[fleet.Name][]edgeSeat // of services that are clients
+	state  uint64 // of the documents
+	until  time.Time
+	looks  map[fleet.Name][]plannedLook // in the order of their hashes
+	ring   map[fleet.Name][]edgeSeat    // the same; of services that are clients
+	known  map[string]bool              // looks that are planned
+	local  map[string][]*api.EdgeLook   // by client and agent: of loopback addresses
+	onHost map[string]string            // client and agent → the placement that looks at those
 }
 
-// plannedLook is an address of a server. Only who is on the same host can look
-// at a loopback address.
+// plannedLook is an address of a server at which anybody could look.
 type plannedLook struct {
 	look *api.EdgeLook
-	host string // agent; empty: anybody
+	hash string
 }
 
-type edgeSeat struct{ agent, placement string }
+// edgeSeat is a place on the ring from which lookers are chosen.
+type edgeSeat struct{ agent, placement, hash string }
 
 // edgePlans keeps the newest plan for a while: who listens where changes rarely,
-// and to find it out each placement is read.
+// and to find it out each placement is read. Nobody waits for one that is being
+// made where there is an older one.
 type edgePlans struct {
-	mu     sync.Mutex
-	newest *edgePlan
+	mu     sync.Mutex // held while one is made
+	newest atomic.Pointer[edgePlan]
 }
 
 func (c *Control) edgePlan(ctx context.Context, tx *store.Tx, w *world) (*edgePlan, error) {
-	c.edges.mu.Lock()
+	fresh := func(p *edgePlan) bool { return p != nil && p.state == w.state && tx.Now.Before(p.until) }
+	known := c.edges.newest.Load()
+	if fresh(known) {
+		return known, nil
+	}
+	if known == nil {
+		c.edges.mu.Lock()
+	} else if !c.edges.mu.TryLock() {
+		return known, nil
+	}
 	defer c.edges.mu.Unlock()
-	if p := c.edges.newest; p != nil && p.state == w.state && tx.Now.Sub(p.at).Abs() < edgePlanHolds {
-		return p, nil
+	if known = c.edges.newest.Load(); fresh(known) {
+		return known, nil
 	}
+	began := time.Now()
 	plan, err := c.planEdges(ctx, tx, w)
-	if err == nil && tx.Committed() {
-		c.edges.newest = plan
+	if err != nil {
+		return nil, err
 	}
-	return plan, err
+	plan.sort()
+	plan.until = tx.Now.Add(max(edgePlanHolds, edgePlanRests*time.Since(began)))
+	if tx.Committed() {
+		c.edges.newest.Store(plan)
+	}
+	return plan, nil
 }
 
 func (c *Control) planEdges(ctx context.Context, tx *store.Tx, w *world) (*edgePlan, error) {
-	plan := &edgePlan{state: w.state, at: tx.Now, looks: map[fleet.Name][]plannedLook{}, seats: map[fleet.Name][]edgeSeat{}}
+	plan := &edgePlan{
+		state: w.state, looks: map[fleet.Name][]plannedLook{}, ring: map[fleet.Name][]edgeSeat{}, known: map[string]bool{}, local: map[string][]*api.EdgeLook{}, onHost: map[string]string{},
+	}
 	servers := map[fleet.Name]*fleet.Service{}
 	for _, document := range w.set.OfKind(fleet.KindService) {
 		if service, _ := w.set.Service(document.Name); len(service.Clients) > 0 {
 			servers[document.Name] = service
 			for _, client := range service.Clients {
-				plan.seats[client] = nil
+				plan.ring[client] = nil
 			}
 		}
 	}
@@ -84,8 +107,8 @@ func (c *Control) planEdges(ctx context.Context, tx *store.Tx, w *world) (*edgeP
 		if err != nil || placement.Orphan || agent.State == fleet.AgentRetired {
 			return nil
 		}
-		if seats, ok := plan.seats[expanded.Service]; ok {
-			plan.seats[expanded.Service] = append(seats, edgeSeat{agent.ID, placement.ID})
+		if seats, ok := plan.ring[expanded.Service]; ok {
+			plan.ring[expanded.Service] = append(seats, edgeSeat{agent.ID, placement.ID, edgeHash(placement.ID)})
 		}
 		if server := servers[expanded.Service]; server != nil {
 			plan.add(server, agent.ID, placement, expanded)
@@ -106,62 +129,104 @@ func (p *edgePlan) add(server *fleet.Service, agent string, placement store.Plac
 	if err != nil || expanded.Profile == nil || !slices.Contains(expanded.Profile.Usages, fleet.ServerAuth) {
 		return
 	}
-	look := plannedLook{look: &api.EdgeLook{
+	look := &api.EdgeLook{
 		Server: string(expanded.Service), Address: address, ServerName: name, Kind: string(t.Kind), Preamble: string(t.Preamble),
-	}}
+	}
 	if name == "" {
-		look.look.ServerName = host
+		look.ServerName = host
 	}
 	if name == "" && server.Address == "" && expanded.Names != nil && len(expanded.Names.DNS) > 0 {
-		look.look.ServerName = expanded.Names.DNS[0]
+		look.ServerName = expanded.Names.DNS[0]
 	}
 	if report, err := storedReport(placement); err == nil {
-		look.look.Shows = report.Serial + " " + report.BridgeDigest
+		look.Shows = report.Serial + " " + report.BridgeDigest
 	}
-	switch ip, err := netip.ParseAddr(host); {
-	case err == nil && ip.IsUnspecified():
+	ip, err := netip.ParseAddr(host)
+	if err == nil && ip.IsUnspecified() {
 		return // where it listens, and no address to go to
-	case err == nil && ip.IsLoopback(), host == "localhost":
-		look.host = agent
+	}
+	only := "" // anybody can look
+	if err == nil && ip.IsLoopback() || host == "localhost" {
+		only = agent
 	}
 	for _, client := range server.Clients {
-		known := slices.IndexFunc(p.looks[client], func(l plannedLook) bool {
-			return l.look.Server == look.look.Server && l.look.Address == address && l.host == look.host
-		})
-		if known < 0 {
-			p.looks[client] = append(p.looks[client], look)
+		key := strings.Join([]string{string(client), look.Server, address, only}, " ")
+		switch {
+		case p.known[key]:
+			continue
+		case only != "":
+			here := onAgent(client, only)
+			p.local[here] = append(p.local[here], look)
+		default:
+			p.looks[client] = append(p.looks[client], plannedLook{look, edgeHash(key)})
 		}
+		p.known[key] = true
 	}
 }
 
-// edgesOf are the looks for which a placement is chosen: of the connected ones
-// of the client, one for each address, by a stable hash.
-func (c *Control) edgesOf(plan *edgePlan, client fleet.Name, placement store.Placement) []*api.EdgeLook {
-	var mine []*api.EdgeLook
-	for _, planned := range plan.looks[client] {
-		var best edgeSeat
-		var most string
-		for _, seat := range plan.seats[client] {
-			away := !c.connected(seat.agent) && seat.agent != placement.AgentID // who asks is there
-			if away || (planned.host != "" && planned.host != seat.agent) {
-				continue
-			}
-			sum := sha256.Sum256([]byte(seat.placement + " " + planned.look.Server + " " + planned.look.Address))
-			if rank := string(sum[:]); rank > most {
-				best, most = seat, rank
-			}
-		}
-		if best.placement == placement.ID {
-			mine = append(mine, planned.look)
+func edgeHash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return string(sum[:])
+}
+
+func (p *edgePlan) sort() {
+	for client, ring := range p.ring {
+		slices.SortFunc(ring, func(a, b edgeSeat) int { return strings.Compare(a.hash, b.hash) })
+		for _, seat := range ring {
+			p.onHost[onAgent(client, seat.agent)] = seat.placement
 		}
 	}
+	for _, looks := range p.looks {
+		slices.SortFunc(looks, func(a, b plannedLook) int { return strings.Compare(a.hash, b.hash) })
+	}
+}
+
+// edgesOf are the looks for which a placement is chosen. Placements and looks
+// stand on one ring of hashes, and a look is the next connected placement's: so
+// one looks at each address, and few move when one comes or goes.
+func (c *Control) edgesOf(plan *edgePlan, client fleet.Name, placement store.Placement) (mine []*api.EdgeLook) {
+	ring, own := plan.ring[client], edgeHash(placement.ID)
+	at, there := slices.BinarySearchFunc(ring, own, func(s edgeSeat, hash string) int { return strings.Compare(s.hash, hash) })
+	if !there {
+		return nil
+	}
+	before := at
+	for range ring {
+		before = (before + len(ring) - 1) % len(ring)
+		if before == at || c.connected(ring[before].agent) {
+			break
+		}
+	}
+	if here := onAgent(client, placement.AgentID); plan.onHost[here] == placement.ID {
+		mine = append(mine, plan.local[here]...)
+	}
+	looks := plan.looks[client]
+	first, _ := slices.BinarySearchFunc(looks, ring[before].hash, func(l plannedLook, hash string) int { return strings.Compare(l.hash, hash) })
+	for i := range looks { // from the one behind the placement before, round the ring, to this one
+		one := looks[(first+i)%len(looks)]
+		if before != at && !between(ring[before].hash, one.hash, own) || len(mine) == maxEdgeLooks {
+			break
+		}
+		mine = append(mine, one.look)
+	}
 	return mine
+}
+
+func onAgent(client fleet.Name, agent string) string { return string(client) + " " + agent }
+
+// between says whether a hash comes after one, and not after another, on a
+// ring.
+func between(from, hash, to string) bool {
+	if from < to {
+		return from < hash && hash <= to
+	}
+	return from < hash || hash <= to
 }
 
 // desireEdges adds the looks for which the agent's placements are chosen.
 func (c *Control) desireEdges(ctx context.Context, tx *store.Tx, w *world, placements []store.Placement, desired *api.DesiredState) error {
 	plan, err := c.edgePlan(ctx, tx, w)
-	if err != nil || len(plan.looks) == 0 {
+	if err != nil || len(plan.known) == 0 {
 		return err
 	}
 	left := maxEdgeLooks
