@@ -19,6 +19,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -282,7 +283,38 @@ func (s *Server) Restart() { s.Stop(); s.Start() }
 
 // Freeze stops the process and its workers in the middle of what they do; Thaw
 // lets them go on.
-func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
+func (s *Server) Freeze() {
+	s.t.Helper()
+	s.signal(syscall.SIGSTOP)
+	end := time.Now().Add(Patience)
+	for !s.stopped() { // a signal is taken later than it is sent
+		if time.Now().After(end) {
+			s.t.Fatalf("%s does not stop", s.argv[0])
+		}
+		time.Sleep(time.Millisecond) // the pace of looking
+	}
+}
+
+// stopped says whether each process of the server's group stands still.
+func (s *Server) stopped() bool {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		end := bytes.LastIndexByte(text, ')')
+		if err != nil || end < 0 {
+			continue // it ended
+		}
+		_, rest, _ := strings.Cut(string(text[end:]), " ")
+		fields := strings.Fields(rest) // state, parent, group (proc_pid_stat(5))
+		if len(fields) > 2 && fields[2] == strconv.Itoa(s.PID()) && !strings.Contains("TtZX", fields[0]) {
+			return false
+		}
+	}
+	return true
+}
 
 // Thaw lets a frozen process go on.
 func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
