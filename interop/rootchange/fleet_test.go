@@ -40,6 +40,7 @@ type fleet struct {
 	etcd                    []*targettest.Server
 	rings                   [3]atomic.Int64 // how often each member of etcd was restarted
 	loads                   map[string]*load.Load
+	heard                   map[string]int64 // requests of each load, when it was counted last
 }
 
 const head = `
@@ -117,7 +118,7 @@ func (p *place) dir(f *fleet) string { return f.path(p.host + "/" + p.intent) }
 // start makes the fleet: the agents deliver first certificates, the servers
 // start with those, and from then on everything has to be proven.
 func start(t *testing.T) *fleet {
-	f := &fleet{domain: found(t), loads: map[string]*load.Load{}}
+	f := &fleet{domain: found(t), loads: map[string]*load.Load{}, heard: map[string]int64{}}
 	f.places = []*place{
 		{intent: "redis-master", service: "redis", host: "h1", profile: "member", owner: "redis", kind: "redis", cluster: "cache"},
 		{intent: "redis-replica", service: "redis", host: "h2", profile: "member", owner: "redis", kind: "redis", cluster: "cache"},
@@ -419,6 +420,7 @@ func (f *fleet) refused(old *tls.Certificate) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	good := config.Clone()
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return old, nil }
 	login := load.Login{User: targettest.PostgresApp, Password: targettest.PostgresPassword, Database: "postgres"}
 	for name, dial := range map[string]load.Dialer{
@@ -427,17 +429,25 @@ func (f *fleet) refused(old *tls.Certificate) {
 		"nginx": load.HTTP(f.nginx.Target.Address),
 		"etcd1": load.Etcd(f.etcd[0].Target.Address), "etcd2": load.Etcd(f.etcd[1].Target.Address), "etcd3": load.Etcd(f.etcd[2].Target.Address),
 	} {
-		ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Second)
-		session, err := dial(ctx, config)
-		if err == nil {
-			err = session.Request(ctx)
-			_ = session.Close()
+		if err := f.asks(dial, good); err != nil { // a control: without it a closed port refuses, too
+			f.t.Errorf("%s does not take the certificate of today: %v", name, err)
 		}
-		cancel()
-		if err == nil {
+		if err := f.asks(dial, config); err == nil {
 			f.t.Errorf("%s takes a client certificate under the root that went", name)
 		}
 	}
+}
+
+// asks makes one request on a connection of its own.
+func (f *fleet) asks(dial load.Dialer, config *tls.Config) error {
+	ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Second)
+	defer cancel()
+	session, err := dial(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	return session.Request(ctx)
 }
 
 // shown is the clients' certificate as it is now.

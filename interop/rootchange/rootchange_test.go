@@ -27,8 +27,15 @@ type row struct {
 // held is the story after which a change stays where it is: so it is the last.
 const held = "store put back late"
 
-// tally notes what the clients saw since.
+// tally notes what the clients saw since. None of them may have been idle.
 func (f *fleet) tally(r *row, before load.Counts, began time.Time) {
+	for name, l := range f.loads {
+		if n := l.Counts().Requests; n <= f.heard[name] {
+			f.t.Errorf("%s: %s made no request", r.story, name)
+		} else {
+			f.heard[name] = n
+		}
+	}
 	after := f.counted()
 	r.took, r.requests, r.failed, r.reconnects = time.Since(began), after.Requests-before.Requests, after.Failed-before.Failed, after.Reconnects-before.Reconnects
 }
@@ -86,6 +93,9 @@ func TestRootsAreReplaced(t *testing.T) {
 			break // what follows would only repeat it
 		}
 	}
+	if len(rows) == 0 {
+		t.Errorf("no story is called %q", os.Getenv("ROOTCHANGE_STORY"))
+	}
 }
 
 // replaced replaces a root, and sees for itself that every replication link is
@@ -139,6 +149,10 @@ func (f *fleet) killed(id string, r *row) {
 			}
 		}
 	})
+	seen := strings.Join(r.phases, " ")
+	if !strings.Contains(seen, "prove reissue") || !strings.Contains(seen, "withdraw") && !strings.Contains(seen, "refuse") {
+		f.t.Errorf("the phases at which something was killed are %s", seen)
+	}
 }
 
 // hinder stops an agent, and has nginx keep signals for later.
