@@ -54,7 +54,7 @@ func (c *Control) AdvanceRollouts(ctx context.Context) (did int, asks []GateAsk,
 	var actions []rollout.Action
 	for _, a := range d.actions {
 		switch {
-		case a.Do == rollout.Tell && !c.canTell(d.rolloutFacts, a.Rollout.String()):
+		case a.Do == rollout.Tell && !c.canTell(d.rolloutFacts, d.records[a.Rollout]):
 		case a.Do != rollout.AskOut:
 			actions = append(actions, a)
 		case a.Gate.Webhook != "" || a.Gate.Command != "":

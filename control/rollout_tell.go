@@ -30,8 +30,8 @@ func anyPart(store.RolloutPart) bool { return true }
 
 // tellRollout tells the owners of services of an event of a rollout.
 func (c *Control) tellRollout(ctx context.Context, tx *store.Tx, f *rolloutFacts, record store.Rollout, n notice) (int, error) {
-	if record.BegunBy == (Caller{Kind: Server}).String() {
-		return 0, nil // the renewals of a change of trust, of which they are told as a whole
+	if ofTrust(record) {
+		return 0, nil
 	}
 	n.kind, n.changeID, n.name, n.show = store.NoticeOfRollout, record.ID, record.Name, "rotunda rollout status "+record.Name
 	if n.by == "" {
@@ -105,9 +105,13 @@ func (c *Control) tellHeld(ctx context.Context, tx *store.Tx, f *rolloutFacts, r
 	return told > 0, err
 }
 
+// ofTrust says whether a rollout is the renewals of a change of trust, of which
+// the owners are told as a whole.
+func ofTrust(record store.Rollout) bool { return record.BegunBy == Caller{Kind: Server}.String() }
+
 // canTell says whether somebody can be told of a rollout.
-func (c *Control) canTell(f *rolloutFacts, id string) bool {
-	return slices.ContainsFunc(f.servicesOf(id, anyPart), func(name fleet.Name) bool { return c.notifyURLOf(f.world, name) != "" })
+func (c *Control) canTell(f *rolloutFacts, record store.Rollout) bool {
+	return !ofTrust(record) && slices.ContainsFunc(f.servicesOf(record.ID, anyPart), func(name fleet.Name) bool { return c.notifyURLOf(f.world, name) != "" })
 }
 
 // tellEnd tells the owners that a rollout is over.

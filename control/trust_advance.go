@@ -16,7 +16,7 @@ import (
 // may do so at once: each act is decided in the transaction that records it,
 // on what the store shows there.
 func (c *Control) AdvanceTrust(ctx context.Context) (int, error) {
-	var due, all []string
+	var due, tell []string
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		open, err := tx.OpenTrustChanges(ctx)
 		if err != nil {
@@ -34,7 +34,11 @@ func (c *Control) AdvanceTrust(ctx context.Context) (int, error) {
 			if err != nil {
 				return err
 			}
-			all = append(all, change.ID)
+			if held, err := c.heldNotice(ctx, tx, v); err != nil {
+				return err
+			} else if held.event != "" {
+				tell = append(tell, change.ID)
+			}
 			if v.step.Action != "" {
 				due = append(due, change.ID)
 			}
@@ -44,7 +48,7 @@ func (c *Control) AdvanceTrust(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, id := range all {
+	for _, id := range tell {
 		if err := c.tellTrustHeld(ctx, id); err != nil {
 			return 0, err
 		}

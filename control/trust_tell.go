@@ -131,49 +131,37 @@ func doesWords(v *trustView) string {
 	return fmt.Sprintf("%s signs from now on", v.facts.New)
 }
 
-// tellTrustHeld tells the owners once that an open breaker holds the renewals of
-// a change of trust, and once that none does any more.
+// heldNotice is what the owners are still to be told: that an open breaker holds
+// the renewals of a change of trust, or none does any more. It is empty where
+// they know, and where nobody can be told.
+func (c *Control) heldNotice(ctx context.Context, tx *store.Tx, v *trustView) (n notice, err error) {
+	w, err := c.worldAt(ctx, tx)
+	if err != nil || !slices.ContainsFunc(w.trustServices(), func(name fleet.Name) bool { return c.notifyURLOf(w, name) != "" }) {
+		return n, err
+	}
+	why, err := c.trustBreaker(ctx, tx, v)
+	switch held := v.newestNotice(rollout.HeldUp, rollout.GoesOn) == rollout.HeldUp; {
+	case err != nil:
+	case why != "" && !held:
+		n = notice{event: rollout.HeldUp, what: "a breaker holds the change of trust: " + why}
+	case why == "" && held:
+		n = notice{event: rollout.GoesOn, what: "the change of trust goes on: no breaker holds it any more"}
+	}
+	return n, err
+}
+
+// tellTrustHeld tells the owners what they are still to be told of breakers.
 func (c *Control) tellTrustHeld(ctx context.Context, id string) error {
-	find := func(tx *store.Tx) (v *trustView, n notice, err error) {
+	return c.db.Write(ctx, func(tx *store.Tx) error {
 		change, err := tx.TrustChange(ctx, id)
 		if err != nil || !change.EndedAt.IsZero() {
-			return nil, n, err
-		}
-		if v, err = c.viewTrust(ctx, tx, change); err != nil {
-			return nil, n, err
-		}
-		why, err := c.trustBreaker(ctx, tx, v)
-		if err != nil {
-			return nil, n, err
-		}
-		switch held := v.newestNotice(rollout.HeldUp, rollout.GoesOn) == rollout.HeldUp; {
-		case why != "" && !held:
-			n = notice{event: rollout.HeldUp, what: "a breaker holds the change of trust: " + why}
-		case why == "" && held:
-			n = notice{event: rollout.GoesOn, what: "the change of trust goes on: no breaker holds it any more"}
-		}
-		return v, n, err
-	}
-	due := false
-	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		_, n, err := find(tx)
-		if err != nil || n.event == "" {
 			return err
 		}
-		w, err := c.worldAt(ctx, tx)
+		v, err := c.viewTrust(ctx, tx, change)
 		if err != nil {
 			return err
 		}
-		for _, name := range w.trustServices() {
-			due = due || c.notifyURLOf(w, name) != ""
-		}
-		return nil
-	})
-	if err != nil || !due {
-		return err
-	}
-	return c.db.Write(ctx, func(tx *store.Tx) error {
-		v, n, err := find(tx)
+		n, err := c.heldNotice(ctx, tx, v)
 		if err != nil || n.event == "" {
 			return err
 		}
