@@ -74,9 +74,9 @@ func (c *Control) signer(ctx context.Context, tx *store.Tx, id string) (*signer,
 	if err != nil {
 		return nil, err
 	}
-	certificate, err := x509.ParseCertificate(record.Certificate)
+	certificate, err := certificateOf(record)
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "certificate of authority %s", record.Name)
+		return nil, err
 	}
 	root, err := rootOf(ctx, tx, record)
 	if err != nil {
@@ -101,6 +101,11 @@ func rootOf(ctx context.Context, tx *store.Tx, record store.Authority) (*x509.Ce
 			return nil, err
 		}
 	}
+	return certificateOf(record)
+}
+
+// certificateOf reads what is recorded of an authority.
+func certificateOf(record store.Authority) (*x509.Certificate, error) {
 	certificate, err := x509.ParseCertificate(record.Certificate)
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "certificate of authority %s", record.Name)

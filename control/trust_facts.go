@@ -144,9 +144,7 @@ func readEnd(ctx context.Context, tx *store.Tx, root, issuing string) (end trust
 	if end.issuing, err = tx.Authority(ctx, issuing); err != nil {
 		return end, err
 	}
-	if end.anchor, err = x509.ParseCertificate(end.root.Certificate); err != nil {
-		err = fault.Wrap(fault.Internal, err, "certificate of authority %s", end.root.Name)
-	}
+	end.anchor, err = certificateOf(end.root)
 	return end, err
 }
 

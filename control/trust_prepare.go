@@ -164,9 +164,9 @@ func (c *Control) nextRootName(ctx context.Context, tx *store.Tx, wanted string)
 	}
 	taken := map[string]bool{}
 	for _, authority := range all {
-		certificate, err := x509.ParseCertificate(authority.Certificate)
+		certificate, err := certificateOf(authority)
 		if err != nil {
-			return "", fault.Wrap(fault.Internal, err, "certificate of authority %s", authority.Name)
+			return "", err
 		}
 		taken[certificate.Subject.CommonName] = true
 	}

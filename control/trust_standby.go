@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -97,11 +96,8 @@ func renewStandby(ctx context.Context, tx *store.Tx, wanted ca.CeremonyOrder, st
 	if err != nil {
 		return wanted, err
 	}
-	wanted.Root, err = x509.ParseCertificate(record.Certificate)
 	wanted.Issuing.ParentID = record.ID
-	if err != nil {
-		err = fault.Wrap(fault.Internal, err, "certificate of authority %s", record.Name)
-	}
+	wanted.Root, err = certificateOf(record)
 	return wanted, err
 }
 
@@ -193,9 +189,9 @@ func (c *Control) checkFailover(ctx context.Context, tx *store.Tx, caller Caller
 	if err != nil {
 		return change, nil, err
 	}
-	certificate, err := x509.ParseCertificate(issuing.Certificate)
+	certificate, err := certificateOf(issuing)
 	if err != nil {
-		return change, nil, fault.Wrap(fault.Internal, err, "certificate of authority %s", issuing.Name)
+		return change, nil, err
 	}
 	if !tx.Now.Before(certificate.NotAfter) {
 		return change, nil, fault.New(fault.Conflict, "%s, which would sign, ended at %s", issuing.Name, certificate.NotAfter.UTC().Format("2006-01-02 15:04")).
@@ -224,9 +220,9 @@ func usableBridge(ctx context.Context, tx *store.Tx, change store.TrustChange) (
 	if err != nil {
 		return "", err
 	}
-	certificate, err := x509.ParseCertificate(bridge.Certificate)
+	certificate, err := certificateOf(bridge)
 	if err != nil {
-		return "", fault.Wrap(fault.Internal, err, "certificate of authority %s", bridge.Name)
+		return "", err
 	}
 	if bridge.State == fleet.AuthorityWithdrawn || !tx.Now.Before(certificate.NotAfter) {
 		return "", nil
@@ -254,9 +250,9 @@ func (c *Control) recordFailover(ctx context.Context, tx *store.Tx, caller Calle
 
 // standbyAges says that the authority which would sign has to be renewed soon.
 func (v *trustView) standbyAges(now time.Time) error {
-	certificate, err := x509.ParseCertificate(v.next.issuing.Certificate)
+	certificate, err := certificateOf(v.next.issuing)
 	if err != nil {
-		return fault.Wrap(fault.Internal, err, "certificate of authority %s", v.next.issuing.Name)
+		return err
 	}
 	if left := certificate.NotAfter.Sub(now); left < certificate.NotAfter.Sub(certificate.NotBefore)/3 {
 		v.step.Waits = append(v.step.Waits, trust.Wait{

@@ -120,6 +120,9 @@ func TestBreakerHoldsTrustChange(t *testing.T) {
 		d.act()
 	}
 	d.wantTold("announced", "started", "held")
+	if d.act() { // neither the change nor its rollout has anything left to do
+		t.Error("it goes on though a breaker holds it")
+	}
 	for turns := 0; d.change().EndedAt == nil; turns++ {
 		if turns > 60 {
 			t.Fatalf("it does not end: %v", d.change())

@@ -196,8 +196,8 @@ func (s *supposing) withdrawal(ctx context.Context) error {
 		return s.readParties(ctx)
 	}
 	v.change.Kind = store.RootChange
-	if v.old.anchor, err = x509.ParseCertificate(record.Certificate); err != nil {
-		return fault.Wrap(fault.Internal, err, "certificate of authority %s", record.Name)
+	if v.old.anchor, err = certificateOf(record); err != nil {
+		return err
 	}
 	for _, one := range s.all {
 		if one.Kind == store.IssuingAuthority && one.ParentID == record.ID && one.State != fleet.AuthorityWithdrawn {
