@@ -710,9 +710,13 @@ func (x *IssueResult) GetAuthoritySeq() uint64 {
 }
 
 type IssueCanariesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PlacementId   string                 `protobuf:"bytes,1,opt,name=placement_id,json=placementId,proto3" json:"placement_id,omitempty"` // of the calling agent, with a target that asks for client certificates
-	Csr           []byte                 `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"`                                    // DER; its subject and names are ignored
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	PlacementId string                 `protobuf:"bytes,1,opt,name=placement_id,json=placementId,proto3" json:"placement_id,omitempty"` // of the calling agent, with a target that asks for client certificates
+	Csr         []byte                 `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"`                                    // DER; its subject and names are ignored
+	// The canaries are revoked as they are issued: for trying that a process
+	// refuses what its CRL lists. They live as long as a CRL does, and are of no
+	// use to anybody.
+	Revoked       bool `protobuf:"varint,3,opt,name=revoked,proto3" json:"revoked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -759,6 +763,13 @@ func (x *IssueCanariesRequest) GetCsr() []byte {
 		return x.Csr
 	}
 	return nil
+}
+
+func (x *IssueCanariesRequest) GetRevoked() bool {
+	if x != nil {
+		return x.Revoked
+	}
+	return false
 }
 
 type IssueCanariesResponse struct {
@@ -955,10 +966,15 @@ func (x *FetchBlobsResponse) GetBlobs() []*Blob {
 }
 
 type Blob struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
-	Anchors       [][]byte               `protobuf:"bytes,2,rep,name=anchors,proto3" json:"anchors,omitempty"` // DER, sorted by hash, when it is a bundle
-	Bridge        []byte                 `protobuf:"bytes,3,opt,name=bridge,proto3" json:"bridge,omitempty"`   // DER, when it is a bridge
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Digest  string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Anchors [][]byte               `protobuf:"bytes,2,rep,name=anchors,proto3" json:"anchors,omitempty"` // DER, sorted by hash, when it is a bundle
+	Bridge  []byte                 `protobuf:"bytes,3,opt,name=bridge,proto3" json:"bridge,omitempty"`   // DER, when it is a bridge
+	// DER, when it is what stands in a crl.pem: one complete CRL for each
+	// authority of a chain, roots included. The digest is that of their
+	// concatenation.
+	Crls          [][]byte `protobuf:"bytes,4,rep,name=crls,proto3" json:"crls,omitempty"`
+	Staple        []byte   `protobuf:"bytes,5,opt,name=staple,proto3" json:"staple,omitempty"` // DER of an OCSP response, when it is a staple
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1010,6 +1026,20 @@ func (x *Blob) GetAnchors() [][]byte {
 func (x *Blob) GetBridge() []byte {
 	if x != nil {
 		return x.Bridge
+	}
+	return nil
+}
+
+func (x *Blob) GetCrls() [][]byte {
+	if x != nil {
+		return x.Crls
+	}
+	return nil
+}
+
+func (x *Blob) GetStaple() []byte {
+	if x != nil {
+		return x.Staple
 	}
 	return nil
 }
@@ -1304,11 +1334,17 @@ type PlacementReport struct {
 	// leave of the cluster; 0: none. It is asked for until slot_id has it.
 	AsksSlot uint64 `protobuf:"varint,18,opt,name=asks_slot,json=asksSlot,proto3" json:"asks_slot,omitempty"`
 	// The slot that was begun, until the target is back in its steady state.
-	SlotId        string         `protobuf:"bytes,19,opt,name=slot_id,json=slotId,proto3" json:"slot_id,omitempty"`
-	Product       string         `protobuf:"bytes,20,opt,name=product,proto3" json:"product,omitempty"`                               // what answers on the control path: "redis 7.0.15"; empty: not looked
-	BridgeDigest  string         `protobuf:"bytes,21,opt,name=bridge_digest,json=bridgeDigest,proto3" json:"bridge_digest,omitempty"` // in the chain in use; empty: none
-	Orders        []*OrderReport `protobuf:"bytes,22,rep,name=orders,proto3" json:"orders,omitempty"`                                 // that are desired and were carried out
-	Edges         []*EdgeReport  `protobuf:"bytes,23,rep,name=edges,proto3" json:"edges,omitempty"`                                   // that are desired and were looked at
+	SlotId       string         `protobuf:"bytes,19,opt,name=slot_id,json=slotId,proto3" json:"slot_id,omitempty"`
+	Product      string         `protobuf:"bytes,20,opt,name=product,proto3" json:"product,omitempty"`                                          // what answers on the control path: "redis 7.0.15"; empty: not looked
+	BridgeDigest string         `protobuf:"bytes,21,opt,name=bridge_digest,json=bridgeDigest,proto3" json:"bridge_digest,omitempty"`            // in the chain in use; empty: none
+	Orders       []*OrderReport `protobuf:"bytes,22,rep,name=orders,proto3" json:"orders,omitempty"`                                            // that are desired and were carried out
+	Edges        []*EdgeReport  `protobuf:"bytes,23,rep,name=edges,proto3" json:"edges,omitempty"`                                              // that are desired and were looked at
+	CrlDigest    string         `protobuf:"bytes,24,opt,name=crl_digest,json=crlDigest,proto3" json:"crl_digest,omitempty"`                     // in use now; empty: none
+	CrlLevel     Level          `protobuf:"varint,25,opt,name=crl_level,json=crlLevel,proto3,enum=rotunda.v1.Level" json:"crl_level,omitempty"` // the highest level shown for those CRLs
+	// Why a CRL that is desired is not in use, in words: set aside before its
+	// end, because its successor did not come and the profile says so.
+	CrlAside      string `protobuf:"bytes,26,opt,name=crl_aside,json=crlAside,proto3" json:"crl_aside,omitempty"`
+	StapleDigest  string `protobuf:"bytes,27,opt,name=staple_digest,json=stapleDigest,proto3" json:"staple_digest,omitempty"` // in use now; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1502,6 +1538,34 @@ func (x *PlacementReport) GetEdges() []*EdgeReport {
 		return x.Edges
 	}
 	return nil
+}
+
+func (x *PlacementReport) GetCrlDigest() string {
+	if x != nil {
+		return x.CrlDigest
+	}
+	return ""
+}
+
+func (x *PlacementReport) GetCrlLevel() Level {
+	if x != nil {
+		return x.CrlLevel
+	}
+	return Level_LEVEL_UNSPECIFIED
+}
+
+func (x *PlacementReport) GetCrlAside() string {
+	if x != nil {
+		return x.CrlAside
+	}
+	return ""
+}
+
+func (x *PlacementReport) GetStapleDigest() string {
+	if x != nil {
+		return x.StapleDigest
+	}
+	return ""
 }
 
 // OrderReport is what became of an order to a target.
@@ -1850,10 +1914,16 @@ type DesiredPlacement struct {
 	// chain of a certificate that it leads on from. Empty: none.
 	BridgeDigest string `protobuf:"bytes,23,opt,name=bridge_digest,json=bridgeDigest,proto3" json:"bridge_digest,omitempty"`
 	// Each is carried out once, when the placement is steady with this bundle.
-	Orders        []*TargetOrder `protobuf:"bytes,24,rep,name=orders,proto3" json:"orders,omitempty"`
-	Edges         []*EdgeLook    `protobuf:"bytes,25,rep,name=edges,proto3" json:"edges,omitempty"` // servers that this agent looks at, as the placement's service would
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Orders       []*TargetOrder         `protobuf:"bytes,24,rep,name=orders,proto3" json:"orders,omitempty"`
+	Edges        []*EdgeLook            `protobuf:"bytes,25,rep,name=edges,proto3" json:"edges,omitempty"`                                   // servers that this agent looks at, as the placement's service would
+	CrlDigest    string                 `protobuf:"bytes,26,opt,name=crl_digest,json=crlDigest,proto3" json:"crl_digest,omitempty"`          // hex SHA-256, see Blob; empty: none are delivered
+	CrlUntil     *timestamppb.Timestamp `protobuf:"bytes,27,opt,name=crl_until,json=crlUntil,proto3" json:"crl_until,omitempty"`             // the earliest nextUpdate among them
+	StapleDigest string                 `protobuf:"bytes,28,opt,name=staple_digest,json=stapleDigest,proto3" json:"staple_digest,omitempty"` // hex SHA-256 of the staple for the newest generation known here; empty: none
+	StapleUntil  *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=staple_until,json=stapleUntil,proto3" json:"staple_until,omitempty"`    // its nextUpdate
+	// Of this placement, not expired and revoked: never to be gone back to.
+	RevokedGenerations []uint64 `protobuf:"varint,30,rep,packed,name=revoked_generations,json=revokedGenerations,proto3" json:"revoked_generations,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *DesiredPlacement) Reset() {
@@ -2057,6 +2127,41 @@ func (x *DesiredPlacement) GetOrders() []*TargetOrder {
 func (x *DesiredPlacement) GetEdges() []*EdgeLook {
 	if x != nil {
 		return x.Edges
+	}
+	return nil
+}
+
+func (x *DesiredPlacement) GetCrlDigest() string {
+	if x != nil {
+		return x.CrlDigest
+	}
+	return ""
+}
+
+func (x *DesiredPlacement) GetCrlUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CrlUntil
+	}
+	return nil
+}
+
+func (x *DesiredPlacement) GetStapleDigest() string {
+	if x != nil {
+		return x.StapleDigest
+	}
+	return ""
+}
+
+func (x *DesiredPlacement) GetStapleUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StapleUntil
+	}
+	return nil
+}
+
+func (x *DesiredPlacement) GetRevokedGenerations() []uint64 {
+	if x != nil {
+		return x.RevokedGenerations
 	}
 	return nil
 }
@@ -2453,17 +2558,21 @@ func (x *Identity) GetSpiffeId() string {
 }
 
 type ProfileTerms struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Algorithm     string                 `protobuf:"bytes,2,opt,name=algorithm,proto3" json:"algorithm,omitempty"` // ecdsa-p256, ecdsa-p384, ed25519, rsa-2048, rsa-3072, rsa-4096
-	Lifetime      *durationpb.Duration   `protobuf:"bytes,3,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
-	RideOut       *durationpb.Duration   `protobuf:"bytes,4,opt,name=ride_out,json=rideOut,proto3" json:"ride_out,omitempty"`
-	KeyAge        *durationpb.Duration   `protobuf:"bytes,5,opt,name=key_age,json=keyAge,proto3" json:"key_age,omitempty"`             // 0: a new key each time
-	Usages        []string               `protobuf:"bytes,6,rep,name=usages,proto3" json:"usages,omitempty"`                           // serverAuth, clientAuth
-	MinVersion    string                 `protobuf:"bytes,7,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"` // "1.2" or "1.3"
-	Groups        []string               `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`                           // what the served handshake must have used one of; empty: any
-	RepairDrift   bool                   `protobuf:"varint,9,opt,name=repair_drift,json=repairDrift,proto3" json:"repair_drift,omitempty"`
-	Grace         *durationpb.Duration   `protobuf:"bytes,10,opt,name=grace,proto3" json:"grace,omitempty"` // how long the previous generation is kept
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Algorithm   string                 `protobuf:"bytes,2,opt,name=algorithm,proto3" json:"algorithm,omitempty"` // ecdsa-p256, ecdsa-p384, ed25519, rsa-2048, rsa-3072, rsa-4096
+	Lifetime    *durationpb.Duration   `protobuf:"bytes,3,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
+	RideOut     *durationpb.Duration   `protobuf:"bytes,4,opt,name=ride_out,json=rideOut,proto3" json:"ride_out,omitempty"`
+	KeyAge      *durationpb.Duration   `protobuf:"bytes,5,opt,name=key_age,json=keyAge,proto3" json:"key_age,omitempty"`             // 0: a new key each time
+	Usages      []string               `protobuf:"bytes,6,rep,name=usages,proto3" json:"usages,omitempty"`                           // serverAuth, clientAuth
+	MinVersion  string                 `protobuf:"bytes,7,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"` // "1.2" or "1.3"
+	Groups      []string               `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`                           // what the served handshake must have used one of; empty: any
+	RepairDrift bool                   `protobuf:"varint,9,opt,name=repair_drift,json=repairDrift,proto3" json:"repair_drift,omitempty"`
+	Grace       *durationpb.Duration   `protobuf:"bytes,10,opt,name=grace,proto3" json:"grace,omitempty"` // how long the previous generation is kept
+	// What becomes of CRLs whose successors do not come: "closed", they are kept,
+	// and the process refuses everybody after their end; "open", they are taken
+	// away before it. Empty: no CRLs are delivered.
+	StaleCrl      string `protobuf:"bytes,11,opt,name=stale_crl,json=staleCrl,proto3" json:"stale_crl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2566,6 +2675,13 @@ func (x *ProfileTerms) GetGrace() *durationpb.Duration {
 		return x.Grace
 	}
 	return nil
+}
+
+func (x *ProfileTerms) GetStaleCrl() string {
+	if x != nil {
+		return x.StaleCrl
+	}
+	return ""
 }
 
 type TargetSpec struct {
@@ -2865,10 +2981,11 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"error_code\x18\x02 \x01(\tR\terrorCode\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12#\n" +
-	"\rauthority_seq\x18\x04 \x01(\x04R\fauthoritySeq\"K\n" +
+	"\rauthority_seq\x18\x04 \x01(\x04R\fauthoritySeq\"e\n" +
 	"\x14IssueCanariesRequest\x12!\n" +
 	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12\x10\n" +
-	"\x03csr\x18\x02 \x01(\fR\x03csr\"G\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\x12\x18\n" +
+	"\arevoked\x18\x03 \x01(\bR\arevoked\"G\n" +
 	"\x15IssueCanariesResponse\x12.\n" +
 	"\bcanaries\x18\x01 \x03(\v2\x12.rotunda.v1.CanaryR\bcanaries\"T\n" +
 	"\x06Canary\x12\x14\n" +
@@ -2878,11 +2995,13 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\x11FetchBlobsRequest\x12\x18\n" +
 	"\adigests\x18\x01 \x03(\tR\adigests\"<\n" +
 	"\x12FetchBlobsResponse\x12&\n" +
-	"\x05blobs\x18\x01 \x03(\v2\x10.rotunda.v1.BlobR\x05blobs\"P\n" +
+	"\x05blobs\x18\x01 \x03(\v2\x10.rotunda.v1.BlobR\x05blobs\"|\n" +
 	"\x04Blob\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x18\n" +
 	"\aanchors\x18\x02 \x03(\fR\aanchors\x12\x16\n" +
-	"\x06bridge\x18\x03 \x01(\fR\x06bridge\"=\n" +
+	"\x06bridge\x18\x03 \x01(\fR\x06bridge\x12\x12\n" +
+	"\x04crls\x18\x04 \x03(\fR\x04crls\x12\x16\n" +
+	"\x06staple\x18\x05 \x01(\fR\x06staple\"=\n" +
 	"\x17ProveConsistencyRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\"0\n" +
@@ -2911,7 +3030,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"FactsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xec\x06\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfd\a\n" +
 	"\x0fPlacementReport\x12!\n" +
 	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12'\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x11.rotunda.v1.StateR\x05state\x12\x16\n" +
@@ -2938,7 +3057,12 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\aproduct\x18\x14 \x01(\tR\aproduct\x12#\n" +
 	"\rbridge_digest\x18\x15 \x01(\tR\fbridgeDigest\x12/\n" +
 	"\x06orders\x18\x16 \x03(\v2\x17.rotunda.v1.OrderReportR\x06orders\x12,\n" +
-	"\x05edges\x18\x17 \x03(\v2\x16.rotunda.v1.EdgeReportR\x05edges\"\xa4\x01\n" +
+	"\x05edges\x18\x17 \x03(\v2\x16.rotunda.v1.EdgeReportR\x05edges\x12\x1d\n" +
+	"\n" +
+	"crl_digest\x18\x18 \x01(\tR\tcrlDigest\x12.\n" +
+	"\tcrl_level\x18\x19 \x01(\x0e2\x11.rotunda.v1.LevelR\bcrlLevel\x12\x1b\n" +
+	"\tcrl_aside\x18\x1a \x01(\tR\bcrlAside\x12#\n" +
+	"\rstaple_digest\x18\x1b \x01(\tR\fstapleDigest\"\xa4\x01\n" +
 	"\vOrderReport\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x13.rotunda.v1.OutcomeR\aoutcome\x12\x14\n" +
@@ -2970,7 +3094,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"checkpoint\x18\x05 \x01(\fR\n" +
 	"checkpoint\x12\x18\n" +
 	"\aanchors\x18\x06 \x03(\fR\aanchors\x12F\n" +
-	"\x11renew_identity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0frenewIdentityAt\"\xf7\a\n" +
+	"\x11renew_identity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0frenewIdentityAt\"\xe4\t\n" +
 	"\x10DesiredPlacement\x12!\n" +
 	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12\x16\n" +
 	"\x06intent\x18\x02 \x01(\tR\x06intent\x12\x18\n" +
@@ -3000,7 +3124,13 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\x04slot\x18\x16 \x01(\v2\x10.rotunda.v1.SlotR\x04slot\x12#\n" +
 	"\rbridge_digest\x18\x17 \x01(\tR\fbridgeDigest\x12/\n" +
 	"\x06orders\x18\x18 \x03(\v2\x17.rotunda.v1.TargetOrderR\x06orders\x12*\n" +
-	"\x05edges\x18\x19 \x03(\v2\x14.rotunda.v1.EdgeLookR\x05edges\"\xa3\x01\n" +
+	"\x05edges\x18\x19 \x03(\v2\x14.rotunda.v1.EdgeLookR\x05edges\x12\x1d\n" +
+	"\n" +
+	"crl_digest\x18\x1a \x01(\tR\tcrlDigest\x127\n" +
+	"\tcrl_until\x18\x1b \x01(\v2\x1a.google.protobuf.TimestampR\bcrlUntil\x12#\n" +
+	"\rstaple_digest\x18\x1c \x01(\tR\fstapleDigest\x12=\n" +
+	"\fstaple_until\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\vstapleUntil\x12/\n" +
+	"\x13revoked_generations\x18\x1e \x03(\x04R\x12revokedGenerations\"\xa3\x01\n" +
 	"\bEdgeLook\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1f\n" +
@@ -3033,7 +3163,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"commonName\x12\x1b\n" +
 	"\tdns_names\x18\x02 \x03(\tR\bdnsNames\x12!\n" +
 	"\fip_addresses\x18\x03 \x03(\tR\vipAddresses\x12\x1b\n" +
-	"\tspiffe_id\x18\x04 \x01(\tR\bspiffeId\"\x86\x03\n" +
+	"\tspiffe_id\x18\x04 \x01(\tR\bspiffeId\"\xa3\x03\n" +
 	"\fProfileTerms\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\talgorithm\x18\x02 \x01(\tR\talgorithm\x125\n" +
@@ -3046,7 +3176,8 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\x06groups\x18\b \x03(\tR\x06groups\x12!\n" +
 	"\frepair_drift\x18\t \x01(\bR\vrepairDrift\x12/\n" +
 	"\x05grace\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\x05grace\"\x96\x02\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12\x1b\n" +
+	"\tstale_crl\x18\v \x01(\tR\bstaleCrl\"\x96\x02\n" +
 	"\n" +
 	"TargetSpec\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
@@ -3179,53 +3310,56 @@ var file_rotunda_v1_agent_proto_depIdxs = []int32{
 	39, // 15: rotunda.v1.PlacementReport.committed_at:type_name -> google.protobuf.Timestamp
 	23, // 16: rotunda.v1.PlacementReport.orders:type_name -> rotunda.v1.OrderReport
 	29, // 17: rotunda.v1.PlacementReport.edges:type_name -> rotunda.v1.EdgeReport
-	0,  // 18: rotunda.v1.OrderReport.outcome:type_name -> rotunda.v1.Outcome
-	39, // 19: rotunda.v1.OrderReport.at:type_name -> google.protobuf.Timestamp
-	39, // 20: rotunda.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	39, // 21: rotunda.v1.DesiredState.server_time:type_name -> google.protobuf.Timestamp
-	27, // 22: rotunda.v1.DesiredState.placements:type_name -> rotunda.v1.DesiredPlacement
-	39, // 23: rotunda.v1.DesiredState.renew_identity_at:type_name -> google.protobuf.Timestamp
-	32, // 24: rotunda.v1.DesiredPlacement.identity:type_name -> rotunda.v1.Identity
-	33, // 25: rotunda.v1.DesiredPlacement.profile:type_name -> rotunda.v1.ProfileTerms
-	34, // 26: rotunda.v1.DesiredPlacement.target:type_name -> rotunda.v1.TargetSpec
-	35, // 27: rotunda.v1.DesiredPlacement.files:type_name -> rotunda.v1.FilesSpec
-	36, // 28: rotunda.v1.DesiredPlacement.proof:type_name -> rotunda.v1.ProofSpec
-	39, // 29: rotunda.v1.DesiredPlacement.renew_after:type_name -> google.protobuf.Timestamp
-	39, // 30: rotunda.v1.DesiredPlacement.renew_before:type_name -> google.protobuf.Timestamp
-	39, // 31: rotunda.v1.DesiredPlacement.renew_from:type_name -> google.protobuf.Timestamp
-	31, // 32: rotunda.v1.DesiredPlacement.slot:type_name -> rotunda.v1.Slot
-	30, // 33: rotunda.v1.DesiredPlacement.orders:type_name -> rotunda.v1.TargetOrder
-	28, // 34: rotunda.v1.DesiredPlacement.edges:type_name -> rotunda.v1.EdgeLook
-	25, // 35: rotunda.v1.EdgeReport.evidence:type_name -> rotunda.v1.Evidence
-	39, // 36: rotunda.v1.EdgeReport.at:type_name -> google.protobuf.Timestamp
-	3,  // 37: rotunda.v1.TargetOrder.act:type_name -> rotunda.v1.Act
-	40, // 38: rotunda.v1.Slot.start_within:type_name -> google.protobuf.Duration
-	40, // 39: rotunda.v1.ProfileTerms.lifetime:type_name -> google.protobuf.Duration
-	40, // 40: rotunda.v1.ProfileTerms.ride_out:type_name -> google.protobuf.Duration
-	40, // 41: rotunda.v1.ProfileTerms.key_age:type_name -> google.protobuf.Duration
-	40, // 42: rotunda.v1.ProfileTerms.grace:type_name -> google.protobuf.Duration
-	1,  // 43: rotunda.v1.ProofSpec.level:type_name -> rotunda.v1.Level
-	40, // 44: rotunda.v1.ProofSpec.observe:type_name -> google.protobuf.Duration
-	40, // 45: rotunda.v1.ProofSpec.timeout:type_name -> google.protobuf.Duration
-	4,  // 46: rotunda.v1.AgentService.Enrol:input_type -> rotunda.v1.EnrolRequest
-	6,  // 47: rotunda.v1.AgentService.RenewIdentity:input_type -> rotunda.v1.RenewIdentityRequest
-	8,  // 48: rotunda.v1.AgentService.Issue:input_type -> rotunda.v1.IssueRequest
-	12, // 49: rotunda.v1.AgentService.IssueCanaries:input_type -> rotunda.v1.IssueCanariesRequest
-	15, // 50: rotunda.v1.AgentService.FetchBlobs:input_type -> rotunda.v1.FetchBlobsRequest
-	18, // 51: rotunda.v1.AgentService.ProveConsistency:input_type -> rotunda.v1.ProveConsistencyRequest
-	20, // 52: rotunda.v1.AgentService.Sync:input_type -> rotunda.v1.AgentReport
-	5,  // 53: rotunda.v1.AgentService.Enrol:output_type -> rotunda.v1.EnrolResponse
-	7,  // 54: rotunda.v1.AgentService.RenewIdentity:output_type -> rotunda.v1.RenewIdentityResponse
-	10, // 55: rotunda.v1.AgentService.Issue:output_type -> rotunda.v1.IssueResponse
-	13, // 56: rotunda.v1.AgentService.IssueCanaries:output_type -> rotunda.v1.IssueCanariesResponse
-	16, // 57: rotunda.v1.AgentService.FetchBlobs:output_type -> rotunda.v1.FetchBlobsResponse
-	19, // 58: rotunda.v1.AgentService.ProveConsistency:output_type -> rotunda.v1.ProveConsistencyResponse
-	26, // 59: rotunda.v1.AgentService.Sync:output_type -> rotunda.v1.DesiredState
-	53, // [53:60] is the sub-list for method output_type
-	46, // [46:53] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	1,  // 18: rotunda.v1.PlacementReport.crl_level:type_name -> rotunda.v1.Level
+	0,  // 19: rotunda.v1.OrderReport.outcome:type_name -> rotunda.v1.Outcome
+	39, // 20: rotunda.v1.OrderReport.at:type_name -> google.protobuf.Timestamp
+	39, // 21: rotunda.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	39, // 22: rotunda.v1.DesiredState.server_time:type_name -> google.protobuf.Timestamp
+	27, // 23: rotunda.v1.DesiredState.placements:type_name -> rotunda.v1.DesiredPlacement
+	39, // 24: rotunda.v1.DesiredState.renew_identity_at:type_name -> google.protobuf.Timestamp
+	32, // 25: rotunda.v1.DesiredPlacement.identity:type_name -> rotunda.v1.Identity
+	33, // 26: rotunda.v1.DesiredPlacement.profile:type_name -> rotunda.v1.ProfileTerms
+	34, // 27: rotunda.v1.DesiredPlacement.target:type_name -> rotunda.v1.TargetSpec
+	35, // 28: rotunda.v1.DesiredPlacement.files:type_name -> rotunda.v1.FilesSpec
+	36, // 29: rotunda.v1.DesiredPlacement.proof:type_name -> rotunda.v1.ProofSpec
+	39, // 30: rotunda.v1.DesiredPlacement.renew_after:type_name -> google.protobuf.Timestamp
+	39, // 31: rotunda.v1.DesiredPlacement.renew_before:type_name -> google.protobuf.Timestamp
+	39, // 32: rotunda.v1.DesiredPlacement.renew_from:type_name -> google.protobuf.Timestamp
+	31, // 33: rotunda.v1.DesiredPlacement.slot:type_name -> rotunda.v1.Slot
+	30, // 34: rotunda.v1.DesiredPlacement.orders:type_name -> rotunda.v1.TargetOrder
+	28, // 35: rotunda.v1.DesiredPlacement.edges:type_name -> rotunda.v1.EdgeLook
+	39, // 36: rotunda.v1.DesiredPlacement.crl_until:type_name -> google.protobuf.Timestamp
+	39, // 37: rotunda.v1.DesiredPlacement.staple_until:type_name -> google.protobuf.Timestamp
+	25, // 38: rotunda.v1.EdgeReport.evidence:type_name -> rotunda.v1.Evidence
+	39, // 39: rotunda.v1.EdgeReport.at:type_name -> google.protobuf.Timestamp
+	3,  // 40: rotunda.v1.TargetOrder.act:type_name -> rotunda.v1.Act
+	40, // 41: rotunda.v1.Slot.start_within:type_name -> google.protobuf.Duration
+	40, // 42: rotunda.v1.ProfileTerms.lifetime:type_name -> google.protobuf.Duration
+	40, // 43: rotunda.v1.ProfileTerms.ride_out:type_name -> google.protobuf.Duration
+	40, // 44: rotunda.v1.ProfileTerms.key_age:type_name -> google.protobuf.Duration
+	40, // 45: rotunda.v1.ProfileTerms.grace:type_name -> google.protobuf.Duration
+	1,  // 46: rotunda.v1.ProofSpec.level:type_name -> rotunda.v1.Level
+	40, // 47: rotunda.v1.ProofSpec.observe:type_name -> google.protobuf.Duration
+	40, // 48: rotunda.v1.ProofSpec.timeout:type_name -> google.protobuf.Duration
+	4,  // 49: rotunda.v1.AgentService.Enrol:input_type -> rotunda.v1.EnrolRequest
+	6,  // 50: rotunda.v1.AgentService.RenewIdentity:input_type -> rotunda.v1.RenewIdentityRequest
+	8,  // 51: rotunda.v1.AgentService.Issue:input_type -> rotunda.v1.IssueRequest
+	12, // 52: rotunda.v1.AgentService.IssueCanaries:input_type -> rotunda.v1.IssueCanariesRequest
+	15, // 53: rotunda.v1.AgentService.FetchBlobs:input_type -> rotunda.v1.FetchBlobsRequest
+	18, // 54: rotunda.v1.AgentService.ProveConsistency:input_type -> rotunda.v1.ProveConsistencyRequest
+	20, // 55: rotunda.v1.AgentService.Sync:input_type -> rotunda.v1.AgentReport
+	5,  // 56: rotunda.v1.AgentService.Enrol:output_type -> rotunda.v1.EnrolResponse
+	7,  // 57: rotunda.v1.AgentService.RenewIdentity:output_type -> rotunda.v1.RenewIdentityResponse
+	10, // 58: rotunda.v1.AgentService.Issue:output_type -> rotunda.v1.IssueResponse
+	13, // 59: rotunda.v1.AgentService.IssueCanaries:output_type -> rotunda.v1.IssueCanariesResponse
+	16, // 60: rotunda.v1.AgentService.FetchBlobs:output_type -> rotunda.v1.FetchBlobsResponse
+	19, // 61: rotunda.v1.AgentService.ProveConsistency:output_type -> rotunda.v1.ProveConsistencyResponse
+	26, // 62: rotunda.v1.AgentService.Sync:output_type -> rotunda.v1.DesiredState
+	56, // [56:63] is the sub-list for method output_type
+	49, // [49:56] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_agent_proto_init() }

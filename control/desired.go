@@ -207,6 +207,9 @@ func profileTerms(name string, profile *fleet.Profile) *api.ProfileTerms {
 		KeyAge: wireDuration(profile.KeyAge), Grace: wireDuration(profile.Grace),
 		MinVersion: string(profile.TLS.MinVersion), RepairDrift: profile.RepairDrift,
 	}
+	if profile.Revocation.CRL {
+		terms.StaleCrl = string(profile.Revocation.OnStale)
+	}
 	for _, usage := range profile.Usages {
 		terms.Usages = append(terms.Usages, string(usage))
 	}

@@ -135,7 +135,8 @@ func TestRoundTripOfAnyProfile(t *testing.T) {
 			Algorithm: Algorithm(pick("algorithm", Algorithm(""))), Lifetime: duration("lifetime"),
 			RenewAt: rapid.Float64().Draw(t, "renewAt"), RideOut: duration("rideOut"), Backdate: duration("backdate"),
 			KeyAge: duration("keyAge"), TLS: TLS{MinVersion: TLSVersion(pick("minVersion", TLSVersion("")))},
-			Grace: duration("grace"), RepairDrift: rapid.Bool().Draw(t, "repairDrift"), Revocation: Revocation{rapid.Bool().Draw(t, "crl")},
+			Grace: duration("grace"), RepairDrift: rapid.Bool().Draw(t, "repairDrift"),
+			Revocation: Revocation{CRL: true, OnStale: OnStale(pick("onStale", OnStale(""))), Staple: rapid.Bool().Draw(t, "staple")},
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "usages") {
 			p.Usages = append(p.Usages, Usage(pick("usage", Usage(""))))

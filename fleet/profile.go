@@ -57,7 +57,34 @@ type TLS struct {
 type Revocation struct {
 	// Whether CRLs are delivered beside the bundle.
 	CRL bool `json:"crl,omitempty"`
+	// What becomes of delivered CRLs whose successors do not come in time.
+	// closed: they stay, and after their end the process refuses every
+	// client. open: the agent takes them away and reloads before that, on
+	// record. Default: closed.
+	OnStale OnStale `json:"onStale,omitempty"`
+	// Whether OCSP responses are delivered for the process to staple.
+	Staple bool `json:"staple,omitempty"`
 }
+
+// How long a CRL of an issuing authority is good for; after how long it is signed
+// afresh although nothing changed; and the longest rideOut of a profile that has
+// CRLs delivered: what is left of a list at the worst, less a day.
+const (
+	CRLLife            = 10 * 24 * time.Hour
+	CRLPeriod          = 24 * time.Hour
+	MostRideOutWithCRL = CRLLife - CRLPeriod - 24*time.Hour
+)
+
+// OnStale says what becomes of CRLs that are about to end.
+type OnStale string
+
+// What becomes of CRLs that are about to end.
+const (
+	StaleClosed OnStale = "closed"
+	StaleOpen   OnStale = "open"
+)
+
+func (OnStale) values() []string { return []string{string(StaleClosed), string(StaleOpen)} }
 
 // Algorithm names a key algorithm, as pki has it.
 type Algorithm string
@@ -108,6 +135,9 @@ func defaultProfile() *Profile {
 func (p *Profile) complete(given func(string) bool) {
 	if !given("spec.rideOut") {
 		p.RideOut = Duration((p.Lifetime.Std() / 6).Truncate(time.Millisecond))
+	}
+	if p.Revocation.CRL && !given("spec.revocation.onStale") {
+		p.Revocation.OnStale = StaleClosed
 	}
 }
 

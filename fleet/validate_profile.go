@@ -31,6 +31,20 @@ func (v *validator) profile(p *Profile) {
 	}
 	unique(v, "spec.usages", p.Usages)
 	unique(v, "spec.tls.groups", p.TLS.Groups)
+	v.revocation(p)
+}
+
+// revocation checks that lists outlive the outage that certificates outlive.
+func (v *validator) revocation(p *Profile) {
+	switch {
+	case !p.Revocation.CRL && p.Revocation.OnStale != "":
+		v.fail("spec.revocation.onStale", "arithmetic", "write revocation.crl: true, or leave onStale out",
+			"onStale says what becomes of CRLs, and this profile asks for none")
+	case p.Revocation.CRL && p.RideOut.Std() > MostRideOutWithCRL:
+		v.fail("spec.rideOut", "crl-ends-first", "write rideOut: "+Duration(MostRideOutWithCRL).String()+" or less, or leave revocation.crl out",
+			"rideOut %s is longer than CRLs last: they are good for %s, are signed afresh every %s, and a day is kept as margin; after their end the process refuses everybody",
+			p.RideOut, Duration(CRLLife), Duration(CRLPeriod))
+	}
 }
 
 func (v *validator) lifetime(p *Profile) {

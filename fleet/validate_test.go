@@ -111,6 +111,9 @@ func TestValidateFinds(t *testing.T) {
 		{"rideOut as long as the rest", "lifetime: 24h", "lifetime: 24h\n  renewAt: 0.5\n  rideOut: 12h", 14, Error, "arithmetic", "only 12h left"},
 		{"rideOut beyond the life", "lifetime: 24h", "lifetime: 24h\n  rideOut: 25h", 13, Error, "arithmetic", "rideOut"},
 		{"backdated by days", "lifetime: 24h", "lifetime: 24h\n  backdate: 25h", 13, Error, "value", "a day"},
+		{"stale CRLs without CRLs", "lifetime: 24h", "lifetime: 24h\n  revocation: {onStale: open}", 13, Error, "arithmetic", "asks for none"},
+		{"CRLs that end in the outage", "lifetime: 24h", "lifetime: 60d\n  revocation: {crl: true}", 11, Error, "crl-ends-first", "rideOut 10d is longer than CRLs last"},
+		{"CRLs that outlive the outage", "lifetime: 24h", "lifetime: 60d\n  rideOut: 8d\n  revocation: {crl: true}", 0, "", "", ""},
 		{"a key younger than its certificate", "lifetime: 24h", "lifetime: 24h\n  keyAge: 23h", 13, Error, "arithmetic", "shorter than the lifetime"},
 
 		{"an intent of an outside party", "clients: [s]", "outside: true", 19, Error, "outside", "Service/s is an outside party"},

@@ -21,6 +21,7 @@ const (
 	KindOperator  CertificateKind = "operator"  // a person's
 	KindCanary    CertificateKind = "canary"    // of a probe
 	KindAuthority CertificateKind = "authority" // a CA's
+	KindResponder CertificateKind = "responder" // of an OCSP responder
 )
 
 // Certificate is the record of one that was signed. Nothing leaves the server

@@ -1,0 +1,73 @@
+-- +goose Up
+
+-- The newest CRL of an authority's shard; shard -1 is the authority as a whole.
+-- number and this_update only grow. ends has, for each entry of der and in its
+-- order, the end of the certificate: 4 bytes, minutes since 1970. basis is what
+-- the list rests on: of a whole one, the sum of its shards' numbers.
+CREATE TABLE crl (
+    authority_id TEXT   NOT NULL REFERENCES authority (id),
+    shard        BIGINT NOT NULL,
+    number       BIGINT NOT NULL,
+    basis        BIGINT NOT NULL,
+    this_update  BIGINT NOT NULL,
+    next_update  BIGINT NOT NULL,
+    entries      BIGINT NOT NULL,
+    digest       BYTEA  NOT NULL,
+    ends         BYTEA  NOT NULL,
+    der          BYTEA  NOT NULL,
+    PRIMARY KEY (authority_id, shard)
+);
+CREATE INDEX crl_next_update ON crl (next_update);
+
+-- What was revoked, or was on hold and is no more, and stands so on no list yet.
+-- It commits with the certificate's row.
+CREATE TABLE crl_pending (
+    authority_id TEXT    NOT NULL REFERENCES authority (id),
+    shard        BIGINT  NOT NULL,
+    serial       BYTEA   NOT NULL,
+    lifted       BOOLEAN NOT NULL,
+    PRIMARY KEY (authority_id, shard, serial)
+);
+
+-- Certificates may be a responder's: the table is made anew, since a check can't
+-- be widened in the SQL that all stores share.
+CREATE TABLE certificate_wider (
+    serial       BYTEA  PRIMARY KEY,
+    kind         TEXT   NOT NULL CHECK (kind IN ('leaf', 'agent', 'server', 'operator', 'canary', 'authority', 'responder')),
+    authority_id TEXT   NOT NULL REFERENCES authority (id),
+    placement_id TEXT,
+    generation   BIGINT,
+    agent_id     TEXT,
+    operator     TEXT   NOT NULL,
+    intent       TEXT   NOT NULL,
+    names        TEXT   NOT NULL,
+    policy_input TEXT,
+    rule         TEXT   NOT NULL,
+    spki         BYTEA  NOT NULL,
+    fingerprint  BYTEA  NOT NULL,
+    crl_shard    BIGINT NOT NULL,
+    not_before   BIGINT NOT NULL,
+    not_after    BIGINT NOT NULL,
+    issued_at    BIGINT NOT NULL,
+    revoked_at   BIGINT,
+    reason       TEXT   NOT NULL,
+    der          BYTEA  NOT NULL,
+    CHECK ((placement_id IS NULL) = (generation IS NULL))
+);
+INSERT INTO certificate_wider SELECT * FROM certificate;
+DROP TABLE certificate;
+ALTER TABLE certificate_wider RENAME TO certificate;
+CREATE UNIQUE INDEX certificate_generation ON certificate (placement_id, generation) WHERE placement_id IS NOT NULL;
+CREATE INDEX certificate_agent ON certificate (agent_id, kind) WHERE agent_id IS NOT NULL;
+CREATE INDEX certificate_not_after ON certificate (not_after);
+CREATE INDEX certificate_issued_at ON certificate (issued_at);
+CREATE INDEX certificate_revoked ON certificate (authority_id, crl_shard) WHERE revoked_at IS NOT NULL;
+CREATE INDEX certificate_authority ON certificate (authority_id, not_after);
+CREATE INDEX certificate_names ON certificate (names, issued_at) WHERE kind = 'server';
+CREATE INDEX certificate_spki ON certificate (spki);
+CREATE INDEX certificate_fingerprint ON certificate (fingerprint);
+
+-- What was revoked before lists were kept is put on them.
+INSERT INTO crl_pending SELECT authority_id, crl_shard, serial, FALSE FROM certificate WHERE revoked_at IS NOT NULL;
+
+UPDATE store_meta SET schema_version = 7;
