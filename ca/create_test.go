@@ -150,7 +150,7 @@ func TestRootSignsNoLeaves(t *testing.T) {
 	if _, err := root.Prepare(now, Request{newKey(t, pki.ECDSAP256).Public(), names(t, "db", nil, nil, ""), dayTerms}); err == nil {
 		t.Error("a root prepared a leaf")
 	}
-	if _, err := root.CRL(now, 0, 1, nil, now.Add(time.Hour)); err != nil {
+	if _, err := root.SignCRL(WholeList, hourFrom(now, 1), listing(t)); err != nil {
 		t.Errorf("a root must sign CRLs: %v", err)
 	}
 	if got := root.CertificateURL(); got != publicURL+"/ca/root-1.crt" {

@@ -1,78 +1,112 @@
 package ca
 
 import (
-	"crypto/rand"
-	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"math/big"
+	"strconv"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
-	"github.com/rotunda-pki/rotunda/pki"
 )
 
-// Revocation is one entry of a CRL.
-type Revocation struct {
-	Serial pki.Serial
-	At     time.Time
-	Reason string // a name of RFC 5280, section 5.3.1; any other text stands for unspecified
+// WholeList is the shard number of the list that has all that an authority
+// revoked: for who reads one file only, and the one list of a root.
+const WholeList = -1
+
+// CRLTerms number and date a list. Number must grow from one list of a shard to
+// the next, and Next is when the following one will be out at the latest.
+type CRLTerms struct {
+	Number     int64
+	This, Next time.Time
 }
 
-// reasons are the codes of RFC 5280 that may stand in a full CRL.
-var reasons = map[string]int{
-	"keyCompromise": 1, "cACompromise": 2, "affiliationChanged": 3, "superseded": 4,
-	"cessationOfOperation": 5, "certificateHold": 6, "privilegeWithdrawn": 9, "aACompromise": 10,
-}
-
-// CRL signs the list of one shard. Number must grow from one list of the shard
-// to the next, and next is when the following one will be out at the latest.
-// The list says by a critical extension which address it is for, so that no
-// shard can be passed off as another (RFC 5280, section 5.2.5).
-func (a *Authority) CRL(now time.Time, shard int, number int64, revoked []Revocation, next time.Time) ([]byte, error) {
-	switch {
-	case shard < 0 || shard >= Shards:
-		return nil, fault.New(fault.Invalid, "CRL shard %d of authority %s: shards are 0 to %d", shard, a.ID, Shards-1)
-	case number <= 0:
-		return nil, fault.New(fault.Invalid, "CRL number %d of authority %s must be positive", number, a.ID)
-	case !next.Truncate(time.Second).After(now.Truncate(time.Second)):
-		return nil, fault.New(fault.Invalid, "CRL of authority %s: the next one, %s, must be after this one, %s", a.ID, stamp(next), stamp(now))
+// SignCRL signs the list of a shard, or the WholeList, around entries that were
+// encoded before. A shard's list says by a critical extension which address it
+// is for, so that no shard can be passed off as another (RFC 5280, section
+// 5.2.5); a whole one has no such extension, and stands for any.
+func (a *Authority) SignCRL(shard int, t CRLTerms, entries *Entries) ([]byte, error) {
+	if err := a.checkCRL(shard, t, entries); err != nil {
+		return nil, err
 	}
-	entries, err := a.crlEntries(shard, revoked)
+	algorithm, err := signatureAlgorithm(a.signer.Public())
 	if err != nil {
 		return nil, err
 	}
-	point, err := issuingDistributionPoint(a.CRLURL(byte(shard)))
+	extensions, err := a.crlExtensions(shard, t.Number)
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
-		Number: big.NewInt(number), ThisUpdate: now.UTC().Truncate(time.Second), NextUpdate: next.UTC().Truncate(time.Second),
-		RevokedCertificateEntries: entries, ExtraExtensions: []pkix.Extension{point},
-	}, a.Certificate, a.signer)
+	var b cryptobyte.Builder
+	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1Int64(1) // v2
+		b.AddBytes(algorithm.der)
+		b.AddBytes(a.Certificate.RawSubject)
+		addTime(b, t.This)
+		addTime(b, t.Next)
+		if entries.Len() > 0 {
+			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(entries.der) })
+		}
+		b.AddASN1(cryptobyte_asn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { addExtensions(b, extensions) })
+		})
+	})
+	tbs, err := b.Bytes()
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "sign CRL shard %d of authority %s", shard, a.ID)
+		return nil, fault.Wrap(fault.Internal, err, "encode CRL %s of authority %s", shardName(shard), a.ID)
+	}
+	der, err := signTBS(tbs, algorithm, a.signer)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "sign CRL %s of authority %s", shardName(shard), a.ID)
 	}
 	return der, nil
 }
 
-func (a *Authority) crlEntries(shard int, revoked []Revocation) ([]x509.RevocationListEntry, error) {
-	entries := make([]x509.RevocationListEntry, 0, len(revoked))
-	for _, r := range revoked {
-		if int(r.Serial.Shard()) != shard {
-			return nil, fault.New(fault.Internal, "serial %s belongs to CRL shard %d, not %d", r.Serial, r.Serial.Shard(), shard)
-		}
-		entries = append(entries, x509.RevocationListEntry{
-			SerialNumber: r.Serial.Big(), RevocationTime: r.At.UTC().Truncate(time.Second), ReasonCode: reasons[r.Reason],
-		})
+func (a *Authority) checkCRL(shard int, t CRLTerms, entries *Entries) error {
+	switch {
+	case shard < WholeList || shard >= Shards:
+		return fault.New(fault.Invalid, "CRL shard %d of authority %s: shards are 0 to %d", shard, a.ID, Shards-1)
+	case t.Number <= 0:
+		return fault.New(fault.Invalid, "CRL number %d of authority %s must be positive", t.Number, a.ID)
+	case !t.Next.Truncate(time.Second).After(t.This.Truncate(time.Second)):
+		return fault.New(fault.Invalid, "CRL of authority %s: the next one, %s, must be after this one, %s", a.ID, stamp(t.Next), stamp(t.This))
 	}
-	return entries, nil
+	return entries.checkShard(shard)
 }
 
-var oidIssuingDistributionPoint = asn1.ObjectIdentifier{2, 5, 29, 28}
+func shardName(shard int) string {
+	if shard == WholeList {
+		return "of everything"
+	}
+	return "shard " + strconv.Itoa(shard)
+}
+
+var (
+	oidAuthorityKeyID           = asn1.ObjectIdentifier{2, 5, 29, 35}
+	oidCRLNumber                = asn1.ObjectIdentifier{2, 5, 29, 20}
+	oidIssuingDistributionPoint = asn1.ObjectIdentifier{2, 5, 29, 28}
+)
+
+func (a *Authority) crlExtensions(shard int, number int64) ([]pkix.Extension, error) {
+	keyID, err := asn1.Marshal(struct {
+		ID []byte `asn1:"tag:0"`
+	}{a.Certificate.SubjectKeyId})
+	if err != nil {
+		return nil, err
+	}
+	counted, err := asn1.Marshal(number)
+	if err != nil {
+		return nil, err
+	}
+	extensions := []pkix.Extension{{Id: oidAuthorityKeyID, Value: keyID}, {Id: oidCRLNumber, Value: counted}}
+	if shard == WholeList {
+		return extensions, nil
+	}
+	point, err := issuingDistributionPoint(a.CRLURL(byte(shard)))
+	return append(extensions, point), err
+}
 
 // issuingDistributionPoint encodes
 //

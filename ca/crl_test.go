@@ -15,11 +15,26 @@ func crlPEM(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
 }
 
+func hourFrom(now time.Time, number int64) CRLTerms {
+	return CRLTerms{number, now, now.Add(time.Hour)}
+}
+
+func listing(t *testing.T, revoked ...Revocation) *Entries {
+	t.Helper()
+	entries := &Entries{}
+	for _, one := range revoked {
+		if err := entries.Add(one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return entries
+}
+
 func TestCRLSaysWhatWasRevoked(t *testing.T) {
 	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
 	issued, _ := issue(t, h.issuing, Request{newKey(t, pki.ECDSAP256).Public(), names(t, "db", nil, nil, ""), dayTerms})
 	at := now.Add(-time.Minute)
-	der, err := h.issuing.CRL(now, issued.Shard, 7, []Revocation{{issued.Serial, at, "keyCompromise"}}, now.Add(time.Hour))
+	der, err := h.issuing.SignCRL(issued.Shard, hourFrom(now, 7), listing(t, Revocation{issued.Serial, at, "keyCompromise", issued.NotAfter}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +61,7 @@ func TestCRLSaysWhatWasRevoked(t *testing.T) {
 // The critical extension binds a list to its address, and OpenSSL shows it.
 func TestCRLNamesItsShard(t *testing.T) {
 	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
-	der, err := h.issuing.CRL(now, 5, 1, nil, now.Add(time.Hour))
+	der, err := h.issuing.SignCRL(5, hourFrom(now, 1), listing(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,12 +91,14 @@ func TestOpenSSLObeysTheCRL(t *testing.T) {
 		ok      bool
 	}{
 		{"not revoked", issued.Shard, nil, "OK", true},
-		{"revoked", issued.Shard, []Revocation{{issued.Serial, now, "superseded"}}, "certificate revoked", false},
+		{"revoked", issued.Shard, []Revocation{{issued.Serial, now, "superseded", issued.NotAfter}}, "certificate revoked", false},
 		{"another shard's list", other, nil, "different CRL scope", false},
+		{"the whole list", WholeList, nil, "OK", true},
+		{"revoked, by the whole list", WholeList, []Revocation{{issued.Serial, now, "superseded", issued.NotAfter}}, "certificate revoked", false},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			der, err := h.issuing.CRL(now, c.shard, 1, c.revoked, now.Add(time.Hour))
+			der, err := h.issuing.SignCRL(c.shard, hourFrom(now, 1), listing(t, c.revoked...))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,21 +127,21 @@ func TestBadCRLsAreRefused(t *testing.T) {
 		revoked []Revocation
 		rule    string
 	}{
-		"shard below":             {-1, 1, next, nil, "shards are 0 to 127"},
+		"shard below":             {-2, 1, next, nil, "shards are 0 to 127"},
 		"shard above":             {Shards, 1, next, nil, "shards are 0 to 127"},
 		"no number":               {3, 0, next, nil, "must be positive"},
 		"next is now":             {3, 1, now, nil, "must be after"},
 		"next in the same second": {3, 1, now.Truncate(time.Second).Add(999 * time.Millisecond), nil, "must be after"},
-		"serial of another shard": {4, 1, next, []Revocation{{serial, now, ""}}, "belongs to CRL shard 3"},
+		"serial of another shard": {4, 1, next, []Revocation{{serial, now, "", next}}, "belongs to CRL shard 3"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			if _, err := h.issuing.CRL(now, c.shard, c.number, c.revoked, c.next); err == nil || !strings.Contains(err.Error(), c.rule) {
+			if _, err := h.issuing.SignCRL(c.shard, CRLTerms{c.number, now, c.next}, listing(t, c.revoked...)); err == nil || !strings.Contains(err.Error(), c.rule) {
 				t.Errorf("got %v, want a refusal with %q", err, c.rule)
 			}
 		})
 	}
-	if _, err := h.issuing.CRL(now, 3, 1, []Revocation{{serial, now, "no reason of ours"}}, next); err != nil {
+	if _, err := h.issuing.SignCRL(3, hourFrom(now, 1), listing(t, Revocation{serial, now, "no reason of ours", next})); err != nil {
 		t.Errorf("the good one is refused: %v", err)
 	}
 }

@@ -68,7 +68,6 @@ type Control struct {
 	doubts     sync.Map // placement → what its report was last doubted for
 	refusals   refusals
 	canaries   canaryBudget
-	crls       sync.Map // crlName → keptCRL
 	figures    figures
 }
 

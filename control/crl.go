@@ -2,69 +2,196 @@ package control
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/ca"
+	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
-// crlLife is how long a CRL is good for. It is signed afresh whenever it is
-// asked for after half of that, or after a revocation.
-const crlLife = 24 * time.Hour
+// A list of revoked certificates is kept in the store as it was signed, with its
+// number. A revocation commits with a note that a list is behind; whoever sees
+// the note signs the list anew from the old one's entries, and puts it in the
+// place of exactly the one that it was made from. So a crash leaves the old list
+// and the note, two servers make one new list, and no number and no thisUpdate
+// goes back.
 
-// CRL returns the authority's certificate revocation list of one shard, in
-// DER: at every URL that a certificate of ours names there is one.
-func (c *Control) CRL(ctx context.Context, authorityID string, shard int) ([]byte, error) {
-	var by *signer
-	now := c.now()
-	var revoked []store.Revocation
-	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		var err error
-		if by, err = c.signer(ctx, tx, authorityID); err != nil {
+// draft is a list that was signed and is nowhere yet.
+type draft struct {
+	store.CRL
+	before int64 // number of the list that it takes the place of; 0: there is none
+	lists  []store.PendingRevocation
+}
+
+// draftCRL signs what the shard's next list is to say. A zero next is when lists
+// end as ever.
+func (c *Control) draftCRL(ctx context.Context, tx *store.Tx, by *signer, shard int, next time.Time) (draft, error) {
+	previous, err := tx.CRL(ctx, by.ID, shard)
+	if err != nil && fault.CodeOf(err) != fault.NotFound {
+		return draft{}, err
+	}
+	d := draft{before: previous.Number}
+	entries := &ca.Entries{}
+	if shard == ca.WholeList {
+		entries, d.Basis, err = wholeEntries(ctx, tx, by.ID)
+	} else {
+		entries, err = d.shardEntries(ctx, tx, previous, shard, by.ID)
+	}
+	if err != nil {
+		return draft{}, err
+	}
+	terms := termsAfter(previous.CRLHead, tx.Now, next)
+	der, err := by.SignCRL(shard, terms, entries)
+	if err != nil {
+		return draft{}, err
+	}
+	d.CRL = store.CRL{
+		CRLHead: store.CRLHead{
+			AuthorityID: by.ID, Shard: shard, Number: terms.Number, Basis: d.Basis, Digest: pki.FingerprintOf(der),
+			ThisUpdate: terms.This, NextUpdate: terms.Next, Entries: entries.Len(),
+		},
+		Ends: entries.Ends(), DER: der,
+	}
+	return d, nil
+}
+
+// termsAfter number and date the list after a previous one. The number grows
+// with the time too: so it grows beyond what an older copy of the store knows of.
+func termsAfter(previous store.CRLHead, now, next time.Time) ca.CRLTerms {
+	terms := ca.CRLTerms{Number: max(previous.Number+1, now.UnixMilli()), This: now.UTC().Truncate(time.Second), Next: next}
+	if terms.This.Before(previous.ThisUpdate) {
+		terms.This = previous.ThisUpdate
+	}
+	if next.IsZero() {
+		// The lifetime of a CRL counts its last second (RFC 5280 is silent,
+		// CA/Browser Forum's lints are not).
+		terms.Next = terms.This.Add(fleet.CRLLife - time.Second)
+	}
+	return terms
+}
+
+// shardEntries are those of the previous list with what is pending. What ended
+// before the previous list has stood on one beyond its end, and goes.
+func (d *draft) shardEntries(ctx context.Context, tx *store.Tx, previous store.CRL, shard int, authorityID string) (*ca.Entries, error) {
+	entries := &ca.Entries{}
+	var err error
+	if d.before > 0 {
+		if entries, err = ca.ReadEntries(previous.DER, previous.Ends); err != nil {
+			return nil, err
+		}
+		entries.DropEnded(previous.ThisUpdate)
+	}
+	d.lists, err = tx.PendingRevocations(ctx, store.PendingShard{AuthorityID: authorityID, Shard: shard})
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range d.lists {
+		if one.RevokedAt.IsZero() {
+			entries.Remove(one.Serial)
+			continue
+		}
+		err := entries.Add(ca.Revocation{Serial: one.Serial, At: one.RevokedAt, Reason: one.Reason, Ends: one.NotAfter})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return entries, nil
+}
+
+// wholeEntries are those of all shards, with the sum of their numbers.
+func wholeEntries(ctx context.Context, tx *store.Tx, authorityID string) (*ca.Entries, int64, error) {
+	entries, basis := &ca.Entries{}, int64(0)
+	for shard := range ca.Shards {
+		list, err := tx.CRL(ctx, authorityID, shard)
+		if err != nil {
+			return nil, 0, err
+		}
+		one, err := ca.ReadEntries(list.DER, list.Ends)
+		if err != nil {
+			return nil, 0, err
+		}
+		entries.Append(one)
+		basis += list.Number
+	}
+	return entries, basis, nil
+}
+
+// putDraft makes a draft the list of its shard.
+func putDraft(ctx context.Context, tx *store.Tx, d draft) error {
+	if err := tx.PutCRL(ctx, d.CRL, d.before); err != nil {
+		return err
+	}
+	return tx.Listed(ctx, store.PendingShard{AuthorityID: d.AuthorityID, Shard: d.Shard}, d.lists)
+}
+
+// CRL returns the authority's newest list of a shard: at every URL that a
+// certificate of ours names there is one. Of a root, whose key is away, it is
+// the one list that a ceremony left. A list that is due is signed first; where
+// that fails, the one that is there is still good.
+func (c *Control) CRL(ctx context.Context, authorityID string, shard int) (store.CRL, error) {
+	list, due, err := c.storedCRL(ctx, authorityID, shard)
+	if due {
+		failed := c.publishNow(ctx, authorityID, shard)
+		again, _, missing := c.storedCRL(ctx, authorityID, shard)
+		if missing == nil {
+			return again, nil
+		}
+		if failed != nil {
+			return list, failed
+		}
+	}
+	if fault.CodeOf(err) == fault.NotFound {
+		return list, fault.New(fault.NotFound, "authority %s has no CRL %d", printable(authorityID), shard)
+	}
+	return list, err
+}
+
+// storedCRL is a list as it was signed, and whether one is to be signed that the
+// store has not.
+func (c *Control) storedCRL(ctx context.Context, authorityID string, shard int) (list store.CRL, due bool, err error) {
+	err = c.db.Read(ctx, func(tx *store.Tx) error {
+		authority, err := tx.Authority(ctx, authorityID)
+		if err != nil {
 			return err
 		}
-		revoked, err = tx.Revocations(ctx, authorityID, shard, now)
+		if authority.Kind == store.RootAuthority {
+			list, err = tx.CRL(ctx, authorityID, ca.WholeList)
+			return err
+		}
+		if shard == ca.WholeList {
+			due, err = wholeIsDue(ctx, tx, authorityID)
+		} else {
+			due, err = shardIsDue(ctx, tx, authorityID, shard)
+		}
+		due = due && signsLists(authority)
+		if err != nil {
+			return err
+		}
+		list, err = tx.CRL(ctx, authorityID, shard)
 		return err
 	})
-	if fault.CodeOf(err) == fault.NotFound || shard < 0 || shard >= ca.Shards {
-		return nil, fault.New(fault.NotFound, "authority %s has no CRL shard %d", printable(authorityID), shard)
+	return list, due, err
+}
+
+func (c *Control) publishNow(ctx context.Context, authorityID string, shard int) error {
+	if shard == ca.WholeList {
+		_, err := c.publishDue(ctx, authorityID)
+		return err
 	}
-	if err != nil {
-		return nil, err
-	}
-	name := crlName{authorityID, shard}
-	// The number grows with the time of signing, so that it grows across
-	// restarts and servers alike.
-	number := now.UnixMilli()
-	if kept, ok := c.crls.Load(name); ok {
-		crl := kept.(keptCRL)
-		if age := now.Sub(crl.at); slices.Equal(crl.revoked, revoked) && age >= 0 && age < crlLife/2 {
-			return crl.der, nil
+	_, err := c.publish(ctx, authorityID, []int{shard})
+	return err
+}
+
+// CRLHeads says which lists an authority has.
+func (c *Control) CRLHeads(ctx context.Context, authorityID string) (heads []store.CRLHead, err error) {
+	err = c.db.Read(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Authority(ctx, authorityID); err != nil {
+			return err
 		}
-		number = max(number, crl.number+1)
-	}
-	var list []ca.Revocation
-	for _, one := range revoked {
-		list = append(list, ca.Revocation{Serial: one.Serial, At: one.RevokedAt, Reason: one.Reason})
-	}
-	der, err := by.CRL(now, shard, number, list, now.Add(crlLife))
-	if err != nil {
-		return nil, err
-	}
-	c.crls.Store(name, keptCRL{der, revoked, number, now})
-	return der, nil
-}
-
-type crlName struct {
-	authority string
-	shard     int
-}
-
-type keptCRL struct {
-	der     []byte
-	revoked []store.Revocation // what stands on it
-	number  int64
-	at      time.Time
+		heads, err = tx.CRLHeads(ctx, authorityID)
+		return err
+	})
+	return heads, err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/pki"
 )
 
@@ -16,11 +17,11 @@ func (d *domain) onCRL(cert *x509.Certificate) bool {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	der, err := d.CRL(d.t.Context(), d.issuingNow().ID, int(serial.Shard()))
+	crl, err := d.CRL(d.t.Context(), d.issuingNow().ID, int(serial.Shard()))
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	list, err := x509.ParseRevocationList(der)
+	list, err := x509.ParseRevocationList(crl.DER)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -67,14 +68,25 @@ func TestCRLFollowsEachRevocation(t *testing.T) {
 	first, old := d.enrolled()
 	retire(first)
 	d.clock.turn(identityLife - time.Hour)
+	if !d.onCRL(old) {
+		t.Error("what was revoked is not on the list")
+	}
+	d.clock.turn(2 * time.Hour) // it expires, and is listed once beyond that
+	if !d.onCRL(old) {
+		t.Error("what expired is on no list after its end")
+	}
+	d.clock.turn(fleet.CRLPeriod)
+	if !d.onCRL(old) {
+		t.Error("what expired is not on the next list")
+	}
+	d.clock.turn(fleet.CRLPeriod)
 	second, young := d.enrolled()
 	for shard(young) != shard(old) {
 		second, young = d.enrolled()
 	}
-	if !d.onCRL(old) || d.onCRL(young) {
-		t.Fatal("before: only the old one is revoked")
+	if d.onCRL(young) {
+		t.Error("on the list and not revoked")
 	}
-	d.clock.turn(2 * time.Hour) // the old one expires
 	retire(second)
 	if d.onCRL(old) || !d.onCRL(young) {
 		t.Error("as many on the list as before, and not those that are revoked now")

@@ -301,11 +301,11 @@ func TestRejoin(t *testing.T) {
 	}
 	crl := 0
 	for shard := range 128 {
-		der, err := d.CRL(t.Context(), d.issuingNow().ID, shard)
+		published, err := d.CRL(t.Context(), d.issuingNow().ID, shard)
 		if err != nil {
 			t.Fatal(err)
 		}
-		list, err := x509.ParseRevocationList(der)
+		list, err := x509.ParseRevocationList(published.DER)
 		if err != nil {
 			t.Fatal(err)
 		}

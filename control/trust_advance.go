@@ -138,7 +138,7 @@ func (c *Control) actTrust(ctx context.Context, tx *store.Tx, v *trustView) erro
 	case trust.DropBridge:
 		return withdrawAuthority(ctx, tx, *v.bridge)
 	case trust.RetireOld:
-		return v.retire(ctx, tx)
+		return c.retireOld(ctx, tx, v)
 	}
 	return fault.New(fault.Internal, "trust change %s: no way to %s", v.change.ID, v.step.Action)
 }
@@ -202,8 +202,14 @@ func moveAuthority(ctx context.Context, tx *store.Tx, authority store.Authority,
 	return tx.SetAuthorityState(ctx, authority.ID, authority.State, next)
 }
 
-// retire ends the old authority: nobody trusts it any more, and its key goes.
-func (v *trustView) retire(ctx context.Context, tx *store.Tx) error {
+// retireOld ends the old authority: nobody trusts it any more, and its key goes,
+// with its last lists as what remains to be known of it.
+func (c *Control) retireOld(ctx context.Context, tx *store.Tx, v *trustView) error {
+	if v.old.issuing.Origin == store.KeyHere {
+		if err := c.lastCRLs(ctx, tx, v.old.issuing); err != nil {
+			return err
+		}
+	}
 	all, err := tx.Authorities(ctx)
 	if err != nil {
 		return err

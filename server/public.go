@@ -5,7 +5,6 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,7 +15,7 @@ import (
 // harmless, so that it can be fetched without trusting anything yet.
 func (s *Server) publicServer() *http.Server {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /crl/{authority}/{shard}", s.getCRL)
+	mux.HandleFunc("GET /crl/{authority}/{list}", s.getCRL)
 	mux.HandleFunc("GET /ca/{file}", s.getIssuer)
 	mux.HandleFunc("GET /bundle.pem", s.getBundle)
 	mux.HandleFunc("GET /log/checkpoint", s.getCheckpoint)
@@ -56,17 +55,6 @@ func (s *Server) handleHealth(mux *http.ServeMux) {
 		}
 		w.Write([]byte("ready\n"))
 	})
-}
-
-func (s *Server) getCRL(w http.ResponseWriter, r *http.Request) {
-	number, ok := strings.CutSuffix(r.PathValue("shard"), ".crl")
-	shard, err := strconv.Atoi(number)
-	if !ok || err != nil {
-		http.NotFound(w, r)
-		return
-	}
-	crl, err := s.control.CRL(r.Context(), r.PathValue("authority"), shard)
-	s.reply(w, r, "application/pkix-crl", crl, err)
 }
 
 func (s *Server) getIssuer(w http.ResponseWriter, r *http.Request) {

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
 )
 
@@ -136,6 +135,9 @@ type CertificateQuery struct {
 	AuthorityID   string
 	AgentID       string
 	Intent        string
+	PlacementID   string
+	SPKI          pki.SPKIHash
+	Fingerprint   pki.Fingerprint
 	ValidAfter    time.Time // not_after is later, and it is not revoked
 	ExpiresBefore time.Time // not_after is earlier
 	IssuedAfter   time.Time // issued then or later
@@ -160,6 +162,15 @@ func (q CertificateQuery) where() (string, []any) {
 	}
 	if q.Intent != "" {
 		add("intent = $%d", q.Intent)
+	}
+	if q.PlacementID != "" {
+		add("placement_id = $%d", q.PlacementID)
+	}
+	if q.SPKI != (pki.SPKIHash{}) {
+		add("spki = $%d", q.SPKI[:])
+	}
+	if q.Fingerprint != (pki.Fingerprint{}) {
+		add("fingerprint = $%d", q.Fingerprint[:])
 	}
 	if !q.ValidAfter.IsZero() {
 		add("not_after > $%d AND revoked_at IS NULL", micros(q.ValidAfter))
@@ -187,42 +198,4 @@ func (q CertificateQuery) where() (string, []any) {
 func (tx *Tx) Certificates(ctx context.Context, q CertificateQuery) ([]Certificate, error) {
 	where, args := q.where()
 	return list[Certificate](ctx, tx, "certificates", `SELECT `+certificateColumns+` FROM certificate`+where, args...)
-}
-
-// RevokeCertificate marks a certificate as revoked now. The first revocation
-// stands: another one is a Conflict.
-func (tx *Tx) RevokeCertificate(ctx context.Context, serial pki.Serial, reason string) error {
-	what := thing{"certificate", serial}
-	rows, err := tx.exec(ctx, `
-		UPDATE certificate SET revoked_at = $2, reason = $3
-		WHERE serial = $1 AND revoked_at IS NULL`, serial[:], micros(tx.Now), reason)
-	if err != nil || rows > 0 {
-		return what.wrap(err)
-	}
-	before, err := tx.Certificate(ctx, serial)
-	if err != nil {
-		return err
-	}
-	return fault.New(fault.Conflict, "%s was revoked already, at %s: %s", what, before.RevokedAt.Format(time.RFC3339), before.Reason)
-}
-
-// Revocation is an entry of a CRL.
-type Revocation struct {
-	Serial    pki.Serial
-	RevokedAt time.Time
-	Reason    string
-	NotAfter  time.Time // of the certificate
-}
-
-func (r *Revocation) columns() []any {
-	return []any{fixed(r.Serial[:]), moment{&r.RevokedAt}, &r.Reason, moment{&r.NotAfter}}
-}
-
-// Revocations returns what stands on the CRL of an authority's shard: revoked
-// and not expired at the time given, by serial.
-func (tx *Tx) Revocations(ctx context.Context, authorityID string, shard int, now time.Time) ([]Revocation, error) {
-	return list[Revocation](ctx, tx, "revocations", `
-		SELECT serial, revoked_at, reason, not_after FROM certificate
-		WHERE authority_id = $1 AND crl_shard = $2 AND revoked_at IS NOT NULL AND not_after >= $3
-		ORDER BY serial`, authorityID, shard, micros(now))
 }

@@ -29,6 +29,28 @@ CREATE TABLE crl_pending (
     PRIMARY KEY (authority_id, shard, serial)
 );
 
+-- A revocation that was asked for: of which certificates, why, and by whom. Those
+-- that are in use are revoked once what takes their place was proven, or at
+-- force_at, whichever is first. ended_at is when none was left to wait for.
+CREATE TABLE revocation (
+    id       TEXT   PRIMARY KEY,
+    object   TEXT   NOT NULL,
+    reason   TEXT   NOT NULL,
+    note     TEXT   NOT NULL,
+    begun_by TEXT   NOT NULL,
+    begun_at BIGINT NOT NULL,
+    force_at BIGINT,
+    ended_at BIGINT
+);
+CREATE INDEX revocation_begun ON revocation (begun_at);
+CREATE INDEX revocation_open ON revocation (begun_at) WHERE ended_at IS NULL;
+CREATE TABLE revocation_part (
+    revocation_id TEXT  NOT NULL REFERENCES revocation (id),
+    serial        BYTEA NOT NULL,
+    PRIMARY KEY (revocation_id, serial)
+);
+CREATE INDEX revocation_part_serial ON revocation_part (serial);
+
 -- Certificates may be a responder's: the table is made anew, since a check can't
 -- be widened in the SQL that all stores share.
 CREATE TABLE certificate_wider (

@@ -126,27 +126,125 @@ func testCertificateQueries(t *testing.T, b *bench) {
 		[]store.Certificate{identity(5, 2*time.Hour), identity(4, time.Hour)})
 }
 
-// testRevocation: the first revocation stands, and is on the CRL of its shard
-// until the certificate has expired.
+// testRevocation: the first revocation stands, but that what is on hold may be
+// revoked for good, or taken off it; and each waits for its list.
 func testRevocation(_ *testing.T, b *bench) {
 	b.withCertificates(leaf(1), leaf(2), leaf(129)) // 1 and 129 share a shard
-	for _, n := range []byte{129, 1, 2} {
+	for _, n := range []byte{129, 1} {
 		b.pass(time.Second)
 		b.write(func(tx *store.Tx) error { return tx.RevokeCertificate(b.ctx, serial(n), "keyCompromise") })
 	}
-	b.refuse(fault.Conflict, func(tx *store.Tx) error { return tx.RevokeCertificate(b.ctx, serial(1), "superseded") })
+	b.pass(time.Second)
+	b.write(func(tx *store.Tx) error { return tx.RevokeCertificate(b.ctx, serial(2), store.OnHold) })
+	for _, again := range []string{"superseded", "keyCompromise", store.OnHold} {
+		b.refuse(fault.Conflict, func(tx *store.Tx) error { return tx.RevokeCertificate(b.ctx, serial(1), again) })
+	}
+	b.refuse(fault.Conflict, func(tx *store.Tx) error { return tx.LiftCertificate(b.ctx, serial(1)) })
 	b.refuse(fault.NotFound, func(tx *store.Tx) error { return tx.RevokeCertificate(b.ctx, serial(77), "superseded") })
-	revoked := find(b, func(tx *store.Tx) (store.Certificate, error) { return tx.Certificate(b.ctx, serial(1)) })
-	same(b, []any{revoked.RevokedAt, revoked.Reason}, []any{start.Add(2 * time.Second), "keyCompromise"})
-	entry := func(n byte, at time.Duration) store.Revocation {
-		return store.Revocation{Serial: serial(n), RevokedAt: start.Add(at), Reason: "keyCompromise", NotAfter: leaf(n).NotAfter}
+	revoked := func(n byte) []any {
+		record := find(b, func(tx *store.Tx) (store.Certificate, error) { return tx.Certificate(b.ctx, serial(n)) })
+		return []any{record.RevokedAt, record.Reason}
 	}
-	crl := func(shard int, now time.Time) []store.Revocation {
-		return find(b, func(tx *store.Tx) ([]store.Revocation, error) { return tx.Revocations(b.ctx, "issuing-1", shard, now) })
-	}
-	same(b, crl(1, start), []store.Revocation{entry(1, 2*time.Second), entry(129, time.Second)})
-	same(b, crl(1, start.Add(90*time.Minute)), []store.Revocation{entry(129, time.Second)})
-	same(b, crl(2, start), []store.Revocation{entry(2, 3*time.Second)})
-	same(b, crl(3, start), nil)
+	same(b, revoked(1), []any{start.Add(2 * time.Second), "keyCompromise"})
 	same(b, int(pki.Serial{15: 129}.Shard()), 1)
+
+	shards := func() []store.PendingShard {
+		return find(b, func(tx *store.Tx) ([]store.PendingShard, error) { return tx.PendingShards(b.ctx) })
+	}
+	first, second := store.PendingShard{AuthorityID: "issuing-1", Shard: 1}, store.PendingShard{AuthorityID: "issuing-1", Shard: 2}
+	same(b, shards(), nil) // nobody here can sign their lists
+	b.write(func(tx *store.Tx) error {
+		return tx.PutAuthorityKey(b.ctx, store.AuthorityKey{AuthorityID: "issuing-1", KEKID: "kek", Sealed: []byte{1}})
+	})
+	same(b, shards(), []store.PendingShard{first, second})
+	pending := func(shard store.PendingShard) []store.PendingRevocation {
+		return find(b, func(tx *store.Tx) ([]store.PendingRevocation, error) { return tx.PendingRevocations(b.ctx, shard) })
+	}
+	entry := func(n byte, at time.Duration, reason string) store.PendingRevocation {
+		return store.PendingRevocation{Serial: serial(n), RevokedAt: start.Add(at), Reason: reason, NotAfter: leaf(n).NotAfter}
+	}
+	same(b, pending(first), []store.PendingRevocation{entry(129, time.Second, "keyCompromise"), entry(1, 2*time.Second, "keyCompromise")})
+	b.write(func(tx *store.Tx) error { return tx.Listed(b.ctx, first, pending(first)[:1]) })
+	same(b, pending(first), []store.PendingRevocation{entry(1, 2*time.Second, "keyCompromise")})
+
+	// What is lifted after a list was made of it is pending again.
+	held := pending(second)
+	b.write(func(tx *store.Tx) error { return tx.LiftCertificate(b.ctx, serial(2)) })
+	b.write(func(tx *store.Tx) error { return tx.Listed(b.ctx, second, held) })
+	same(b, pending(second), []store.PendingRevocation{{Serial: serial(2), Lifted: true, NotAfter: leaf(2).NotAfter}})
+	same(b, revoked(2), []any{time.Time{}, ""})
+	b.refuse(fault.Conflict, func(tx *store.Tx) error { return tx.LiftCertificate(b.ctx, serial(2)) })
+	b.write(func(tx *store.Tx) error { return tx.RevokeCertificate(b.ctx, serial(2), store.OnHold) })
+	b.write(func(tx *store.Tx) error { return tx.RevokeCertificate(b.ctx, serial(2), "keyCompromise") })
+	same(b, revoked(2)[1], any("keyCompromise"))
+	same(b, pending(second)[0].Reason, "keyCompromise")
+}
+
+// testCRL: a list takes the place of the one that it was made from and of no
+// other, and neither number nor date goes back.
+func testCRL(_ *testing.T, b *bench) {
+	b.withCertificates()
+	list := func(shard int, number int64, this time.Duration) store.CRL {
+		return store.CRL{
+			CRLHead: store.CRLHead{
+				AuthorityID: "issuing-1", Shard: shard, Number: number, Basis: 3, Digest: pki.Fingerprint{byte(number)},
+				ThisUpdate: start.Add(this), NextUpdate: start.Add(this + time.Hour), Entries: 1,
+			},
+			Ends: []byte{1, 2, 3, 4}, DER: []byte{byte(number)},
+		}
+	}
+	put := func(c store.CRL, before int64) func(*store.Tx) error {
+		return func(tx *store.Tx) error { return tx.PutCRL(b.ctx, c, before) }
+	}
+	b.refuse(fault.NotFound, func(tx *store.Tx) error { _, err := tx.CRL(b.ctx, "issuing-1", 5); return err })
+	b.write(put(list(5, 7, 0), 0))
+	b.write(put(list(-1, 9, 0), 0))
+	for name, bad := range map[string]func(*store.Tx) error{
+		"a second first one": put(list(5, 8, 0), 0), "made from another": put(list(5, 8, 0), 6), "the same number": put(list(5, 7, 0), 7),
+		"a lower number": put(list(5, 6, time.Hour), 7), "dated back": put(list(5, 8, -time.Second), 7),
+	} {
+		b.t.Log(name)
+		b.refuse(fault.Conflict, bad)
+	}
+	b.write(put(list(5, 8, 0), 7))
+	got := find(b, func(tx *store.Tx) (store.CRL, error) { return tx.CRL(b.ctx, "issuing-1", 5) })
+	same(b, got, list(5, 8, 0))
+	heads := find(b, func(tx *store.Tx) ([]store.CRLHead, error) { return tx.CRLHeads(b.ctx, "issuing-1") })
+	same(b, heads, []store.CRLHead{list(-1, 9, 0).CRLHead, list(5, 8, 0).CRLHead})
+	same(b, find(b, func(tx *store.Tx) (store.CRLHead, error) { return tx.CRLHead(b.ctx, "issuing-1", 5) }), heads[1])
+}
+
+// testRevocations: what was asked for, and what of it is left.
+func testRevocations(_ *testing.T, b *bench) {
+	b.withPlacements(leaf(1).PlacementID)
+	b.withCertificates(leaf(1), leaf(2))
+	asked := store.Revocation{ID: "r1", Object: "Service/orders", Reason: "keyCompromise", Note: "seen in a dump", By: "operator/ann", BegunAt: start, ForceAt: start.Add(time.Hour)}
+	b.write(func(tx *store.Tx) error {
+		asked.BegunAt = tx.Now
+		return tx.InsertRevocation(b.ctx, asked, []pki.Serial{serial(1), serial(2)})
+	})
+	open := func() []store.Revocation {
+		return find(b, func(tx *store.Tx) ([]store.Revocation, error) { return tx.OpenRevocations(b.ctx) })
+	}
+	same(b, open(), []store.Revocation{asked})
+	parts := find(b, func(tx *store.Tx) ([]store.Certificate, error) { return tx.RevocationParts(b.ctx, "r1") })
+	same(b, len(parts), 2)
+	same(b, parts[0].Serial, serial(1))
+	b.pass(time.Second)
+	ended := time.Time{}
+	b.write(func(tx *store.Tx) error {
+		ended = tx.Now
+		return tx.EndRevocation(b.ctx, "r1")
+	})
+	b.refuse(fault.Conflict, func(tx *store.Tx) error { return tx.EndRevocation(b.ctx, "r1") })
+	same(b, open(), nil)
+	asked.EndedAt = ended
+	same(b, find(b, func(tx *store.Tx) ([]store.Revocation, error) { return tx.Revocations(b.ctx, 9) }), []store.Revocation{asked})
+	same(b, find(b, func(tx *store.Tx) (store.Revocation, error) { return tx.Revocation(b.ctx, "r1") }), asked)
+	generations := func() map[string][]uint64 {
+		return find(b, func(tx *store.Tx) (map[string][]uint64, error) { return tx.RevokedGenerations(b.ctx, "agent-1") })
+	}
+	same(b, generations(), map[string][]uint64{})
+	b.write(func(tx *store.Tx) error { return tx.RevokeCertificate(b.ctx, serial(1), "superseded") })
+	same(b, generations(), map[string][]uint64{leaf(1).PlacementID: {leaf(1).Generation}})
 }

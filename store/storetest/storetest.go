@@ -49,6 +49,8 @@ func Run(t *testing.T, open Open) {
 		"Records/Generation":         testGeneration,
 		"Records/CertificateQueries": testCertificateQueries,
 		"Records/Revocation":         testRevocation,
+		"Records/CRL":                testCRL,
+		"Records/Revocations":        testRevocations,
 		"Records/Bundle":             testBundle,
 		"Records/Document":           testDocument,
 		"Records/Agent":              testAgent,

@@ -1,0 +1,152 @@
+package ca
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/rotunda-pki/rotunda/pki"
+)
+
+// What is signed is byte for byte what crypto/x509 would have encoded, for each
+// kind of key.
+func TestCRLIsAsCryptoX509EncodesIt(t *testing.T) {
+	for _, algorithm := range []pki.KeyAlgorithm{pki.ECDSAP256, pki.ECDSAP384, pki.Ed25519, pki.RSA2048} {
+		t.Run(string(algorithm), func(t *testing.T) {
+			h := newHouse(t, pki.ECDSAP256, algorithm)
+			var revoked []Revocation
+			var reference []x509.RevocationListEntry
+			for i, reason := range []string{"unspecified", "keyCompromise", "certificateHold"} {
+				serial, err := pki.NewSerial(now, rand.Reader)
+				if err != nil {
+					t.Fatal(err)
+				}
+				serial[15] = 5
+				at := now.AddDate(15*i, 0, 0) // beyond 2050, too
+				revoked = append(revoked, Revocation{serial, at, reason, at})
+				reference = append(reference, x509.RevocationListEntry{SerialNumber: serial.Big(), RevocationTime: at.Truncate(time.Second), ReasonCode: Reasons[reason]})
+			}
+			for _, shard := range []int{5, WholeList} {
+				for n := range len(revoked) + 1 {
+					terms := hourFrom(now, 1<<41+int64(n))
+					der, err := h.issuing.SignCRL(shard, terms, listing(t, revoked[:n]...))
+					if err != nil {
+						t.Fatal(err)
+					}
+					want := &x509.RevocationList{
+						Number: big.NewInt(terms.Number), ThisUpdate: terms.This.Truncate(time.Second), NextUpdate: terms.Next.Truncate(time.Second),
+						RevokedCertificateEntries: reference[:n],
+					}
+					if shard != WholeList {
+						point, err := issuingDistributionPoint(h.issuing.CRLURL(byte(shard)))
+						if err != nil {
+							t.Fatal(err)
+						}
+						want.ExtraExtensions = []pkix.Extension{point}
+					}
+					compareCRL(t, h, der, want)
+				}
+			}
+		})
+	}
+}
+
+func compareCRL(t *testing.T, h house, der []byte, template *x509.RevocationList) {
+	t.Helper()
+	reference, err := x509.CreateRevocationList(rand.Reader, template, h.issuing.Certificate, h.issuing.signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := x509.ParseRevocationList(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := x509.ParseRevocationList(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.RawTBSRevocationList, want.RawTBSRevocationList) {
+		t.Errorf("encoded\n%x\nand crypto/x509\n%x", got.RawTBSRevocationList, want.RawTBSRevocationList)
+	}
+	if err := got.CheckSignatureFrom(h.issuing.Certificate); err != nil {
+		t.Error(err)
+	}
+}
+
+// Entries, whatever is done to them, are what a map of revocations would be,
+// also after each was signed and read back.
+func TestEntriesAreWhatWasPutThere(t *testing.T) {
+	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
+	rapid.Check(t, func(t *rapid.T) {
+		entries, model := &Entries{}, map[pki.Serial]time.Time{}
+		pick := func() pki.Serial { return pki.Serial{1, byte(rapid.IntRange(0, 12).Draw(t, "serial"))} }
+		t.Repeat(map[string]func(*rapid.T){
+			"add": func(t *rapid.T) {
+				ends := now.Add(time.Duration(rapid.IntRange(-100, 100).Draw(t, "minutes")) * time.Minute).Truncate(time.Minute)
+				serial := pick()
+				if err := entries.Add(Revocation{serial, now, "superseded", ends}); err != nil {
+					t.Fatal(err)
+				}
+				model[serial] = ends
+			},
+			"remove": func(*rapid.T) {
+				serial := pick()
+				entries.Remove(serial)
+				delete(model, serial)
+			},
+			"drop": func(t *rapid.T) {
+				then := now.Add(time.Duration(rapid.IntRange(-100, 100).Draw(t, "minutes")) * time.Minute).Truncate(time.Minute)
+				entries.DropEnded(then)
+				for serial, ends := range model {
+					if ends.Before(then) {
+						delete(model, serial)
+					}
+				}
+			},
+			"sign and read": func(t *rapid.T) {
+				der, err := h.issuing.SignCRL(0, hourFrom(now, 1), entries)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if entries, err = ReadEntries(der, entries.Ends()); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"": func(t *rapid.T) {
+				if entries.Len() != len(model) {
+					t.Fatalf("%d entries, want %d", entries.Len(), len(model))
+				}
+				for serial := range model {
+					if !entries.Has(serial) {
+						t.Fatalf("%s is missing", serial)
+					}
+				}
+			},
+		})
+	})
+}
+
+func TestStoredCRLThatIsNotOurs(t *testing.T) {
+	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
+	var serial pki.Serial
+	serial[0] = 1
+	entries := listing(t, Revocation{serial, now, "superseded", now})
+	der, err := h.issuing.SignCRL(0, hourFrom(now, 1), entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ crl, ends []byte }{
+		"no ends": {der, nil}, "too many ends": {der, make([]byte, 8)}, "half an end": {der, make([]byte, 5)},
+		"no CRL": {[]byte("x"), nil}, "a cut one": {der[:40], entries.Ends()},
+	} {
+		if _, err := ReadEntries(c.crl, c.ends); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+)
+
+// CRLHead is a list of revoked certificates without its content.
+type CRLHead struct {
+	AuthorityID string
+	Shard       int   // -1: all that the authority revoked
+	Number      int64 // only grows
+	Basis       int64 // of a whole list: the sum of the numbers of the shards that it was made of
+	Digest      pki.Fingerprint
+	ThisUpdate  time.Time
+	NextUpdate  time.Time
+	Entries     int
+}
+
+// CRL is the newest list of a shard.
+type CRL struct {
+	CRLHead
+	Ends []byte // of the certificates, in the order of the entries; see ca.Entries
+	DER  []byte
+}
+
+const crlHeadColumns = `authority_id, shard, number, basis, digest, this_update, next_update, entries`
+
+func (h *CRLHead) columns() []any {
+	return []any{&h.AuthorityID, &h.Shard, &h.Number, &h.Basis, fixed(h.Digest[:]), moment{&h.ThisUpdate}, moment{&h.NextUpdate}, &h.Entries}
+}
+
+func (c *CRL) columns() []any { return append(c.CRLHead.columns(), &c.Ends, &c.DER) }
+
+// shardOf is what a list is known by.
+type shardOf struct {
+	authority string
+	shard     int
+}
+
+func (s shardOf) String() string { return fmt.Sprintf("%d of authority %s", s.shard, s.authority) }
+
+// CRL returns the newest list of an authority's shard.
+func (tx *Tx) CRL(ctx context.Context, authorityID string, shard int) (CRL, error) {
+	return one[CRL](ctx, tx, thing{"CRL", shardOf{authorityID, shard}}, `
+		SELECT `+crlHeadColumns+`, ends, der FROM crl WHERE authority_id = $1 AND shard = $2`, authorityID, shard)
+}
+
+// CRLHead returns what a list is, without reading it.
+func (tx *Tx) CRLHead(ctx context.Context, authorityID string, shard int) (CRLHead, error) {
+	return one[CRLHead](ctx, tx, thing{"CRL", shardOf{authorityID, shard}}, `
+		SELECT `+crlHeadColumns+` FROM crl WHERE authority_id = $1 AND shard = $2`, authorityID, shard)
+}
+
+// CRLHeads returns all lists of an authority, by shard.
+func (tx *Tx) CRLHeads(ctx context.Context, authorityID string) ([]CRLHead, error) {
+	return list[CRLHead](ctx, tx, "CRLs", `
+		SELECT `+crlHeadColumns+` FROM crl WHERE authority_id = $1 ORDER BY shard`, authorityID)
+}
+
+// PutCRL puts a list in the place of the one whose number was before; 0: there
+// was none. It is a compare-and-swap: of two servers one gets a Conflict, and
+// no number and no thisUpdate ever goes back.
+func (tx *Tx) PutCRL(ctx context.Context, c CRL, before int64) error {
+	what := thing{"CRL", shardOf{c.AuthorityID, c.Shard}}
+	if before == 0 {
+		return tx.insert(ctx, what, `
+			INSERT INTO crl (`+crlHeadColumns+`, ends, der) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+			c.AuthorityID, c.Shard, c.Number, c.Basis, c.Digest[:], micros(c.ThisUpdate), micros(c.NextUpdate), c.Entries, c.Ends, c.DER)
+	}
+	return tx.swap(ctx, what, `
+		UPDATE crl SET number = $3, basis = $4, digest = $5, this_update = $6, next_update = $7, entries = $8, ends = $9, der = $10
+		WHERE authority_id = $1 AND shard = $2 AND number = $11 AND number < $3 AND this_update <= $6`,
+		c.AuthorityID, c.Shard, c.Number, c.Basis, c.Digest[:], micros(c.ThisUpdate), micros(c.NextUpdate), c.Entries, c.Ends, c.DER, before)
+}
+
+// PendingShard is a shard with something that its list does not say yet.
+type PendingShard struct {
+	AuthorityID string
+	Shard       int
+}
+
+func (p *PendingShard) columns() []any { return []any{&p.AuthorityID, &p.Shard} }
+
+// PendingShards returns the shards whose lists are behind and can be signed
+// here: of the others a ceremony reads what is pending.
+func (tx *Tx) PendingShards(ctx context.Context) ([]PendingShard, error) {
+	return list[PendingShard](ctx, tx, "shards with pending revocations", `
+		SELECT DISTINCT authority_id, shard FROM crl_pending
+		WHERE authority_id IN (SELECT authority_id FROM authority_key) ORDER BY authority_id, shard`)
+}
+
+// PendingRevocation is what is to be put on a list, or taken off it.
+type PendingRevocation struct {
+	Serial    pki.Serial
+	Lifted    bool
+	RevokedAt time.Time // zero: it was lifted since
+	Reason    string
+	NotAfter  time.Time
+}
+
+func (p *PendingRevocation) columns() []any {
+	return []any{fixed(p.Serial[:]), &p.Lifted, moment{&p.RevokedAt}, &p.Reason, moment{&p.NotAfter}}
+}
+
+// PendingRevocations returns what the shard's list does not say yet, in the
+// order in which it happened.
+func (tx *Tx) PendingRevocations(ctx context.Context, shard PendingShard) ([]PendingRevocation, error) {
+	return list[PendingRevocation](ctx, tx, "pending revocations", `
+		SELECT p.serial, p.lifted, c.revoked_at, c.reason, c.not_after
+		FROM crl_pending p JOIN certificate c ON c.serial = p.serial
+		WHERE p.authority_id = $1 AND p.shard = $2 ORDER BY c.revoked_at, p.serial`, shard.AuthorityID, shard.Shard)
+}
+
+// Listed says that a list has what was pending of these, as they were read.
+func (tx *Tx) Listed(ctx context.Context, shard PendingShard, listed []PendingRevocation) error {
+	for _, one := range listed {
+		_, err := tx.exec(ctx, `DELETE FROM crl_pending WHERE authority_id = $1 AND shard = $2 AND serial = $3 AND lifted = $4`,
+			shard.AuthorityID, shard.Shard, one.Serial[:], one.Lifted)
+		if err != nil {
+			return thing{"pending revocation", one.Serial}.wrap(err)
+		}
+	}
+	return nil
+}
+
+// OnHold is the one reason that can be lifted (RFC 5280, section 5.3.1).
+const OnHold = "certificateHold"
+
+// RevokeCertificate marks a certificate as revoked now, and its list as behind.
+// The first revocation stands, and another one is a Conflict; but what was on
+// hold may be revoked for good.
+func (tx *Tx) RevokeCertificate(ctx context.Context, serial pki.Serial, reason string) error {
+	what := thing{"certificate", serial}
+	rows, err := tx.exec(ctx, `
+		UPDATE certificate SET revoked_at = $2, reason = $3
+		WHERE serial = $1 AND (revoked_at IS NULL OR reason = $4 AND $3 <> $4)`, serial[:], micros(tx.Now), reason, OnHold)
+	if err != nil {
+		return what.wrap(err)
+	}
+	if rows == 0 {
+		before, err := tx.Certificate(ctx, serial)
+		if err != nil {
+			return err
+		}
+		return fault.New(fault.Conflict, "%s was revoked already, at %s: %s", what, before.RevokedAt.Format(time.RFC3339), before.Reason)
+	}
+	return tx.pend(ctx, serial, false)
+}
+
+// LiftCertificate takes a certificate off hold. One that is not on hold is a
+// Conflict: what is revoked for another reason stays so.
+func (tx *Tx) LiftCertificate(ctx context.Context, serial pki.Serial) error {
+	err := tx.swap(ctx, thing{"certificate on hold", serial}, `
+		UPDATE certificate SET revoked_at = NULL, reason = '' WHERE serial = $1 AND revoked_at IS NOT NULL AND reason = $2`, serial[:], OnHold)
+	if err != nil {
+		return err
+	}
+	return tx.pend(ctx, serial, true)
+}
+
+func (tx *Tx) pend(ctx context.Context, serial pki.Serial, lifted bool) error {
+	_, err := tx.exec(ctx, `
+		INSERT INTO crl_pending (authority_id, shard, serial, lifted)
+		SELECT authority_id, crl_shard, serial, $2 FROM certificate WHERE serial = $1
+		ON CONFLICT (authority_id, shard, serial) DO UPDATE SET lifted = excluded.lifted`, serial[:], lifted)
+	return thing{"pending revocation", serial}.wrap(err)
+}

@@ -1,0 +1,96 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/pki"
+)
+
+// Revocation is a revocation that was asked for. What is left of it follows
+// from the records of its certificates.
+type Revocation struct {
+	ID      string
+	Object  string // "Service/orders", "Certificate/01…"
+	Reason  string // a CRLReason, by name
+	Note    string // in an operator's words
+	By      string
+	BegunAt time.Time
+	ForceAt time.Time // when what is still in use is revoked all the same; zero: never
+	EndedAt time.Time // zero: some certificates wait for what takes their place
+}
+
+const revocationColumns = `id, object, reason, note, begun_by, begun_at, force_at, ended_at`
+
+func (r *Revocation) columns() []any {
+	return []any{&r.ID, &r.Object, &r.Reason, &r.Note, &r.By, moment{&r.BegunAt}, moment{&r.ForceAt}, moment{&r.EndedAt}}
+}
+
+// InsertRevocation records that certificates are to be revoked.
+func (tx *Tx) InsertRevocation(ctx context.Context, r Revocation, serials []pki.Serial) error {
+	err := tx.insert(ctx, thing{"revocation", r.ID}, `
+		INSERT INTO revocation (`+revocationColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		r.ID, r.Object, r.Reason, r.Note, r.By, micros(tx.Now), micros(r.ForceAt), micros(r.EndedAt))
+	if err != nil {
+		return err
+	}
+	for _, serial := range serials {
+		err := tx.insert(ctx, thing{"part of a revocation", serial}, `
+			INSERT INTO revocation_part (revocation_id, serial) VALUES ($1, $2)`, r.ID, serial[:])
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Revocation returns the one of the id.
+func (tx *Tx) Revocation(ctx context.Context, id string) (Revocation, error) {
+	return one[Revocation](ctx, tx, thing{"revocation", id}, `
+		SELECT `+revocationColumns+` FROM revocation WHERE id = $1`, id)
+}
+
+// Revocations returns those that were asked for last, the newest first.
+func (tx *Tx) Revocations(ctx context.Context, limit int) ([]Revocation, error) {
+	return list[Revocation](ctx, tx, "revocations", `
+		SELECT `+revocationColumns+` FROM revocation ORDER BY begun_at DESC, id DESC LIMIT $1`, limit)
+}
+
+// OpenRevocations returns those that wait for something, the oldest first.
+func (tx *Tx) OpenRevocations(ctx context.Context) ([]Revocation, error) {
+	return list[Revocation](ctx, tx, "open revocations", `
+		SELECT `+revocationColumns+` FROM revocation WHERE ended_at IS NULL ORDER BY begun_at, id`)
+}
+
+// RevocationParts returns the certificates of a revocation.
+func (tx *Tx) RevocationParts(ctx context.Context, id string) ([]Certificate, error) {
+	return list[Certificate](ctx, tx, "certificates of a revocation", `
+		SELECT `+certificateColumns+` FROM certificate
+		WHERE serial IN (SELECT serial FROM revocation_part WHERE revocation_id = $1) ORDER BY kind, serial`, id)
+}
+
+// EndRevocation says that nothing is left to wait for.
+func (tx *Tx) EndRevocation(ctx context.Context, id string) error {
+	return tx.swap(ctx, thing{"open revocation", id}, `
+		UPDATE revocation SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL`, id, micros(tx.Now))
+}
+
+// RevokedGenerations returns the generations of an agent's placements that were
+// revoked and have not expired, by placement.
+func (tx *Tx) RevokedGenerations(ctx context.Context, agentID string) (map[string][]uint64, error) {
+	rows, err := list[revokedGeneration](ctx, tx, "revoked generations", `
+		SELECT c.placement_id, c.generation FROM placement p JOIN certificate c ON c.placement_id = p.id
+		WHERE p.agent_id = $1 AND c.revoked_at IS NOT NULL AND c.not_after >= $2 ORDER BY c.placement_id, c.generation`, agentID, micros(tx.Now))
+	byPlacement := map[string][]uint64{}
+	for _, row := range rows {
+		byPlacement[row.placement] = append(byPlacement[row.placement], row.generation)
+	}
+	return byPlacement, err
+}
+
+type revokedGeneration struct {
+	placement  string
+	generation uint64
+}
+
+func (r *revokedGeneration) columns() []any { return []any{&r.placement, &r.generation} }
