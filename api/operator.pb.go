@@ -4058,7 +4058,7 @@ var File_rotunda_v1_operator_proto protoreflect.FileDescriptor
 const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"\x19rotunda/v1/operator.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x16rotunda/v1/graph.proto\x1a\x17rotunda/v1/notice.proto\x1a\x18rotunda/v1/rollout.proto\x1a\x17rotunda/v1/whatif.proto\"\r\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x16rotunda/v1/graph.proto\x1a\x17rotunda/v1/notice.proto\x1a\x1brotunda/v1/revocation.proto\x1a\x18rotunda/v1/rollout.proto\x1a\x17rotunda/v1/whatif.proto\"\r\n" +
 	"\vInfoRequest\"\x96\x02\n" +
 	"\fInfoResponse\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x18\n" +
@@ -4406,7 +4406,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\fR\n" +
 	"checkpoint\x12\x17\n" +
-	"\alog_key\x18\x03 \x01(\tR\x06logKey2\x87\x1a\n" +
+	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xa6\x1d\n" +
 	"\x0fOperatorService\x129\n" +
 	"\x04Info\x12\x17.rotunda.v1.InfoRequest\x1a\x18.rotunda.v1.InfoResponse\x129\n" +
 	"\x04Plan\x12\x17.rotunda.v1.PlanRequest\x1a\x18.rotunda.v1.PlanResponse\x12<\n" +
@@ -4452,6 +4452,11 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x11AnswerRolloutGate\x12$.rotunda.v1.AnswerRolloutGateRequest\x1a%.rotunda.v1.AnswerRolloutGateResponse\x12N\n" +
 	"\vListNotices\x12\x1e.rotunda.v1.ListNoticesRequest\x1a\x1f.rotunda.v1.ListNoticesResponse\x12Q\n" +
 	"\fRetryNotices\x12\x1f.rotunda.v1.RetryNoticesRequest\x1a .rotunda.v1.RetryNoticesResponse\x12?\n" +
+	"\x06Revoke\x12\x19.rotunda.v1.RevokeRequest\x1a\x1a.rotunda.v1.RevokeResponse\x12Z\n" +
+	"\x0fListRevocations\x12\".rotunda.v1.ListRevocationsRequest\x1a#.rotunda.v1.ListRevocationsResponse\x12T\n" +
+	"\rEndRevocation\x12 .rotunda.v1.EndRevocationRequest\x1a!.rotunda.v1.EndRevocationResponse\x12Z\n" +
+	"\x0fPrepareRootList\x12\".rotunda.v1.PrepareRootListRequest\x1a#.rotunda.v1.PrepareRootListResponse\x12N\n" +
+	"\vPutRootList\x12\x1e.rotunda.v1.PutRootListRequest\x1a\x1f.rotunda.v1.PutRootListResponse\x12?\n" +
 	"\x06WhatIf\x12\x19.rotunda.v1.WhatIfRequest\x1a\x1a.rotunda.v1.WhatIfResponseB(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
 
 var (
@@ -4555,23 +4560,33 @@ var file_rotunda_v1_operator_proto_goTypes = []any{
 	(*AnswerRolloutGateRequest)(nil),  // 83: rotunda.v1.AnswerRolloutGateRequest
 	(*ListNoticesRequest)(nil),        // 84: rotunda.v1.ListNoticesRequest
 	(*RetryNoticesRequest)(nil),       // 85: rotunda.v1.RetryNoticesRequest
-	(*WhatIfRequest)(nil),             // 86: rotunda.v1.WhatIfRequest
-	(*ImportAuthorityResponse)(nil),   // 87: rotunda.v1.ImportAuthorityResponse
-	(*PrepareTrustResponse)(nil),      // 88: rotunda.v1.PrepareTrustResponse
-	(*BeginTrustResponse)(nil),        // 89: rotunda.v1.BeginTrustResponse
-	(*ListTrustResponse)(nil),         // 90: rotunda.v1.ListTrustResponse
-	(*DecideTrustResponse)(nil),       // 91: rotunda.v1.DecideTrustResponse
-	(*EndCredentialResponse)(nil),     // 92: rotunda.v1.EndCredentialResponse
-	(*GraphResponse)(nil),             // 93: rotunda.v1.GraphResponse
-	(*ImpactResponse)(nil),            // 94: rotunda.v1.ImpactResponse
-	(*StartRolloutResponse)(nil),      // 95: rotunda.v1.StartRolloutResponse
-	(*ListRolloutsResponse)(nil),      // 96: rotunda.v1.ListRolloutsResponse
-	(*DescribeRolloutResponse)(nil),   // 97: rotunda.v1.DescribeRolloutResponse
-	(*DecideRolloutResponse)(nil),     // 98: rotunda.v1.DecideRolloutResponse
-	(*AnswerRolloutGateResponse)(nil), // 99: rotunda.v1.AnswerRolloutGateResponse
-	(*ListNoticesResponse)(nil),       // 100: rotunda.v1.ListNoticesResponse
-	(*RetryNoticesResponse)(nil),      // 101: rotunda.v1.RetryNoticesResponse
-	(*WhatIfResponse)(nil),            // 102: rotunda.v1.WhatIfResponse
+	(*RevokeRequest)(nil),             // 86: rotunda.v1.RevokeRequest
+	(*ListRevocationsRequest)(nil),    // 87: rotunda.v1.ListRevocationsRequest
+	(*EndRevocationRequest)(nil),      // 88: rotunda.v1.EndRevocationRequest
+	(*PrepareRootListRequest)(nil),    // 89: rotunda.v1.PrepareRootListRequest
+	(*PutRootListRequest)(nil),        // 90: rotunda.v1.PutRootListRequest
+	(*WhatIfRequest)(nil),             // 91: rotunda.v1.WhatIfRequest
+	(*ImportAuthorityResponse)(nil),   // 92: rotunda.v1.ImportAuthorityResponse
+	(*PrepareTrustResponse)(nil),      // 93: rotunda.v1.PrepareTrustResponse
+	(*BeginTrustResponse)(nil),        // 94: rotunda.v1.BeginTrustResponse
+	(*ListTrustResponse)(nil),         // 95: rotunda.v1.ListTrustResponse
+	(*DecideTrustResponse)(nil),       // 96: rotunda.v1.DecideTrustResponse
+	(*EndCredentialResponse)(nil),     // 97: rotunda.v1.EndCredentialResponse
+	(*GraphResponse)(nil),             // 98: rotunda.v1.GraphResponse
+	(*ImpactResponse)(nil),            // 99: rotunda.v1.ImpactResponse
+	(*StartRolloutResponse)(nil),      // 100: rotunda.v1.StartRolloutResponse
+	(*ListRolloutsResponse)(nil),      // 101: rotunda.v1.ListRolloutsResponse
+	(*DescribeRolloutResponse)(nil),   // 102: rotunda.v1.DescribeRolloutResponse
+	(*DecideRolloutResponse)(nil),     // 103: rotunda.v1.DecideRolloutResponse
+	(*AnswerRolloutGateResponse)(nil), // 104: rotunda.v1.AnswerRolloutGateResponse
+	(*ListNoticesResponse)(nil),       // 105: rotunda.v1.ListNoticesResponse
+	(*RetryNoticesResponse)(nil),      // 106: rotunda.v1.RetryNoticesResponse
+	(*RevokeResponse)(nil),            // 107: rotunda.v1.RevokeResponse
+	(*ListRevocationsResponse)(nil),   // 108: rotunda.v1.ListRevocationsResponse
+	(*EndRevocationResponse)(nil),     // 109: rotunda.v1.EndRevocationResponse
+	(*PrepareRootListResponse)(nil),   // 110: rotunda.v1.PrepareRootListResponse
+	(*PutRootListResponse)(nil),       // 111: rotunda.v1.PutRootListResponse
+	(*WhatIfResponse)(nil),            // 112: rotunda.v1.WhatIfResponse
 }
 var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	0,   // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
@@ -4676,50 +4691,60 @@ var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	83,  // 99: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
 	84,  // 100: rotunda.v1.OperatorService.ListNotices:input_type -> rotunda.v1.ListNoticesRequest
 	85,  // 101: rotunda.v1.OperatorService.RetryNotices:input_type -> rotunda.v1.RetryNoticesRequest
-	86,  // 102: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
-	3,   // 103: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,   // 104: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10,  // 105: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13,  // 106: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15,  // 107: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18,  // 108: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20,  // 109: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23,  // 110: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25,  // 111: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	28,  // 112: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	30,  // 113: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	32,  // 114: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	36,  // 115: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	36,  // 116: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	39,  // 117: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	42,  // 118: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	45,  // 119: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	47,  // 120: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	49,  // 121: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	56,  // 122: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	52,  // 123: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
-	54,  // 124: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
-	59,  // 125: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	59,  // 126: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	87,  // 127: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
-	88,  // 128: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
-	89,  // 129: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
-	90,  // 130: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
-	91,  // 131: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
-	92,  // 132: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
-	93,  // 133: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
-	94,  // 134: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
-	95,  // 135: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
-	96,  // 136: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
-	97,  // 137: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	97,  // 138: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	98,  // 139: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
-	99,  // 140: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
-	100, // 141: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
-	101, // 142: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
-	102, // 143: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
-	103, // [103:144] is the sub-list for method output_type
-	62,  // [62:103] is the sub-list for method input_type
+	86,  // 102: rotunda.v1.OperatorService.Revoke:input_type -> rotunda.v1.RevokeRequest
+	87,  // 103: rotunda.v1.OperatorService.ListRevocations:input_type -> rotunda.v1.ListRevocationsRequest
+	88,  // 104: rotunda.v1.OperatorService.EndRevocation:input_type -> rotunda.v1.EndRevocationRequest
+	89,  // 105: rotunda.v1.OperatorService.PrepareRootList:input_type -> rotunda.v1.PrepareRootListRequest
+	90,  // 106: rotunda.v1.OperatorService.PutRootList:input_type -> rotunda.v1.PutRootListRequest
+	91,  // 107: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
+	3,   // 108: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,   // 109: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10,  // 110: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13,  // 111: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15,  // 112: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18,  // 113: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20,  // 114: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23,  // 115: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25,  // 116: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	28,  // 117: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	30,  // 118: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	32,  // 119: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	36,  // 120: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	36,  // 121: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	39,  // 122: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	42,  // 123: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	45,  // 124: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	47,  // 125: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	49,  // 126: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	56,  // 127: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	52,  // 128: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	54,  // 129: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	59,  // 130: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	59,  // 131: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	92,  // 132: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
+	93,  // 133: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
+	94,  // 134: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
+	95,  // 135: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
+	96,  // 136: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
+	97,  // 137: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
+	98,  // 138: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
+	99,  // 139: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
+	100, // 140: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
+	101, // 141: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
+	102, // 142: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	102, // 143: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	103, // 144: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
+	104, // 145: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
+	105, // 146: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
+	106, // 147: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
+	107, // 148: rotunda.v1.OperatorService.Revoke:output_type -> rotunda.v1.RevokeResponse
+	108, // 149: rotunda.v1.OperatorService.ListRevocations:output_type -> rotunda.v1.ListRevocationsResponse
+	109, // 150: rotunda.v1.OperatorService.EndRevocation:output_type -> rotunda.v1.EndRevocationResponse
+	110, // 151: rotunda.v1.OperatorService.PrepareRootList:output_type -> rotunda.v1.PrepareRootListResponse
+	111, // 152: rotunda.v1.OperatorService.PutRootList:output_type -> rotunda.v1.PutRootListResponse
+	112, // 153: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
+	108, // [108:154] is the sub-list for method output_type
+	62,  // [62:108] is the sub-list for method input_type
 	62,  // [62:62] is the sub-list for extension type_name
 	62,  // [62:62] is the sub-list for extension extendee
 	0,   // [0:62] is the sub-list for field type_name
@@ -4734,6 +4759,7 @@ func file_rotunda_v1_operator_proto_init() {
 	file_rotunda_v1_trust_proto_init()
 	file_rotunda_v1_graph_proto_init()
 	file_rotunda_v1_notice_proto_init()
+	file_rotunda_v1_revocation_proto_init()
 	file_rotunda_v1_rollout_proto_init()
 	file_rotunda_v1_whatif_proto_init()
 	type x struct{}

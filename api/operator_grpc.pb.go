@@ -59,6 +59,11 @@ const (
 	OperatorService_AnswerRolloutGate_FullMethodName = "/rotunda.v1.OperatorService/AnswerRolloutGate"
 	OperatorService_ListNotices_FullMethodName       = "/rotunda.v1.OperatorService/ListNotices"
 	OperatorService_RetryNotices_FullMethodName      = "/rotunda.v1.OperatorService/RetryNotices"
+	OperatorService_Revoke_FullMethodName            = "/rotunda.v1.OperatorService/Revoke"
+	OperatorService_ListRevocations_FullMethodName   = "/rotunda.v1.OperatorService/ListRevocations"
+	OperatorService_EndRevocation_FullMethodName     = "/rotunda.v1.OperatorService/EndRevocation"
+	OperatorService_PrepareRootList_FullMethodName   = "/rotunda.v1.OperatorService/PrepareRootList"
+	OperatorService_PutRootList_FullMethodName       = "/rotunda.v1.OperatorService/PutRootList"
 	OperatorService_WhatIf_FullMethodName            = "/rotunda.v1.OperatorService/WhatIf"
 )
 
@@ -132,6 +137,16 @@ type OperatorServiceClient interface {
 	ListNotices(ctx context.Context, in *ListNoticesRequest, opts ...grpc.CallOption) (*ListNoticesResponse, error)
 	// RetryNotices lets undelivered notices be posted once more.
 	RetryNotices(ctx context.Context, in *RetryNoticesRequest, opts ...grpc.CallOption) (*RetryNoticesResponse, error)
+	// Revoke revokes certificates, those in use after what takes their place was
+	// proven unless it is told otherwise.
+	Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error)
+	ListRevocations(ctx context.Context, in *ListRevocationsRequest, opts ...grpc.CallOption) (*ListRevocationsResponse, error)
+	// EndRevocation lets what is not revoked yet be.
+	EndRevocation(ctx context.Context, in *EndRevocationRequest, opts ...grpc.CallOption) (*EndRevocationResponse, error)
+	// PrepareRootList says what the list of a root has to say; PutRootList takes
+	// what was signed where the root's key is.
+	PrepareRootList(ctx context.Context, in *PrepareRootListRequest, opts ...grpc.CallOption) (*PrepareRootListResponse, error)
+	PutRootList(ctx context.Context, in *PutRootListRequest, opts ...grpc.CallOption) (*PutRootListResponse, error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error)
 }
@@ -571,6 +586,56 @@ func (c *operatorServiceClient) RetryNotices(ctx context.Context, in *RetryNotic
 	return out, nil
 }
 
+func (c *operatorServiceClient) Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeResponse)
+	err := c.cc.Invoke(ctx, OperatorService_Revoke_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ListRevocations(ctx context.Context, in *ListRevocationsRequest, opts ...grpc.CallOption) (*ListRevocationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRevocationsResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListRevocations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) EndRevocation(ctx context.Context, in *EndRevocationRequest, opts ...grpc.CallOption) (*EndRevocationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EndRevocationResponse)
+	err := c.cc.Invoke(ctx, OperatorService_EndRevocation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) PrepareRootList(ctx context.Context, in *PrepareRootListRequest, opts ...grpc.CallOption) (*PrepareRootListResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PrepareRootListResponse)
+	err := c.cc.Invoke(ctx, OperatorService_PrepareRootList_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) PutRootList(ctx context.Context, in *PutRootListRequest, opts ...grpc.CallOption) (*PutRootListResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PutRootListResponse)
+	err := c.cc.Invoke(ctx, OperatorService_PutRootList_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorServiceClient) WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WhatIfResponse)
@@ -651,6 +716,16 @@ type OperatorServiceServer interface {
 	ListNotices(context.Context, *ListNoticesRequest) (*ListNoticesResponse, error)
 	// RetryNotices lets undelivered notices be posted once more.
 	RetryNotices(context.Context, *RetryNoticesRequest) (*RetryNoticesResponse, error)
+	// Revoke revokes certificates, those in use after what takes their place was
+	// proven unless it is told otherwise.
+	Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error)
+	ListRevocations(context.Context, *ListRevocationsRequest) (*ListRevocationsResponse, error)
+	// EndRevocation lets what is not revoked yet be.
+	EndRevocation(context.Context, *EndRevocationRequest) (*EndRevocationResponse, error)
+	// PrepareRootList says what the list of a root has to say; PutRootList takes
+	// what was signed where the root's key is.
+	PrepareRootList(context.Context, *PrepareRootListRequest) (*PrepareRootListResponse, error)
+	PutRootList(context.Context, *PutRootListRequest) (*PutRootListResponse, error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
@@ -782,6 +857,21 @@ func (UnimplementedOperatorServiceServer) ListNotices(context.Context, *ListNoti
 }
 func (UnimplementedOperatorServiceServer) RetryNotices(context.Context, *RetryNoticesRequest) (*RetryNoticesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetryNotices not implemented")
+}
+func (UnimplementedOperatorServiceServer) Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Revoke not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListRevocations(context.Context, *ListRevocationsRequest) (*ListRevocationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRevocations not implemented")
+}
+func (UnimplementedOperatorServiceServer) EndRevocation(context.Context, *EndRevocationRequest) (*EndRevocationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndRevocation not implemented")
+}
+func (UnimplementedOperatorServiceServer) PrepareRootList(context.Context, *PrepareRootListRequest) (*PrepareRootListResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PrepareRootList not implemented")
+}
+func (UnimplementedOperatorServiceServer) PutRootList(context.Context, *PutRootListRequest) (*PutRootListResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutRootList not implemented")
 }
 func (UnimplementedOperatorServiceServer) WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhatIf not implemented")
@@ -1506,6 +1596,96 @@ func _OperatorService_RetryNotices_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_Revoke_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).Revoke(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_Revoke_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).Revoke(ctx, req.(*RevokeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ListRevocations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRevocationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListRevocations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListRevocations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListRevocations(ctx, req.(*ListRevocationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_EndRevocation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndRevocationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).EndRevocation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_EndRevocation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).EndRevocation(ctx, req.(*EndRevocationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_PrepareRootList_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PrepareRootListRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).PrepareRootList(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_PrepareRootList_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).PrepareRootList(ctx, req.(*PrepareRootListRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_PutRootList_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutRootListRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).PutRootList(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_PutRootList_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).PutRootList(ctx, req.(*PutRootListRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorService_WhatIf_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WhatIfRequest)
 	if err := dec(in); err != nil {
@@ -1678,6 +1858,26 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RetryNotices",
 			Handler:    _OperatorService_RetryNotices_Handler,
+		},
+		{
+			MethodName: "Revoke",
+			Handler:    _OperatorService_Revoke_Handler,
+		},
+		{
+			MethodName: "ListRevocations",
+			Handler:    _OperatorService_ListRevocations_Handler,
+		},
+		{
+			MethodName: "EndRevocation",
+			Handler:    _OperatorService_EndRevocation_Handler,
+		},
+		{
+			MethodName: "PrepareRootList",
+			Handler:    _OperatorService_PrepareRootList_Handler,
+		},
+		{
+			MethodName: "PutRootList",
+			Handler:    _OperatorService_PutRootList_Handler,
 		},
 		{
 			MethodName: "WhatIf",

@@ -51,6 +51,7 @@ type CeremonyResponse struct {
 	Root    *x509.Certificate
 	Issuing *x509.Certificate
 	Bridge  *x509.Certificate // nil: there is none
+	RootCRL []byte            // DER: that a new root has revoked nothing; nil: none was signed
 }
 
 // RequestIssuing makes the key of the issuing authority and the request to take

@@ -41,6 +41,11 @@ func HoldCeremony(now time.Time, request CeremonyRequest, keys CeremonyKeys) (re
 		return response, nil, fault.New(fault.Invalid, "the key is not that of the root %q that is trusted now", oldRoot(request).Subject).
 			WithRemedy("say the key of that root")
 	}
+	if request.NewRoot != nil {
+		if response.RootCRL, err = SignRootCRL(now, response.Root, key, now.UnixMilli(), &Entries{}); err != nil {
+			return response, nil, err
+		}
+	}
 	if response.Issuing, err = SignIssuing(now, response.Root, key, request); err != nil || request.Bridge == nil {
 		return response, nil, err
 	}

@@ -39,6 +39,9 @@ func CheckResponse(now time.Time, request CeremonyRequest, response CeremonyResp
 		return fault.New(fault.Invalid, "the issuing authority %q is for another key than was requested", response.Issuing.Subject)
 	case pki.KeyMatches(key, response.Root):
 		return fault.New(fault.Invalid, "the root %q has the issuing authority's key", response.Root.Subject)
+	case len(response.RootCRL) > 0 && request.NewRoot == nil:
+		return fault.New(fault.Invalid, "the response has a CRL of a root that it did not make").
+			WithRemedy("hand in a CRL by itself: rotunda authority crl")
 	case response.Bridge != nil && request.Bridge == nil:
 		return fault.New(fault.Invalid, "the response has a bridge that was not asked for")
 	}
@@ -47,6 +50,13 @@ func CheckResponse(now time.Time, request CeremonyRequest, response CeremonyResp
 	}
 	if err := request.checkIssuing(response.Root, response.Issuing); err != nil {
 		return fault.Wrap(fault.Invalid, err, "the issuing authority %q is not as requested", response.Issuing.Subject)
+	}
+	if len(response.RootCRL) > 0 {
+		if list, err := CheckRootCRL(now, response.Root, response.RootCRL); err != nil {
+			return err
+		} else if len(list.RevokedCertificateEntries) > 0 {
+			return fault.New(fault.Invalid, "CRL of root %q: a new root can't have revoked anything", response.Root.Subject)
+		}
 	}
 	if response.Bridge != nil {
 		if err := request.checkMadeBridge(now, response); err != nil {

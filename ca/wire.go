@@ -67,6 +67,7 @@ type responseFile struct {
 	Root    string `json:"root"`    // PEM, as all below
 	Issuing string `json:"issuing"`
 	Bridge  string `json:"bridge,omitempty"`
+	RootCRL []byte `json:"rootCRL,omitempty"` // DER, base64
 }
 
 // Encode writes the request as a file: JSON, always the same for the same
@@ -164,7 +165,7 @@ func (r CeremonyResponse) Encode() ([]byte, error) {
 	if r.Root == nil || r.Issuing == nil {
 		return nil, fault.New(fault.Invalid, "a ceremony response must have a root and an issuing authority")
 	}
-	return encodeFile(responseFile{ResponseKind, r.Request.String(), encodePEM(r.Root), encodePEM(r.Issuing), encodePEM(r.Bridge)})
+	return encodeFile(responseFile{ResponseKind, r.Request.String(), encodePEM(r.Root), encodePEM(r.Issuing), encodePEM(r.Bridge), r.RootCRL})
 }
 
 // ParseCeremonyResponse reads what Encode wrote, as ParseCeremonyRequest does.
@@ -202,6 +203,7 @@ func (f responseFile) response() (r CeremonyResponse, err error) {
 	if r.Bridge, err = decodePEM(f.Bridge); err != nil {
 		return r, fault.Wrap(fault.Invalid, err, "bridge")
 	}
+	r.RootCRL = f.RootCRL
 	return r, nil
 }
 

@@ -66,7 +66,8 @@ var mayCall = map[string][]CallerKind{
 	"operator.issue": operators, "rotate": operators, "resume": operators, "slot.release": operators,
 	"audit.list": operators, "trust.prepare": operators, "trust.begin": operators, "trust.decide": operators,
 	"rollout.start": operators, "rollout.decide": operators, "rollout.answer": {Operator, Socket, Server},
-	"notice.retry":   operators,
+	"notice.retry": operators,
+	"revoke":       operators, "authority.list": operators,
 	"credential.end": {Operator}, "authority.import": operators,
 
 	"agent.enrol": anyone,

@@ -21,6 +21,8 @@ type common struct {
 	bundles    map[fleet.Name]store.Bundle
 	change     *openChange
 	issuer     string // whose identities agents should hold; empty: whoever's they do
+	expels     bool   // some certificates wait to be revoked
+	lists      *listings
 }
 
 // commons keeps the newest one.
@@ -70,6 +72,14 @@ func (c *Control) readCommon(ctx context.Context, tx *store.Tx, last time.Time) 
 	if read.change, err = c.openChange(ctx, tx); err != nil {
 		return nil, err
 	}
+	revocations, err := tx.OpenRevocations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	read.expels = len(revocations) > 0
+	if read.lists, err = c.listingsAt(ctx, tx); err != nil {
+		return nil, err
+	}
 	open, err := tx.OpenTrustChanges(ctx)
 	if err != nil || len(open) == 0 {
 		return read, err
@@ -95,16 +105,23 @@ func (c *common) digest(name fleet.Name) (pki.BundleDigest, error) {
 }
 
 // renewIdentityAt is from when on the agent should hold an identity of the
-// authority that signs now; zero: it does.
+// authority that signs now, or another than one that is to be revoked; zero: it
+// does.
 func (c *common) renewIdentityAt(ctx context.Context, tx *store.Tx, agent store.Agent) (time.Time, error) {
-	if c.issuer == "" {
+	if c.issuer == "" && !c.expels {
 		return time.Time{}, nil
 	}
 	identities, err := tx.AgentIdentities(ctx, agent.ID)
 	if err != nil || len(identities) == 0 {
 		return time.Time{}, err
 	}
-	if identities[0].AuthorityID == c.issuer {
+	expelled := false
+	if c.expels {
+		if expelled, err = tx.WaitsToBeRevoked(ctx, identities[0].Serial); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if foreign := c.issuer != "" && identities[0].AuthorityID != c.issuer; !foreign && !expelled {
 		return time.Time{}, nil
 	}
 	return tx.Now, nil

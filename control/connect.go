@@ -52,7 +52,7 @@ func (c *Control) Connect(ctx context.Context, caller Caller, hello *api.Hello) 
 	if err != nil {
 		return nil, err
 	}
-	replaced := c.presence.join(caller.ID, hello.Boot)
+	replaced := c.presence.join(caller.ID, hello.Boot, caller.Serial)
 	c.watchers.wakeAgents(caller.ID)
 	return &Connection{Replaced: replaced, Leave: func() {
 		c.presence.leave(caller.ID, hello.Boot)

@@ -68,6 +68,7 @@ type Control struct {
 	doubts     sync.Map // placement → what its report was last doubted for
 	refusals   refusals
 	canaries   canaryBudget
+	listBytes  listBytes
 	figures    figures
 }
 

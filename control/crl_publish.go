@@ -236,13 +236,17 @@ func (c *Control) lastCRLs(ctx context.Context, tx *store.Tx, authority store.Au
 	return enterLists(ctx, tx, authority.ID, drafts)
 }
 
-// CRLsBehind says whether something was revoked that no list has yet. It is a
-// look at a table that is empty nearly always.
+// CRLsBehind says whether something was revoked that no list has yet, or an
+// authority has no lists. It is a look at tables that are small or empty.
 func (c *Control) CRLsBehind(ctx context.Context) (bool, error) {
 	behind := false
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		pending, err := tx.PendingShards(ctx)
-		behind = len(pending) > 0
+		if err != nil {
+			return err
+		}
+		bare, err := tx.WithoutLists(ctx)
+		behind = len(pending) > 0 || bare > 0
 		return err
 	})
 	return behind, err

@@ -59,11 +59,16 @@ func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, common *co
 	if err != nil {
 		return err
 	}
+	revoked, err := tx.RevokedGenerations(ctx, agent.ID)
+	if err != nil {
+		return err
+	}
 	for _, placement := range placements {
 		one, err := c.desirePlacement(ctx, tx, w, common, agent, placement)
 		if err != nil {
 			return fmt.Errorf("placement %s of intent %s: %w", placement.ID, placement.Intent, err)
 		}
+		one.RevokedGenerations = revoked[placement.ID]
 		desired.Placements = append(desired.Placements, one)
 	}
 	return c.desireEdges(ctx, tx, w, placements, desired)
@@ -100,6 +105,7 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, c
 		return nil, err
 	}
 	desired.BundleDigest = digest.String()
+	desireLists(common, expanded, digest, desired)
 	if expanded.Names != nil {
 		if err := c.desireCertificate(ctx, tx, w, common, placement, expanded, desired); err != nil {
 			return nil, err

@@ -55,6 +55,13 @@ func Found(ctx context.Context, db *store.DB, f Founding) error {
 		if err != nil {
 			return err
 		}
+		crl, err := ca.SignRootCRL(tx.Now, f.Root, f.RootKey, tx.Now.UnixMilli(), &ca.Entries{})
+		if err != nil {
+			return err
+		}
+		if err := recordRootList(ctx, tx, rootID, f.Root, crl); err != nil {
+			return err
+		}
 		issuing, err := f.foundIssuing(ctx, tx, rootID, issuingID)
 		if err != nil {
 			return err

@@ -119,17 +119,18 @@ type present struct {
 	replaced chan struct{} // closed when a newer one takes its place
 	offset   time.Duration // agent's clock minus ours
 	alarm    string
+	serial   string // of the certificate that the stream was opened with
 }
 
 // join makes the stream with this boot counter the agent's, and ends an older
 // one. Of two that join at once the higher stays.
-func (p *presence) join(id string, boot uint64) (replaced <-chan struct{}) {
+func (p *presence) join(id string, boot uint64, serial string) (replaced <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.agents == nil {
 		p.agents = map[string]present{}
 	}
-	joined := present{boot: boot, replaced: make(chan struct{})}
+	joined := present{boot: boot, serial: serial, replaced: make(chan struct{})}
 	before, connected := p.agents[id]
 	switch {
 	case connected && before.boot > boot:

@@ -42,7 +42,8 @@ func (c *Control) shownChain(ctx context.Context, tx *store.Tx, issued ca.Issued
 }
 
 // TrustState names whom a server of this trust domain shows and believes: it
-// changes when another authority signs, or the domain-wide bundle does.
+// changes when another authority signs, the domain-wide bundle does, or a
+// server's certificate is to be revoked.
 func (c *Control) TrustState(ctx context.Context) (string, error) {
 	var state string
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
@@ -54,8 +55,12 @@ func (c *Control) TrustState(ctx context.Context) (string, error) {
 		if err != nil {
 			return fault.Wrap(fault.CodeOf(err), err, "domain-wide bundle")
 		}
+		expelled, err := tx.NewestServerRevocation(ctx)
+		if err != nil {
+			return err
+		}
 		all, err := tx.Authorities(ctx)
-		state = by.ID + " " + bundle.Digest.String()
+		state = by.ID + " " + bundle.Digest.String() + " " + expelled
 		for _, record := range all {
 			if record.CrossOf != "" {
 				state += " " + record.ID + string(record.State)

@@ -79,6 +79,7 @@ func throughOf(req *api.BeginTrustRequest) (trust.Phase, error) {
 // checked is a response that was found good, parsed.
 type checked struct {
 	root, issuing, bridge *x509.Certificate // bridge may be nil
+	rootCRL               []byte            // of a new root; nil: none
 	rootID                string            // of root
 	bridgeWanted          bool
 	old                   store.Authority // the issuing authority that signs now
@@ -107,7 +108,7 @@ func (c *Control) checkBegin(ctx context.Context, tx *store.Tx, signed ca.Ceremo
 	if err := ca.CheckResponse(tx.Now, request, signed, key.(crypto.Signer)); err != nil {
 		return kept, checked{}, err
 	}
-	found := checked{root: signed.Root, issuing: signed.Issuing, bridge: signed.Bridge, rootID: request.Issuing.ParentID, bridgeWanted: request.Bridge != nil}
+	found := checked{root: signed.Root, issuing: signed.Issuing, bridge: signed.Bridge, rootCRL: signed.RootCRL, rootID: request.Issuing.ParentID, bridgeWanted: request.Bridge != nil}
 	found.old, err = tx.Authority(ctx, by.ID)
 	return kept, found, err
 }
@@ -182,6 +183,11 @@ func (c *Control) recordAuthorities(ctx context.Context, tx *store.Tx, req *api.
 		})
 		if err != nil {
 			return err
+		}
+		if len(found.rootCRL) > 0 {
+			if err := recordRootList(ctx, tx, change.NewRoot, found.root, found.rootCRL); err != nil {
+				return err
+			}
 		}
 		if found.bridge != nil {
 			change.Bridge, change.Carry = newID(), req.CarryBridge

@@ -107,6 +107,26 @@ func (o *operators) LabelAgent(ctx context.Context, r *connect.Request[api.Label
 	return answer(ctx, o.Server, r, o.control.LabelAgent)
 }
 
+func (o *operators) Revoke(ctx context.Context, r *connect.Request[api.RevokeRequest]) (*connect.Response[api.RevokeResponse], error) {
+	return answer(ctx, o.Server, r, o.control.Revoke)
+}
+
+func (o *operators) ListRevocations(ctx context.Context, r *connect.Request[api.ListRevocationsRequest]) (*connect.Response[api.ListRevocationsResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListRevocations)
+}
+
+func (o *operators) EndRevocation(ctx context.Context, r *connect.Request[api.EndRevocationRequest]) (*connect.Response[api.EndRevocationResponse], error) {
+	return answer(ctx, o.Server, r, o.control.EndRevocation)
+}
+
+func (o *operators) PrepareRootList(ctx context.Context, r *connect.Request[api.PrepareRootListRequest]) (*connect.Response[api.PrepareRootListResponse], error) {
+	return answer(ctx, o.Server, r, o.control.PrepareRootList)
+}
+
+func (o *operators) PutRootList(ctx context.Context, r *connect.Request[api.PutRootListRequest]) (*connect.Response[api.PutRootListResponse], error) {
+	return answer(ctx, o.Server, r, o.control.PutRootList)
+}
+
 func (o *operators) RetireAgent(ctx context.Context, r *connect.Request[api.RetireAgentRequest]) (*connect.Response[api.RetireAgentResponse], error) {
 	return answer(ctx, o.Server, r, o.control.RetireAgent)
 }

@@ -94,6 +94,13 @@ func (tx *Tx) PendingShards(ctx context.Context) ([]PendingShard, error) {
 		WHERE authority_id IN (SELECT authority_id FROM authority_key) ORDER BY authority_id, shard`)
 }
 
+// WithoutLists says how many authorities whose key is here have no whole list
+// yet.
+func (tx *Tx) WithoutLists(ctx context.Context) (int64, error) {
+	return value[int64](ctx, tx, thing{noun: "authorities without lists"}, `
+		SELECT COUNT(*) FROM authority_key WHERE authority_id NOT IN (SELECT authority_id FROM crl WHERE shard = -1)`)
+}
+
 // PendingRevocation is what is to be put on a list, or taken off it.
 type PendingRevocation struct {
 	Serial    pki.Serial
@@ -126,6 +133,12 @@ func (tx *Tx) Listed(ctx context.Context, shard PendingShard, listed []PendingRe
 		}
 	}
 	return nil
+}
+
+// IsListed says whether a revoked certificate is on its list.
+func (tx *Tx) IsListed(ctx context.Context, serial pki.Serial) (bool, error) {
+	pending, err := value[int64](ctx, tx, thing{"pending revocation", serial}, `SELECT COUNT(*) FROM crl_pending WHERE serial = $1`, serial[:])
+	return err == nil && pending == 0, err
 }
 
 // OnHold is the one reason that can be lifted (RFC 5280, section 5.3.1).
@@ -169,4 +182,10 @@ func (tx *Tx) pend(ctx context.Context, serial pki.Serial, lifted bool) error {
 		SELECT authority_id, crl_shard, serial, $2 FROM certificate WHERE serial = $1
 		ON CONFLICT (authority_id, shard, serial) DO UPDATE SET lifted = excluded.lifted`, serial[:], lifted)
 	return thing{"pending revocation", serial}.wrap(err)
+}
+
+// RootListed says that a root's one list has all that was revoked below it.
+func (tx *Tx) RootListed(ctx context.Context, rootID string) error {
+	_, err := tx.exec(ctx, `DELETE FROM crl_pending WHERE authority_id = $1`, rootID)
+	return thing{"pending revocations of", rootID}.wrap(err)
 }

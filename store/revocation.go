@@ -94,3 +94,19 @@ type revokedGeneration struct {
 }
 
 func (r *revokedGeneration) columns() []any { return []any{&r.placement, &r.generation} }
+
+// NewestServerRevocation is the id of the newest revocation of a Rotunda
+// server's certificate; empty: there was none.
+func (tx *Tx) NewestServerRevocation(ctx context.Context) (string, error) {
+	return value[string](ctx, tx, thing{noun: "revocation of a server"}, `
+		SELECT COALESCE(MAX(p.revocation_id), '') FROM revocation_part p JOIN certificate c ON c.serial = p.serial WHERE c.kind = 'server'`)
+}
+
+// WaitsToBeRevoked says whether a certificate is to be revoked once it has a
+// successor.
+func (tx *Tx) WaitsToBeRevoked(ctx context.Context, serial pki.Serial) (bool, error) {
+	waiting, err := value[int64](ctx, tx, thing{"revocation of", serial}, `
+		SELECT COUNT(*) FROM revocation_part p JOIN revocation r ON r.id = p.revocation_id
+		WHERE p.serial = $1 AND r.ended_at IS NULL`, serial[:])
+	return waiting > 0, err
+}

@@ -146,6 +146,20 @@ const (
 	// OperatorServiceRetryNoticesProcedure is the fully-qualified name of the OperatorService's
 	// RetryNotices RPC.
 	OperatorServiceRetryNoticesProcedure = "/rotunda.v1.OperatorService/RetryNotices"
+	// OperatorServiceRevokeProcedure is the fully-qualified name of the OperatorService's Revoke RPC.
+	OperatorServiceRevokeProcedure = "/rotunda.v1.OperatorService/Revoke"
+	// OperatorServiceListRevocationsProcedure is the fully-qualified name of the OperatorService's
+	// ListRevocations RPC.
+	OperatorServiceListRevocationsProcedure = "/rotunda.v1.OperatorService/ListRevocations"
+	// OperatorServiceEndRevocationProcedure is the fully-qualified name of the OperatorService's
+	// EndRevocation RPC.
+	OperatorServiceEndRevocationProcedure = "/rotunda.v1.OperatorService/EndRevocation"
+	// OperatorServicePrepareRootListProcedure is the fully-qualified name of the OperatorService's
+	// PrepareRootList RPC.
+	OperatorServicePrepareRootListProcedure = "/rotunda.v1.OperatorService/PrepareRootList"
+	// OperatorServicePutRootListProcedure is the fully-qualified name of the OperatorService's
+	// PutRootList RPC.
+	OperatorServicePutRootListProcedure = "/rotunda.v1.OperatorService/PutRootList"
 	// OperatorServiceWhatIfProcedure is the fully-qualified name of the OperatorService's WhatIf RPC.
 	OperatorServiceWhatIfProcedure = "/rotunda.v1.OperatorService/WhatIf"
 )
@@ -215,6 +229,16 @@ type OperatorServiceClient interface {
 	ListNotices(context.Context, *connect.Request[api.ListNoticesRequest]) (*connect.Response[api.ListNoticesResponse], error)
 	// RetryNotices lets undelivered notices be posted once more.
 	RetryNotices(context.Context, *connect.Request[api.RetryNoticesRequest]) (*connect.Response[api.RetryNoticesResponse], error)
+	// Revoke revokes certificates, those in use after what takes their place was
+	// proven unless it is told otherwise.
+	Revoke(context.Context, *connect.Request[api.RevokeRequest]) (*connect.Response[api.RevokeResponse], error)
+	ListRevocations(context.Context, *connect.Request[api.ListRevocationsRequest]) (*connect.Response[api.ListRevocationsResponse], error)
+	// EndRevocation lets what is not revoked yet be.
+	EndRevocation(context.Context, *connect.Request[api.EndRevocationRequest]) (*connect.Response[api.EndRevocationResponse], error)
+	// PrepareRootList says what the list of a root has to say; PutRootList takes
+	// what was signed where the root's key is.
+	PrepareRootList(context.Context, *connect.Request[api.PrepareRootListRequest]) (*connect.Response[api.PrepareRootListResponse], error)
+	PutRootList(context.Context, *connect.Request[api.PutRootListRequest]) (*connect.Response[api.PutRootListResponse], error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
@@ -470,6 +494,36 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("RetryNotices")),
 			connect.WithClientOptions(opts...),
 		),
+		revoke: connect.NewClient[api.RevokeRequest, api.RevokeResponse](
+			httpClient,
+			baseURL+OperatorServiceRevokeProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("Revoke")),
+			connect.WithClientOptions(opts...),
+		),
+		listRevocations: connect.NewClient[api.ListRevocationsRequest, api.ListRevocationsResponse](
+			httpClient,
+			baseURL+OperatorServiceListRevocationsProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListRevocations")),
+			connect.WithClientOptions(opts...),
+		),
+		endRevocation: connect.NewClient[api.EndRevocationRequest, api.EndRevocationResponse](
+			httpClient,
+			baseURL+OperatorServiceEndRevocationProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("EndRevocation")),
+			connect.WithClientOptions(opts...),
+		),
+		prepareRootList: connect.NewClient[api.PrepareRootListRequest, api.PrepareRootListResponse](
+			httpClient,
+			baseURL+OperatorServicePrepareRootListProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("PrepareRootList")),
+			connect.WithClientOptions(opts...),
+		),
+		putRootList: connect.NewClient[api.PutRootListRequest, api.PutRootListResponse](
+			httpClient,
+			baseURL+OperatorServicePutRootListProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("PutRootList")),
+			connect.WithClientOptions(opts...),
+		),
 		whatIf: connect.NewClient[api.WhatIfRequest, api.WhatIfResponse](
 			httpClient,
 			baseURL+OperatorServiceWhatIfProcedure,
@@ -521,6 +575,11 @@ type operatorServiceClient struct {
 	answerRolloutGate *connect.Client[api.AnswerRolloutGateRequest, api.AnswerRolloutGateResponse]
 	listNotices       *connect.Client[api.ListNoticesRequest, api.ListNoticesResponse]
 	retryNotices      *connect.Client[api.RetryNoticesRequest, api.RetryNoticesResponse]
+	revoke            *connect.Client[api.RevokeRequest, api.RevokeResponse]
+	listRevocations   *connect.Client[api.ListRevocationsRequest, api.ListRevocationsResponse]
+	endRevocation     *connect.Client[api.EndRevocationRequest, api.EndRevocationResponse]
+	prepareRootList   *connect.Client[api.PrepareRootListRequest, api.PrepareRootListResponse]
+	putRootList       *connect.Client[api.PutRootListRequest, api.PutRootListResponse]
 	whatIf            *connect.Client[api.WhatIfRequest, api.WhatIfResponse]
 }
 
@@ -724,6 +783,31 @@ func (c *operatorServiceClient) RetryNotices(ctx context.Context, req *connect.R
 	return c.retryNotices.CallUnary(ctx, req)
 }
 
+// Revoke calls rotunda.v1.OperatorService.Revoke.
+func (c *operatorServiceClient) Revoke(ctx context.Context, req *connect.Request[api.RevokeRequest]) (*connect.Response[api.RevokeResponse], error) {
+	return c.revoke.CallUnary(ctx, req)
+}
+
+// ListRevocations calls rotunda.v1.OperatorService.ListRevocations.
+func (c *operatorServiceClient) ListRevocations(ctx context.Context, req *connect.Request[api.ListRevocationsRequest]) (*connect.Response[api.ListRevocationsResponse], error) {
+	return c.listRevocations.CallUnary(ctx, req)
+}
+
+// EndRevocation calls rotunda.v1.OperatorService.EndRevocation.
+func (c *operatorServiceClient) EndRevocation(ctx context.Context, req *connect.Request[api.EndRevocationRequest]) (*connect.Response[api.EndRevocationResponse], error) {
+	return c.endRevocation.CallUnary(ctx, req)
+}
+
+// PrepareRootList calls rotunda.v1.OperatorService.PrepareRootList.
+func (c *operatorServiceClient) PrepareRootList(ctx context.Context, req *connect.Request[api.PrepareRootListRequest]) (*connect.Response[api.PrepareRootListResponse], error) {
+	return c.prepareRootList.CallUnary(ctx, req)
+}
+
+// PutRootList calls rotunda.v1.OperatorService.PutRootList.
+func (c *operatorServiceClient) PutRootList(ctx context.Context, req *connect.Request[api.PutRootListRequest]) (*connect.Response[api.PutRootListResponse], error) {
+	return c.putRootList.CallUnary(ctx, req)
+}
+
 // WhatIf calls rotunda.v1.OperatorService.WhatIf.
 func (c *operatorServiceClient) WhatIf(ctx context.Context, req *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
 	return c.whatIf.CallUnary(ctx, req)
@@ -794,6 +878,16 @@ type OperatorServiceHandler interface {
 	ListNotices(context.Context, *connect.Request[api.ListNoticesRequest]) (*connect.Response[api.ListNoticesResponse], error)
 	// RetryNotices lets undelivered notices be posted once more.
 	RetryNotices(context.Context, *connect.Request[api.RetryNoticesRequest]) (*connect.Response[api.RetryNoticesResponse], error)
+	// Revoke revokes certificates, those in use after what takes their place was
+	// proven unless it is told otherwise.
+	Revoke(context.Context, *connect.Request[api.RevokeRequest]) (*connect.Response[api.RevokeResponse], error)
+	ListRevocations(context.Context, *connect.Request[api.ListRevocationsRequest]) (*connect.Response[api.ListRevocationsResponse], error)
+	// EndRevocation lets what is not revoked yet be.
+	EndRevocation(context.Context, *connect.Request[api.EndRevocationRequest]) (*connect.Response[api.EndRevocationResponse], error)
+	// PrepareRootList says what the list of a root has to say; PutRootList takes
+	// what was signed where the root's key is.
+	PrepareRootList(context.Context, *connect.Request[api.PrepareRootListRequest]) (*connect.Response[api.PrepareRootListResponse], error)
+	PutRootList(context.Context, *connect.Request[api.PutRootListRequest]) (*connect.Response[api.PutRootListResponse], error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
@@ -1045,6 +1139,36 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("RetryNotices")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceRevokeHandler := connect.NewUnaryHandler(
+		OperatorServiceRevokeProcedure,
+		svc.Revoke,
+		connect.WithSchema(operatorServiceMethods.ByName("Revoke")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceListRevocationsHandler := connect.NewUnaryHandler(
+		OperatorServiceListRevocationsProcedure,
+		svc.ListRevocations,
+		connect.WithSchema(operatorServiceMethods.ByName("ListRevocations")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceEndRevocationHandler := connect.NewUnaryHandler(
+		OperatorServiceEndRevocationProcedure,
+		svc.EndRevocation,
+		connect.WithSchema(operatorServiceMethods.ByName("EndRevocation")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServicePrepareRootListHandler := connect.NewUnaryHandler(
+		OperatorServicePrepareRootListProcedure,
+		svc.PrepareRootList,
+		connect.WithSchema(operatorServiceMethods.ByName("PrepareRootList")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServicePutRootListHandler := connect.NewUnaryHandler(
+		OperatorServicePutRootListProcedure,
+		svc.PutRootList,
+		connect.WithSchema(operatorServiceMethods.ByName("PutRootList")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceWhatIfHandler := connect.NewUnaryHandler(
 		OperatorServiceWhatIfProcedure,
 		svc.WhatIf,
@@ -1133,6 +1257,16 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceListNoticesHandler.ServeHTTP(w, r)
 		case OperatorServiceRetryNoticesProcedure:
 			operatorServiceRetryNoticesHandler.ServeHTTP(w, r)
+		case OperatorServiceRevokeProcedure:
+			operatorServiceRevokeHandler.ServeHTTP(w, r)
+		case OperatorServiceListRevocationsProcedure:
+			operatorServiceListRevocationsHandler.ServeHTTP(w, r)
+		case OperatorServiceEndRevocationProcedure:
+			operatorServiceEndRevocationHandler.ServeHTTP(w, r)
+		case OperatorServicePrepareRootListProcedure:
+			operatorServicePrepareRootListHandler.ServeHTTP(w, r)
+		case OperatorServicePutRootListProcedure:
+			operatorServicePutRootListHandler.ServeHTTP(w, r)
 		case OperatorServiceWhatIfProcedure:
 			operatorServiceWhatIfHandler.ServeHTTP(w, r)
 		default:
@@ -1302,6 +1436,26 @@ func (UnimplementedOperatorServiceHandler) ListNotices(context.Context, *connect
 
 func (UnimplementedOperatorServiceHandler) RetryNotices(context.Context, *connect.Request[api.RetryNoticesRequest]) (*connect.Response[api.RetryNoticesResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.RetryNotices is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) Revoke(context.Context, *connect.Request[api.RevokeRequest]) (*connect.Response[api.RevokeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.Revoke is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListRevocations(context.Context, *connect.Request[api.ListRevocationsRequest]) (*connect.Response[api.ListRevocationsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListRevocations is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) EndRevocation(context.Context, *connect.Request[api.EndRevocationRequest]) (*connect.Response[api.EndRevocationResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.EndRevocation is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) PrepareRootList(context.Context, *connect.Request[api.PrepareRootListRequest]) (*connect.Response[api.PrepareRootListResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.PrepareRootList is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) PutRootList(context.Context, *connect.Request[api.PutRootListRequest]) (*connect.Response[api.PutRootListResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.PutRootList is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {

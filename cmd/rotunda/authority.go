@@ -12,11 +12,12 @@ import (
 func newAuthorityCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "authority",
-		Short: "Sign for authorities where a root's key is; record foreign ones",
+		Short: "Sign where a root's key is; record foreign authorities; a root's CRL",
 		Example: `  rotunda authority sign --request request.json --root-key key.pem --new-root root-2 --out response.json
-  rotunda authority import --name corp-root --certificate corp.pem --trusted`,
+  rotunda authority import --name corp-root --certificate corp.pem --trusted
+  rotunda authority crl root --root-key key.pem`,
 	}
-	cmd.AddCommand(newAuthoritySignCommand(), newAuthorityImportCommand())
+	cmd.AddCommand(newAuthoritySignCommand(), newAuthorityImportCommand(), newAuthorityCRLCommand())
 	return cmd
 }
 

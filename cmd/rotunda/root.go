@@ -63,10 +63,10 @@ func commandGroups() []commandGroup {
 			newPlanCommand, newApplyCommand, newDeleteCommand, newPolicyCommand, newSchemaCommand,
 		}},
 		{"look", "Look:", []func() *cobra.Command{
-			newStatusCommand, newWatchCommand, newSlotsCommand, newNoticesCommand, newGraphCommand, newImpactCommand, newSimulateCommand, newGetCommand, newDescribeCommand, newAuditCommand, newProbeCommand,
+			newStatusCommand, newWatchCommand, newSlotsCommand, newNoticesCommand, newRevocationsCommand, newGraphCommand, newImpactCommand, newSimulateCommand, newGetCommand, newDescribeCommand, newAuditCommand, newProbeCommand,
 		}},
 		{"act", "Act:", []func() *cobra.Command{
-			newRotateCommand, newRolloutCommand, newTrustCommand, newResumeCommand, newTokenCommand, newOperatorCommand, newAuthorityCommand,
+			newRotateCommand, newRevokeCommand, newRolloutCommand, newTrustCommand, newResumeCommand, newTokenCommand, newOperatorCommand, newAuthorityCommand,
 		}},
 		{"run", "Run:", []func() *cobra.Command{
 			newInitCommand, newServerCommand, newAgentCommand, newExecCommand,
