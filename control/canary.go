@@ -10,6 +10,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/ca"
+	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
@@ -20,6 +21,13 @@ import (
 var canaryTerms = ca.Terms{
 	Lifetime: 10 * time.Minute, Backdate: time.Minute,
 	Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+}
+
+// revokedCanaryTerms: one that is revoked as it is issued opens nothing for as
+// long as it lives, which is as long as the list that says so. So each agent
+// needs one only, and lists do not chase canaries.
+var revokedCanaryTerms = ca.Terms{
+	Lifetime: fleet.CRLLife, Backdate: time.Minute, Usages: canaryTerms.Usages,
 }
 
 // IssueCanaries signs client certificates by which an agent tries what a target
@@ -33,14 +41,15 @@ func (c *Control) IssueCanaries(ctx context.Context, caller Caller, req *api.Iss
 	if err != nil {
 		return nil, err
 	}
-	response, err := c.issueCanaries(ctx, caller, req.PlacementId, csr)
+	response, err := c.issueCanaries(ctx, caller, req, csr)
 	if code := fault.CodeOf(err); err != nil && (code == fault.Forbidden || code == fault.Conflict) {
 		return nil, c.refused(ctx, caller, "canary.issue", "Placement/"+printable(req.PlacementId), err)
 	}
 	return response, err
 }
 
-func (c *Control) issueCanaries(ctx context.Context, caller Caller, placementID string, csr *x509.CertificateRequest) (*api.IssueCanariesResponse, error) {
+func (c *Control) issueCanaries(ctx context.Context, caller Caller, req *api.IssueCanariesRequest, csr *x509.CertificateRequest) (*api.IssueCanariesResponse, error) {
+	placementID := req.PlacementId
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		_, err := c.canaryPlacement(ctx, tx, caller, placementID)
 		return err
@@ -64,7 +73,7 @@ func (c *Control) issueCanaries(ctx context.Context, caller Caller, placementID 
 			return err
 		}
 		for _, by := range signers {
-			canary, err := c.signCanary(ctx, tx, caller, placement, csr, by)
+			canary, err := c.signCanary(ctx, tx, caller, placement, csr, by, req.Revoked)
 			if err != nil {
 				return err
 			}
@@ -112,7 +121,7 @@ func (c *Control) canaryPlacement(ctx context.Context, tx *store.Tx, caller Call
 	return placement, nil
 }
 
-func (c *Control) signCanary(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, csr *x509.CertificateRequest, by *signer) (*api.Canary, error) {
+func (c *Control) signCanary(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, csr *x509.CertificateRequest, by *signer, revoked bool) (*api.Canary, error) {
 	authority, err := tx.Authority(ctx, by.ID)
 	if err != nil {
 		return nil, err
@@ -122,7 +131,11 @@ func (c *Control) signCanary(ctx context.Context, tx *store.Tx, caller Caller, p
 	if err != nil {
 		return nil, err
 	}
-	issued, err := signBy(by.Authority, tx, ca.Request{PublicKey: csr.PublicKey, Names: names, Terms: canaryTerms})
+	terms := canaryTerms
+	if revoked {
+		terms = revokedCanaryTerms
+	}
+	issued, err := signBy(by.Authority, tx, ca.Request{PublicKey: csr.PublicKey, Names: names, Terms: terms})
 	if err != nil {
 		return nil, err
 	}
@@ -131,8 +144,13 @@ func (c *Control) signCanary(ctx context.Context, tx *store.Tx, caller Caller, p
 	if err := tx.InsertCertificate(ctx, record); err != nil {
 		return nil, err
 	}
+	if revoked {
+		if err := tx.RevokeCertificate(ctx, issued.Serial, "superseded"); err != nil {
+			return nil, err
+		}
+	}
 	_, err = done(ctx, tx, caller, "canary.issue", "Placement/"+placement.ID, map[string]any{
-		"intent": placement.Intent, "canary": id, "serial": issued.Serial.String(), "authority": by.ID,
+		"intent": placement.Intent, "canary": id, "serial": issued.Serial.String(), "authority": by.ID, "revoked": revoked,
 		"notAfter": issued.NotAfter.UTC().Format(time.RFC3339),
 	})
 	return &api.Canary{

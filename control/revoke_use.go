@@ -30,8 +30,12 @@ func (c *Control) useOf(ctx context.Context, tx *store.Tx, record store.Certific
 		if err != nil {
 			return use{}, err
 		}
+		report, err := storedReport(placement)
+		if err != nil {
+			return use{}, err
+		}
 		agent, err := tx.Agent(ctx, placement.AgentID)
-		in := record.Generation >= placement.Generation
+		in := record.Generation >= standing(report)
 		wanted := !placement.Orphan && agent.State == fleet.AgentActive
 		if !wanted {
 			return use{in: in}, err
@@ -53,6 +57,16 @@ func (c *Control) useOf(ctx context.Context, tx *store.Tx, record store.Certific
 	return use{}, nil
 }
 
+// standing is the generation at a placement that no restore leads behind: in use,
+// and not on the way to or from another. 0: some other might come back.
+func standing(report *api.PlacementReport) uint64 {
+	failed := report.State == api.State_STATE_FAILED && report.GetFailure().GetGeneration() != report.Generation
+	if report.State == api.State_STATE_STEADY || failed {
+		return report.Generation
+	}
+	return 0
+}
+
 // waitsFor says in words what has to come before a certificate can be revoked
 // without anybody noticing; empty: nothing.
 func (c *Control) waitsFor(ctx context.Context, tx *store.Tx, record store.Certificate) (string, error) {
@@ -69,15 +83,11 @@ func (c *Control) waitsFor(ctx context.Context, tx *store.Tx, record store.Certi
 	return "the server that shows it renews at its next look", nil
 }
 
-// waitsForLeaf wants a later generation that stands: in use, proven as its
-// intent wants it, and not on the way to or from another.
+// waitsForLeaf says how far a later generation has come.
 func (c *Control) waitsForLeaf(ctx context.Context, tx *store.Tx, record store.Certificate, placement store.Placement) (string, error) {
 	report, err := storedReport(placement)
 	if err != nil {
 		return "", err
-	}
-	if report.Generation > record.Generation && report.State == api.State_STATE_STEADY {
-		return "", nil
 	}
 	status, err := c.statusOf(ctx, tx, placement)
 	if err != nil {

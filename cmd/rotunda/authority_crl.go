@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"os"
 	"time"
@@ -104,7 +103,7 @@ func signOrder(u *ui, path, key, out string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeNew(out, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})); err != nil {
+	if err := writeNew(out, pki.EncodeCRLPEM(der)); err != nil {
 		return err
 	}
 	u.say("Signed: number %d, %s. The CRL is in %s.", list.Number, plural(len(list.Entries), "revoked authority"), out)
@@ -139,13 +138,11 @@ func installRootList(ctx context.Context, s *server, u *ui, name, path string) e
 	if err != nil {
 		return err
 	}
-	if block, _ := pem.Decode(text); block != nil {
-		if block.Type != "X509 CRL" {
-			return fault.New(fault.Invalid, "%s holds a %s, not an X509 CRL", path, block.Type)
-		}
-		text = block.Bytes
+	der, ok := pki.DecodeCRL(text)
+	if !ok {
+		return fault.New(fault.Invalid, "%s does not hold one CRL and nothing else", path)
 	}
-	return putRootList(ctx, s, u, name, text)
+	return putRootList(ctx, s, u, name, der)
 }
 
 func putRootList(ctx context.Context, s *server, u *ui, name string, der []byte) error {
