@@ -148,13 +148,13 @@ func (c *chosenCertificates) add(ctx context.Context, tx *store.Tx, placements [
 }
 
 func (c *Control) chooseService(ctx context.Context, tx *store.Tx, req *api.RevokeRequest) (chosenCertificates, error) {
-	chosen := chosenCertificates{object: "Service/" + printable(req.Service)}
+	chosen := chosenCertificates{object: "Service/" + req.Service}
 	w, err := c.worldAt(ctx, tx)
 	if err != nil {
 		return chosen, err
 	}
 	if _, ok := w.set.Service(fleet.Name(req.Service)); !ok {
-		return chosen, fault.New(fault.NotFound, "%s does not exist", chosen.object)
+		return chosen, fault.New(fault.NotFound, "service %s does not exist", printable(req.Service))
 	}
 	for _, name := range w.intents {
 		intent, ok := w.set.Intent(name)
@@ -200,7 +200,7 @@ func labelled(ctx context.Context, tx *store.Tx, placements []store.Placement, l
 // chooseAuthority means an issuing authority's own certificate. One that signs
 // now is refused: its leaves would all be refused before any has a successor.
 func chooseAuthority(ctx context.Context, tx *store.Tx, name string) (chosenCertificates, error) {
-	chosen := chosenCertificates{object: "Authority/" + printable(name)}
+	chosen := chosenCertificates{object: "Authority/" + name}
 	authority, err := tx.AuthorityByName(ctx, name)
 	if err != nil {
 		return chosen, err

@@ -97,6 +97,9 @@ func (c *Control) waitsForLeaf(ctx context.Context, tx *store.Tx, record store.C
 	if report.Generation > record.Generation || report.LastGeneration > record.Generation {
 		words = fmt.Sprintf("generation %d is not proven yet", report.LastGeneration)
 	}
+	if status.State == api.State_STATE_STEADY {
+		return words, nil // what it says is of the old one
+	}
 	return strings.TrimSuffix(words+": "+status.Reason, ": "), nil
 }
 
