@@ -23,23 +23,30 @@ type CRLTerms struct {
 	This, Next time.Time
 }
 
+// SignedCRL is a list in pieces, so that its entries need not be kept twice: its
+// DER is Head, the entries and Tail.
+type SignedCRL struct {
+	Head, Tail []byte
+	DER        []byte
+}
+
 // SignCRL signs the list of a shard, or the WholeList, around entries that were
 // encoded before. A shard's list says by a critical extension which address it
 // is for, so that no shard can be passed off as another (RFC 5280, section
 // 5.2.5); a whole one has no such extension, and stands for any.
-func (a *Authority) SignCRL(shard int, t CRLTerms, entries *Entries) ([]byte, error) {
+func (a *Authority) SignCRL(shard int, t CRLTerms, entries *Entries) (SignedCRL, error) {
 	if err := a.checkCRL(shard, t, entries); err != nil {
-		return nil, err
+		return SignedCRL{}, err
 	}
 	algorithm, err := signatureAlgorithm(a.signer.Public())
 	if err != nil {
-		return nil, err
+		return SignedCRL{}, err
 	}
 	extensions, err := a.crlExtensions(shard, t.Number)
 	if err != nil {
-		return nil, err
+		return SignedCRL{}, err
 	}
-	var b cryptobyte.Builder
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(entries.der)+crlRest))
 	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1Int64(1) // v2
 		b.AddBytes(algorithm.der)
@@ -55,14 +62,22 @@ func (a *Authority) SignCRL(shard int, t CRLTerms, entries *Entries) ([]byte, er
 	})
 	tbs, err := b.Bytes()
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "encode CRL %s of authority %s", shardName(shard), a.ID)
+		return SignedCRL{}, fault.Wrap(fault.Internal, err, "encode CRL %s of authority %s", shardName(shard), a.ID)
 	}
 	der, err := signTBS(tbs, algorithm, a.signer)
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "sign CRL %s of authority %s", shardName(shard), a.ID)
+		return SignedCRL{}, fault.Wrap(fault.Internal, err, "sign CRL %s of authority %s", shardName(shard), a.ID)
 	}
-	return der, nil
+	at, ok := entriesAt(der)
+	if !ok {
+		return SignedCRL{}, fault.New(fault.Internal, "CRL %s of authority %s was encoded wrongly", shardName(shard), a.ID)
+	}
+	return SignedCRL{Head: der[:at], Tail: der[at+len(entries.der):], DER: der}, nil
 }
+
+// crlRest is more than a list has beside its entries: names, extensions, an
+// RSA signature.
+const crlRest = 4 << 10
 
 func (a *Authority) checkCRL(shard int, t CRLTerms, entries *Entries) error {
 	switch {
@@ -73,7 +88,10 @@ func (a *Authority) checkCRL(shard int, t CRLTerms, entries *Entries) error {
 	case !t.Next.Truncate(time.Second).After(t.This.Truncate(time.Second)):
 		return fault.New(fault.Invalid, "CRL of authority %s: the next one, %s, must be after this one, %s", a.ID, stamp(t.Next), stamp(t.This))
 	}
-	return entries.checkShard(shard)
+	if shard != WholeList && entries.Len() > 0 && entries.shard != shard {
+		return fault.New(fault.Internal, "entries of CRL shard %d can't stand on shard %d", entries.shard, shard)
+	}
+	return nil
 }
 
 func shardName(shard int) string {

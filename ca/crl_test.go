@@ -15,13 +15,27 @@ func crlPEM(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
 }
 
+// wholeIf are the entries for the whole list, where that is to be signed.
+func wholeIf(shard int, entries *Entries) *Entries {
+	if shard != WholeList {
+		return entries
+	}
+	whole := NewEntries(WholeList)
+	whole.Append(entries)
+	return whole
+}
+
 func hourFrom(now time.Time, number int64) CRLTerms {
 	return CRLTerms{number, now, now.Add(time.Hour)}
 }
 
 func listing(t *testing.T, revoked ...Revocation) *Entries {
 	t.Helper()
-	entries := &Entries{}
+	shard := WholeList
+	if len(revoked) > 0 {
+		shard = int(revoked[0].Serial.Shard())
+	}
+	entries := NewEntries(shard)
 	for _, one := range revoked {
 		if err := entries.Add(one); err != nil {
 			t.Fatal(err)
@@ -34,11 +48,11 @@ func TestCRLSaysWhatWasRevoked(t *testing.T) {
 	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
 	issued, _ := issue(t, h.issuing, Request{newKey(t, pki.ECDSAP256).Public(), names(t, "db", nil, nil, ""), dayTerms})
 	at := now.Add(-time.Minute)
-	der, err := h.issuing.SignCRL(issued.Shard, hourFrom(now, 7), listing(t, Revocation{issued.Serial, at, "keyCompromise", issued.NotAfter}))
+	signed, err := h.issuing.SignCRL(issued.Shard, hourFrom(now, 7), listing(t, Revocation{issued.Serial, at, "keyCompromise", issued.NotAfter}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := x509.ParseRevocationList(der)
+	list, err := x509.ParseRevocationList(signed.DER)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,11 +75,11 @@ func TestCRLSaysWhatWasRevoked(t *testing.T) {
 // The critical extension binds a list to its address, and OpenSSL shows it.
 func TestCRLNamesItsShard(t *testing.T) {
 	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
-	der, err := h.issuing.SignCRL(5, hourFrom(now, 1), listing(t))
+	signed, err := h.issuing.SignCRL(5, hourFrom(now, 1), listing(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := map[string][]byte{"crl.pem": crlPEM(der), "ca.pem": pki.EncodeCertificatesPEM(h.issuing.Certificate.Raw)}
+	files := map[string][]byte{"crl.pem": crlPEM(signed.DER), "ca.pem": pki.EncodeCertificatesPEM(h.issuing.Certificate.Raw)}
 	out, err := openssl(t, files, "crl", "-in", "crl.pem", "-noout", "-text", "-CAfile", "ca.pem", "-verify")
 	if err != nil {
 		t.Fatal(out)
@@ -98,13 +112,13 @@ func TestOpenSSLObeysTheCRL(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			der, err := h.issuing.SignCRL(c.shard, hourFrom(now, 1), listing(t, c.revoked...))
+			signed, err := h.issuing.SignCRL(c.shard, hourFrom(now, 1), wholeIf(c.shard, listing(t, c.revoked...)))
 			if err != nil {
 				t.Fatal(err)
 			}
 			files := map[string][]byte{
 				"root.pem": pki.EncodeCertificatesPEM(h.root.Raw), "leaf.pem": pki.EncodeCertificatesPEM(issued.DER),
-				"ca.pem": pki.EncodeCertificatesPEM(h.issuing.Certificate.Raw), "crl.pem": crlPEM(der),
+				"ca.pem": pki.EncodeCertificatesPEM(h.issuing.Certificate.Raw), "crl.pem": crlPEM(signed.DER),
 			}
 			out, err := openssl(t, files, "verify", "-attime", attime(now), "-no-CApath", "-crl_check",
 				"-CAfile", "root.pem", "-untrusted", "ca.pem", "-CRLfile", "crl.pem", "leaf.pem")
@@ -132,7 +146,7 @@ func TestBadCRLsAreRefused(t *testing.T) {
 		"no number":               {3, 0, next, nil, "must be positive"},
 		"next is now":             {3, 1, now, nil, "must be after"},
 		"next in the same second": {3, 1, now.Truncate(time.Second).Add(999 * time.Millisecond), nil, "must be after"},
-		"serial of another shard": {4, 1, next, []Revocation{{serial, now, "", next}}, "belongs to CRL shard 3"},
+		"serial of another shard": {4, 1, next, []Revocation{{serial, now, "", next}}, "entries of CRL shard 3"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

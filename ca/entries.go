@@ -31,9 +31,13 @@ var Reasons = map[string]int{
 // encoded again. The end of each certificate stands beside its entry, 4 bytes of
 // minutes since 1970, so that an entry costs about 50 bytes.
 type Entries struct {
-	der  []byte
-	ends []byte
+	shard int
+	der   []byte
+	ends  []byte
 }
+
+// NewEntries begins the entries of a shard, or of the WholeList.
+func NewEntries(shard int) *Entries { return &Entries{shard: shard} }
 
 const endSize = 4
 
@@ -43,45 +47,51 @@ func (e *Entries) Len() int { return len(e.ends) / endSize }
 // Ends are the ends of the certificates, to keep beside the CRL; never nil.
 func (e *Entries) Ends() []byte { return append([]byte{}, e.ends...) }
 
-// ReadEntries takes the entries of a CRL that was signed here, and the ends that
-// were kept beside it.
-func ReadEntries(crl, ends []byte) (*Entries, error) {
-	der, ok := revokedCertificates(crl)
-	entries := &Entries{der: bytes.Clone(der), ends: bytes.Clone(ends)}
-	if !ok || len(ends)%endSize != 0 {
-		return nil, fault.New(fault.Internal, "the stored CRL does not parse")
-	}
+// DER are the entries one after the other.
+func (e *Entries) DER() []byte { return e.der }
+
+// ReadEntries takes entries that were encoded here, and the ends that were kept
+// beside them. It keeps both.
+func ReadEntries(shard int, der, ends []byte) (*Entries, error) {
 	counted := 0
 	for rest := cryptobyte.String(der); !rest.Empty(); counted++ {
 		if !rest.SkipASN1(cryptobyte_asn1.SEQUENCE) {
-			return nil, fault.New(fault.Internal, "entry %d of the stored CRL does not parse", counted)
+			return nil, fault.New(fault.Internal, "entry %d of a stored CRL does not parse", counted)
 		}
 	}
-	if counted != entries.Len() {
-		return nil, fault.New(fault.Internal, "the stored CRL has %d entries, and the ends of %d certificates beside it", counted, entries.Len())
+	if counted*endSize != len(ends) {
+		return nil, fault.New(fault.Internal, "a stored CRL has %d entries, and %d bytes of ends beside them", counted, len(ends))
 	}
-	return entries, nil
+	return &Entries{shard: shard, der: der, ends: ends}, nil
 }
 
-// revokedCertificates finds the field of that name in a CertificateList (RFC
-// 5280, section 5.1); empty where the list has none.
-func revokedCertificates(crl []byte) ([]byte, bool) {
+// entriesAt finds where the entries of a CertificateList (RFC 5280, section 5.1)
+// begin; where it has none, where they would.
+func entriesAt(crl []byte) (int, bool) {
 	input := cryptobyte.String(crl)
-	var list, tbs, revoked cryptobyte.String
+	var list, tbs cryptobyte.String
 	ok := input.ReadASN1(&list, cryptobyte_asn1.SEQUENCE) && list.ReadASN1(&tbs, cryptobyte_asn1.SEQUENCE) &&
 		tbs.SkipASN1(cryptobyte_asn1.INTEGER) && tbs.SkipASN1(cryptobyte_asn1.SEQUENCE) && tbs.SkipASN1(cryptobyte_asn1.SEQUENCE)
 	for range 2 { // thisUpdate, nextUpdate
-		ok = ok && (tbs.SkipOptionalASN1(cryptobyte_asn1.UTCTime) && tbs.SkipOptionalASN1(cryptobyte_asn1.GeneralizedTime))
+		ok = ok && tbs.SkipOptionalASN1(cryptobyte_asn1.UTCTime) && tbs.SkipOptionalASN1(cryptobyte_asn1.GeneralizedTime)
 	}
-	var there bool
-	ok = ok && tbs.ReadOptionalASN1(&revoked, &there, cryptobyte_asn1.SEQUENCE)
-	return revoked, ok
+	if !ok {
+		return 0, false
+	}
+	behind := len(tbs) + len(list)
+	var revoked cryptobyte.String
+	if !tbs.ReadASN1(&revoked, cryptobyte_asn1.SEQUENCE) {
+		return len(crl) - behind, true
+	}
+	return len(crl) - len(list) - len(tbs) - len(revoked), true
 }
 
-// Add puts a revocation at the end. One of the serial that is there already is
-// replaced.
+// Add puts a revocation at the end. Its serial must not be there already: see
+// Remove.
 func (e *Entries) Add(r Revocation) error {
-	e.Remove(r.Serial)
+	if e.shard != WholeList && int(r.Serial.Shard()) != e.shard {
+		return fault.New(fault.Internal, "serial %s belongs to CRL shard %d, not %d", r.Serial, r.Serial.Shard(), e.shard)
+	}
 	var b cryptobyte.Builder
 	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1BigInt(r.Serial.Big())
@@ -122,24 +132,33 @@ func (e *Entries) Has(serial pki.Serial) bool {
 	return found
 }
 
-// Remove takes the entry of a serial away.
-func (e *Entries) Remove(serial pki.Serial) {
-	e.keep(func(entry []byte, _ time.Time) bool { return !isEntryOf(entry, serial) })
+// Remove takes the entries of serials away; it looks at each entry once.
+func (e *Entries) Remove(serials ...pki.Serial) {
+	gone := map[string]bool{}
+	for _, serial := range serials {
+		gone[string(bytes.TrimLeft(serial[:], "\x00"))] = true
+	}
+	isGone := func(entry []byte) bool { return gone[string(bytes.TrimLeft(serialIn(entry), "\x00"))] }
+	found := false
+	e.each(func(entry []byte, _ time.Time) { found = found || isGone(entry) })
+	if found { // the usual case costs no copy
+		e.keep(func(entry []byte, _ time.Time) bool { return !isGone(entry) })
+	}
 }
 
 // DropEnded takes away what ended before then: the time of a list on which it
 // stood, so that each stands on one list beyond its end (RFC 5280, section 3.3).
 func (e *Entries) DropEnded(then time.Time) {
-	e.keep(func(_ []byte, ends time.Time) bool { return !ends.Before(then) })
+	for i := 0; i < len(e.ends); i += endSize {
+		if time.Unix(int64(binary.BigEndian.Uint32(e.ends[i:]))*60, 0).Before(then) {
+			e.keep(func(_ []byte, ends time.Time) bool { return !ends.Before(then) })
+			return
+		}
+	}
 }
 
 func (e *Entries) keep(stays func(entry []byte, ends time.Time) bool) {
-	gone := false
-	e.each(func(entry []byte, ends time.Time) { gone = gone || !stays(entry, ends) })
-	if !gone {
-		return // the usual case costs no copy
-	}
-	var kept Entries
+	kept := Entries{shard: e.shard}
 	e.each(func(entry []byte, ends time.Time) {
 		if stays(entry, ends) {
 			kept.der = append(kept.der, entry...)
@@ -173,18 +192,4 @@ func serialIn(entry []byte) []byte {
 		return nil
 	}
 	return number
-}
-
-// checkShard wants nothing on the list that belongs on another.
-func (e *Entries) checkShard(shard int) error {
-	if shard == WholeList {
-		return nil
-	}
-	var err error
-	e.each(func(entry []byte, _ time.Time) {
-		if number := serialIn(entry); err == nil && (len(number) == 0 || int(number[len(number)-1]%Shards) != shard) {
-			err = fault.New(fault.Internal, "serial %x belongs to CRL shard %d, not %d", number, number[len(number)-1]%Shards, shard)
-		}
-	})
-	return err
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ func TestCRLIsAsCryptoX509EncodesIt(t *testing.T) {
 			for _, shard := range []int{5, WholeList} {
 				for n := range len(revoked) + 1 {
 					terms := hourFrom(now, 1<<41+int64(n))
-					der, err := h.issuing.SignCRL(shard, terms, listing(t, revoked[:n]...))
+					signed, err := h.issuing.SignCRL(shard, terms, wholeIf(shard, listing(t, revoked[:n]...)))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -50,14 +51,14 @@ func TestCRLIsAsCryptoX509EncodesIt(t *testing.T) {
 						}
 						want.ExtraExtensions = []pkix.Extension{point}
 					}
-					compareCRL(t, h, der, want)
+					compareCRL(t, h, signed, want)
 				}
 			}
 		})
 	}
 }
 
-func compareCRL(t *testing.T, h house, der []byte, template *x509.RevocationList) {
+func compareCRL(t *testing.T, h house, signed SignedCRL, template *x509.RevocationList) {
 	t.Helper()
 	reference, err := x509.CreateRevocationList(rand.Reader, template, h.issuing.Certificate, h.issuing.signer)
 	if err != nil {
@@ -67,7 +68,7 @@ func compareCRL(t *testing.T, h house, der []byte, template *x509.RevocationList
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := x509.ParseRevocationList(der)
+	got, err := x509.ParseRevocationList(signed.DER)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,12 +85,13 @@ func compareCRL(t *testing.T, h house, der []byte, template *x509.RevocationList
 func TestEntriesAreWhatWasPutThere(t *testing.T) {
 	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
 	rapid.Check(t, func(t *rapid.T) {
-		entries, model := &Entries{}, map[pki.Serial]time.Time{}
+		entries, model := NewEntries(0), map[pki.Serial]time.Time{}
 		pick := func() pki.Serial { return pki.Serial{1, byte(rapid.IntRange(0, 12).Draw(t, "serial"))} }
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
 				ends := now.Add(time.Duration(rapid.IntRange(-100, 100).Draw(t, "minutes")) * time.Minute).Truncate(time.Minute)
 				serial := pick()
+				entries.Remove(serial)
 				if err := entries.Add(Revocation{serial, now, "superseded", ends}); err != nil {
 					t.Fatal(err)
 				}
@@ -110,11 +112,18 @@ func TestEntriesAreWhatWasPutThere(t *testing.T) {
 				}
 			},
 			"sign and read": func(t *rapid.T) {
-				der, err := h.issuing.SignCRL(0, hourFrom(now, 1), entries)
+				signed, err := h.issuing.SignCRL(0, hourFrom(now, 1), entries)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if entries, err = ReadEntries(der, entries.Ends()); err != nil {
+				if !bytes.Equal(slices.Concat(signed.Head, entries.DER(), signed.Tail), signed.DER) {
+					t.Fatal("head, entries and tail are not the list")
+				}
+				list, err := x509.ParseRevocationList(signed.DER)
+				if err != nil || len(list.RevokedCertificateEntries) != entries.Len() {
+					t.Fatal(err)
+				}
+				if entries, err = ReadEntries(0, entries.DER(), entries.Ends()); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -132,20 +141,15 @@ func TestEntriesAreWhatWasPutThere(t *testing.T) {
 	})
 }
 
-func TestStoredCRLThatIsNotOurs(t *testing.T) {
-	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
+func TestStoredEntriesThatAreNotOurs(t *testing.T) {
 	var serial pki.Serial
 	serial[0] = 1
 	entries := listing(t, Revocation{serial, now, "superseded", now})
-	der, err := h.issuing.SignCRL(0, hourFrom(now, 1), entries)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]struct{ crl, ends []byte }{
-		"no ends": {der, nil}, "too many ends": {der, make([]byte, 8)}, "half an end": {der, make([]byte, 5)},
-		"no CRL": {[]byte("x"), nil}, "a cut one": {der[:40], entries.Ends()},
+	for name, c := range map[string]struct{ der, ends []byte }{
+		"no ends": {entries.DER(), nil}, "too many ends": {entries.DER(), make([]byte, 8)}, "half an end": {entries.DER(), make([]byte, 5)},
+		"no entries": {[]byte("x"), nil}, "a cut one": {entries.DER()[:20], entries.Ends()}, "ends alone": {nil, entries.Ends()},
 	} {
-		if _, err := ReadEntries(c.crl, c.ends); err == nil {
+		if _, err := ReadEntries(0, c.der, c.ends); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}

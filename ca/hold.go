@@ -42,7 +42,7 @@ func HoldCeremony(now time.Time, request CeremonyRequest, keys CeremonyKeys) (re
 			WithRemedy("say the key of that root")
 	}
 	if request.NewRoot != nil {
-		if response.RootCRL, err = SignRootCRL(now, response.Root, key, now.UnixMilli(), &Entries{}); err != nil {
+		if response.RootCRL, err = SignRootCRL(now, response.Root, key, now.UnixMilli(), NewEntries(WholeList)); err != nil {
 			return response, nil, err
 		}
 	}

@@ -25,7 +25,8 @@ func SignRootCRL(now time.Time, root *x509.Certificate, key crypto.Signer, numbe
 		next = root.NotAfter
 	}
 	authority := &Authority{ID: root.Subject.CommonName, Certificate: root, signer: key}
-	return authority.SignCRL(WholeList, CRLTerms{Number: number, This: now, Next: next}, entries)
+	signed, err := authority.SignCRL(WholeList, CRLTerms{Number: number, This: now, Next: next}, entries)
+	return signed.DER, err
 }
 
 // CheckRootCRL tells whether a list that came from elsewhere is the root's, is
@@ -61,7 +62,7 @@ func CheckRootCRL(now time.Time, root *x509.Certificate, der []byte) (*x509.Revo
 // EntriesOf makes entries of a list's. ends says when the certificate of a
 // serial ends; one that it does not know stays for ever.
 func EntriesOf(list *x509.RevocationList, ends func(pki.Serial) time.Time) (*Entries, error) {
-	entries := &Entries{}
+	entries := NewEntries(WholeList)
 	for _, entry := range list.RevokedCertificateEntries {
 		serial, err := pki.SerialOf(&x509.Certificate{SerialNumber: entry.SerialNumber})
 		if err != nil {

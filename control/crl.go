@@ -22,6 +22,7 @@ import (
 type draft struct {
 	store.CRL
 	before int64 // number of the list that it takes the place of; 0: there is none
+	change store.EntryChange
 	lists  []store.PendingRevocation
 }
 
@@ -33,29 +34,37 @@ func (c *Control) draftCRL(ctx context.Context, tx *store.Tx, by *signer, shard 
 		return draft{}, err
 	}
 	d := draft{before: previous.Number}
-	entries := &ca.Entries{}
+	var entries *ca.Entries
 	if shard == ca.WholeList {
 		entries, d.Basis, err = wholeEntries(ctx, tx, by.ID)
+		d.change = store.EntryChange{All: true}
 	} else {
 		entries, err = d.shardEntries(ctx, tx, previous, shard, by.ID)
 	}
 	if err != nil {
 		return draft{}, err
 	}
+	if d.change.All {
+		d.change.Part = store.EntryPart{Ends: entries.Ends(), Entries: entries.DER()}
+	}
 	terms := termsAfter(previous.CRLHead, tx.Now, next)
-	der, err := by.SignCRL(shard, terms, entries)
+	signed, err := by.SignCRL(shard, terms, entries)
 	if err != nil {
 		return draft{}, err
 	}
 	d.CRL = store.CRL{
 		CRLHead: store.CRLHead{
-			AuthorityID: by.ID, Shard: shard, Number: terms.Number, Basis: d.Basis, Digest: pki.FingerprintOf(der),
-			ThisUpdate: terms.This, NextUpdate: terms.Next, Entries: entries.Len(),
+			AuthorityID: by.ID, Shard: shard, Number: terms.Number, Basis: d.Basis, Digest: pki.FingerprintOf(signed.DER),
+			ThisUpdate: terms.This, NextUpdate: terms.Next, Count: entries.Len(),
 		},
-		Ends: entries.Ends(), DER: der,
+		Head: signed.Head, Tail: signed.Tail, EntryPart: store.EntryPart{Ends: entries.Ends(), Entries: entries.DER()},
 	}
 	return d, nil
 }
+
+// mostParts is in how many parts the entries of a list are stored before they
+// are put together.
+const mostParts = 32
 
 // termsAfter number and date the list after a previous one. The number grows
 // with the time too: so it grows beyond what an older copy of the store knows of.
@@ -75,40 +84,47 @@ func termsAfter(previous store.CRLHead, now, next time.Time) ca.CRLTerms {
 // shardEntries are those of the previous list with what is pending. What ended
 // before the previous list has stood on one beyond its end, and goes.
 func (d *draft) shardEntries(ctx context.Context, tx *store.Tx, previous store.CRL, shard int, authorityID string) (*ca.Entries, error) {
-	entries := &ca.Entries{}
-	var err error
-	if d.before > 0 {
-		if entries, err = ca.ReadEntries(previous.DER, previous.Ends); err != nil {
-			return nil, err
-		}
-		entries.DropEnded(previous.ThisUpdate)
+	entries, err := ca.ReadEntries(shard, previous.Entries, previous.Ends)
+	if err != nil {
+		return nil, err
 	}
+	before := entries.Len()
+	entries.DropEnded(previous.ThisUpdate)
 	d.lists, err = tx.PendingRevocations(ctx, store.PendingShard{AuthorityID: authorityID, Shard: shard})
 	if err != nil {
 		return nil, err
 	}
+	var pending []pki.Serial
+	for _, one := range d.lists {
+		pending = append(pending, one.Serial)
+	}
+	if len(pending) > 0 {
+		entries.Remove(pending...) // what was on hold may stand there
+	}
+	d.change.All = entries.Len() != before || previous.Parts >= mostParts
+	ends, der := len(entries.Ends()), len(entries.DER())
 	for _, one := range d.lists {
 		if one.RevokedAt.IsZero() {
-			entries.Remove(one.Serial)
-			continue
+			continue // it was lifted
 		}
 		err := entries.Add(ca.Revocation{Serial: one.Serial, At: one.RevokedAt, Reason: one.Reason, Ends: one.NotAfter})
 		if err != nil {
 			return nil, err
 		}
 	}
+	d.change.Part = store.EntryPart{Ends: entries.Ends()[ends:], Entries: entries.DER()[der:]}
 	return entries, nil
 }
 
 // wholeEntries are those of all shards, with the sum of their numbers.
 func wholeEntries(ctx context.Context, tx *store.Tx, authorityID string) (*ca.Entries, int64, error) {
-	entries, basis := &ca.Entries{}, int64(0)
+	entries, basis := ca.NewEntries(ca.WholeList), int64(0)
 	for shard := range ca.Shards {
 		list, err := tx.CRL(ctx, authorityID, shard)
 		if err != nil {
 			return nil, 0, err
 		}
-		one, err := ca.ReadEntries(list.DER, list.Ends)
+		one, err := ca.ReadEntries(shard, list.Entries, list.Ends)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -120,7 +136,7 @@ func wholeEntries(ctx context.Context, tx *store.Tx, authorityID string) (*ca.En
 
 // putDraft makes a draft the list of its shard.
 func putDraft(ctx context.Context, tx *store.Tx, d draft) error {
-	if err := tx.PutCRL(ctx, d.CRL, d.before); err != nil {
+	if err := tx.PutCRL(ctx, d.CRL, d.before, d.change); err != nil {
 		return err
 	}
 	return tx.Listed(ctx, store.PendingShard{AuthorityID: d.AuthorityID, Shard: d.Shard}, d.lists)
@@ -132,41 +148,47 @@ func putDraft(ctx context.Context, tx *store.Tx, d draft) error {
 // that fails, the one that is there is still good.
 func (c *Control) CRL(ctx context.Context, authorityID string, shard int) (store.CRL, error) {
 	list, due, err := c.storedCRL(ctx, authorityID, shard)
-	if due {
-		failed := c.publishNow(ctx, authorityID, shard)
-		again, _, missing := c.storedCRL(ctx, authorityID, shard)
-		if missing == nil {
-			return again, nil
-		}
-		if failed != nil {
-			return list, failed
-		}
+	if !due {
+		return list, missingCRL(err, authorityID, shard)
 	}
-	if fault.CodeOf(err) == fault.NotFound {
-		return list, fault.New(fault.NotFound, "authority %s has no CRL %d", printable(authorityID), shard)
+	signed, failed := c.publishNow(ctx, authorityID, shard)
+	if failed == nil && signed != nil {
+		return *signed, nil
 	}
-	return list, err
+	err = c.db.Read(ctx, func(tx *store.Tx) error { // another server was first, or the old one has to do
+		list, err = tx.CRL(ctx, authorityID, shard)
+		return err
+	})
+	if failed != nil && err != nil {
+		return list, failed
+	}
+	return list, missingCRL(err, authorityID, shard)
 }
 
-// storedCRL is a list as it was signed, and whether one is to be signed that the
-// store has not.
+func missingCRL(err error, authorityID string, shard int) error {
+	if fault.CodeOf(err) == fault.NotFound {
+		return fault.New(fault.NotFound, "authority %s has no CRL %d", printable(authorityID), shard)
+	}
+	return err
+}
+
+// storedCRL is a list as it was signed, unless one is due that the store has not.
 func (c *Control) storedCRL(ctx context.Context, authorityID string, shard int) (list store.CRL, due bool, err error) {
 	err = c.db.Read(ctx, func(tx *store.Tx) error {
 		authority, err := tx.Authority(ctx, authorityID)
 		if err != nil {
 			return err
 		}
-		if authority.Kind == store.RootAuthority {
+		switch {
+		case authority.Kind == store.RootAuthority:
 			list, err = tx.CRL(ctx, authorityID, ca.WholeList)
 			return err
-		}
-		if shard == ca.WholeList {
+		case shard == ca.WholeList:
 			due, err = wholeIsDue(ctx, tx, authorityID)
-		} else {
+		default:
 			due, err = shardIsDue(ctx, tx, authorityID, shard)
 		}
-		due = due && signsLists(authority)
-		if err != nil {
+		if due = due && signsLists(authority); due || err != nil {
 			return err
 		}
 		list, err = tx.CRL(ctx, authorityID, shard)
@@ -175,13 +197,18 @@ func (c *Control) storedCRL(ctx context.Context, authorityID string, shard int) 
 	return list, due, err
 }
 
-func (c *Control) publishNow(ctx context.Context, authorityID string, shard int) error {
+// publishNow signs the one list, or with the whole one all that it is made of. It
+// returns nil where another server was first.
+func (c *Control) publishNow(ctx context.Context, authorityID string, shard int) (*store.CRL, error) {
 	if shard == ca.WholeList {
 		_, err := c.publishDue(ctx, authorityID)
-		return err
+		return nil, err
 	}
-	_, err := c.publish(ctx, authorityID, []int{shard})
-	return err
+	drafts, err := c.publish(ctx, authorityID, []int{shard})
+	if err != nil || len(drafts) == 0 {
+		return nil, err
+	}
+	return &drafts[0].CRL, nil
 }
 
 // CRLHeads says which lists an authority has.

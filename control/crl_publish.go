@@ -61,8 +61,8 @@ func (c *Control) publishDue(ctx context.Context, authorityID string) (int, erro
 	}
 	published := 0
 	for slice := range slices.Chunk(shards, crlSlice) {
-		n, err := c.publish(ctx, authorityID, slice)
-		if published += n; err != nil {
+		drafts, err := c.publish(ctx, authorityID, slice)
+		if published += len(drafts); err != nil {
 			return published, err
 		}
 	}
@@ -75,14 +75,14 @@ func (c *Control) publishDue(ctx context.Context, authorityID string) (int, erro
 	if err != nil || !due {
 		return published, err
 	}
-	n, err := c.publish(ctx, authorityID, []int{ca.WholeList})
-	return published + n, err
+	drafts, err := c.publish(ctx, authorityID, []int{ca.WholeList})
+	return published + len(drafts), err
 }
 
 // publish signs lists outside of a transaction, so that nobody waits for it, and
-// puts them in place in one. Where another server was first there is nothing
-// left to do.
-func (c *Control) publish(ctx context.Context, authorityID string, shards []int) (int, error) {
+// puts them in place in one. Where another server was first it returns none:
+// there is nothing left to do.
+func (c *Control) publish(ctx context.Context, authorityID string, shards []int) ([]draft, error) {
 	var drafts []draft
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		drafts = nil
@@ -100,7 +100,7 @@ func (c *Control) publish(ctx context.Context, authorityID string, shards []int)
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	err = c.db.Write(ctx, func(tx *store.Tx) error {
 		for _, one := range drafts {
@@ -111,12 +111,12 @@ func (c *Control) publish(ctx context.Context, authorityID string, shards []int)
 		return enterLists(ctx, tx, authorityID, drafts)
 	})
 	if fault.CodeOf(err) == fault.Conflict {
-		return 0, nil
+		return nil, nil
 	}
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return len(drafts), nil
+	return drafts, nil
 }
 
 // enterLists records in the audit log which lists there are now, by their
@@ -125,7 +125,7 @@ func enterLists(ctx context.Context, tx *store.Tx, authorityID string, drafts []
 	var lists []map[string]any
 	for _, one := range drafts {
 		lists = append(lists, map[string]any{
-			"shard": one.Shard, "number": one.Number, "sha256": one.Digest.String(), "entries": one.Entries,
+			"shard": one.Shard, "number": one.Number, "sha256": one.Digest.String(), "entries": one.Count,
 			"nextUpdate": one.NextUpdate.Format(time.RFC3339),
 		})
 	}
@@ -204,7 +204,7 @@ func wholeIsDue(ctx context.Context, tx *store.Tx, authorityID string) (bool, er
 		}
 		basis, shards = basis+head.Number, shards+1
 	}
-	rest := time.Duration(whole.Entries/entriesASecond) * time.Second
+	rest := time.Duration(whole.Count/entriesASecond) * time.Second
 	switch {
 	case shards < ca.Shards || whole.Number == 0 || isOld(whole, tx.Now):
 		return true, nil

@@ -21,7 +21,7 @@ func (d *domain) onCRL(cert *x509.Certificate) bool {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	list, err := x509.ParseRevocationList(crl.DER)
+	list, err := x509.ParseRevocationList(crl.DER())
 	if err != nil {
 		d.t.Fatal(err)
 	}

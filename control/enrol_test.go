@@ -305,7 +305,7 @@ func TestRejoin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		list, err := x509.ParseRevocationList(published.DER)
+		list, err := x509.ParseRevocationList(published.DER())
 		if err != nil {
 			t.Fatal(err)
 		}

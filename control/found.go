@@ -55,7 +55,7 @@ func Found(ctx context.Context, db *store.DB, f Founding) error {
 		if err != nil {
 			return err
 		}
-		crl, err := ca.SignRootCRL(tx.Now, f.Root, f.RootKey, tx.Now.UnixMilli(), &ca.Entries{})
+		crl, err := ca.SignRootCRL(tx.Now, f.Root, f.RootKey, tx.Now.UnixMilli(), ca.NewEntries(ca.WholeList))
 		if err != nil {
 			return err
 		}

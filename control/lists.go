@@ -213,8 +213,9 @@ func (b *listBytes) read(ctx context.Context, tx *store.Tx, heads []store.CRLHea
 		if err != nil {
 			return nil, pki.Fingerprint{}, err
 		}
-		set.lists = append(set.lists, list.DER)
-		sum.Write(list.DER)
+		der := list.DER()
+		set.lists = append(set.lists, der)
+		sum.Write(der)
 	}
 	sum.Sum(set.digest[:0])
 	b.sets = append(b.sets, set)

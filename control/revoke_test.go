@@ -367,7 +367,7 @@ func TestTwoServersPublish(t *testing.T) {
 	d.revoke(&api.RevokeRequest{Serial: serial.String(), Now: true})
 	publish()
 	second := head(int(serial.Shard()))
-	if second.Number <= first.Number || second.Entries != 1 || head(ca.WholeList).Number <= whole.Number || head(ca.WholeList).Entries != 1 {
+	if second.Number <= first.Number || second.Count != 1 || head(ca.WholeList).Number <= whole.Number || head(ca.WholeList).Count != 1 {
 		t.Errorf("shard %+v after %+v, whole %+v after %+v", second, first, head(ca.WholeList), whole)
 	}
 	lists := 0
@@ -385,7 +385,7 @@ func TestTwoServersPublish(t *testing.T) {
 	d.revoke(&api.RevokeRequest{Serial: serialOf(t, other), Now: true})
 	publish()
 	third := head(int(serial.Shard()))
-	if third.Number <= second.Number || third.ThisUpdate.Before(second.ThisUpdate) || third.Entries != 2 {
+	if third.Number <= second.Number || third.ThisUpdate.Before(second.ThisUpdate) || third.Count != 2 {
 		t.Errorf("after the clock went back: %+v after %+v", third, second)
 	}
 }
@@ -496,16 +496,16 @@ func TestRootList(t *testing.T) {
 		says string
 	}{
 		"no CRL":            {[]byte("x"), "CRL of root"},
-		"another's":         {shard.DER, "was issued by"},
-		"a lower number":    {sign(1, d.clock.now(), &ca.Entries{}), "is not above"},
-		"of next week":      {sign(order.Number, d.clock.now().Add(7*24*time.Hour), &ca.Entries{}), "in the future"},
-		"of two years back": {sign(order.Number, d.clock.now().Add(-2*ca.RootCRLLife), &ca.Entries{}), "ended at"},
+		"another's":         {shard.DER(), "was issued by"},
+		"a lower number":    {sign(1, d.clock.now(), ca.NewEntries(ca.WholeList)), "is not above"},
+		"of next week":      {sign(order.Number, d.clock.now().Add(7*24*time.Hour), ca.NewEntries(ca.WholeList)), "in the future"},
+		"of two years back": {sign(order.Number, d.clock.now().Add(-2*ca.RootCRLLife), ca.NewEntries(ca.WholeList)), "ended at"},
 	} {
 		if err := put(c.der); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: got %v, want %q", name, err, c.says)
 		}
 	}
-	if err := put(sign(order.Number, d.clock.now(), &ca.Entries{})); err != nil {
+	if err := put(sign(order.Number, d.clock.now(), ca.NewEntries(ca.WholeList))); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -68,7 +68,7 @@ func (c *Control) PutRootList(ctx context.Context, caller Caller, req *api.PutRo
 		}
 		response.NextUpdate = stamp(head.NextUpdate)
 		response.AuditId, err = done(ctx, tx, caller, "crl.publish", "Authority/"+authority.ID, map[string]any{"lists": []map[string]any{{
-			"shard": head.Shard, "number": head.Number, "sha256": head.Digest.String(), "entries": head.Entries,
+			"shard": head.Shard, "number": head.Number, "sha256": head.Digest.String(), "entries": head.Count,
 			"nextUpdate": head.NextUpdate.Format(time.RFC3339),
 		}}})
 		return err
@@ -141,10 +141,10 @@ func recordRootList(ctx context.Context, tx *store.Tx, rootID string, root *x509
 	err = tx.PutCRL(ctx, store.CRL{
 		CRLHead: store.CRLHead{
 			AuthorityID: rootID, Shard: ca.WholeList, Number: list.Number.Int64(), Digest: pki.FingerprintOf(der),
-			ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate, Entries: entries.Len(),
+			ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate, Count: entries.Len(),
 		},
-		Ends: entries.Ends(), DER: der,
-	}, previous.Number)
+		Head: der, Tail: []byte{}, // it is never taken apart
+	}, previous.Number, store.EntryChange{})
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (s *Server) getCRL(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	s.reply(w, r, "application/pkix-crl", list.DER, err)
+	s.reply(w, r, "application/pkix-crl", list.DER(), err)
 }
 
 func shardNamed(file string) (int, bool) {
@@ -95,7 +95,7 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request) {
 				name = wholeName
 			}
 			lists = append(lists, manifestList{
-				s.config.PublicURL + "/crl/" + authority + "/" + name + ".crl", head.Number, head.Digest.String(), head.ThisUpdate, head.NextUpdate, head.Entries,
+				s.config.PublicURL + "/crl/" + authority + "/" + name + ".crl", head.Number, head.Digest.String(), head.ThisUpdate, head.NextUpdate, head.Count,
 			})
 		}
 		content, err = json.Marshal(map[string]any{"authority": authority, "lists": lists})

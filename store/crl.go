@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -18,23 +19,36 @@ type CRLHead struct {
 	Digest      pki.Fingerprint
 	ThisUpdate  time.Time
 	NextUpdate  time.Time
-	Entries     int
+	Count       int // of its entries
 }
 
-// CRL is the newest list of a shard.
+// CRL is the newest list of a shard: its DER is Head, the entries and Tail.
 type CRL struct {
 	CRLHead
-	Ends []byte // of the certificates, in the order of the entries; see ca.Entries
-	DER  []byte
+	Head, Tail []byte
+	EntryPart      // all entries
+	Parts      int // in which they are stored
 }
+
+// DER is the list as it was signed.
+func (c CRL) DER() []byte { return slices.Concat(c.Head, c.Entries, c.Tail) }
+
+// EntryPart is some entries of a list, with the ends of their certificates; see
+// ca.Entries.
+type EntryPart struct {
+	Ends    []byte
+	Entries []byte
+}
+
+func (p *EntryPart) columns() []any { return []any{&p.Ends, &p.Entries} }
 
 const crlHeadColumns = `authority_id, shard, number, basis, digest, this_update, next_update, entries`
 
 func (h *CRLHead) columns() []any {
-	return []any{&h.AuthorityID, &h.Shard, &h.Number, &h.Basis, fixed(h.Digest[:]), moment{&h.ThisUpdate}, moment{&h.NextUpdate}, &h.Entries}
+	return []any{&h.AuthorityID, &h.Shard, &h.Number, &h.Basis, fixed(h.Digest[:]), moment{&h.ThisUpdate}, moment{&h.NextUpdate}, &h.Count}
 }
 
-func (c *CRL) columns() []any { return append(c.CRLHead.columns(), &c.Ends, &c.DER) }
+func (c *CRL) columns() []any { return append(c.CRLHead.columns(), &c.Head, &c.Tail) }
 
 // shardOf is what a list is known by.
 type shardOf struct {
@@ -46,8 +60,21 @@ func (s shardOf) String() string { return fmt.Sprintf("%d of authority %s", s.sh
 
 // CRL returns the newest list of an authority's shard.
 func (tx *Tx) CRL(ctx context.Context, authorityID string, shard int) (CRL, error) {
-	return one[CRL](ctx, tx, thing{"CRL", shardOf{authorityID, shard}}, `
-		SELECT `+crlHeadColumns+`, ends, der FROM crl WHERE authority_id = $1 AND shard = $2`, authorityID, shard)
+	found, err := one[CRL](ctx, tx, thing{"CRL", shardOf{authorityID, shard}}, `
+		SELECT `+crlHeadColumns+`, head, tail FROM crl WHERE authority_id = $1 AND shard = $2`, authorityID, shard)
+	if err != nil {
+		return found, err
+	}
+	parts, err := list[EntryPart](ctx, tx, "entries of a CRL", `
+		SELECT ends, entries FROM crl_entries WHERE authority_id = $1 AND shard = $2 ORDER BY part`, authorityID, shard)
+	if found.Parts = len(parts); len(parts) == 1 {
+		found.EntryPart = parts[0]
+		return found, err
+	}
+	for _, part := range parts {
+		found.Ends, found.Entries = append(found.Ends, part.Ends...), append(found.Entries, part.Entries...)
+	}
+	return found, err
 }
 
 // CRLHead returns what a list is, without reading it.
@@ -62,20 +89,47 @@ func (tx *Tx) CRLHeads(ctx context.Context, authorityID string) ([]CRLHead, erro
 		SELECT `+crlHeadColumns+` FROM crl WHERE authority_id = $1 ORDER BY shard`, authorityID)
 }
 
+// EntryChange says how the entries of a list differ from those of the one before.
+type EntryChange struct {
+	All  bool // Part is all there are; else it is put behind those that there are
+	Part EntryPart
+}
+
 // PutCRL puts a list in the place of the one whose number was before; 0: there
 // was none. It is a compare-and-swap: of two servers one gets a Conflict, and
 // no number and no thisUpdate ever goes back.
-func (tx *Tx) PutCRL(ctx context.Context, c CRL, before int64) error {
+func (tx *Tx) PutCRL(ctx context.Context, c CRL, before int64, change EntryChange) error {
 	what := thing{"CRL", shardOf{c.AuthorityID, c.Shard}}
+	var err error
 	if before == 0 {
-		return tx.insert(ctx, what, `
-			INSERT INTO crl (`+crlHeadColumns+`, ends, der) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-			c.AuthorityID, c.Shard, c.Number, c.Basis, c.Digest[:], micros(c.ThisUpdate), micros(c.NextUpdate), c.Entries, c.Ends, c.DER)
+		err = tx.insert(ctx, what, `
+			INSERT INTO crl (`+crlHeadColumns+`, head, tail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+			c.AuthorityID, c.Shard, c.Number, c.Basis, c.Digest[:], micros(c.ThisUpdate), micros(c.NextUpdate), c.Count, c.Head, c.Tail)
+	} else {
+		err = tx.swap(ctx, what, `
+			UPDATE crl SET number = $3, basis = $4, digest = $5, this_update = $6, next_update = $7, entries = $8, head = $9, tail = $10
+			WHERE authority_id = $1 AND shard = $2 AND number = $11 AND number < $3 AND this_update <= $6`,
+			c.AuthorityID, c.Shard, c.Number, c.Basis, c.Digest[:], micros(c.ThisUpdate), micros(c.NextUpdate), c.Count, c.Head, c.Tail, before)
 	}
-	return tx.swap(ctx, what, `
-		UPDATE crl SET number = $3, basis = $4, digest = $5, this_update = $6, next_update = $7, entries = $8, ends = $9, der = $10
-		WHERE authority_id = $1 AND shard = $2 AND number = $11 AND number < $3 AND this_update <= $6`,
-		c.AuthorityID, c.Shard, c.Number, c.Basis, c.Digest[:], micros(c.ThisUpdate), micros(c.NextUpdate), c.Entries, c.Ends, c.DER, before)
+	if err != nil {
+		return err
+	}
+	return tx.changeEntries(ctx, what, c.CRLHead, change)
+}
+
+func (tx *Tx) changeEntries(ctx context.Context, what thing, c CRLHead, change EntryChange) error {
+	if change.All {
+		if _, err := tx.exec(ctx, `DELETE FROM crl_entries WHERE authority_id = $1 AND shard = $2`, c.AuthorityID, c.Shard); err != nil {
+			return what.wrap(err)
+		}
+	}
+	if len(change.Part.Entries) == 0 {
+		return nil
+	}
+	return tx.insert(ctx, what, `
+		INSERT INTO crl_entries (authority_id, shard, part, ends, entries)
+		SELECT $1, $2, COALESCE(MAX(part), 0) + 1, $3, $4 FROM crl_entries WHERE authority_id = $1 AND shard = $2`,
+		c.AuthorityID, c.Shard, change.Part.Ends, change.Part.Entries)
 }
 
 // PendingShard is a shard with something that its list does not say yet.

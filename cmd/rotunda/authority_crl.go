@@ -119,7 +119,7 @@ func signRootList(u *ui, list *api.PrepareRootListResponse, path string) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	entries := &ca.Entries{}
+	entries := ca.NewEntries(ca.WholeList)
 	for _, entry := range list.Entries {
 		serial, err := pki.ParseSerial(entry.Serial)
 		if err != nil {

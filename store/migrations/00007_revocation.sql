@@ -1,9 +1,10 @@
 -- +goose Up
 
 -- The newest CRL of an authority's shard; shard -1 is the authority as a whole.
--- number and this_update only grow. ends has, for each entry of der and in its
--- order, the end of the certificate: 4 bytes, minutes since 1970. basis is what
--- the list rests on: of a whole one, the sum of its shards' numbers.
+-- number and this_update only grow. The list is head, the entries and tail: the
+-- entries stand in parts of their own, so that a list that only ages is signed
+-- without their being written again. basis is what a whole one was made of: the
+-- sum of its shards' numbers.
 CREATE TABLE crl (
     authority_id TEXT   NOT NULL REFERENCES authority (id),
     shard        BIGINT NOT NULL,
@@ -13,11 +14,21 @@ CREATE TABLE crl (
     next_update  BIGINT NOT NULL,
     entries      BIGINT NOT NULL,
     digest       BYTEA  NOT NULL,
-    ends         BYTEA  NOT NULL,
-    der          BYTEA  NOT NULL,
+    head         BYTEA  NOT NULL,
+    tail         BYTEA  NOT NULL,
     PRIMARY KEY (authority_id, shard)
 );
-CREATE INDEX crl_next_update ON crl (next_update);
+
+-- ends has, for each entry and in their order, the end of the certificate: 4
+-- bytes, minutes since 1970.
+CREATE TABLE crl_entries (
+    authority_id TEXT   NOT NULL REFERENCES authority (id),
+    shard        BIGINT NOT NULL,
+    part         BIGINT NOT NULL,
+    ends         BYTEA  NOT NULL,
+    entries      BYTEA  NOT NULL,
+    PRIMARY KEY (authority_id, shard, part)
+);
 
 -- What was revoked, or was on hold and is no more, and stands so on no list yet.
 -- It commits with the certificate's row.

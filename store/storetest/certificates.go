@@ -188,13 +188,15 @@ func testCRL(_ *testing.T, b *bench) {
 		return store.CRL{
 			CRLHead: store.CRLHead{
 				AuthorityID: "issuing-1", Shard: shard, Number: number, Basis: 3, Digest: pki.Fingerprint{byte(number)},
-				ThisUpdate: start.Add(this), NextUpdate: start.Add(this + time.Hour), Entries: 1,
+				ThisUpdate: start.Add(this), NextUpdate: start.Add(this + time.Hour), Count: 1,
 			},
-			Ends: []byte{1, 2, 3, 4}, DER: []byte{byte(number)},
+			Head: []byte{byte(number)}, Tail: []byte{9},
 		}
 	}
+	part := func(n byte) store.EntryPart { return store.EntryPart{Ends: []byte{n, n, n, n}, Entries: []byte{48, n}} }
+	change := store.EntryChange{Part: part(1)}
 	put := func(c store.CRL, before int64) func(*store.Tx) error {
-		return func(tx *store.Tx) error { return tx.PutCRL(b.ctx, c, before) }
+		return func(tx *store.Tx) error { return tx.PutCRL(b.ctx, c, before, change) }
 	}
 	b.refuse(fault.NotFound, func(tx *store.Tx) error { _, err := tx.CRL(b.ctx, "issuing-1", 5); return err })
 	b.write(put(list(5, 7, 0), 0))
@@ -206,11 +208,24 @@ func testCRL(_ *testing.T, b *bench) {
 		b.t.Log(name)
 		b.refuse(fault.Conflict, bad)
 	}
+	change = store.EntryChange{}
 	b.write(put(list(5, 8, 0), 7))
-	got := find(b, func(tx *store.Tx) (store.CRL, error) { return tx.CRL(b.ctx, "issuing-1", 5) })
-	same(b, got, list(5, 8, 0))
+	read := func() store.CRL {
+		return find(b, func(tx *store.Tx) (store.CRL, error) { return tx.CRL(b.ctx, "issuing-1", 5) })
+	}
+	want := list(5, 8, 0)
+	want.EntryPart, want.Parts = part(1), 1
+	same(b, read(), want)
+	same(b, read().DER(), []byte{8, 48, 1, 9})
+	change = store.EntryChange{Part: part(2)}
+	b.write(put(list(5, 9, 0), 8))
+	same(b, read().DER(), []byte{9, 48, 1, 48, 2, 9})
+	same(b, read().Parts, 2)
+	change = store.EntryChange{All: true, Part: part(3)}
+	b.write(put(list(5, 10, 0), 9))
+	same(b, read().DER(), []byte{10, 48, 3, 9})
 	heads := find(b, func(tx *store.Tx) ([]store.CRLHead, error) { return tx.CRLHeads(b.ctx, "issuing-1") })
-	same(b, heads, []store.CRLHead{list(-1, 9, 0).CRLHead, list(5, 8, 0).CRLHead})
+	same(b, heads, []store.CRLHead{list(-1, 9, 0).CRLHead, list(5, 10, 0).CRLHead})
 	same(b, find(b, func(tx *store.Tx) (store.CRLHead, error) { return tx.CRLHead(b.ctx, "issuing-1", 5) }), heads[1])
 }
 
