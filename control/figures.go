@@ -77,6 +77,10 @@ type Fleet struct {
 	ByState    map[api.State]int
 	ByLevel    map[api.Level]int // what is shown of what is in use
 	NextExpiry time.Time         // of a certificate in use; zero when there is none
+	// When the list of each authority that ends first ends, by its name; and
+	// how many revocations wait for what takes a certificate's place.
+	ListsEnd    map[string]time.Time
+	Revocations int
 }
 
 // Figures counts what there is now. What this process counts itself is there
@@ -95,8 +99,10 @@ func (c *Control) Figures(ctx context.Context) (Figures, error) {
 		if err != nil {
 			return err
 		}
-		out.Fleet, err = countFleet(placements)
-		return err
+		if out.Fleet, err = countFleet(placements); err != nil {
+			return err
+		}
+		return countRevocations(ctx, tx, &out.Fleet)
 	})
 	return out, err
 }
@@ -119,6 +125,30 @@ func countFleet(placements []store.Placement) (Fleet, error) {
 		}
 	}
 	return fleet, nil
+}
+
+func countRevocations(ctx context.Context, tx *store.Tx, fleet *Fleet) error {
+	open, err := tx.OpenRevocations(ctx)
+	if err != nil {
+		return err
+	}
+	fleet.Revocations, fleet.ListsEnd = len(open), map[string]time.Time{}
+	all, err := tx.Authorities(ctx)
+	if err != nil {
+		return err
+	}
+	for _, authority := range all {
+		heads, err := tx.CRLHeads(ctx, authority.ID)
+		if err != nil {
+			return err
+		}
+		for _, head := range heads {
+			if end, known := fleet.ListsEnd[authority.Name]; !known || head.NextUpdate.Before(end) {
+				fleet.ListsEnd[authority.Name] = head.NextUpdate
+			}
+		}
+	}
+	return nil
 }
 
 // Info says what this server is.

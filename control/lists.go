@@ -42,6 +42,10 @@ func (c *Control) listingsAt(ctx context.Context, tx *store.Tx) (*listings, erro
 	if err != nil || !w.wantsLists() {
 		return nil, err
 	}
+	return c.listingsOf(ctx, tx)
+}
+
+func (c *Control) listingsOf(ctx context.Context, tx *store.Tx) (*listings, error) {
 	bundles, err := tx.Bundles(ctx)
 	if err != nil {
 		return nil, err
@@ -59,6 +63,35 @@ func (c *Control) listingsAt(ctx context.Context, tx *store.Tx) (*listings, erro
 		found.byBundle[bundle.Digest] = one
 	}
 	return found, nil
+}
+
+// reviewLists says of each intent that is to have lists delivered, and that the
+// files are about, why there will be none.
+func (c *Control) reviewLists(ctx context.Context, tx *store.Tx, r *review) error {
+	if !r.after.wantsLists() {
+		return nil
+	}
+	lists, err := c.listingsOf(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for _, name := range r.after.intents {
+		t, about := r.targetOf(name, nil)
+		if !about || t.profile == nil || !t.profile.Revocation.CRL || t.CRL == target.Never {
+			continue
+		}
+		bundle, err := tx.CurrentBundle(ctx, string(t.intent.Bundle))
+		if fault.CodeOf(err) == fault.NotFound {
+			continue // it comes with these files
+		}
+		if err != nil {
+			return err
+		}
+		if missing := lists.byBundle[bundle.Digest].missing; missing != "" {
+			r.findings = append(r.findings, t.finding(fleet.Warning, "spec.profile", "no-crl", "no CRLs will be delivered: "+missing, "mend that; rotunda get authorities shows them"))
+		}
+	}
+	return nil
 }
 
 func (w *world) wantsLists() bool {

@@ -141,7 +141,7 @@ func (c *Control) reviewFleet(ctx context.Context, tx *store.Tx, r *review) erro
 	}
 	r.explain(effects)
 	r.reviewTargets(seats)
-	return nil
+	return c.reviewLists(ctx, tx, r)
 }
 
 // expansion is one placement as the documents have it, or why they can't.

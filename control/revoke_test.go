@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -408,7 +409,10 @@ func TestListsThatGoToHosts(t *testing.T) {
 	if got := h.desired().CrlDigest; got != "" {
 		t.Fatalf("a list is delivered that no profile asks for: %s", got)
 	}
-	d.apply(strings.Replace(documents, "usages: [serverAuth]}", "usages: [serverAuth], revocation: {crl: true}}", 1))
+	response := d.apply(strings.Replace(documents, "usages: [serverAuth]}", "usages: [serverAuth], revocation: {crl: true}}", 1))
+	if text := fmt.Sprint(response.Findings); !strings.Contains(text, "authority issuing has no CRL") {
+		t.Errorf("nobody is told that there is no list yet: %s", text)
+	}
 	if got := h.desired().CrlDigest; got != "" {
 		t.Errorf("delivered although the signing authority has no list yet: %s", got)
 	}

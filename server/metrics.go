@@ -45,6 +45,8 @@ var (
 	stateDesc   = describe("placements", "Placements by what they last reported.", "state")
 	levelDesc   = describe("placements_shown", "Placements by the highest level shown of what is in use.", "level")
 	expiryDesc  = describe("next_expiry_timestamp_seconds", "When the first certificate in use expires.")
+	listsDesc   = describe("crl_next_update_timestamp_seconds", "When the first list of an authority ends.", "authority")
+	revokeDesc  = describe("revocations_open", "Revocations that wait for what takes the place of a certificate in use.")
 	offsetDesc  = describe("agent_clock_offset_seconds", "A connected agent's clock less the server's.", "agent")
 )
 
@@ -55,7 +57,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (f fleetCollector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		issuedDesc, refusedDesc, rotatedDesc, failedDesc, tookDesc, streamsDesc, stateDesc, levelDesc, expiryDesc, offsetDesc,
+		issuedDesc, refusedDesc, rotatedDesc, failedDesc, tookDesc, streamsDesc, stateDesc, levelDesc, expiryDesc, offsetDesc, listsDesc, revokeDesc,
 	} {
 		descs <- desc
 	}
@@ -90,6 +92,10 @@ func (f fleetCollector) Collect(metrics chan<- prometheus.Metric) {
 	if !figures.Fleet.NextExpiry.IsZero() {
 		gauge(expiryDesc, float64(figures.Fleet.NextExpiry.UnixMilli())/1000)
 	}
+	for authority, end := range figures.Fleet.ListsEnd {
+		gauge(listsDesc, float64(end.UnixMilli())/1000, authority)
+	}
+	gauge(revokeDesc, float64(figures.Fleet.Revocations))
 	for agent, offset := range figures.ClockOffsets {
 		gauge(offsetDesc, offset.Seconds(), agent)
 	}
