@@ -391,6 +391,26 @@ func TestTwoServersPublish(t *testing.T) {
 	}
 }
 
+// A crash after a revocation and before its list is signed loses nothing: the
+// note that the list is behind was committed with it.
+func TestCrashBeforeTheListIsSigned(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	_, leaf := d.ordersHost("a")
+	d.revoke(&api.RevokeRequest{Serial: serialOf(t, leaf), Now: true})
+	d.restart()
+	behind, err := d.CRLsBehind(t.Context())
+	if err != nil || !behind {
+		t.Fatalf("nobody knows that a list is behind: %v", err)
+	}
+	if _, err := d.PublishCRLs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if behind, err = d.CRLsBehind(t.Context()); err != nil || behind || !d.onCRL(leaf) {
+		t.Errorf("behind %v, listed %v, %v", behind, d.onCRL(leaf), err)
+	}
+}
+
 func pkiShard(t testing.TB, cert *x509.Certificate) byte {
 	t.Helper()
 	serial, err := pki.SerialOf(cert)
