@@ -61,6 +61,11 @@ generate: ## regenerate api/ from its .proto files
 bench: build ## CPU per certificate beside its floor, memory at rest, time to ready
 	$(GO) run ./bench --rotunda bin/rotunda $(ARGS)
 
+SOAK ?= 10m
+.PHONY: soak
+soak: ## random fleets on a real store, walked for SOAK
+	$(GO) test -count=1 -timeout 0 -v ./control -run TestRandomFleets -rapid.checks 1000000 -machine $(SOAK) $(ARGS)
+
 FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME each
