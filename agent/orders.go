@@ -58,6 +58,9 @@ func (w *wish) parseOrders(d *api.DesiredPlacement) error {
 		}
 		o := order{id: one.GetId(), do: target.Order{Act: orderActs[one.GetAct()], Cluster: w.member()}}
 		o.do.Issuers, o.err = issuersOf(one)
+		if o.err == nil {
+			o.do.Serials, o.err = serialsOf(one)
+		}
 		if o.do.Act == "" {
 			o.err = fault.New(fault.Invalid, "this agent does not know act %d", one.GetAct()).WithRemedy("update it")
 		}
@@ -81,6 +84,18 @@ func issuersOf(o *api.TargetOrder) ([]*x509.Certificate, error) {
 		return nil, fault.New(fault.Invalid, "order %s names %s without a certificate", o.GetId(), strings.Join(o.GetIssuers(), " and "))
 	}
 	return issuers, nil
+}
+
+func serialsOf(o *api.TargetOrder) ([]pki.Serial, error) {
+	var serials []pki.Serial
+	for _, text := range o.GetSerials() {
+		serial, err := pki.ParseSerial(text)
+		if err != nil {
+			return nil, fault.Wrap(fault.Invalid, err, "order %s", o.GetId())
+		}
+		serials = append(serials, serial)
+	}
+	return serials, nil
 }
 
 // due is the first order that is to be carried out now, or nil.

@@ -2362,8 +2362,10 @@ type TargetOrder struct {
 	Act   Act                    `protobuf:"varint,2,opt,name=act,proto3,enum=rotunda.v1.Act" json:"act,omitempty"`
 	// Whose clients' sessions are to be closed: the subjects of issuing
 	// authorities, in the form of RFC 4514. Empty, like issuer_certs: everybody's.
-	Issuers       []string `protobuf:"bytes,3,rep,name=issuers,proto3" json:"issuers,omitempty"`
-	IssuerCerts   [][]byte `protobuf:"bytes,4,rep,name=issuer_certs,json=issuerCerts,proto3" json:"issuer_certs,omitempty"` // the same authorities' certificates, DER
+	Issuers     []string `protobuf:"bytes,3,rep,name=issuers,proto3" json:"issuers,omitempty"`
+	IssuerCerts [][]byte `protobuf:"bytes,4,rep,name=issuer_certs,json=issuerCerts,proto3" json:"issuer_certs,omitempty"` // the same authorities' certificates, DER
+	// Hex. Of those clients only these certificates' sessions; empty: all.
+	Serials       []string `protobuf:"bytes,5,rep,name=serials,proto3" json:"serials,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2422,6 +2424,13 @@ func (x *TargetOrder) GetIssuers() []string {
 func (x *TargetOrder) GetIssuerCerts() [][]byte {
 	if x != nil {
 		return x.IssuerCerts
+	}
+	return nil
+}
+
+func (x *TargetOrder) GetSerials() []string {
+	if x != nil {
+		return x.Serials
 	}
 	return nil
 }
@@ -3148,12 +3157,13 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\x05words\x18\x05 \x01(\tR\x05words\x12*\n" +
 	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12#\n" +
 	"\rbundle_digest\x18\a \x01(\tR\fbundleDigest\x12'\n" +
-	"\x0fevidence_digest\x18\b \x01(\tR\x0eevidenceDigest\"}\n" +
+	"\x0fevidence_digest\x18\b \x01(\tR\x0eevidenceDigest\"\x97\x01\n" +
 	"\vTargetOrder\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x03act\x18\x02 \x01(\x0e2\x0f.rotunda.v1.ActR\x03act\x12\x18\n" +
 	"\aissuers\x18\x03 \x03(\tR\aissuers\x12!\n" +
-	"\fissuer_certs\x18\x04 \x03(\fR\vissuerCerts\"p\n" +
+	"\fissuer_certs\x18\x04 \x03(\fR\vissuerCerts\x12\x18\n" +
+	"\aserials\x18\x05 \x03(\tR\aserials\"p\n" +
 	"\x04Slot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12<\n" +

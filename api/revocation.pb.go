@@ -255,6 +255,7 @@ type Revocation struct {
 	ForceAt       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=force_at,json=forceAt,proto3" json:"force_at,omitempty"`
 	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"` // absent: some wait for what takes their place
 	Parts         []*RevocationPart      `protobuf:"bytes,9,rep,name=parts,proto3" json:"parts,omitempty"`
+	Sessions      []*ClosedSessions      `protobuf:"bytes,10,rep,name=sessions,proto3" json:"sessions,omitempty"` // of one that was asked for by its id
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -352,6 +353,115 @@ func (x *Revocation) GetParts() []*RevocationPart {
 	return nil
 }
 
+func (x *Revocation) GetSessions() []*ClosedSessions {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+// ClosedSessions is what became of the sessions that were opened with what was
+// revoked, at a server that takes it.
+type ClosedSessions struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Intent        string                 `protobuf:"bytes,2,opt,name=intent,proto3" json:"intent,omitempty"`
+	Agent         string                 `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
+	Placement     string                 `protobuf:"bytes,4,opt,name=placement,proto3" json:"placement,omitempty"`
+	Outcome       Outcome                `protobuf:"varint,5,opt,name=outcome,proto3,enum=rotunda.v1.Outcome" json:"outcome,omitempty"` // unspecified: nothing was reported yet
+	Words         string                 `protobuf:"bytes,6,opt,name=words,proto3" json:"words,omitempty"`
+	Count         int64                  `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClosedSessions) Reset() {
+	*x = ClosedSessions{}
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClosedSessions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClosedSessions) ProtoMessage() {}
+
+func (x *ClosedSessions) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClosedSessions.ProtoReflect.Descriptor instead.
+func (*ClosedSessions) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ClosedSessions) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ClosedSessions) GetIntent() string {
+	if x != nil {
+		return x.Intent
+	}
+	return ""
+}
+
+func (x *ClosedSessions) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *ClosedSessions) GetPlacement() string {
+	if x != nil {
+		return x.Placement
+	}
+	return ""
+}
+
+func (x *ClosedSessions) GetOutcome() Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return Outcome_OUTCOME_UNSPECIFIED
+}
+
+func (x *ClosedSessions) GetWords() string {
+	if x != nil {
+		return x.Words
+	}
+	return ""
+}
+
+func (x *ClosedSessions) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ClosedSessions) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 type RevocationPart struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Serial        string                 `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`
@@ -375,7 +485,7 @@ type RevocationPart struct {
 
 func (x *RevocationPart) Reset() {
 	*x = RevocationPart{}
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[3]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -387,7 +497,7 @@ func (x *RevocationPart) String() string {
 func (*RevocationPart) ProtoMessage() {}
 
 func (x *RevocationPart) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[3]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -400,7 +510,7 @@ func (x *RevocationPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevocationPart.ProtoReflect.Descriptor instead.
 func (*RevocationPart) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{3}
+	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RevocationPart) GetSerial() string {
@@ -518,7 +628,7 @@ type ListRevocationsRequest struct {
 
 func (x *ListRevocationsRequest) Reset() {
 	*x = ListRevocationsRequest{}
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[4]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -530,7 +640,7 @@ func (x *ListRevocationsRequest) String() string {
 func (*ListRevocationsRequest) ProtoMessage() {}
 
 func (x *ListRevocationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[4]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -543,7 +653,7 @@ func (x *ListRevocationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRevocationsRequest.ProtoReflect.Descriptor instead.
 func (*ListRevocationsRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{4}
+	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListRevocationsRequest) GetId() string {
@@ -569,7 +679,7 @@ type ListRevocationsResponse struct {
 
 func (x *ListRevocationsResponse) Reset() {
 	*x = ListRevocationsResponse{}
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[5]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +691,7 @@ func (x *ListRevocationsResponse) String() string {
 func (*ListRevocationsResponse) ProtoMessage() {}
 
 func (x *ListRevocationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[5]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +704,7 @@ func (x *ListRevocationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRevocationsResponse.ProtoReflect.Descriptor instead.
 func (*ListRevocationsResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{5}
+	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListRevocationsResponse) GetRevocations() []*Revocation {
@@ -614,7 +724,7 @@ type EndRevocationRequest struct {
 
 func (x *EndRevocationRequest) Reset() {
 	*x = EndRevocationRequest{}
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[6]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +736,7 @@ func (x *EndRevocationRequest) String() string {
 func (*EndRevocationRequest) ProtoMessage() {}
 
 func (x *EndRevocationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[6]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +749,7 @@ func (x *EndRevocationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRevocationRequest.ProtoReflect.Descriptor instead.
 func (*EndRevocationRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{6}
+	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EndRevocationRequest) GetId() string {
@@ -665,7 +775,7 @@ type EndRevocationResponse struct {
 
 func (x *EndRevocationResponse) Reset() {
 	*x = EndRevocationResponse{}
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[7]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -677,7 +787,7 @@ func (x *EndRevocationResponse) String() string {
 func (*EndRevocationResponse) ProtoMessage() {}
 
 func (x *EndRevocationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[7]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -690,7 +800,7 @@ func (x *EndRevocationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndRevocationResponse.ProtoReflect.Descriptor instead.
 func (*EndRevocationResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{7}
+	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EndRevocationResponse) GetAuditId() string {
@@ -710,7 +820,7 @@ type PrepareRootListRequest struct {
 
 func (x *PrepareRootListRequest) Reset() {
 	*x = PrepareRootListRequest{}
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[8]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +832,7 @@ func (x *PrepareRootListRequest) String() string {
 func (*PrepareRootListRequest) ProtoMessage() {}
 
 func (x *PrepareRootListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[8]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +845,7 @@ func (x *PrepareRootListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRootListRequest.ProtoReflect.Descriptor instead.
 func (*PrepareRootListRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{8}
+	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PrepareRootListRequest) GetAuthority() string {
@@ -757,7 +867,7 @@ type PrepareRootListResponse struct {
 
 func (x *PrepareRootListResponse) Reset() {
 	*x = PrepareRootListResponse{}
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[9]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -769,7 +879,7 @@ func (x *PrepareRootListResponse) String() string {
 func (*PrepareRootListResponse) ProtoMessage() {}
 
 func (x *PrepareRootListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[9]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -782,7 +892,7 @@ func (x *PrepareRootListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRootListResponse.ProtoReflect.Descriptor instead.
 func (*PrepareRootListResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{9}
+	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PrepareRootListResponse) GetRoot() []byte {
@@ -825,7 +935,7 @@ type RootListEntry struct {
 
 func (x *RootListEntry) Reset() {
 	*x = RootListEntry{}
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[10]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +947,7 @@ func (x *RootListEntry) String() string {
 func (*RootListEntry) ProtoMessage() {}
 
 func (x *RootListEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[10]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +960,7 @@ func (x *RootListEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootListEntry.ProtoReflect.Descriptor instead.
 func (*RootListEntry) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{10}
+	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RootListEntry) GetSerial() string {
@@ -891,7 +1001,7 @@ type PutRootListRequest struct {
 
 func (x *PutRootListRequest) Reset() {
 	*x = PutRootListRequest{}
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[11]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +1013,7 @@ func (x *PutRootListRequest) String() string {
 func (*PutRootListRequest) ProtoMessage() {}
 
 func (x *PutRootListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[11]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1026,7 @@ func (x *PutRootListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutRootListRequest.ProtoReflect.Descriptor instead.
 func (*PutRootListRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{11}
+	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PutRootListRequest) GetAuthority() string {
@@ -943,7 +1053,7 @@ type PutRootListResponse struct {
 
 func (x *PutRootListResponse) Reset() {
 	*x = PutRootListResponse{}
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[12]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1065,7 @@ func (x *PutRootListResponse) String() string {
 func (*PutRootListResponse) ProtoMessage() {}
 
 func (x *PutRootListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_revocation_proto_msgTypes[12]
+	mi := &file_rotunda_v1_revocation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1078,7 @@ func (x *PutRootListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutRootListResponse.ProtoReflect.Descriptor instead.
 func (*PutRootListResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{12}
+	return file_rotunda_v1_revocation_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PutRootListResponse) GetAuditId() string {
@@ -990,7 +1100,7 @@ var File_rotunda_v1_revocation_proto protoreflect.FileDescriptor
 const file_rotunda_v1_revocation_proto_rawDesc = "" +
 	"\n" +
 	"\x1brotunda/v1/revocation.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x03\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\"\xfb\x03\n" +
 	"\rRevokeRequest\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x12\x1c\n" +
@@ -1016,7 +1126,7 @@ const file_rotunda_v1_revocation_proto_rawDesc = "" +
 	"revocation\x18\x01 \x01(\v2\x16.rotunda.v1.RevocationR\n" +
 	"revocation\x12\x1a\n" +
 	"\bwarnings\x18\x02 \x03(\tR\bwarnings\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xc7\x02\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xff\x02\n" +
 	"\n" +
 	"Revocation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -1027,7 +1137,18 @@ const file_rotunda_v1_revocation_proto_rawDesc = "" +
 	"\bbegun_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\abegunAt\x125\n" +
 	"\bforce_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aforceAt\x125\n" +
 	"\bended_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x120\n" +
-	"\x05parts\x18\t \x03(\v2\x1a.rotunda.v1.RevocationPartR\x05parts\"\xd2\x03\n" +
+	"\x05parts\x18\t \x03(\v2\x1a.rotunda.v1.RevocationPartR\x05parts\x126\n" +
+	"\bsessions\x18\n" +
+	" \x03(\v2\x1a.rotunda.v1.ClosedSessionsR\bsessions\"\xfd\x01\n" +
+	"\x0eClosedSessions\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
+	"\x06intent\x18\x02 \x01(\tR\x06intent\x12\x14\n" +
+	"\x05agent\x18\x03 \x01(\tR\x05agent\x12\x1c\n" +
+	"\tplacement\x18\x04 \x01(\tR\tplacement\x12-\n" +
+	"\aoutcome\x18\x05 \x01(\x0e2\x13.rotunda.v1.OutcomeR\aoutcome\x12\x14\n" +
+	"\x05words\x18\x06 \x01(\tR\x05words\x12\x14\n" +
+	"\x05count\x18\a \x01(\x03R\x05count\x12*\n" +
+	"\x02at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xd2\x03\n" +
 	"\x0eRevocationPart\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -1092,46 +1213,51 @@ func file_rotunda_v1_revocation_proto_rawDescGZIP() []byte {
 	return file_rotunda_v1_revocation_proto_rawDescData
 }
 
-var file_rotunda_v1_revocation_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_rotunda_v1_revocation_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_rotunda_v1_revocation_proto_goTypes = []any{
 	(*RevokeRequest)(nil),           // 0: rotunda.v1.RevokeRequest
 	(*RevokeResponse)(nil),          // 1: rotunda.v1.RevokeResponse
 	(*Revocation)(nil),              // 2: rotunda.v1.Revocation
-	(*RevocationPart)(nil),          // 3: rotunda.v1.RevocationPart
-	(*ListRevocationsRequest)(nil),  // 4: rotunda.v1.ListRevocationsRequest
-	(*ListRevocationsResponse)(nil), // 5: rotunda.v1.ListRevocationsResponse
-	(*EndRevocationRequest)(nil),    // 6: rotunda.v1.EndRevocationRequest
-	(*EndRevocationResponse)(nil),   // 7: rotunda.v1.EndRevocationResponse
-	(*PrepareRootListRequest)(nil),  // 8: rotunda.v1.PrepareRootListRequest
-	(*PrepareRootListResponse)(nil), // 9: rotunda.v1.PrepareRootListResponse
-	(*RootListEntry)(nil),           // 10: rotunda.v1.RootListEntry
-	(*PutRootListRequest)(nil),      // 11: rotunda.v1.PutRootListRequest
-	(*PutRootListResponse)(nil),     // 12: rotunda.v1.PutRootListResponse
-	nil,                             // 13: rotunda.v1.RevokeRequest.LabelsEntry
-	(*durationpb.Duration)(nil),     // 14: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 15: google.protobuf.Timestamp
+	(*ClosedSessions)(nil),          // 3: rotunda.v1.ClosedSessions
+	(*RevocationPart)(nil),          // 4: rotunda.v1.RevocationPart
+	(*ListRevocationsRequest)(nil),  // 5: rotunda.v1.ListRevocationsRequest
+	(*ListRevocationsResponse)(nil), // 6: rotunda.v1.ListRevocationsResponse
+	(*EndRevocationRequest)(nil),    // 7: rotunda.v1.EndRevocationRequest
+	(*EndRevocationResponse)(nil),   // 8: rotunda.v1.EndRevocationResponse
+	(*PrepareRootListRequest)(nil),  // 9: rotunda.v1.PrepareRootListRequest
+	(*PrepareRootListResponse)(nil), // 10: rotunda.v1.PrepareRootListResponse
+	(*RootListEntry)(nil),           // 11: rotunda.v1.RootListEntry
+	(*PutRootListRequest)(nil),      // 12: rotunda.v1.PutRootListRequest
+	(*PutRootListResponse)(nil),     // 13: rotunda.v1.PutRootListResponse
+	nil,                             // 14: rotunda.v1.RevokeRequest.LabelsEntry
+	(*durationpb.Duration)(nil),     // 15: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 16: google.protobuf.Timestamp
+	(Outcome)(0),                    // 17: rotunda.v1.Outcome
 }
 var file_rotunda_v1_revocation_proto_depIdxs = []int32{
-	14, // 0: rotunda.v1.RevokeRequest.within:type_name -> google.protobuf.Duration
-	13, // 1: rotunda.v1.RevokeRequest.labels:type_name -> rotunda.v1.RevokeRequest.LabelsEntry
+	15, // 0: rotunda.v1.RevokeRequest.within:type_name -> google.protobuf.Duration
+	14, // 1: rotunda.v1.RevokeRequest.labels:type_name -> rotunda.v1.RevokeRequest.LabelsEntry
 	2,  // 2: rotunda.v1.RevokeResponse.revocation:type_name -> rotunda.v1.Revocation
-	15, // 3: rotunda.v1.Revocation.begun_at:type_name -> google.protobuf.Timestamp
-	15, // 4: rotunda.v1.Revocation.force_at:type_name -> google.protobuf.Timestamp
-	15, // 5: rotunda.v1.Revocation.ended_at:type_name -> google.protobuf.Timestamp
-	3,  // 6: rotunda.v1.Revocation.parts:type_name -> rotunda.v1.RevocationPart
-	15, // 7: rotunda.v1.RevocationPart.not_after:type_name -> google.protobuf.Timestamp
-	15, // 8: rotunda.v1.RevocationPart.revoked_at:type_name -> google.protobuf.Timestamp
-	2,  // 9: rotunda.v1.ListRevocationsResponse.revocations:type_name -> rotunda.v1.Revocation
-	10, // 10: rotunda.v1.PrepareRootListResponse.entries:type_name -> rotunda.v1.RootListEntry
-	15, // 11: rotunda.v1.PrepareRootListResponse.next_update:type_name -> google.protobuf.Timestamp
-	15, // 12: rotunda.v1.RootListEntry.revoked_at:type_name -> google.protobuf.Timestamp
-	15, // 13: rotunda.v1.RootListEntry.not_after:type_name -> google.protobuf.Timestamp
-	15, // 14: rotunda.v1.PutRootListResponse.next_update:type_name -> google.protobuf.Timestamp
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	16, // 3: rotunda.v1.Revocation.begun_at:type_name -> google.protobuf.Timestamp
+	16, // 4: rotunda.v1.Revocation.force_at:type_name -> google.protobuf.Timestamp
+	16, // 5: rotunda.v1.Revocation.ended_at:type_name -> google.protobuf.Timestamp
+	4,  // 6: rotunda.v1.Revocation.parts:type_name -> rotunda.v1.RevocationPart
+	3,  // 7: rotunda.v1.Revocation.sessions:type_name -> rotunda.v1.ClosedSessions
+	17, // 8: rotunda.v1.ClosedSessions.outcome:type_name -> rotunda.v1.Outcome
+	16, // 9: rotunda.v1.ClosedSessions.at:type_name -> google.protobuf.Timestamp
+	16, // 10: rotunda.v1.RevocationPart.not_after:type_name -> google.protobuf.Timestamp
+	16, // 11: rotunda.v1.RevocationPart.revoked_at:type_name -> google.protobuf.Timestamp
+	2,  // 12: rotunda.v1.ListRevocationsResponse.revocations:type_name -> rotunda.v1.Revocation
+	11, // 13: rotunda.v1.PrepareRootListResponse.entries:type_name -> rotunda.v1.RootListEntry
+	16, // 14: rotunda.v1.PrepareRootListResponse.next_update:type_name -> google.protobuf.Timestamp
+	16, // 15: rotunda.v1.RootListEntry.revoked_at:type_name -> google.protobuf.Timestamp
+	16, // 16: rotunda.v1.RootListEntry.not_after:type_name -> google.protobuf.Timestamp
+	16, // 17: rotunda.v1.PutRootListResponse.next_update:type_name -> google.protobuf.Timestamp
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_revocation_proto_init() }
@@ -1139,13 +1265,14 @@ func file_rotunda_v1_revocation_proto_init() {
 	if File_rotunda_v1_revocation_proto != nil {
 		return
 	}
+	file_rotunda_v1_agent_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_revocation_proto_rawDesc), len(file_rotunda_v1_revocation_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -23,6 +23,7 @@ type common struct {
 	issuer     string // whose identities agents should hold; empty: whoever's they do
 	expels     bool   // some certificates wait to be revoked
 	lists      *listings
+	closings   []closing
 }
 
 // commons keeps the newest one.
@@ -77,6 +78,9 @@ func (c *Control) readCommon(ctx context.Context, tx *store.Tx, last time.Time) 
 		return nil, err
 	}
 	read.expels = len(revocations) > 0
+	if read.closings, err = c.closingsAt(ctx, tx); err != nil {
+		return nil, err
+	}
 	if read.lists, err = c.listingsAt(ctx, tx); err != nil {
 		return nil, err
 	}

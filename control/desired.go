@@ -114,6 +114,9 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, c
 	if err := common.change.desire(ctx, tx, placement, expanded, desired); err != nil {
 		return nil, err
 	}
+	if err := desireClosings(common, w, placement, expanded, desired, tx.Now); err != nil {
+		return nil, err
+	}
 	if desired.NeedsSlot = expanded.Target.Cluster != ""; desired.NeedsSlot {
 		if desired.Slot, err = desiredSlot(ctx, tx, placement.ID); err != nil {
 			return nil, err

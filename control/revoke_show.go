@@ -32,6 +32,11 @@ func (c *Control) ListRevocations(ctx context.Context, caller Caller, req *api.L
 			if err != nil {
 				return err
 			}
+			if req.Id != "" {
+				if one.Sessions, err = c.closedSessions(ctx, tx, record.ID); err != nil {
+					return err
+				}
+			}
 			response.Revocations = append(response.Revocations, one)
 		}
 		return nil

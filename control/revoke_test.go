@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -531,5 +532,67 @@ func TestRootList(t *testing.T) {
 	}
 	if err := put(sign(order.Number, d.clock.now(), ca.NewEntries(ca.WholeList))); err != nil {
 		t.Fatal(err)
+	}
+}
+
+const takingDocuments = `
+apiVersion: rotunda/v1
+kind: Service
+metadata: {name: ledger}
+spec: {owner: {team: shop, contact: shop@test.example, runbook: "https://test.example/ledger"}, clients: [orders]}
+---
+apiVersion: rotunda/v1
+kind: Intent
+metadata: {name: ledger-db}
+spec:
+  service: ledger
+  selector: {role: ledger}
+  profile: server
+  identity: {dnsNames: ["{{ labels.host }}.orders.test.example"]}
+  target: {kind: postgres, name: db, address: "127.0.0.1:1", clientAuth: required}
+  files: {directory: /srv/ledger/tls, owner: postgres, mode: "0600"}
+`
+
+// Once a client's certificate is revoked and on its lists, the servers that take
+// it are told to close what was opened with it, and say what came of it.
+func TestSessionsOfWhatWasRevokedAreClosed(t *testing.T) {
+	d := found(t)
+	both := strings.NewReplacer("usages: [serverAuth]", "usages: [serverAuth, clientAuth]", `service == "orders" && `, "").Replace(documents)
+	d.apply(both + "---" + takingDocuments)
+	server := d.enrolHost(map[string]string{"role": "ledger", "host": "l"})
+	leafOf(t, server.issue(server.placement(), 1, func() []byte { _, request := csr(t); return request }()))
+	server.steady(1)
+	orders := func() []*api.TargetOrder { return server.desired().Orders }
+	_, old := d.ordersHost("a")
+	d.revoke(&api.RevokeRequest{Serial: serialOf(t, old), Reason: "superseded", Now: true})
+	_, stolen := d.ordersHost("b")
+	done := d.revoke(&api.RevokeRequest{Serial: serialOf(t, stolen), Reason: "keyCompromise", Now: true})
+	if len(orders()) != 0 {
+		t.Errorf("sessions are closed before a list says why: they come back: %v", orders())
+	}
+	if _, err := d.PublishCRLs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := orders()
+	if len(got) != 1 || got[0].Act != api.Act_ACT_CLOSE_SESSIONS || !slices.Equal(got[0].Serials, []string{serialOf(t, stolen)}) || len(got[0].IssuerCerts) != 1 {
+		t.Fatalf("ordered: %v", got)
+	}
+	if shown := d.revocation(done.Revocation.Id).Sessions; len(shown) != 1 || shown[0].Service != "ledger" || shown[0].Outcome != api.Outcome_OUTCOME_UNSPECIFIED {
+		t.Errorf("before it was carried out: %v", shown)
+	}
+	err := server.report(&api.PlacementReport{
+		State: api.State_STATE_STEADY, Generation: 1, LastGeneration: 1, Revision: 1, Level: api.Level_LEVEL_DELIVERED,
+		Orders: []*api.OrderReport{{Id: got[0].Id, Outcome: api.Outcome_OUTCOME_DONE, Words: "3 sessions", Count: 3, At: stamp(d.clock.now())}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shown := d.revocation(done.Revocation.Id).Sessions; len(shown) != 1 || shown[0].Outcome != api.Outcome_OUTCOME_DONE || shown[0].Count != 3 {
+		t.Errorf("afterwards: %v", shown)
+	}
+	d.clock.turn(2 * time.Hour)
+	server.steady(1)
+	if len(orders()) != 0 {
+		t.Error("the order stands for ever")
 	}
 }

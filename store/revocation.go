@@ -69,6 +69,17 @@ func (tx *Tx) RevocationParts(ctx context.Context, id string) ([]Certificate, er
 		WHERE serial IN (SELECT serial FROM revocation_part WHERE revocation_id = $1) ORDER BY kind, serial`, id)
 }
 
+// RecentRevocations returns those that are open or ended after then.
+func (tx *Tx) RecentRevocations(ctx context.Context, then time.Time) ([]Revocation, error) {
+	return list[Revocation](ctx, tx, "recent revocations", `
+		SELECT `+revocationColumns+` FROM revocation WHERE ended_at IS NULL OR ended_at >= $1 ORDER BY begun_at, id`, micros(then))
+}
+
+// RevocationSize is how many certificates a revocation is of.
+func (tx *Tx) RevocationSize(ctx context.Context, id string) (int64, error) {
+	return value[int64](ctx, tx, thing{"revocation", id}, `SELECT COUNT(*) FROM revocation_part WHERE revocation_id = $1`, id)
+}
+
 // EndRevocation says that nothing is left to wait for.
 func (tx *Tx) EndRevocation(ctx context.Context, id string) error {
 	return tx.swap(ctx, thing{"open revocation", id}, `

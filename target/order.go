@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
 )
 
 // OrderAct is something to be done at a server beside rotations.
@@ -26,6 +27,9 @@ type Order struct {
 	// Issuers are the issuing authorities whose clients' sessions are to be
 	// closed. Empty: everybody's.
 	Issuers []*x509.Certificate
+	// Serials narrow that to the sessions of single certificates. Empty: all of
+	// the issuers'.
+	Serials []pki.Serial
 	// Cluster says that others would miss the target.
 	Cluster bool
 }
@@ -56,7 +60,9 @@ func (a Adapter) CarryOut(ctx context.Context, host Host, t Target, o Order) Res
 		do = a.closeSessions
 	}
 	switch {
-	case do == nil && o.Act == CloseSessions && a.restartCloses && t.RestartCommand != "" && !o.Cluster:
+	case do != nil && len(o.Serials) > 0 && !a.tellsSerials:
+		return a.tellsNoSerials(o)
+	case do == nil && len(o.Serials) == 0 && o.Act == CloseSessions && a.restartCloses && t.RestartCommand != "" && !o.Cluster:
 		return a.closeByRestart(ctx, host, t)
 	case do == nil:
 		return a.noWay(o)
@@ -79,6 +85,12 @@ func (a Adapter) closeByRestart(ctx context.Context, host Host, t Target) Result
 		return Result{Outcome: Failed, Words: err.Error()}
 	}
 	return Result{Outcome: Done, Words: fmt.Sprintf("restarted by command %q, which closed all sessions; how many is not known", t.RestartCommand)}
+}
+
+// tellsNoSerials says that single sessions can't be closed: to close everybody's
+// for the sake of one is for an operator to decide.
+func (a Adapter) tellsNoSerials(o Order) Result {
+	return Result{Outcome: Impossible, Words: fmt.Sprintf("%s does not tell by which certificate a session was opened; everybody's can be closed: %s", a.Title, a.CloseSessionsBy)}
 }
 
 // noWay says that the agent can't, and who can.

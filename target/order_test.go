@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/target"
 	"github.com/rotunda-pki/rotunda/target/targettest"
 )
@@ -183,6 +184,17 @@ func TestPostgresCarriesOrdersOut(t *testing.T) {
 	}
 	if got := order(target.CloseSessions, []*x509.Certificate{d.a.Issuing, b.Issuing}, target.Done); got.Count != 1 || alive(t, underB) {
 		t.Errorf("under B: %+v", got)
+	}
+	// Of a revoked certificate its own session ends, and no other's.
+	stolen, other := d.a.Issue(t, targettest.Order{}), d.a.Issue(t, targettest.Order{})
+	withStolen, withOther := d.pgClient(stolen, targettest.PostgresApp), d.pgClient(other, targettest.PostgresApp)
+	serial, err := pki.SerialOf(stolen.Leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := target.Order{Act: target.CloseSessions, Issuers: []*x509.Certificate{d.a.Issuing}, Serials: []pki.Serial{serial}}
+	if got := orders(t, d.adapter, d.server.Target, one, targettest.Patience, target.Done, "1 revoked certificates"); got.Count != 1 || alive(t, withStolen) || !alive(t, withOther) {
+		t.Errorf("one certificate's: %+v", got)
 	}
 	// A superuser's is not the agent's to end.
 	mine, admins := d.pgClient(b.Issue(t, targettest.Order{}), targettest.PostgresApp), d.pgClient(b.Issue(t, targettest.Order{}), targettest.PostgresAdmin)

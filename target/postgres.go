@@ -53,6 +53,7 @@ func postgres() Adapter {
 		says:    postgresSays,
 
 		closeSessions:  closePostgresSessions,
+		tellsSerials:   true,
 		reconnectLinks: reconnectPostgres,
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
 )
 
 // postgresOrderRights is what orders take beside postgresRights.
@@ -23,13 +24,18 @@ const postgresMay = `((SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = 
 type postgresProcess struct {
 	pid, started, issuer, role string
 	may                        bool
+	serial                     string // of the client's certificate, decimal; "" where it has none
 }
 
 func (s *postgresSession) processes(sql string) ([]postgresProcess, error) {
 	rows, err := s.rows(sql)
 	var all []postgresProcess
 	for _, row := range rows {
-		all = append(all, postgresProcess{row[0], row[1], row[2], row[3], row[4] == "t"})
+		one := postgresProcess{pid: row[0], started: row[1], issuer: row[2], role: row[3], may: row[4] == "t"}
+		if len(row) > 5 {
+			one.serial = row[5]
+		}
+		all = append(all, one)
 	}
 	return all, err
 }
@@ -82,13 +88,13 @@ func closePostgresSessions(ctx context.Context, _ Host, t Target, o Order) (Resu
 		return Result{}, err
 	}
 	defer s.close()
-	sessions, err := s.processes(`SELECT a.pid, a.backend_start, coalesce(l.issuer_dn, ''), r.rolname, ` + postgresMay + `
+	sessions, err := s.processes(`SELECT a.pid, a.backend_start, coalesce(l.issuer_dn, ''), r.rolname, ` + postgresMay + `, l.client_serial
 		FROM pg_catalog.pg_stat_ssl l JOIN pg_catalog.pg_stat_activity a USING (pid) JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
 		WHERE l.ssl AND a.backend_type = 'client backend'`)
 	if err != nil {
 		return Result{}, err
 	}
-	sessions = slices.DeleteFunc(sessions, func(one postgresProcess) bool { return !issuedBy(one.issuer, o.Issuers) })
+	sessions = slices.DeleteFunc(sessions, func(one postgresProcess) bool { return !issuedBy(one.issuer, o.Issuers) || !o.means(one.serial) })
 	var roles []string
 	mine := slices.DeleteFunc(slices.Clone(sessions), func(one postgresProcess) bool {
 		if !one.may {
@@ -97,7 +103,7 @@ func closePostgresSessions(ctx context.Context, _ Host, t Target, o Order) (Resu
 		return !one.may
 	})
 	ended, err := s.terminate(mine)
-	result := Result{Outcome: Done, Count: int64(ended), Words: fmt.Sprintf("%d sessions of %s were closed", ended, ofIssuers(o.Issuers))}
+	result := Result{Outcome: Done, Count: int64(ended), Words: fmt.Sprintf("%d sessions of %s were closed", ended, o.whose())}
 	switch {
 	case err != nil:
 		return result, err
@@ -112,6 +118,11 @@ func closePostgresSessions(ctx context.Context, _ Host, t Target, o Order) (Resu
 		result.Outcome, result.Words = Partly, result.Words+fmt.Sprintf("; %d were told to end and have not yet", len(mine)-ended)
 	}
 	return result, nil
+}
+
+// means says whether the order is about a certificate of the serial, in decimal.
+func (o Order) means(serial string) bool {
+	return len(o.Serials) == 0 || slices.ContainsFunc(o.Serials, func(one pki.Serial) bool { return one.Big().String() == serial })
 }
 
 // orderPostgres opens a session for an order.
@@ -134,6 +145,13 @@ func (t Target) orderPostgres(ctx context.Context) (*postgresSession, error) {
 func (s *postgresSession) mayNotEnd(roles []string, count int) error {
 	return fault.New(fault.Forbidden, "target %s: role %s may not end %d sessions of %s", s.t.Name, s.t.Control.User, count, strings.Join(roles[:min(len(roles), 8)], ", ")).
 		WithRemedy("as a superuser: %s; sessions of superusers it can't end even then: pg_terminate_backend as one of them", fmt.Sprintf(postgresOrderRights, s.t.Control.User))
+}
+
+func (o Order) whose() string {
+	if len(o.Serials) > 0 {
+		return fmt.Sprintf("%d revoked certificates", len(o.Serials))
+	}
+	return ofIssuers(o.Issuers)
 }
 
 func ofIssuers(issuers []*x509.Certificate) string {

@@ -38,6 +38,7 @@ type Adapter struct {
 	says func(context.Context, Host, Target) (string, error)
 	// closeSessions and reconnectLinks carry orders out.
 	closeSessions  func(context.Context, Host, Target, Order) (Result, error)
+	tellsSerials   bool // closeSessions can close those of single certificates
 	reconnectLinks func(context.Context, Host, Target, Order) (Result, error)
 	// restartCloses says that a restart is how its sessions are closed.
 	restartCloses bool

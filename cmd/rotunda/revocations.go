@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -128,6 +129,26 @@ func (u *ui) showRevocation(r *api.Revocation) {
 	})
 	u.say("")
 	u.partTable(r.Parts)
+	if len(r.Sessions) > 0 {
+		u.heading("Sessions that were opened with them")
+		t := newTable("SERVICE", "INTENT", "AGENT", "CLOSED", "WHEN", "WHAT")
+		for _, one := range r.Sessions {
+			t.row(one.Service, one.Intent, u.hosts.name(one.Agent), outcomeCell(one.Outcome), relative(u.now, one.At), one.Words)
+		}
+		t.write(u, "")
+	}
+}
+
+func outcomeCell(o api.Outcome) cell {
+	switch o {
+	case api.Outcome_OUTCOME_UNSPECIFIED:
+		return cell{"not yet", busy}
+	case api.Outcome_OUTCOME_DONE:
+		return cell{"done", good}
+	case api.Outcome_OUTCOME_PARTLY:
+		return cell{"partly", busy}
+	}
+	return cell{strings.ToLower(strings.TrimPrefix(o.String(), "OUTCOME_")), bad}
 }
 
 func (u *ui) partTable(parts []*api.RevocationPart) {

@@ -55,6 +55,7 @@ CREATE TABLE revocation (
 );
 CREATE INDEX revocation_begun ON revocation (begun_at);
 CREATE INDEX revocation_open ON revocation (begun_at) WHERE ended_at IS NULL;
+CREATE INDEX revocation_ended ON revocation (ended_at) WHERE ended_at IS NOT NULL;
 CREATE TABLE revocation_part (
     revocation_id TEXT  NOT NULL REFERENCES revocation (id),
     serial        BYTEA NOT NULL,
