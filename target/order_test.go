@@ -196,6 +196,7 @@ func TestPostgresCarriesOrdersOut(t *testing.T) {
 	if got := orders(t, d.adapter, d.server.Target, one, targettest.Patience, target.Done, "1 revoked certificates"); got.Count != 1 || alive(t, withStolen) || !alive(t, withOther) {
 		t.Errorf("one certificate's: %+v", got)
 	}
+	_ = withOther.Close(t.Context())
 	// A superuser's is not the agent's to end.
 	mine, admins := d.pgClient(b.Issue(t, targettest.Order{}), targettest.PostgresApp), d.pgClient(b.Issue(t, targettest.Order{}), targettest.PostgresAdmin)
 	if got := order(target.CloseSessions, nil, target.Partly, "all TLS clients", "may not end 1 sessions of postgres"); got.Count != 1 || alive(t, mine) || !alive(t, admins) {
