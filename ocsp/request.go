@@ -4,6 +4,7 @@
 package ocsp
 
 import (
+	"bytes"
 	"crypto"
 	"math/big"
 
@@ -130,6 +131,8 @@ func readCertID(from *cryptobyte.String) (CertID, error) {
 	if !from.ReadASN1Element(&element, cryptobyte_asn1.SEQUENCE) {
 		return id, malformed("a CertID is not a sequence")
 	}
+	// What is kept of a certificate must not keep the whole request.
+	element = bytes.Clone(element)
 	id.raw = element
 	switch {
 	case !element.ReadASN1(&body, cryptobyte_asn1.SEQUENCE),
