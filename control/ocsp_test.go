@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/ca"
+	"github.com/rotunda-pki/rotunda/ocsp"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
 )
@@ -117,6 +119,19 @@ func (d *domain) unissued() *x509.Certificate {
 	return cert
 }
 
+func (d *domain) record(cert *x509.Certificate) (record store.Certificate, err error) {
+	d.t.Helper()
+	serial, err := pki.SerialOf(cert)
+	if err != nil {
+		return record, err
+	}
+	err = d.db.Read(d.t.Context(), func(tx *store.Tx) (err error) {
+		record, err = tx.Certificate(d.t.Context(), serial)
+		return err
+	})
+	return record, err
+}
+
 func TestOCSPFollowsEachRevocation(t *testing.T) {
 	d := found(t)
 	id, cert := d.enrolled()
@@ -128,12 +143,8 @@ func TestOCSPFollowsEachRevocation(t *testing.T) {
 	}
 	d.retire(id)
 	got := d.status(cert)
-	serial, err := pki.SerialOf(cert)
+	record, err := d.record(cert)
 	if err != nil {
-		t.Fatal(err)
-	}
-	var record store.Certificate
-	if err := d.db.Read(t.Context(), func(tx *store.Tx) (err error) { record, err = tx.Certificate(t.Context(), serial); return err }); err != nil {
 		t.Fatal(err)
 	}
 	if got.Status != reference.Revoked || !got.RevokedAt.Equal(record.RevokedAt.Truncate(time.Second)) || got.RevocationReason != ca.Reasons[record.Reason] {
@@ -145,14 +156,42 @@ func TestOCSPFollowsEachRevocation(t *testing.T) {
 	if got := d.status(d.unissued()); got.Status != reference.Unknown {
 		t.Errorf("status %d of what was not issued, want unknown", got.Status)
 	}
+	// What another authority issued is none of this one's.
+	elsewhere := d.unissued()
+	if err := d.recordUnder(elsewhere, "root"); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.status(elsewhere); got.Status != reference.Unknown {
+		t.Errorf("status %d of what another authority issued, want unknown", got.Status)
+	}
+}
+
+// recordUnder records a certificate as one that another authority issued.
+func (d *domain) recordUnder(cert *x509.Certificate, authority string) error {
+	d.t.Helper()
+	serial, err := pki.SerialOf(cert)
+	if err != nil {
+		return err
+	}
+	return d.db.Write(d.t.Context(), func(tx *store.Tx) error {
+		by, err := tx.AuthorityByName(d.t.Context(), authority)
+		if err != nil {
+			return err
+		}
+		return tx.InsertCertificate(d.t.Context(), store.Certificate{
+			Serial: serial, Kind: store.KindCanary, AuthorityID: by.ID, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, IssuedAt: tx.Now, DER: cert.Raw,
+		})
+	})
 }
 
 // A server notices within a second what another has revoked.
 func TestOCSPFollowsOtherServers(t *testing.T) {
 	d := found(t)
 	_, cert := d.enrolled()
-	if d.status(cert).Status != reference.Good {
-		t.Fatal("not good")
+	for range 2 { // with the second one all of this server's own commits have been seen
+		if d.status(cert).Status != reference.Good {
+			t.Fatal("not good")
+		}
 	}
 	other, err := sql.Open("sqlite", d.path)
 	if err != nil {
@@ -354,6 +393,24 @@ func TestOneAnswerForAllWhoAskAtOnce(t *testing.T) {
 	if n := d.responders(); n != 1 {
 		t.Errorf("%d responders", n)
 	}
+	// Also for one who looked before it was signed, and comes to sign after.
+	kept, ok := d.answers.kept.find(mustCertID(t, request).Key())
+	if !ok {
+		t.Fatal("nothing is kept")
+	}
+	late := keptAnswer{single: kept.single, epoch: kept.epoch, by: kept.by}
+	if signed, err := d.signKept(t.Context(), kept.by, kept.single.ID, late); err != nil || !bytes.Equal(signed.der, given[0]) {
+		t.Errorf("who comes late signs again, %v", err)
+	}
+}
+
+func mustCertID(t testing.TB, request []byte) ocsp.CertID {
+	t.Helper()
+	parsed, err := ocsp.ParseRequest(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed.IDs[0]
 }
 
 // Who asks for what was never issued fills nothing, and what is kept of what was
@@ -413,4 +470,32 @@ func TestOCSPUnderAFlood(t *testing.T) {
 	}
 	d.clock.turn(answerLife / 2)
 	wantUnsigned(t, d.OCSP(t.Context(), issuing, request), reference.TryLater)
+}
+
+// Only so many wait, and only so long.
+func TestLaneRefusesWhoCantWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, began := lane{slots: make(chan struct{}, 1)}, time.Now()
+		leave, err := l.enter(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var group sync.WaitGroup
+		for range mostWaiting {
+			group.Go(func() {
+				if _, err := l.enter(t.Context()); !errors.Is(err, errBusy) || time.Since(began) != waitAtMost {
+					t.Errorf("who waits has %v after %s", err, time.Since(began))
+				}
+			})
+		}
+		synctest.Wait()
+		if _, err := l.enter(t.Context()); !errors.Is(err, errBusy) || time.Since(began) != 0 {
+			t.Errorf("one too many has %v after %s", err, time.Since(began))
+		}
+		group.Wait()
+		leave()
+		if _, err := l.enter(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
