@@ -1,10 +1,9 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
-	"io"
-	"mime"
 	"net/http"
 	"strings"
 	"time"
@@ -32,7 +31,7 @@ func OCSPHandler(c *control.Control) http.Handler {
 		var request []byte
 		switch {
 		case r.Method == http.MethodPost && !inPath:
-			if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/ocsp-request" {
+			if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), "application/ocsp-request") {
 				http.Error(w, "the content type of a request must be application/ocsp-request", http.StatusUnsupportedMediaType)
 				return
 			}
@@ -57,11 +56,11 @@ func readRequest(w http.ResponseWriter, r *http.Request) []byte {
 		w.Header().Set("Connection", "close") // the rest is not read
 		return nil
 	}
-	request, err := io.ReadAll(http.MaxBytesReader(w, r.Body, ocsp.MaxRequest))
-	if err != nil {
+	request := bytes.NewBuffer(make([]byte, 0, max(0, r.ContentLength)+bytes.MinRead))
+	if _, err := request.ReadFrom(http.MaxBytesReader(w, r.Body, ocsp.MaxRequest)); err != nil {
 		return nil
 	}
-	return request
+	return request.Bytes()
 }
 
 func writeAnswer(w http.ResponseWriter, r *http.Request, answer control.OCSPAnswer) {
