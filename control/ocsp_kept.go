@@ -68,8 +68,15 @@ func (k *keptAnswers) find(key string) (keptAnswer, bool) {
 func (k *keptAnswers) put(key string, answer keptAnswer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if before, ok := k.young[key]; ok && before.epoch > answer.epoch {
+	before, ok := k.young[key]
+	if !ok {
+		before, ok = k.old[key]
+	}
+	switch {
+	case ok && before.epoch > answer.epoch:
 		return // somebody knows more
+	case ok && answer.der == nil && before.sameStanding(answer):
+		answer.signedAnswer = before.signedAnswer // signed since the record was read
 	}
 	k.putLocked(key, answer)
 }

@@ -402,6 +402,11 @@ func TestOneAnswerForAllWhoAskAtOnce(t *testing.T) {
 	if signed, err := d.signKept(t.Context(), kept.by, kept.single.ID, late); err != nil || !bytes.Equal(signed.der, given[0]) {
 		t.Errorf("who comes late signs again, %v", err)
 	}
+	// Nor does one who read the record before it was signed take the answer away.
+	d.answers.kept.put(kept.single.ID.Key(), late)
+	if !bytes.Equal(d.OCSP(t.Context(), issuing, request).DER, given[0]) {
+		t.Error("what was signed is gone")
+	}
 }
 
 func mustCertID(t testing.TB, request []byte) ocsp.CertID {
