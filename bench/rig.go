@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"testing"
@@ -41,6 +42,7 @@ func (r *rig) Context() context.Context { return r.ctx }
 func (r *rig) Cleanup(f func())         { r.cleanups = append(r.cleanups, f) }
 func (r *rig) Logf(string, ...any)      {}
 func (r *rig) Log(...any)               {}
+func (r *rig) Output() io.Writer        { return io.Discard }
 func (r *rig) Failed() bool             { return r.err != nil }
 
 func (r *rig) Errorf(format string, args ...any) {

@@ -74,6 +74,9 @@ func (a *Authority) ChainDER() [][]byte { return slices.Clone(a.chain) }
 // CRLURL is where the shard's CRL is published.
 func (a *Authority) CRLURL(shard byte) string { return crlURL(a.publicURL, a.ID, shard) }
 
+// OCSPURL is where the status of the authority's certificates is asked.
+func (a *Authority) OCSPURL() string { return ocspURL(a.publicURL, a.ID) }
+
 // CertificateURL is where the authority's certificate is published.
 func (a *Authority) CertificateURL() string { return certificateURL(a.publicURL, a.ID) }
 

@@ -45,6 +45,9 @@ func TestLeafIsWhatWasAsked(t *testing.T) {
 		!strings.HasPrefix(want, publicURL+"/crl/issuing-1/") || !strings.HasSuffix(want, ".crl") {
 		t.Errorf("CRL at %v, want %s", cert.CRLDistributionPoints, want)
 	}
+	if want := publicURL + "/ocsp/issuing-1"; !slices.Equal(cert.OCSPServer, []string{want}) {
+		t.Errorf("OCSP at %v, want %s", cert.OCSPServer, want)
+	}
 	if want := publicURL + "/ca/issuing-1.crt"; !slices.Equal(cert.IssuingCertificateURL, []string{want}) {
 		t.Errorf("issuer at %v, want %s", cert.IssuingCertificateURL, want)
 	}

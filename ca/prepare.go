@@ -55,6 +55,17 @@ func (a *Authority) Prepare(now time.Time, r Request) (*Prepared, error) {
 	if err := a.check(r); err != nil {
 		return nil, err
 	}
+	prepared, err := a.layOut(now, r)
+	if err != nil {
+		return nil, err
+	}
+	prepared.template.CRLDistributionPoints = []string{a.CRLURL(prepared.serial.Shard())}
+	prepared.template.OCSPServer = []string{a.OCSPURL()}
+	return prepared, nil
+}
+
+// layOut is what certificates of all kinds have in common.
+func (a *Authority) layOut(now time.Time, r Request) (*Prepared, error) {
 	notBefore, notAfter, err := validity(now, r.Terms.Lifetime, r.Terms.Backdate, a.Certificate)
 	if err != nil {
 		return nil, err
@@ -77,7 +88,6 @@ func (a *Authority) Prepare(now time.Time, r Request) (*Prepared, error) {
 		BasicConstraintsValid: true,
 		SubjectKeyId:          keyID,
 		DNSNames:              slices.Clone(r.Names.DNS),
-		CRLDistributionPoints: []string{a.CRLURL(serial.Shard())},
 		IssuingCertificateURL: []string{a.CertificateURL()},
 	}
 	if err := addNames(template, r.Names); err != nil {
@@ -87,14 +97,8 @@ func (a *Authority) Prepare(now time.Time, r Request) (*Prepared, error) {
 }
 
 func (a *Authority) check(r Request) error {
-	if isRoot(a.Certificate) {
-		return fault.New(fault.Invalid, "authority %s is a root: it signs authorities, not leaves", a.ID)
-	}
-	if _, err := pki.AlgorithmOf(r.PublicKey); err != nil {
+	if err := a.checkKey(r.PublicKey); err != nil {
 		return err
-	}
-	if sameKey(a.signer.Public(), r.PublicKey) {
-		return fault.New(fault.Invalid, "the key is the authority's own; a leaf needs its own key")
 	}
 	if r.Names.IsEmpty() {
 		return fault.New(fault.Invalid, "a certificate needs at least one name")
@@ -117,6 +121,19 @@ func (a *Authority) check(r Request) error {
 		return fault.New(fault.Invalid, "a backdate of %s is outside 0s to %s", r.Terms.Backdate, longestBackdate)
 	}
 	return a.Permits(r.Names)
+}
+
+func (a *Authority) checkKey(public crypto.PublicKey) error {
+	if isRoot(a.Certificate) {
+		return fault.New(fault.Invalid, "authority %s is a root: it signs authorities, not leaves", a.ID)
+	}
+	if _, err := pki.AlgorithmOf(public); err != nil {
+		return err
+	}
+	if sameKey(a.signer.Public(), public) {
+		return fault.New(fault.Invalid, "the key is the authority's own; a leaf needs its own key")
+	}
+	return nil
 }
 
 func sameKey(a, b crypto.PublicKey) bool {

@@ -68,8 +68,8 @@ func (c *Control) resolveAnchor(ctx context.Context, tx *store.Tx, anchor fleet.
 // maxFetch bounds what one call asks for.
 const maxFetch = 64
 
-// FetchBlobs returns bundles, bridges and lists of revoked certificates by digest to
-// agents.
+// FetchBlobs returns bundles, bridges, staples and lists of revoked certificates by
+// digest to agents.
 func (c *Control) FetchBlobs(ctx context.Context, caller Caller, req *api.FetchBlobsRequest) (*api.FetchBlobsResponse, error) {
 	if err := authorize(caller, "bundle.fetch"); err != nil {
 		return nil, err
@@ -88,6 +88,9 @@ func (c *Control) FetchBlobs(ctx context.Context, caller Caller, req *api.FetchB
 			record, err := tx.BundleByDigest(ctx, digest)
 			if blob.Anchors = record.Anchors; fault.CodeOf(err) == fault.NotFound {
 				blob.Bridge, err = bridgeByDigest(ctx, tx, pki.Fingerprint(digest))
+			}
+			if fault.CodeOf(err) == fault.NotFound {
+				blob.Staple, err = stapleByDigest(ctx, tx, pki.Fingerprint(digest))
 			}
 			if fault.CodeOf(err) == fault.NotFound {
 				blob.Crls, err = c.listsByDigest(ctx, tx, pki.Fingerprint(digest))

@@ -69,6 +69,7 @@ type Control struct {
 	refusals   refusals
 	canaries   canaryBudget
 	listBytes  listBytes
+	answers    answers
 	figures    figures
 }
 

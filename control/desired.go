@@ -149,7 +149,7 @@ func (c *Control) desireCertificate(ctx context.Context, tx *store.Tx, w *world,
 	}
 	desired.WindowGeneration = newest.Generation
 	desired.RenewAfter, desired.RenewBefore = timestamppb.New(after), timestamppb.New(before)
-	return nil
+	return desireStaple(ctx, tx, expanded, newest, desired)
 }
 
 // windowOf is when a certificate should be renewed, with the meaning that

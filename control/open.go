@@ -16,6 +16,7 @@ import (
 // authority's key and the audit log's with the KEK.
 func Open(ctx context.Context, o Options) (*Control, error) {
 	c := &Control{db: o.DB, kek: o.KEK, publicURL: o.PublicURL, agentAddress: o.AgentAddress, notifyURL: o.NotifyURL, commands: o.Commands, version: o.Version, now: o.Now, log: o.Log}
+	c.answers.open()
 	err := o.DB.Read(ctx, func(tx *store.Tx) error {
 		meta, err := tx.Meta(ctx)
 		if err != nil {

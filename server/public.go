@@ -21,7 +21,16 @@ func (s *Server) publicServer() *http.Server {
 	mux.HandleFunc("GET /log/checkpoint", s.getCheckpoint)
 	mux.HandleFunc("GET /log/tile/{path...}", s.getTile)
 	s.handleHealth(mux)
-	return plainServer(mux, s.log)
+	answer := OCSPHandler(s.control)
+	return plainServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// A request in a path may have two slashes in a row, which a mux takes
+		// for a mistake.
+		if strings.HasPrefix(r.URL.Path, ocspPrefix) {
+			answer.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}), s.log)
 }
 
 func plainServer(handler http.Handler, log *slog.Logger) *http.Server {

@@ -87,6 +87,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	group.Go(func() error { return s.identity.run(ctx) })
 	group.Go(func() error { return reconcile.Sequence(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.CRLs(ctx, s.control, s.log) })
+	group.Go(func() error { return reconcile.Staples(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.Revocations(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.Slots(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.Trust(ctx, s.control, s.log) })

@@ -105,6 +105,9 @@ func TestQuestionsUseIndexes(t *testing.T) {
 		`SELECT id FROM rollout WHERE ended_at IS NULL ORDER BY name`:                                                       "rollout_open",
 		`SELECT wave FROM rollout_part WHERE rollout_id = 'r' ORDER BY position`:                                            "sqlite_autoindex_rollout_part",
 		`UPDATE rollout_part SET asked_at = 1 WHERE rollout_id = 'r' AND placement_id = 'p' AND asked_at IS NULL`:           "rollout_part_placement",
+		`SELECT der FROM staple WHERE serial = 's' AND newest`:                                                              "staple_newest",
+		`SELECT id FROM placement p WHERE p.intent = 'i' AND NOT p.orphan ORDER BY p.id`:                                    "sqlite_autoindex_placement",
+		`SELECT COUNT(*) FROM staple WHERE next_update <= 1`:                                                                "staple_next_update",
 	} {
 		if plan := explain(t.Context(), t, db, question); !strings.Contains(plan, index) {
 			t.Errorf("%s\n%s", question, plan)

@@ -51,6 +51,7 @@ func Run(t *testing.T, open Open) {
 		"Records/Revocation":         testRevocation,
 		"Records/CRL":                testCRL,
 		"Records/Revocations":        testRevocations,
+		"Records/Staple":             testStaple,
 		"Records/Bundle":             testBundle,
 		"Records/Document":           testDocument,
 		"Records/Agent":              testAgent,
