@@ -147,15 +147,25 @@ func putDraft(ctx context.Context, tx *store.Tx, d draft) error {
 // the one list that a ceremony left. A list that is due is signed first; where
 // that fails, the one that is there is still good.
 func (c *Control) CRL(ctx context.Context, authorityID string, shard int) (store.CRL, error) {
-	list, due, err := c.storedCRL(ctx, authorityID, shard)
-	if !due {
-		return list, missingCRL(err, authorityID, shard)
+	var failed error
+	for range crlTries {
+		list, due, err := c.storedCRL(ctx, authorityID, shard)
+		if !due {
+			return list, missingCRL(err, authorityID, shard)
+		}
+		var signed *store.CRL
+		if signed, failed = c.publishNow(ctx, authorityID, shard); failed != nil {
+			break
+		}
+		if signed != nil {
+			return *signed, nil
+		}
+		// Another was first, perhaps with a list that he read before what is due
+		// now.
 	}
-	signed, failed := c.publishNow(ctx, authorityID, shard)
-	if failed == nil && signed != nil {
-		return *signed, nil
-	}
-	err = c.db.Read(ctx, func(tx *store.Tx) error { // another server was first, or the old one has to do
+	var list store.CRL
+	err := c.db.Read(ctx, func(tx *store.Tx) error { // the old one has to do
+		var err error
 		list, err = tx.CRL(ctx, authorityID, shard)
 		return err
 	})
@@ -164,6 +174,9 @@ func (c *Control) CRL(ctx context.Context, authorityID string, shard int) (store
 	}
 	return list, missingCRL(err, authorityID, shard)
 }
+
+// crlTries bounds how often a list is asked for that others keep replacing.
+const crlTries = 5
 
 func missingCRL(err error, authorityID string, shard int) error {
 	if fault.CodeOf(err) == fault.NotFound {
