@@ -27,11 +27,10 @@ func signatureAlgorithm(public crypto.PublicKey) (algorithm, error) {
 	if err != nil {
 		return algorithm{}, err
 	}
-	id, hash := asn1.ObjectIdentifier{}, crypto.SHA256
+	id, hash := asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}, crypto.SHA256
 	parameters := asn1.RawValue{}
 	switch kind {
 	case pki.ECDSAP256:
-		id = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}
 	case pki.ECDSAP384:
 		id, hash = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 3}, crypto.SHA384
 	case pki.Ed25519:
