@@ -44,18 +44,36 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 }
 
 func (c *Control) openLog(ctx context.Context, tx *store.Tx, kek *keys.KEK) error {
-	secret, err := tx.Secret(ctx, logKeyName)
+	signing, verifier, err := unsealLogKey(ctx, tx, kek)
 	if err != nil {
 		return err
 	}
-	plain, err := kek.Unwrap(secret.KEKID, secret.Sealed, []byte(logKeyName))
-	if err != nil {
-		return err
-	}
-	signing, verifier, _ := strings.Cut(string(plain), "\n")
 	c.logKey = verifier
 	if c.logSigner, err = note.NewSigner(signing); err != nil {
 		return fault.Wrap(fault.Internal, err, "audit log's key")
 	}
 	return nil
+}
+
+func unsealLogKey(ctx context.Context, tx *store.Tx, kek *keys.KEK) (signing, verifier string, err error) {
+	secret, err := tx.Secret(ctx, logKeyName)
+	if err != nil {
+		return "", "", err
+	}
+	plain, err := kek.Unwrap(secret.KEKID, secret.Sealed, []byte(logKeyName))
+	if err != nil {
+		return "", "", err
+	}
+	signing, verifier, _ = strings.Cut(string(plain), "\n")
+	return signing, verifier, nil
+}
+
+// LogVerifier is the audit log's public key as the store has it, sealed by the
+// KEK.
+func LogVerifier(ctx context.Context, tx *store.Tx, kek *keys.KEK) (note.Verifier, error) {
+	_, verifier, err := unsealLogKey(ctx, tx, kek)
+	if err != nil {
+		return nil, err
+	}
+	return note.NewVerifier(verifier)
 }
