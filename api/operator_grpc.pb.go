@@ -64,6 +64,7 @@ const (
 	OperatorService_EndRevocation_FullMethodName     = "/rotunda.v1.OperatorService/EndRevocation"
 	OperatorService_PrepareRootList_FullMethodName   = "/rotunda.v1.OperatorService/PrepareRootList"
 	OperatorService_PutRootList_FullMethodName       = "/rotunda.v1.OperatorService/PutRootList"
+	OperatorService_Restore_FullMethodName           = "/rotunda.v1.OperatorService/Restore"
 	OperatorService_WhatIf_FullMethodName            = "/rotunda.v1.OperatorService/WhatIf"
 )
 
@@ -147,6 +148,9 @@ type OperatorServiceClient interface {
 	// what was signed where the root's key is.
 	PrepareRootList(ctx context.Context, in *PrepareRootListRequest, opts ...grpc.CallOption) (*PrepareRootListResponse, error)
 	PutRootList(ctx context.Context, in *PutRootListRequest, opts ...grpc.CallOption) (*PutRootListResponse, error)
+	// Restore ends that the store is rolled back: it takes what agents hold, and
+	// the revocations that are known. On the admin socket only.
+	Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (*RestoreResponse, error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error)
 }
@@ -636,6 +640,16 @@ func (c *operatorServiceClient) PutRootList(ctx context.Context, in *PutRootList
 	return out, nil
 }
 
+func (c *operatorServiceClient) Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (*RestoreResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestoreResponse)
+	err := c.cc.Invoke(ctx, OperatorService_Restore_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorServiceClient) WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WhatIfResponse)
@@ -726,6 +740,9 @@ type OperatorServiceServer interface {
 	// what was signed where the root's key is.
 	PrepareRootList(context.Context, *PrepareRootListRequest) (*PrepareRootListResponse, error)
 	PutRootList(context.Context, *PutRootListRequest) (*PutRootListResponse, error)
+	// Restore ends that the store is rolled back: it takes what agents hold, and
+	// the revocations that are known. On the admin socket only.
+	Restore(context.Context, *RestoreRequest) (*RestoreResponse, error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
@@ -872,6 +889,9 @@ func (UnimplementedOperatorServiceServer) PrepareRootList(context.Context, *Prep
 }
 func (UnimplementedOperatorServiceServer) PutRootList(context.Context, *PutRootListRequest) (*PutRootListResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PutRootList not implemented")
+}
+func (UnimplementedOperatorServiceServer) Restore(context.Context, *RestoreRequest) (*RestoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Restore not implemented")
 }
 func (UnimplementedOperatorServiceServer) WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhatIf not implemented")
@@ -1686,6 +1706,24 @@ func _OperatorService_PutRootList_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_Restore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).Restore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_Restore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).Restore(ctx, req.(*RestoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorService_WhatIf_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WhatIfRequest)
 	if err := dec(in); err != nil {
@@ -1878,6 +1916,10 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "PutRootList",
 			Handler:    _OperatorService_PutRootList_Handler,
+		},
+		{
+			MethodName: "Restore",
+			Handler:    _OperatorService_Restore_Handler,
 		},
 		{
 			MethodName: "WhatIf",

@@ -17,6 +17,7 @@ const (
 	Socket    CallerKind = "socket"    // uid 0 or the server's own, on the admin socket
 	Server    CallerKind = "server"    // the control plane itself
 	Token     CallerKind = "token"     // whoever spent an enrolment token; in the audit log only
+	Witness   CallerKind = "witness"   // a client certificate that an authority here signed as an agent's, and of which the store has no record
 	Anonymous CallerKind = "anonymous" // nobody yet: enrolment
 )
 
@@ -69,6 +70,8 @@ var mayCall = map[string][]CallerKind{
 	"notice.retry": operators,
 	"revoke":       operators, "authority.list": operators,
 	"credential.end": {Operator}, "authority.import": operators,
+
+	"restore": {Socket}, "agent.testify": {Agent, Witness},
 
 	"agent.enrol": anyone,
 	"agent.renew": agents, "agent.connect": agents, "agent.report": agents,

@@ -112,7 +112,7 @@ func (c *Control) IssueOperator(ctx context.Context, caller Caller, req *api.Iss
 		return nil, fault.New(fault.Invalid, "lifetime %s of an operator's certificate is outside 1m to %s", life, longestOperatorLife)
 	}
 	response := &api.IssueOperatorResponse{}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		issued, err := c.signOperator(ctx, tx, req.Name, csr, life)
 		if err != nil {
 			return err
@@ -165,6 +165,7 @@ func (c *Control) ServerIdentity(ctx context.Context, id string, public any, dns
 		return nil, err
 	}
 	var chain [][]byte
+	// Also while the store is rolled back: without it nobody could read.
 	err = c.db.Write(ctx, func(tx *store.Tx) error {
 		terms := ca.Terms{Lifetime: life, Backdate: time.Minute, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 		issued, err := c.sign(ctx, tx, ca.Request{PublicKey: public, Names: names, Terms: terms})
@@ -202,6 +203,9 @@ func (c *Control) ReplayPolicy(ctx context.Context, caller Caller, req *api.Repl
 			return err
 		}
 		for _, record := range issued {
+			if len(record.PolicyInput) == 0 {
+				continue // re-entered by a restore: what the policy saw is lost
+			}
 			var input policy.Input
 			if err := json.Unmarshal(record.PolicyInput, &input); err != nil {
 				return fault.Wrap(fault.Internal, err, "what the policy saw of certificate %s", record.Serial)

@@ -48,6 +48,7 @@ type Control struct {
 	publicURL    string
 	logSigner    note.Signer
 	logKey       string
+	logVerifier  note.Verifier
 	agentAddress string
 	notifyURL    string
 	commands     []string
@@ -71,6 +72,7 @@ type Control struct {
 	listBytes  listBytes
 	answers    answers
 	figures    figures
+	heeded     heeded
 }
 
 // Domain is the trust domain that this store belongs to.

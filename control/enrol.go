@@ -51,7 +51,7 @@ func (c *Control) enrol(ctx context.Context, caller Caller, req *api.EnrolReques
 		return nil, err
 	}
 	response := &api.EnrolResponse{LogKey: c.logKey}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		token, err := openToken(ctx, tx, req.TokenId, req.TokenSecret, spki)
 		if err != nil {
 			return err
@@ -193,7 +193,7 @@ func (c *Control) RenewIdentity(ctx context.Context, caller Caller, req *api.Ren
 		return nil, err
 	}
 	response := &api.RenewIdentityResponse{}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		if _, err := activeAgent(ctx, tx, caller); err != nil {
 			return err
 		}

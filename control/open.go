@@ -49,6 +49,9 @@ func (c *Control) openLog(ctx context.Context, tx *store.Tx, kek *keys.KEK) erro
 		return err
 	}
 	c.logKey = verifier
+	if c.logVerifier, err = note.NewVerifier(verifier); err != nil {
+		return fault.Wrap(fault.Internal, err, "audit log's key")
+	}
 	if c.logSigner, err = note.NewSigner(signing); err != nil {
 		return fault.Wrap(fault.Internal, err, "audit log's key")
 	}

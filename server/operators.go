@@ -207,6 +207,10 @@ func (o *operators) RetryNotices(ctx context.Context, r *connect.Request[api.Ret
 	return answer(ctx, o.Server, r, o.control.RetryNotices)
 }
 
+func (o *operators) Restore(ctx context.Context, r *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error) {
+	return answer(ctx, o.Server, r, o.control.Restore)
+}
+
 func (o *operators) WhatIf(ctx context.Context, r *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
 	return answer(ctx, o.Server, r, o.control.WhatIf)
 }

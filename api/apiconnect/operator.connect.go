@@ -160,6 +160,8 @@ const (
 	// OperatorServicePutRootListProcedure is the fully-qualified name of the OperatorService's
 	// PutRootList RPC.
 	OperatorServicePutRootListProcedure = "/rotunda.v1.OperatorService/PutRootList"
+	// OperatorServiceRestoreProcedure is the fully-qualified name of the OperatorService's Restore RPC.
+	OperatorServiceRestoreProcedure = "/rotunda.v1.OperatorService/Restore"
 	// OperatorServiceWhatIfProcedure is the fully-qualified name of the OperatorService's WhatIf RPC.
 	OperatorServiceWhatIfProcedure = "/rotunda.v1.OperatorService/WhatIf"
 )
@@ -239,6 +241,9 @@ type OperatorServiceClient interface {
 	// what was signed where the root's key is.
 	PrepareRootList(context.Context, *connect.Request[api.PrepareRootListRequest]) (*connect.Response[api.PrepareRootListResponse], error)
 	PutRootList(context.Context, *connect.Request[api.PutRootListRequest]) (*connect.Response[api.PutRootListResponse], error)
+	// Restore ends that the store is rolled back: it takes what agents hold, and
+	// the revocations that are known. On the admin socket only.
+	Restore(context.Context, *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
@@ -524,6 +529,12 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("PutRootList")),
 			connect.WithClientOptions(opts...),
 		),
+		restore: connect.NewClient[api.RestoreRequest, api.RestoreResponse](
+			httpClient,
+			baseURL+OperatorServiceRestoreProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("Restore")),
+			connect.WithClientOptions(opts...),
+		),
 		whatIf: connect.NewClient[api.WhatIfRequest, api.WhatIfResponse](
 			httpClient,
 			baseURL+OperatorServiceWhatIfProcedure,
@@ -580,6 +591,7 @@ type operatorServiceClient struct {
 	endRevocation     *connect.Client[api.EndRevocationRequest, api.EndRevocationResponse]
 	prepareRootList   *connect.Client[api.PrepareRootListRequest, api.PrepareRootListResponse]
 	putRootList       *connect.Client[api.PutRootListRequest, api.PutRootListResponse]
+	restore           *connect.Client[api.RestoreRequest, api.RestoreResponse]
 	whatIf            *connect.Client[api.WhatIfRequest, api.WhatIfResponse]
 }
 
@@ -808,6 +820,11 @@ func (c *operatorServiceClient) PutRootList(ctx context.Context, req *connect.Re
 	return c.putRootList.CallUnary(ctx, req)
 }
 
+// Restore calls rotunda.v1.OperatorService.Restore.
+func (c *operatorServiceClient) Restore(ctx context.Context, req *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error) {
+	return c.restore.CallUnary(ctx, req)
+}
+
 // WhatIf calls rotunda.v1.OperatorService.WhatIf.
 func (c *operatorServiceClient) WhatIf(ctx context.Context, req *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
 	return c.whatIf.CallUnary(ctx, req)
@@ -888,6 +905,9 @@ type OperatorServiceHandler interface {
 	// what was signed where the root's key is.
 	PrepareRootList(context.Context, *connect.Request[api.PrepareRootListRequest]) (*connect.Response[api.PrepareRootListResponse], error)
 	PutRootList(context.Context, *connect.Request[api.PutRootListRequest]) (*connect.Response[api.PutRootListResponse], error)
+	// Restore ends that the store is rolled back: it takes what agents hold, and
+	// the revocations that are known. On the admin socket only.
+	Restore(context.Context, *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
@@ -1169,6 +1189,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("PutRootList")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceRestoreHandler := connect.NewUnaryHandler(
+		OperatorServiceRestoreProcedure,
+		svc.Restore,
+		connect.WithSchema(operatorServiceMethods.ByName("Restore")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceWhatIfHandler := connect.NewUnaryHandler(
 		OperatorServiceWhatIfProcedure,
 		svc.WhatIf,
@@ -1267,6 +1293,8 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServicePrepareRootListHandler.ServeHTTP(w, r)
 		case OperatorServicePutRootListProcedure:
 			operatorServicePutRootListHandler.ServeHTTP(w, r)
+		case OperatorServiceRestoreProcedure:
+			operatorServiceRestoreHandler.ServeHTTP(w, r)
 		case OperatorServiceWhatIfProcedure:
 			operatorServiceWhatIfHandler.ServeHTTP(w, r)
 		default:
@@ -1456,6 +1484,10 @@ func (UnimplementedOperatorServiceHandler) PrepareRootList(context.Context, *con
 
 func (UnimplementedOperatorServiceHandler) PutRootList(context.Context, *connect.Request[api.PutRootListRequest]) (*connect.Response[api.PutRootListResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.PutRootList is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) Restore(context.Context, *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.Restore is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {

@@ -69,7 +69,7 @@ func commandGroups() []commandGroup {
 			newRotateCommand, newRevokeCommand, newRolloutCommand, newTrustCommand, newResumeCommand, newTokenCommand, newOperatorCommand, newAuthorityCommand,
 		}},
 		{"run", "Run:", []func() *cobra.Command{
-			newInitCommand, newServerCommand, newBackupCommand, newAgentCommand, newExecCommand,
+			newInitCommand, newServerCommand, newBackupCommand, newRestoreCommand, newAgentCommand, newExecCommand,
 		}},
 		{"tool", "More:", []func() *cobra.Command{
 			newTargetsCommand, newVersionCommand, newCompletionCommand,
