@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/rotunda-pki/rotunda/api"
-	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
@@ -248,7 +247,7 @@ func ownSigners(ctx context.Context, tx *store.Tx) (ownedSigners, error) {
 	all, err := tx.Authorities(ctx)
 	var own ownedSigners
 	for _, one := range all {
-		if one.Kind != store.IssuingAuthority || one.Origin != store.KeyHere || one.CrossOf != "" || one.State == fleet.AuthorityPrepared {
+		if one.Kind != store.IssuingAuthority || one.Origin != store.KeyHere || one.CrossOf != "" {
 			continue
 		}
 		cert, err := x509.ParseCertificate(one.Certificate)
