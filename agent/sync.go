@@ -97,7 +97,10 @@ func (s *syncer) run(ctx context.Context) error {
 			return err
 		}
 		s.after(server, identity, worked, err)
-		if saysNo(err) {
+		switch {
+		case s.now().After(identity.NotAfter()):
+			s.renewExpired(ctx, server.address, identity)
+		case saysNo(err):
 			s.bearWitness(ctx, server.address, identity)
 		}
 	}
@@ -132,7 +135,7 @@ func (s *syncer) after(server *serverHealth, identity *Identity, worked bool, er
 	}
 	s.servers.failed(server, s.now())
 	if now := s.now(); now.After(identity.NotAfter()) {
-		s.alarms.set(alarmIdentity, fmt.Sprintf("the agent's identity expired at %s; rotunda agent rejoin %s",
+		s.alarms.set(alarmIdentity, fmt.Sprintf("the agent's identity expired at %s; on the control plane: rotunda emergency open, or rotunda agent rejoin %s",
 			identity.NotAfter().UTC().Format(time.RFC3339), identity.AgentID))
 	}
 }

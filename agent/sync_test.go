@@ -311,7 +311,9 @@ func TestRenewedIdentityIsChecked(t *testing.T) {
 	} {
 		next := *old
 		next.Key = key
-		if err := (renewer{a.syncer}).fill(&next, response); (err == nil) != (name == "") {
+		link, err := a.syncer.online()
+		check(t, err)
+		if err := (renewer{a.syncer}).fill(&next, response, link); (err == nil) != (name == "") {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

@@ -398,8 +398,13 @@ func (x *EnrolResponse) GetEpoch() uint64 {
 }
 
 type RenewIdentityRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Csr           []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Csr   []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	// Where the agent's identity has expired, so that it can't be shown: its DER,
+	// and a signature by its key over "rotunda renew expired identity\n" and the
+	// CSR. It is taken while an operator has opened a window for that.
+	Expired       []byte `protobuf:"bytes,2,opt,name=expired,proto3" json:"expired,omitempty"`
+	Signature     []byte `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -437,6 +442,20 @@ func (*RenewIdentityRequest) Descriptor() ([]byte, []int) {
 func (x *RenewIdentityRequest) GetCsr() []byte {
 	if x != nil {
 		return x.Csr
+	}
+	return nil
+}
+
+func (x *RenewIdentityRequest) GetExpired() []byte {
+	if x != nil {
+		return x.Expired
+	}
+	return nil
+}
+
+func (x *RenewIdentityRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
 	}
 	return nil
 }
@@ -3292,9 +3311,11 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x05 \x01(\fR\n" +
 	"checkpoint\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"(\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"`\n" +
 	"\x14RenewIdentityRequest\x12\x10\n" +
-	"\x03csr\x18\x01 \x01(\fR\x03csr\"G\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\x12\x18\n" +
+	"\aexpired\x18\x02 \x01(\fR\aexpired\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"G\n" +
 	"\x15RenewIdentityResponse\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x18\n" +
 	"\aanchors\x18\x02 \x03(\fR\aanchors\"H\n" +

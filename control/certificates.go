@@ -117,17 +117,25 @@ func (c *Control) IssueOperator(ctx context.Context, caller Caller, req *api.Iss
 		if err != nil {
 			return err
 		}
-		bundle, err := c.currentBundle(ctx, tx, fleet.DefaultBundle)
-		if err != nil {
+		if response.Anchors, err = c.anchorsIn(ctx, tx); err != nil {
 			return err
 		}
-		response.Chain, response.Anchors = issued.Chain, bundle.DER()
+		response.Chain = issued.Chain
 		response.AuditId, err = done(ctx, tx, caller, "operator.issue", "Operator/"+req.Name, map[string]any{
 			"serial": issued.Serial.String(), "notAfter": issued.NotAfter.UTC().Format(time.RFC3339),
 		})
 		return err
 	})
 	return response, err
+}
+
+// anchorsIn is what to trust servers by.
+func (c *Control) anchorsIn(ctx context.Context, tx *store.Tx) ([][]byte, error) {
+	bundle, err := c.currentBundle(ctx, tx, fleet.DefaultBundle)
+	if err != nil {
+		return nil, err
+	}
+	return bundle.DER(), nil
 }
 
 func (c *Control) signOperator(ctx context.Context, tx *store.Tx, name string, csr *x509.CertificateRequest, life time.Duration) (ca.Issued, error) {

@@ -35,6 +35,7 @@ type Options struct {
 	Commands     []string  // that gates may name
 	TrustDomain  string    // that the store must be of; empty: whichever it is
 	Version      string
+	IdentityLife time.Duration // of agents' own certificates; 0: a day
 	Now          func() time.Time
 	Log          *slog.Logger
 }
@@ -53,6 +54,7 @@ type Control struct {
 	notifyURL    string
 	commands     []string
 	version      string
+	identityLife time.Duration
 	now          func() time.Time
 	log          *slog.Logger
 

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -15,7 +16,7 @@ import (
 // Open returns a Control over a store that was founded. It opens the issuing
 // authority's key and the audit log's with the KEK.
 func Open(ctx context.Context, o Options) (*Control, error) {
-	c := &Control{db: o.DB, kek: o.KEK, publicURL: o.PublicURL, agentAddress: o.AgentAddress, notifyURL: o.NotifyURL, commands: o.Commands, version: o.Version, now: o.Now, log: o.Log}
+	c := &Control{db: o.DB, kek: o.KEK, publicURL: o.PublicURL, agentAddress: o.AgentAddress, notifyURL: o.NotifyURL, commands: o.Commands, version: o.Version, identityLife: cmp.Or(o.IdentityLife, identityLife), now: o.Now, log: o.Log}
 	c.answers.open()
 	err := o.DB.Read(ctx, func(tx *store.Tx) error {
 		meta, err := tx.Meta(ctx)

@@ -357,6 +357,11 @@ func TestWitnessMayTestifyOnly(t *testing.T) {
 			t.Errorf("a witness may %s: %v", verb, err)
 		}
 	}
+	away, err := identify(d.sign(names))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := d.sign(names)
 	said.Checkpoint = d.foreseen(3, d.logSigner)
 	if response, err := d.Testify(t.Context(), witness, said); err != nil || !response.Taken || !d.rolledBack() {
 		t.Fatal(response, err)
@@ -367,6 +372,15 @@ func TestWitnessMayTestifyOnly(t *testing.T) {
 	cert, _ := x509.ParseCertificate(issued.DER)
 	if caller, err := d.Identify(t.Context(), cert, ""); err != nil || caller.Kind != Agent {
 		t.Errorf("after the restore: %v, %v", caller, err)
+	}
+	// One that was away is heard later, and gets its record then.
+	for range 2 {
+		if response, err := d.Testify(t.Context(), away, &api.TestifyRequest{Epoch: 1, Identities: [][]byte{lost.DER}}); err != nil || !response.Taken {
+			t.Fatal(response, err)
+		}
+	}
+	if record, err := d.record(lost.Serial); err != nil || record.AgentID != h.id {
+		t.Errorf("what was away got no record: %v, %v", record, err)
 	}
 	d.clock.turn(time.Minute)
 	after := d.sign(names)

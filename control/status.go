@@ -28,6 +28,9 @@ func (c *Control) ListPlacements(ctx context.Context, caller Caller, req *api.Li
 		if response.RolledBack, err = rolledBackIn(ctx, tx); err != nil {
 			return err
 		}
+		if response.Emergencies, err = emergenciesIn(ctx, tx); err != nil {
+			return err
+		}
 		for _, placement := range placements {
 			status, err := c.statusOf(ctx, tx, placement)
 			if err != nil {

@@ -101,15 +101,20 @@ func atoi(text string) (n uint64) {
 // await waits for a condition that no event of the plane tells of.
 func (p *Plane) await(what string, condition func() bool) {
 	p.t.Helper()
+	p.within(Patience, what, condition)
+}
+
+func (p *Plane) within(limit time.Duration, what string, condition func() bool) {
+	p.t.Helper()
 	wake, stop := p.Watch()
 	defer stop()
-	deadline := time.After(Patience)
+	deadline := time.After(limit)
 	for !condition() {
 		select {
 		case <-wake:
 		case <-time.After(50 * time.Millisecond):
 		case <-deadline:
-			p.t.Fatalf("not within %s: %s", Patience, what)
+			p.t.Fatalf("not within %s: %s", limit, what)
 		}
 	}
 }

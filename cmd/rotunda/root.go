@@ -66,7 +66,7 @@ func commandGroups() []commandGroup {
 			newStatusCommand, newWatchCommand, newSlotsCommand, newNoticesCommand, newRevocationsCommand, newGraphCommand, newImpactCommand, newSimulateCommand, newGetCommand, newDescribeCommand, newAuditCommand, newProbeCommand,
 		}},
 		{"act", "Act:", []func() *cobra.Command{
-			newRotateCommand, newRevokeCommand, newRolloutCommand, newTrustCommand, newResumeCommand, newTokenCommand, newOperatorCommand, newAuthorityCommand,
+			newRotateCommand, newRevokeCommand, newRolloutCommand, newTrustCommand, newResumeCommand, newTokenCommand, newOperatorCommand, newAuthorityCommand, newEmergencyCommand,
 		}},
 		{"run", "Run:", []func() *cobra.Command{
 			newInitCommand, newServerCommand, newBackupCommand, newRestoreCommand, newAgentCommand, newExecCommand,

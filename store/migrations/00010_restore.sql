@@ -23,4 +23,29 @@ CREATE TABLE testimony (
     content  BYTEA  NOT NULL
 );
 
+-- Windows in which agents whose identities have expired may renew them. agents
+-- is a JSON list of ids, empty for all.
+CREATE TABLE emergency_window (
+    id        TEXT   PRIMARY KEY,
+    agents    TEXT   NOT NULL,
+    reason    TEXT   NOT NULL,
+    opened_by TEXT   NOT NULL,
+    opened_at BIGINT NOT NULL,
+    ends_at   BIGINT NOT NULL,
+    closed_at BIGINT,
+    renewed   BIGINT NOT NULL
+);
+CREATE INDEX emergency_window_ends ON emergency_window (ends_at);
+
+-- Which operators' certificates are for emergencies, and how often each was
+-- used.
+CREATE TABLE emergency_credential (
+    serial       BYTEA  PRIMARY KEY,
+    name         TEXT   NOT NULL,
+    uses         BIGINT NOT NULL,
+    used         BIGINT NOT NULL,
+    last_used_at BIGINT,
+    created_by   TEXT   NOT NULL
+);
+
 UPDATE store_meta SET schema_version = 10;
