@@ -16,6 +16,9 @@ import (
 	"github.com/rotunda-pki/rotunda/store"
 )
 
+// verbRevokedAgain is of a revocation that a restore makes again.
+const verbRevokedAgain = "certificate.revoked-again"
+
 // entryOf is an entry of the log that the store has lost.
 type entryOf = audit.Entry
 
@@ -92,6 +95,9 @@ func (r *recovery) weighEntries() error {
 			at, _ := time.Parse(time.RFC3339, textIn(entry.Detail, "notAfter"))
 			issued[serial] = revoked{authority: authority, notAfter: at}
 		}
+		if entry.Verb == "revoke.lift" && named && r.revoked[serial].reason == store.OnHold {
+			delete(r.revoked, serial)
+		}
 		for _, one := range revokedBy(entry) {
 			what := issued[one]
 			what.reason, what.from = reasonIn(entry), "entry"
@@ -103,24 +109,22 @@ func (r *recovery) weighEntries() error {
 	return nil
 }
 
-// revokedBy are the certificates that an entry says were revoked: verbs that
-// end a credential name one, those of revocation name theirs.
+// revokedBy are the certificates that an entry says were revoked.
 func revokedBy(entry audit.Entry) []pki.Serial {
-	if entry.Verb != "credential.end" && !strings.Contains(entry.Verb, "revoke") {
+	switch entry.Verb {
+	case "credential.end", "certificate.revoke", verbRevokedAgain:
+	default:
 		return nil
 	}
 	var all []pki.Serial
 	if one, ok := serialIn(entry.Detail, "serial"); ok {
 		all = append(all, one)
 	}
-	for _, key := range []string{"serials", "revoked"} {
-		list, _ := entry.Detail[key].([]any)
-		for _, element := range list {
-			if text, ok := element.(string); ok {
-				if one, err := pki.ParseSerial(text); err == nil {
-					all = append(all, one)
-				}
-			}
+	list, _ := entry.Detail["serials"].([]any)
+	for _, element := range list {
+		text, _ := element.(string)
+		if one, err := pki.ParseSerial(text); err == nil {
+			all = append(all, one)
 		}
 	}
 	return all
@@ -167,7 +171,7 @@ func (r *recovery) applyRevocations(caller Caller) (int, error) {
 		if err := r.tx.RevokeCertificate(r.ctx, serial, one.reason); err != nil {
 			return 0, err
 		}
-		_, err := done(r.ctx, r.tx, caller, "certificate.revoked-again", "Certificate/"+serial.String(), map[string]any{
+		_, err := done(r.ctx, r.tx, caller, verbRevokedAgain, "Certificate/"+serial.String(), map[string]any{
 			"serial": serial.String(), "reason": one.reason, "from": one.from, "unrecorded": one.unrecorded, "authority": one.authority,
 		})
 		if err != nil {

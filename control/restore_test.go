@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"math/big"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -308,7 +310,7 @@ func TestRestoreRevokesAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parsed, err := x509.ParseRevocationList(published.DER)
+	parsed, err := x509.ParseRevocationList(published.DER())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,6 +391,102 @@ func TestWitnessMayTestifyOnly(t *testing.T) {
 	}
 	if _, err := d.Testify(t.Context(), witness, &api.TestifyRequest{Epoch: 1, Identities: [][]byte{after.DER}}); fault.CodeOf(err) != fault.Forbidden {
 		t.Errorf("an identity from after the restore is heard: %v", err)
+	}
+}
+
+// Lost entries are replayed in their order: what was lifted stays lifted, what
+// was retired is retired again, numbers that were used stay used.
+func TestRestoreReplaysLostEntries(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	h := d.enrolHost(map[string]string{"role": "orders", "host": "h"})
+	gone := d.enrolHost(map[string]string{"role": "orders", "host": "i"})
+	placement := h.placement()
+	for generation := range uint64(3) {
+		_, request := csr(t)
+		if result := h.issue(placement, generation+1, request); result.Error != "" {
+			t.Fatal(result.Error)
+		}
+	}
+	var serials []string
+	for generation := range uint64(3) {
+		record, err := d.recordOf(placement, generation+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		serials = append(serials, record.Serial.String())
+	}
+	nowhere := d.sign(leafNames(t))
+	entry := func(verb, object string, detail map[string]any) []byte {
+		content, err := audit.Entry{ID: newID(), Time: d.clock.now(), Actor: audit.Actor{Kind: "operator", ID: "ann"}, Verb: verb, Object: object, Outcome: audit.Done, Detail: detail}.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
+	}
+	lost := [][]byte{
+		entry("issue", "Placement/"+placement, map[string]any{"generation": 9, "serial": nowhere.Serial.String(), "authority": nowhere.Authority, "notAfter": nowhere.NotAfter.UTC().Format(time.RFC3339)}),
+		entry("certificate.revoke", "Service/orders", map[string]any{"reason": "keyCompromise", "serials": []any{serials[0], nowhere.Serial.String(), "x"}}),
+		entry("certificate.revoke", "Service/orders", map[string]any{"reason": store.OnHold, "serials": []any{serials[1], serials[2]}}),
+		entry("revoke.lift", "Certificate/"+serials[1], map[string]any{"serial": serials[1]}),
+		entry("agent.retire", "Agent/"+gone.id, map[string]any{"reason": "sold"}),
+	}
+	if _, err := d.Testify(t.Context(), h.caller, &api.TestifyRequest{Checkpoint: d.foreseen(5, d.logSigner), Epoch: 1}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.Restore(t.Context(), root, &api.RestoreRequest{Go: true, Reason: "disk failed", Entries: lost, AcceptUnknown: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"keyCompromise", "", store.OnHold} {
+		serial, _ := pki.ParseSerial(serials[i])
+		if record, err := d.record(serial); err != nil || record.Reason != want || record.RevokedAt.IsZero() != (want == "") {
+			t.Errorf("generation %d: %q, %v", i+1, record.Reason, err)
+		}
+	}
+	if record, err := d.record(nowhere.Serial); err != nil || record.RevokedAt.IsZero() || !record.NotAfter.Equal(nowhere.NotAfter) {
+		t.Errorf("what is nowhere to be had: %v, %v", record, err)
+	}
+	agents, err := d.ListAgents(t.Context(), operator, &api.ListAgentsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, agent := range agents.Agents {
+		if want := map[bool]string{true: "retired", false: "active"}[agent.Id == gone.id]; agent.State != want {
+			t.Errorf("agent %s is %s, want %s", agent.Id, agent.State, want)
+		}
+	}
+	err = d.db.Read(t.Context(), func(tx *store.Tx) error {
+		record, err := tx.Placement(t.Context(), placement)
+		if record.LastGeneration != 9 {
+			t.Errorf("the last generation is %d, 9 was used", record.LastGeneration)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// All that writes goes through change, but what notes facts, what a store that
+// is rolled back needs, and what says of it that it is.
+func TestVerbsAskWhetherTheStoreIsRolledBack(t *testing.T) {
+	direct := map[string]bool{
+		"certificates.go": true, "connect.go": true, "entry.go": true, "placement.go": true, "report.go": true,
+		"restore.go": true, "rolledback.go": true, "testify.go": true, "found.go": true,
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) < 50 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(content), "db.Write(") && !strings.HasSuffix(file, "_test.go") && !direct[file] {
+			t.Errorf("%s writes without asking whether the store is rolled back: use change", file)
+		}
 	}
 }
 
