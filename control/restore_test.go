@@ -289,7 +289,7 @@ func TestRestoreRevokesAgain(t *testing.T) {
 	}
 	for range 2 { // before and after it has testified
 		for _, serial := range []pki.Serial{first.Serial, held.Serial, away.Serial} {
-			if record, err := d.record(serial); err != nil || record.RevokedAt.IsZero() || record.Reason != "keyCompromise" {
+			if record, err := d.recordBy(serial); err != nil || record.RevokedAt.IsZero() || record.Reason != "keyCompromise" {
 				t.Errorf("%s: %v, %v", serial, record.Reason, err)
 			}
 		}
@@ -300,7 +300,7 @@ func TestRestoreRevokesAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if record, err := d.record(strange.Serial); fault.CodeOf(err) != fault.NotFound {
+	if record, err := d.recordBy(strange.Serial); fault.CodeOf(err) != fault.NotFound {
 		t.Errorf("a strange list revoked %v", record)
 	}
 	if _, err := d.PublishCRLs(t.Context()); err != nil {
@@ -381,7 +381,7 @@ func TestWitnessMayTestifyOnly(t *testing.T) {
 			t.Fatal(response, err)
 		}
 	}
-	if record, err := d.record(lost.Serial); err != nil || record.AgentID != h.id {
+	if record, err := d.recordBy(lost.Serial); err != nil || record.AgentID != h.id {
 		t.Errorf("what was away got no record: %v, %v", record, err)
 	}
 	d.clock.turn(time.Minute)
@@ -440,11 +440,11 @@ func TestRestoreReplaysLostEntries(t *testing.T) {
 	}
 	for i, want := range []string{"keyCompromise", "", store.OnHold} {
 		serial, _ := pki.ParseSerial(serials[i])
-		if record, err := d.record(serial); err != nil || record.Reason != want || record.RevokedAt.IsZero() != (want == "") {
+		if record, err := d.recordBy(serial); err != nil || record.Reason != want || record.RevokedAt.IsZero() != (want == "") {
 			t.Errorf("generation %d: %q, %v", i+1, record.Reason, err)
 		}
 	}
-	if record, err := d.record(nowhere.Serial); err != nil || record.RevokedAt.IsZero() || !record.NotAfter.Equal(nowhere.NotAfter) {
+	if record, err := d.recordBy(nowhere.Serial); err != nil || record.RevokedAt.IsZero() || !record.NotAfter.Equal(nowhere.NotAfter) {
 		t.Errorf("what is nowhere to be had: %v, %v", record, err)
 	}
 	agents, err := d.ListAgents(t.Context(), operator, &api.ListAgentsRequest{})
@@ -490,7 +490,7 @@ func TestVerbsAskWhetherTheStoreIsRolledBack(t *testing.T) {
 	}
 }
 
-func (d *domain) record(serial pki.Serial) (record store.Certificate, err error) {
+func (d *domain) recordBy(serial pki.Serial) (record store.Certificate, err error) {
 	err = d.db.Read(d.t.Context(), func(tx *store.Tx) error {
 		record, err = tx.Certificate(d.t.Context(), serial)
 		return err
