@@ -172,6 +172,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.syncer.run(ctx) })
 	group.Go(func() error { return renewer{a.syncer}.run(ctx) })
 	group.Go(func() error { return a.syncer.witness.run(ctx) })
+	group.Go(func() error { return a.syncer.testify(ctx) })
 	group.Go(func() error { return a.serveSocket(ctx) })
 	if a.config.Metrics != "" {
 		group.Go(func() error { return a.serveMetrics(ctx) })
@@ -198,7 +199,7 @@ func (a *Agent) assemble() error {
 	s := &syncer{
 		version: a.version, targets: a.config.targetList(), pace: a.pace, now: a.now, log: a.log, state: a.state, ids: a.ids, wishes: wishes,
 		clock: newServerClock(a.now), alarms: a.alarms, servers: newServers(a.config.Servers, a.pace.backoff),
-		linked: make(chan struct{}, 1), wanted: make(chan struct{}, 1),
+		linked: make(chan struct{}, 1), wanted: make(chan struct{}, 1), testimonies: newTestimonies(),
 	}
 	s.witness = &logWitness{
 		seen: seen, prove: s.proveConsistency, online: func() bool { return s.link.Load() != nil }, alarms: a.alarms, log: a.log, now: a.now, pace: a.pace, offered: make(chan []byte, 1),

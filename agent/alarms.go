@@ -15,6 +15,8 @@ const (
 	alarmIdentity = "identity"
 	alarmServer   = "server"
 	alarmDisk     = "disk"
+	alarmEpoch    = "epoch"
+	alarmRestored = "restored"
 )
 
 // alarms is what is wrong with the agent as a whole. It goes with each report.

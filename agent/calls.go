@@ -41,14 +41,7 @@ func (s *syncer) proveConsistency(ctx context.Context, from, to uint64) ([]audit
 	if err != nil {
 		return nil, err
 	}
-	proof := make([]audit.Hash, len(response.Proof))
-	for i, hash := range response.Proof {
-		if len(hash) != len(proof[i]) {
-			return nil, fault.New(fault.Invalid, "consistency proof: hash %d has %d bytes", i, len(hash))
-		}
-		copy(proof[i][:], hash)
-	}
-	return proof, nil
+	return hashes(response.Proof)
 }
 
 // call makes one call with a deadline and explains its error.

@@ -74,12 +74,9 @@ func (d drawer) open() (r record, aside string, err error) {
 	if _, err := durable.Sweep(d.root, d.dir); err != nil {
 		return r, "", err
 	}
-	content, err := d.root.ReadFile(d.path(recordFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return r, "", nil
-	}
-	if err != nil {
-		return r, "", fmt.Errorf("read record: %w", err)
+	content, err := d.content()
+	if err != nil || content == nil {
+		return r, "", err
 	}
 	if err := json.Unmarshal(content, &r); err != nil {
 		aside := recordFile + ".broken"
@@ -89,6 +86,30 @@ func (d drawer) open() (r record, aside string, err error) {
 		return record{}, aside, durable.Remove(d.root, d.path(recordFile))
 	}
 	return r, "", nil
+}
+
+// content is the record as it lies on disk; nil: there is none.
+func (d drawer) content() ([]byte, error) {
+	content, err := d.root.ReadFile(d.path(recordFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read record: %w", err)
+	}
+	return content, nil
+}
+
+// read is the record for who only looks at it.
+func (d drawer) read() (r record, err error) {
+	content, err := d.content()
+	if err != nil || content == nil {
+		return r, err
+	}
+	if err := json.Unmarshal(content, &r); err != nil {
+		return r, fmt.Errorf("read record: %w", err)
+	}
+	return r, nil
 }
 
 // save writes the record. On a full disk the reserve is given up, so that what

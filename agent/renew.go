@@ -77,7 +77,15 @@ func (r renewer) due() time.Time {
 // and makes it the current identity. The stream is then opened anew under it;
 // the one before it stays until that has worked.
 func (r renewer) renewOnce(ctx context.Context) error {
-	old := r.ids.current.Load()
+	link, err := r.online()
+	if err != nil {
+		return err
+	}
+	return r.renewBy(link, r.ids.current.Load(), func(csr []byte) (*api.RenewIdentityResponse, error) { return r.renew(ctx, csr) })
+}
+
+// renewBy has one call made, over the link.
+func (r renewer) renewBy(link *link, old *Identity, ask func(csr []byte) (*api.RenewIdentityResponse, error)) error {
 	// The label leaves a key behind that an interrupted renewal has put to
 	// use already: it names the certificate that is to be replaced.
 	key, err := r.ids.pendingKey(renewalFile, pki.FingerprintOf(old.Chain.Leaf.Raw).String())
@@ -88,13 +96,13 @@ func (r renewer) renewOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	response, err := r.renew(ctx, csr)
+	response, err := ask(csr)
 	if err != nil {
 		return err
 	}
 	next := *old
 	next.Key, next.Obtained = key, r.now().UTC()
-	if err := r.fill(&next, response); err != nil {
+	if err := r.fill(&next, response, link); err != nil {
 		return fmt.Errorf("check the renewed identity: %w", err)
 	}
 	if next.NotAfter().Before(old.NotAfter()) {
@@ -107,7 +115,7 @@ func (r renewer) renewOnce(ctx context.Context) error {
 	return durable.Remove(r.ids.dir, renewalFile)
 }
 
-func (r renewer) fill(next *Identity, response *api.RenewIdentityResponse) error {
+func (r renewer) fill(next *Identity, response *api.RenewIdentityResponse, link *link) error {
 	var err error
 	if next.Chain, err = pki.ParseChainDER(response.Chain); err != nil {
 		return err
@@ -116,10 +124,6 @@ func (r renewer) fill(next *Identity, response *api.RenewIdentityResponse) error
 		return err
 	}
 	if err := next.verify(r.now()); err != nil {
-		return err
-	}
-	link, err := r.online()
-	if err != nil {
 		return err
 	}
 	return trust{next.TrustDomain, anchored(next.Anchors), r.now}.verify(*link.peers.Load())

@@ -52,7 +52,7 @@ func (r *reporter) changes() *api.AgentReport {
 func (r *reporter) beat() *api.AgentReport {
 	return &api.AgentReport{
 		AgentTime: timestamppb.New(r.sync.now()), Checkpoint: r.sync.newestCheckpoint(),
-		DesiredSeq: r.sync.seq(), Alarm: r.sync.alarms.text(),
+		DesiredSeq: r.sync.seq(), Epoch: r.sync.epoch(), Alarm: r.sync.alarms.text(),
 		AnchorsDigest: r.sync.ids.current.Load().Anchors.Digest().String(),
 	}
 }

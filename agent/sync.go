@@ -60,17 +60,18 @@ type syncer struct {
 	now     func() time.Time
 	log     *slog.Logger
 
-	state     *stateDir
-	ids       *identities
-	wishes    *wishes
-	performer performer
-	clock     *serverClock
-	alarms    *alarms
-	witness   *logWitness
-	servers   *servers
-	linked    chan struct{} // gets a token when a stream is open
-	wanted    chan struct{} // gets a token when a desired state was taken
-	sessions  atomic.Uint64 // streams that have worked
+	state       *stateDir
+	ids         *identities
+	wishes      *wishes
+	performer   performer
+	clock       *serverClock
+	alarms      *alarms
+	witness     *logWitness
+	testimonies testimonies
+	servers     *servers
+	linked      chan struct{} // gets a token when a stream is open
+	wanted      chan struct{} // gets a token when a desired state was taken
+	sessions    atomic.Uint64 // streams that have worked
 
 	link     atomic.Pointer[link] // of the stream that is open, or nil
 	newest   atomic.Pointer[api.DesiredState]
@@ -96,6 +97,12 @@ func (s *syncer) run(ctx context.Context) error {
 			return err
 		}
 		s.after(server, identity, worked, err)
+		switch {
+		case s.now().After(identity.NotAfter()):
+			s.renewExpired(ctx, server.address, identity)
+		case saysNo(err):
+			s.bearWitness(ctx, server.address, identity)
+		}
 	}
 	return ctx.Err()
 }
@@ -128,7 +135,7 @@ func (s *syncer) after(server *serverHealth, identity *Identity, worked bool, er
 	}
 	s.servers.failed(server, s.now())
 	if now := s.now(); now.After(identity.NotAfter()) {
-		s.alarms.set(alarmIdentity, fmt.Sprintf("the agent's identity expired at %s; rotunda agent rejoin %s",
+		s.alarms.set(alarmIdentity, fmt.Sprintf("the agent's identity expired at %s; on the control plane: rotunda emergency open, or rotunda agent rejoin %s",
 			identity.NotAfter().UTC().Format(time.RFC3339), identity.AgentID))
 	}
 }
@@ -246,9 +253,12 @@ func (s *syncer) serve(ctx context.Context, link *link, reporter *reporter, stre
 			report = reporter.beat()
 		case <-beat.C:
 			s.watchClock()
+			s.witness.showTurns()
 			report = reporter.beat()
 		case <-full.C:
 			report = reporter.full()
+		case <-s.testimonies.taken:
+			report = reporter.full() // what was doubted for want of a record
 		case <-s.ids.replaced:
 			if !link.identity.Chain.Leaf.Equal(s.ids.current.Load().Chain.Leaf) {
 				return errReconnect
@@ -287,7 +297,14 @@ func (s *syncer) take(state *api.DesiredState, link *link) error {
 		s.clock.observe(state.ServerTime.AsTime())
 		s.watchClock()
 	}
+	if err := s.turn(state); err != nil {
+		s.log.Error("a state of another epoch is not taken", "server", link.server, "epoch", state.Epoch, "error", err)
+		s.alarms.set(alarmEpoch, fmt.Sprintf("the server's store began epoch %d: %v", state.Epoch, err))
+		return nil
+	}
+	s.alarms.set(alarmEpoch, "")
 	s.witness.offer(state.Checkpoint)
+	s.askedToTestify(state.Testify)
 	if s.wishes.older(state) {
 		if state.Epoch < s.epoch() {
 			s.log.Warn("the server's store is older than one seen before", "server", link.server, "epoch", state.Epoch, "seen", s.epoch())

@@ -101,10 +101,10 @@ func TestOlderDesiredStateOnTheWire(t *testing.T) {
 	mark := func(minutes int) *timestamppb.Timestamp {
 		return timestamppb.New(time.Now().Add(time.Duration(minutes) * time.Minute))
 	}
-	p.push(func(d *api.DesiredState) { d.Epoch, d.Seq, d.RenewIdentityAt = 5, 100, mark(10) })
+	p.push(func(d *api.DesiredState) { d.Epoch, d.Seq, d.RenewIdentityAt = 1, 100, mark(10) })
 	p.report(t, "of 100", func(r *api.AgentReport) bool { return r.DesiredSeq == 100 })
 	taken := a.syncer.newest.Load()
-	for _, older := range [][2]uint64{{4, 200}, {5, 50}} { // the first is a store restored from a copy
+	for _, older := range [][2]uint64{{0, 200}, {1, 50}} { // the first is a store restored from a copy
 		p.push(func(d *api.DesiredState) { d.Epoch, d.Seq, d.RenewIdentityAt = older[0], older[1], mark(20) })
 		// Each state comes with a time: when that is known, the state was seen.
 		p.set(func() { p.skew += time.Second })
@@ -117,7 +117,7 @@ func TestOlderDesiredStateOnTheWire(t *testing.T) {
 			t.Errorf("an older state was taken: epoch %d, seq %d", older[0], older[1])
 		}
 	}
-	p.push(func(d *api.DesiredState) { d.Epoch, d.Seq, d.RenewIdentityAt = 5, 101, mark(40) })
+	p.push(func(d *api.DesiredState) { d.Epoch, d.Seq, d.RenewIdentityAt = 1, 101, mark(40) })
 	p.report(t, "of 101", func(r *api.AgentReport) bool { return r.DesiredSeq == 101 })
 }
 
@@ -311,7 +311,9 @@ func TestRenewedIdentityIsChecked(t *testing.T) {
 	} {
 		next := *old
 		next.Key = key
-		if err := (renewer{a.syncer}).fill(&next, response); (err == nil) != (name == "") {
+		link, err := a.syncer.online()
+		check(t, err)
+		if err := (renewer{a.syncer}).fill(&next, response, link); (err == nil) != (name == "") {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

@@ -67,6 +67,7 @@ func (w *logWitness) run(ctx context.Context) error {
 	if fork := w.seen.Fork(); fork != nil {
 		w.alarms.set(alarmFork, fork.Error())
 	}
+	w.showTurns()
 	var waiting []byte // a checkpoint whose proof could not be had
 	var since time.Time
 	failures := 0

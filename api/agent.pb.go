@@ -398,8 +398,13 @@ func (x *EnrolResponse) GetEpoch() uint64 {
 }
 
 type RenewIdentityRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Csr           []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Csr   []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	// Where the agent's identity has expired, so that it can't be shown: its DER,
+	// and a signature by its key over "rotunda renew expired identity\n" and the
+	// CSR. It is taken while an operator has opened a window for that.
+	Expired       []byte `protobuf:"bytes,2,opt,name=expired,proto3" json:"expired,omitempty"`
+	Signature     []byte `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -437,6 +442,20 @@ func (*RenewIdentityRequest) Descriptor() ([]byte, []int) {
 func (x *RenewIdentityRequest) GetCsr() []byte {
 	if x != nil {
 		return x.Csr
+	}
+	return nil
+}
+
+func (x *RenewIdentityRequest) GetExpired() []byte {
+	if x != nil {
+		return x.Expired
+	}
+	return nil
+}
+
+func (x *RenewIdentityRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
 	}
 	return nil
 }
@@ -1152,6 +1171,7 @@ type AgentReport struct {
 	DesiredSeq    uint64                 `protobuf:"varint,6,opt,name=desired_seq,json=desiredSeq,proto3" json:"desired_seq,omitempty"`         // newest desired state taken
 	Alarm         string                 `protobuf:"bytes,7,opt,name=alarm,proto3" json:"alarm,omitempty"`                                      // agent-wide trouble: "clock 3600 s ahead", "audit log forked"
 	AnchorsDigest string                 `protobuf:"bytes,8,opt,name=anchors_digest,json=anchorsDigest,proto3" json:"anchors_digest,omitempty"` // hex, of the bundle by which the agent believes servers
+	Epoch         uint64                 `protobuf:"varint,9,opt,name=epoch,proto3" json:"epoch,omitempty"`                                     // of the store when checkpoint was seen
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1240,6 +1260,13 @@ func (x *AgentReport) GetAnchorsDigest() string {
 		return x.AnchorsDigest
 	}
 	return ""
+}
+
+func (x *AgentReport) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 type Hello struct {
@@ -1801,8 +1828,11 @@ type DesiredState struct {
 	Checkpoint      []byte                 `protobuf:"bytes,5,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	Anchors         [][]byte               `protobuf:"bytes,6,rep,name=anchors,proto3" json:"anchors,omitempty"` // the domain-wide bundle, to trust servers by
 	RenewIdentityAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=renew_identity_at,json=renewIdentityAt,proto3" json:"renew_identity_at,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	Restored        *Restored              `protobuf:"bytes,8,opt,name=restored,proto3" json:"restored,omitempty"` // how the epoch began, unless it is the first
+	// Changes when the agent is to testify: once for each. Empty: it is not.
+	Testify       string `protobuf:"bytes,9,opt,name=testify,proto3" json:"testify,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DesiredState) Reset() {
@@ -1884,6 +1914,318 @@ func (x *DesiredState) GetRenewIdentityAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *DesiredState) GetRestored() *Restored {
+	if x != nil {
+		return x.Restored
+	}
+	return nil
+}
+
+func (x *DesiredState) GetTestify() string {
+	if x != nil {
+		return x.Testify
+	}
+	return ""
+}
+
+// Restored is the audit entry by which a store that was put back from a copy
+// began its epoch, with the proof that it is in the log of the checkpoint that
+// comes with it.
+type Restored struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entry         []byte                 `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"` // exact bytes
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Proof         [][]byte               `protobuf:"bytes,3,rep,name=proof,proto3" json:"proof,omitempty"` // 32-byte hashes, RFC 6962 section 2.1.1
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restored) Reset() {
+	*x = Restored{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restored) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restored) ProtoMessage() {}
+
+func (x *Restored) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restored.ProtoReflect.Descriptor instead.
+func (*Restored) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Restored) GetEntry() []byte {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *Restored) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Restored) GetProof() [][]byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+// TestifyRequest is what a host holds. The server believes no more of it than
+// the signatures in it bear out, and that a placement of the agent's own holds
+// its certificates.
+type TestifyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoint    []byte                 `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // newest seen of the audit log, signed
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`          // of the store when it was seen
+	Identities    [][]byte               `protobuf:"bytes,3,rep,name=identities,proto3" json:"identities,omitempty"` // DER of the agent's own certificates
+	Placements    []*HeldPlacement       `protobuf:"bytes,4,rep,name=placements,proto3" json:"placements,omitempty"`
+	Crls          [][]byte               `protobuf:"bytes,5,rep,name=crls,proto3" json:"crls,omitempty"` // DER, complete lists
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestifyRequest) Reset() {
+	*x = TestifyRequest{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestifyRequest) ProtoMessage() {}
+
+func (x *TestifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestifyRequest.ProtoReflect.Descriptor instead.
+func (*TestifyRequest) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *TestifyRequest) GetCheckpoint() []byte {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *TestifyRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *TestifyRequest) GetIdentities() [][]byte {
+	if x != nil {
+		return x.Identities
+	}
+	return nil
+}
+
+func (x *TestifyRequest) GetPlacements() []*HeldPlacement {
+	if x != nil {
+		return x.Placements
+	}
+	return nil
+}
+
+func (x *TestifyRequest) GetCrls() [][]byte {
+	if x != nil {
+		return x.Crls
+	}
+	return nil
+}
+
+type HeldPlacement struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	PlacementId    string                 `protobuf:"bytes,1,opt,name=placement_id,json=placementId,proto3" json:"placement_id,omitempty"`
+	LastGeneration uint64                 `protobuf:"varint,2,opt,name=last_generation,json=lastGeneration,proto3" json:"last_generation,omitempty"` // the highest number ever used
+	Certificates   []*HeldCertificate     `protobuf:"bytes,3,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *HeldPlacement) Reset() {
+	*x = HeldPlacement{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldPlacement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldPlacement) ProtoMessage() {}
+
+func (x *HeldPlacement) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldPlacement.ProtoReflect.Descriptor instead.
+func (*HeldPlacement) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *HeldPlacement) GetPlacementId() string {
+	if x != nil {
+		return x.PlacementId
+	}
+	return ""
+}
+
+func (x *HeldPlacement) GetLastGeneration() uint64 {
+	if x != nil {
+		return x.LastGeneration
+	}
+	return 0
+}
+
+func (x *HeldPlacement) GetCertificates() []*HeldCertificate {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+type HeldCertificate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Generation    uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Der           []byte                 `protobuf:"bytes,2,opt,name=der,proto3" json:"der,omitempty"` // of the certificate alone
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldCertificate) Reset() {
+	*x = HeldCertificate{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldCertificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldCertificate) ProtoMessage() {}
+
+func (x *HeldCertificate) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldCertificate.ProtoReflect.Descriptor instead.
+func (*HeldCertificate) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *HeldCertificate) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *HeldCertificate) GetDer() []byte {
+	if x != nil {
+		return x.Der
+	}
+	return nil
+}
+
+type TestifyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Taken         bool                   `protobuf:"varint,1,opt,name=taken,proto3" json:"taken,omitempty"` // false: the store wants nothing of the kind now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestifyResponse) Reset() {
+	*x = TestifyResponse{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestifyResponse) ProtoMessage() {}
+
+func (x *TestifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestifyResponse.ProtoReflect.Descriptor instead.
+func (*TestifyResponse) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *TestifyResponse) GetTaken() bool {
+	if x != nil {
+		return x.Taken
+	}
+	return false
+}
+
 type DesiredPlacement struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	PlacementId       string                 `protobuf:"bytes,1,opt,name=placement_id,json=placementId,proto3" json:"placement_id,omitempty"`
@@ -1928,7 +2270,7 @@ type DesiredPlacement struct {
 
 func (x *DesiredPlacement) Reset() {
 	*x = DesiredPlacement{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2282,7 @@ func (x *DesiredPlacement) String() string {
 func (*DesiredPlacement) ProtoMessage() {}
 
 func (x *DesiredPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2295,7 @@ func (x *DesiredPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DesiredPlacement.ProtoReflect.Descriptor instead.
 func (*DesiredPlacement) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DesiredPlacement) GetPlacementId() string {
@@ -2182,7 +2524,7 @@ type EdgeLook struct {
 
 func (x *EdgeLook) Reset() {
 	*x = EdgeLook{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2194,7 +2536,7 @@ func (x *EdgeLook) String() string {
 func (*EdgeLook) ProtoMessage() {}
 
 func (x *EdgeLook) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2207,7 +2549,7 @@ func (x *EdgeLook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EdgeLook.ProtoReflect.Descriptor instead.
 func (*EdgeLook) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *EdgeLook) GetServer() string {
@@ -2270,7 +2612,7 @@ type EdgeReport struct {
 
 func (x *EdgeReport) Reset() {
 	*x = EdgeReport{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2624,7 @@ func (x *EdgeReport) String() string {
 func (*EdgeReport) ProtoMessage() {}
 
 func (x *EdgeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2637,7 @@ func (x *EdgeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EdgeReport.ProtoReflect.Descriptor instead.
 func (*EdgeReport) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EdgeReport) GetServer() string {
@@ -2372,7 +2714,7 @@ type TargetOrder struct {
 
 func (x *TargetOrder) Reset() {
 	*x = TargetOrder{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2726,7 @@ func (x *TargetOrder) String() string {
 func (*TargetOrder) ProtoMessage() {}
 
 func (x *TargetOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2739,7 @@ func (x *TargetOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetOrder.ProtoReflect.Descriptor instead.
 func (*TargetOrder) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TargetOrder) GetId() string {
@@ -2449,7 +2791,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +2803,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +2816,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Slot) GetId() string {
@@ -2510,7 +2852,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2522,7 +2864,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2535,7 +2877,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Identity) GetCommonName() string {
@@ -2588,7 +2930,7 @@ type ProfileTerms struct {
 
 func (x *ProfileTerms) Reset() {
 	*x = ProfileTerms{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2600,7 +2942,7 @@ func (x *ProfileTerms) String() string {
 func (*ProfileTerms) ProtoMessage() {}
 
 func (x *ProfileTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2613,7 +2955,7 @@ func (x *ProfileTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileTerms.ProtoReflect.Descriptor instead.
 func (*ProfileTerms) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ProfileTerms) GetName() string {
@@ -2710,7 +3052,7 @@ type TargetSpec struct {
 
 func (x *TargetSpec) Reset() {
 	*x = TargetSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2722,7 +3064,7 @@ func (x *TargetSpec) String() string {
 func (*TargetSpec) ProtoMessage() {}
 
 func (x *TargetSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2735,7 +3077,7 @@ func (x *TargetSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetSpec.ProtoReflect.Descriptor instead.
 func (*TargetSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TargetSpec) GetKind() string {
@@ -2815,7 +3157,7 @@ type FilesSpec struct {
 
 func (x *FilesSpec) Reset() {
 	*x = FilesSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[31]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2827,7 +3169,7 @@ func (x *FilesSpec) String() string {
 func (*FilesSpec) ProtoMessage() {}
 
 func (x *FilesSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[31]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2840,7 +3182,7 @@ func (x *FilesSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesSpec.ProtoReflect.Descriptor instead.
 func (*FilesSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FilesSpec) GetDirectory() string {
@@ -2896,7 +3238,7 @@ type ProofSpec struct {
 
 func (x *ProofSpec) Reset() {
 	*x = ProofSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[32]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2908,7 +3250,7 @@ func (x *ProofSpec) String() string {
 func (*ProofSpec) ProtoMessage() {}
 
 func (x *ProofSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[32]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2921,7 +3263,7 @@ func (x *ProofSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofSpec.ProtoReflect.Descriptor instead.
 func (*ProofSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{32}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ProofSpec) GetLevel() Level {
@@ -2969,9 +3311,11 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x05 \x01(\fR\n" +
 	"checkpoint\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"(\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"`\n" +
 	"\x14RenewIdentityRequest\x12\x10\n" +
-	"\x03csr\x18\x01 \x01(\fR\x03csr\"G\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\x12\x18\n" +
+	"\aexpired\x18\x02 \x01(\fR\aexpired\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"G\n" +
 	"\x15RenewIdentityResponse\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x18\n" +
 	"\aanchors\x18\x02 \x03(\fR\aanchors\"H\n" +
@@ -3015,7 +3359,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\"0\n" +
 	"\x18ProveConsistencyResponse\x12\x14\n" +
-	"\x05proof\x18\x01 \x03(\fR\x05proof\"\xc0\x02\n" +
+	"\x05proof\x18\x01 \x03(\fR\x05proof\"\xd6\x02\n" +
 	"\vAgentReport\x12'\n" +
 	"\x05hello\x18\x01 \x01(\v2\x11.rotunda.v1.HelloR\x05hello\x129\n" +
 	"\n" +
@@ -3030,7 +3374,8 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\vdesired_seq\x18\x06 \x01(\x04R\n" +
 	"desiredSeq\x12\x14\n" +
 	"\x05alarm\x18\a \x01(\tR\x05alarm\x12%\n" +
-	"\x0eanchors_digest\x18\b \x01(\tR\ranchorsDigest\"\xb9\x01\n" +
+	"\x0eanchors_digest\x18\b \x01(\tR\ranchorsDigest\x12\x14\n" +
+	"\x05epoch\x18\t \x01(\x04R\x05epoch\"\xb9\x01\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04boot\x18\x01 \x01(\x04R\x04boot\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x122\n" +
@@ -3090,7 +3435,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\bEvidence\x12\x1c\n" +
 	"\tstatement\x18\x01 \x01(\fR\tstatement\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\x1a\n" +
-	"\bobserver\x18\x03 \x01(\tR\bobserver\"\xb3\x02\n" +
+	"\bobserver\x18\x03 \x01(\tR\bobserver\"\xff\x02\n" +
 	"\fDesiredState\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12;\n" +
@@ -3103,7 +3448,36 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"checkpoint\x18\x05 \x01(\fR\n" +
 	"checkpoint\x12\x18\n" +
 	"\aanchors\x18\x06 \x03(\fR\aanchors\x12F\n" +
-	"\x11renew_identity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0frenewIdentityAt\"\xe4\t\n" +
+	"\x11renew_identity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0frenewIdentityAt\x120\n" +
+	"\brestored\x18\b \x01(\v2\x14.rotunda.v1.RestoredR\brestored\x12\x18\n" +
+	"\atestify\x18\t \x01(\tR\atestify\"L\n" +
+	"\bRestored\x12\x14\n" +
+	"\x05entry\x18\x01 \x01(\fR\x05entry\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05proof\x18\x03 \x03(\fR\x05proof\"\xb5\x01\n" +
+	"\x0eTestifyRequest\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\fR\n" +
+	"checkpoint\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1e\n" +
+	"\n" +
+	"identities\x18\x03 \x03(\fR\n" +
+	"identities\x129\n" +
+	"\n" +
+	"placements\x18\x04 \x03(\v2\x19.rotunda.v1.HeldPlacementR\n" +
+	"placements\x12\x12\n" +
+	"\x04crls\x18\x05 \x03(\fR\x04crls\"\x9c\x01\n" +
+	"\rHeldPlacement\x12!\n" +
+	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12'\n" +
+	"\x0flast_generation\x18\x02 \x01(\x04R\x0elastGeneration\x12?\n" +
+	"\fcertificates\x18\x03 \x03(\v2\x1b.rotunda.v1.HeldCertificateR\fcertificates\"C\n" +
+	"\x0fHeldCertificate\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\x12\x10\n" +
+	"\x03der\x18\x02 \x01(\fR\x03der\"'\n" +
+	"\x0fTestifyResponse\x12\x14\n" +
+	"\x05taken\x18\x01 \x01(\bR\x05taken\"\xe4\t\n" +
 	"\x10DesiredPlacement\x12!\n" +
 	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12\x16\n" +
 	"\x06intent\x18\x02 \x01(\tR\x06intent\x12\x18\n" +
@@ -3233,7 +3607,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\x03Act\x12\x13\n" +
 	"\x0fACT_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ACT_CLOSE_SESSIONS\x10\x01\x12\x17\n" +
-	"\x13ACT_RECONNECT_LINKS\x10\x022\xa1\x04\n" +
+	"\x13ACT_RECONNECT_LINKS\x10\x022\xe5\x04\n" +
 	"\fAgentService\x12<\n" +
 	"\x05Enrol\x12\x18.rotunda.v1.EnrolRequest\x1a\x19.rotunda.v1.EnrolResponse\x12T\n" +
 	"\rRenewIdentity\x12 .rotunda.v1.RenewIdentityRequest\x1a!.rotunda.v1.RenewIdentityResponse\x12<\n" +
@@ -3241,7 +3615,8 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\rIssueCanaries\x12 .rotunda.v1.IssueCanariesRequest\x1a!.rotunda.v1.IssueCanariesResponse\x12K\n" +
 	"\n" +
 	"FetchBlobs\x12\x1d.rotunda.v1.FetchBlobsRequest\x1a\x1e.rotunda.v1.FetchBlobsResponse\x12]\n" +
-	"\x10ProveConsistency\x12#.rotunda.v1.ProveConsistencyRequest\x1a$.rotunda.v1.ProveConsistencyResponse\x12=\n" +
+	"\x10ProveConsistency\x12#.rotunda.v1.ProveConsistencyRequest\x1a$.rotunda.v1.ProveConsistencyResponse\x12B\n" +
+	"\aTestify\x12\x1a.rotunda.v1.TestifyRequest\x1a\x1b.rotunda.v1.TestifyResponse\x12=\n" +
 	"\x04Sync\x12\x17.rotunda.v1.AgentReport\x1a\x18.rotunda.v1.DesiredState(\x010\x01B(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
 
 var (
@@ -3257,7 +3632,7 @@ func file_rotunda_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_rotunda_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rotunda_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_rotunda_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_rotunda_v1_agent_proto_goTypes = []any{
 	(Outcome)(0),                     // 0: rotunda.v1.Outcome
 	(Level)(0),                       // 1: rotunda.v1.Level
@@ -3286,90 +3661,100 @@ var file_rotunda_v1_agent_proto_goTypes = []any{
 	(*Failure)(nil),                  // 24: rotunda.v1.Failure
 	(*Evidence)(nil),                 // 25: rotunda.v1.Evidence
 	(*DesiredState)(nil),             // 26: rotunda.v1.DesiredState
-	(*DesiredPlacement)(nil),         // 27: rotunda.v1.DesiredPlacement
-	(*EdgeLook)(nil),                 // 28: rotunda.v1.EdgeLook
-	(*EdgeReport)(nil),               // 29: rotunda.v1.EdgeReport
-	(*TargetOrder)(nil),              // 30: rotunda.v1.TargetOrder
-	(*Slot)(nil),                     // 31: rotunda.v1.Slot
-	(*Identity)(nil),                 // 32: rotunda.v1.Identity
-	(*ProfileTerms)(nil),             // 33: rotunda.v1.ProfileTerms
-	(*TargetSpec)(nil),               // 34: rotunda.v1.TargetSpec
-	(*FilesSpec)(nil),                // 35: rotunda.v1.FilesSpec
-	(*ProofSpec)(nil),                // 36: rotunda.v1.ProofSpec
-	nil,                              // 37: rotunda.v1.EnrolRequest.FactsEntry
-	nil,                              // 38: rotunda.v1.Hello.FactsEntry
-	(*timestamppb.Timestamp)(nil),    // 39: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 40: google.protobuf.Duration
+	(*Restored)(nil),                 // 27: rotunda.v1.Restored
+	(*TestifyRequest)(nil),           // 28: rotunda.v1.TestifyRequest
+	(*HeldPlacement)(nil),            // 29: rotunda.v1.HeldPlacement
+	(*HeldCertificate)(nil),          // 30: rotunda.v1.HeldCertificate
+	(*TestifyResponse)(nil),          // 31: rotunda.v1.TestifyResponse
+	(*DesiredPlacement)(nil),         // 32: rotunda.v1.DesiredPlacement
+	(*EdgeLook)(nil),                 // 33: rotunda.v1.EdgeLook
+	(*EdgeReport)(nil),               // 34: rotunda.v1.EdgeReport
+	(*TargetOrder)(nil),              // 35: rotunda.v1.TargetOrder
+	(*Slot)(nil),                     // 36: rotunda.v1.Slot
+	(*Identity)(nil),                 // 37: rotunda.v1.Identity
+	(*ProfileTerms)(nil),             // 38: rotunda.v1.ProfileTerms
+	(*TargetSpec)(nil),               // 39: rotunda.v1.TargetSpec
+	(*FilesSpec)(nil),                // 40: rotunda.v1.FilesSpec
+	(*ProofSpec)(nil),                // 41: rotunda.v1.ProofSpec
+	nil,                              // 42: rotunda.v1.EnrolRequest.FactsEntry
+	nil,                              // 43: rotunda.v1.Hello.FactsEntry
+	(*timestamppb.Timestamp)(nil),    // 44: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 45: google.protobuf.Duration
 }
 var file_rotunda_v1_agent_proto_depIdxs = []int32{
-	37, // 0: rotunda.v1.EnrolRequest.facts:type_name -> rotunda.v1.EnrolRequest.FactsEntry
+	42, // 0: rotunda.v1.EnrolRequest.facts:type_name -> rotunda.v1.EnrolRequest.FactsEntry
 	9,  // 1: rotunda.v1.IssueRequest.requests:type_name -> rotunda.v1.PlacementRequest
 	11, // 2: rotunda.v1.IssueResponse.results:type_name -> rotunda.v1.IssueResult
 	14, // 3: rotunda.v1.IssueCanariesResponse.canaries:type_name -> rotunda.v1.Canary
 	17, // 4: rotunda.v1.FetchBlobsResponse.blobs:type_name -> rotunda.v1.Blob
 	21, // 5: rotunda.v1.AgentReport.hello:type_name -> rotunda.v1.Hello
-	39, // 6: rotunda.v1.AgentReport.agent_time:type_name -> google.protobuf.Timestamp
+	44, // 6: rotunda.v1.AgentReport.agent_time:type_name -> google.protobuf.Timestamp
 	22, // 7: rotunda.v1.AgentReport.placements:type_name -> rotunda.v1.PlacementReport
-	38, // 8: rotunda.v1.Hello.facts:type_name -> rotunda.v1.Hello.FactsEntry
+	43, // 8: rotunda.v1.Hello.facts:type_name -> rotunda.v1.Hello.FactsEntry
 	2,  // 9: rotunda.v1.PlacementReport.state:type_name -> rotunda.v1.State
-	39, // 10: rotunda.v1.PlacementReport.not_after:type_name -> google.protobuf.Timestamp
+	44, // 10: rotunda.v1.PlacementReport.not_after:type_name -> google.protobuf.Timestamp
 	1,  // 11: rotunda.v1.PlacementReport.level:type_name -> rotunda.v1.Level
 	25, // 12: rotunda.v1.PlacementReport.evidence:type_name -> rotunda.v1.Evidence
 	24, // 13: rotunda.v1.PlacementReport.failure:type_name -> rotunda.v1.Failure
-	40, // 14: rotunda.v1.PlacementReport.took:type_name -> google.protobuf.Duration
-	39, // 15: rotunda.v1.PlacementReport.committed_at:type_name -> google.protobuf.Timestamp
+	45, // 14: rotunda.v1.PlacementReport.took:type_name -> google.protobuf.Duration
+	44, // 15: rotunda.v1.PlacementReport.committed_at:type_name -> google.protobuf.Timestamp
 	23, // 16: rotunda.v1.PlacementReport.orders:type_name -> rotunda.v1.OrderReport
-	29, // 17: rotunda.v1.PlacementReport.edges:type_name -> rotunda.v1.EdgeReport
+	34, // 17: rotunda.v1.PlacementReport.edges:type_name -> rotunda.v1.EdgeReport
 	1,  // 18: rotunda.v1.PlacementReport.crl_level:type_name -> rotunda.v1.Level
 	0,  // 19: rotunda.v1.OrderReport.outcome:type_name -> rotunda.v1.Outcome
-	39, // 20: rotunda.v1.OrderReport.at:type_name -> google.protobuf.Timestamp
-	39, // 21: rotunda.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	39, // 22: rotunda.v1.DesiredState.server_time:type_name -> google.protobuf.Timestamp
-	27, // 23: rotunda.v1.DesiredState.placements:type_name -> rotunda.v1.DesiredPlacement
-	39, // 24: rotunda.v1.DesiredState.renew_identity_at:type_name -> google.protobuf.Timestamp
-	32, // 25: rotunda.v1.DesiredPlacement.identity:type_name -> rotunda.v1.Identity
-	33, // 26: rotunda.v1.DesiredPlacement.profile:type_name -> rotunda.v1.ProfileTerms
-	34, // 27: rotunda.v1.DesiredPlacement.target:type_name -> rotunda.v1.TargetSpec
-	35, // 28: rotunda.v1.DesiredPlacement.files:type_name -> rotunda.v1.FilesSpec
-	36, // 29: rotunda.v1.DesiredPlacement.proof:type_name -> rotunda.v1.ProofSpec
-	39, // 30: rotunda.v1.DesiredPlacement.renew_after:type_name -> google.protobuf.Timestamp
-	39, // 31: rotunda.v1.DesiredPlacement.renew_before:type_name -> google.protobuf.Timestamp
-	39, // 32: rotunda.v1.DesiredPlacement.renew_from:type_name -> google.protobuf.Timestamp
-	31, // 33: rotunda.v1.DesiredPlacement.slot:type_name -> rotunda.v1.Slot
-	30, // 34: rotunda.v1.DesiredPlacement.orders:type_name -> rotunda.v1.TargetOrder
-	28, // 35: rotunda.v1.DesiredPlacement.edges:type_name -> rotunda.v1.EdgeLook
-	39, // 36: rotunda.v1.DesiredPlacement.crl_until:type_name -> google.protobuf.Timestamp
-	39, // 37: rotunda.v1.DesiredPlacement.staple_until:type_name -> google.protobuf.Timestamp
-	25, // 38: rotunda.v1.EdgeReport.evidence:type_name -> rotunda.v1.Evidence
-	39, // 39: rotunda.v1.EdgeReport.at:type_name -> google.protobuf.Timestamp
-	3,  // 40: rotunda.v1.TargetOrder.act:type_name -> rotunda.v1.Act
-	40, // 41: rotunda.v1.Slot.start_within:type_name -> google.protobuf.Duration
-	40, // 42: rotunda.v1.ProfileTerms.lifetime:type_name -> google.protobuf.Duration
-	40, // 43: rotunda.v1.ProfileTerms.ride_out:type_name -> google.protobuf.Duration
-	40, // 44: rotunda.v1.ProfileTerms.key_age:type_name -> google.protobuf.Duration
-	40, // 45: rotunda.v1.ProfileTerms.grace:type_name -> google.protobuf.Duration
-	1,  // 46: rotunda.v1.ProofSpec.level:type_name -> rotunda.v1.Level
-	40, // 47: rotunda.v1.ProofSpec.observe:type_name -> google.protobuf.Duration
-	40, // 48: rotunda.v1.ProofSpec.timeout:type_name -> google.protobuf.Duration
-	4,  // 49: rotunda.v1.AgentService.Enrol:input_type -> rotunda.v1.EnrolRequest
-	6,  // 50: rotunda.v1.AgentService.RenewIdentity:input_type -> rotunda.v1.RenewIdentityRequest
-	8,  // 51: rotunda.v1.AgentService.Issue:input_type -> rotunda.v1.IssueRequest
-	12, // 52: rotunda.v1.AgentService.IssueCanaries:input_type -> rotunda.v1.IssueCanariesRequest
-	15, // 53: rotunda.v1.AgentService.FetchBlobs:input_type -> rotunda.v1.FetchBlobsRequest
-	18, // 54: rotunda.v1.AgentService.ProveConsistency:input_type -> rotunda.v1.ProveConsistencyRequest
-	20, // 55: rotunda.v1.AgentService.Sync:input_type -> rotunda.v1.AgentReport
-	5,  // 56: rotunda.v1.AgentService.Enrol:output_type -> rotunda.v1.EnrolResponse
-	7,  // 57: rotunda.v1.AgentService.RenewIdentity:output_type -> rotunda.v1.RenewIdentityResponse
-	10, // 58: rotunda.v1.AgentService.Issue:output_type -> rotunda.v1.IssueResponse
-	13, // 59: rotunda.v1.AgentService.IssueCanaries:output_type -> rotunda.v1.IssueCanariesResponse
-	16, // 60: rotunda.v1.AgentService.FetchBlobs:output_type -> rotunda.v1.FetchBlobsResponse
-	19, // 61: rotunda.v1.AgentService.ProveConsistency:output_type -> rotunda.v1.ProveConsistencyResponse
-	26, // 62: rotunda.v1.AgentService.Sync:output_type -> rotunda.v1.DesiredState
-	56, // [56:63] is the sub-list for method output_type
-	49, // [49:56] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	44, // 20: rotunda.v1.OrderReport.at:type_name -> google.protobuf.Timestamp
+	44, // 21: rotunda.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	44, // 22: rotunda.v1.DesiredState.server_time:type_name -> google.protobuf.Timestamp
+	32, // 23: rotunda.v1.DesiredState.placements:type_name -> rotunda.v1.DesiredPlacement
+	44, // 24: rotunda.v1.DesiredState.renew_identity_at:type_name -> google.protobuf.Timestamp
+	27, // 25: rotunda.v1.DesiredState.restored:type_name -> rotunda.v1.Restored
+	29, // 26: rotunda.v1.TestifyRequest.placements:type_name -> rotunda.v1.HeldPlacement
+	30, // 27: rotunda.v1.HeldPlacement.certificates:type_name -> rotunda.v1.HeldCertificate
+	37, // 28: rotunda.v1.DesiredPlacement.identity:type_name -> rotunda.v1.Identity
+	38, // 29: rotunda.v1.DesiredPlacement.profile:type_name -> rotunda.v1.ProfileTerms
+	39, // 30: rotunda.v1.DesiredPlacement.target:type_name -> rotunda.v1.TargetSpec
+	40, // 31: rotunda.v1.DesiredPlacement.files:type_name -> rotunda.v1.FilesSpec
+	41, // 32: rotunda.v1.DesiredPlacement.proof:type_name -> rotunda.v1.ProofSpec
+	44, // 33: rotunda.v1.DesiredPlacement.renew_after:type_name -> google.protobuf.Timestamp
+	44, // 34: rotunda.v1.DesiredPlacement.renew_before:type_name -> google.protobuf.Timestamp
+	44, // 35: rotunda.v1.DesiredPlacement.renew_from:type_name -> google.protobuf.Timestamp
+	36, // 36: rotunda.v1.DesiredPlacement.slot:type_name -> rotunda.v1.Slot
+	35, // 37: rotunda.v1.DesiredPlacement.orders:type_name -> rotunda.v1.TargetOrder
+	33, // 38: rotunda.v1.DesiredPlacement.edges:type_name -> rotunda.v1.EdgeLook
+	44, // 39: rotunda.v1.DesiredPlacement.crl_until:type_name -> google.protobuf.Timestamp
+	44, // 40: rotunda.v1.DesiredPlacement.staple_until:type_name -> google.protobuf.Timestamp
+	25, // 41: rotunda.v1.EdgeReport.evidence:type_name -> rotunda.v1.Evidence
+	44, // 42: rotunda.v1.EdgeReport.at:type_name -> google.protobuf.Timestamp
+	3,  // 43: rotunda.v1.TargetOrder.act:type_name -> rotunda.v1.Act
+	45, // 44: rotunda.v1.Slot.start_within:type_name -> google.protobuf.Duration
+	45, // 45: rotunda.v1.ProfileTerms.lifetime:type_name -> google.protobuf.Duration
+	45, // 46: rotunda.v1.ProfileTerms.ride_out:type_name -> google.protobuf.Duration
+	45, // 47: rotunda.v1.ProfileTerms.key_age:type_name -> google.protobuf.Duration
+	45, // 48: rotunda.v1.ProfileTerms.grace:type_name -> google.protobuf.Duration
+	1,  // 49: rotunda.v1.ProofSpec.level:type_name -> rotunda.v1.Level
+	45, // 50: rotunda.v1.ProofSpec.observe:type_name -> google.protobuf.Duration
+	45, // 51: rotunda.v1.ProofSpec.timeout:type_name -> google.protobuf.Duration
+	4,  // 52: rotunda.v1.AgentService.Enrol:input_type -> rotunda.v1.EnrolRequest
+	6,  // 53: rotunda.v1.AgentService.RenewIdentity:input_type -> rotunda.v1.RenewIdentityRequest
+	8,  // 54: rotunda.v1.AgentService.Issue:input_type -> rotunda.v1.IssueRequest
+	12, // 55: rotunda.v1.AgentService.IssueCanaries:input_type -> rotunda.v1.IssueCanariesRequest
+	15, // 56: rotunda.v1.AgentService.FetchBlobs:input_type -> rotunda.v1.FetchBlobsRequest
+	18, // 57: rotunda.v1.AgentService.ProveConsistency:input_type -> rotunda.v1.ProveConsistencyRequest
+	28, // 58: rotunda.v1.AgentService.Testify:input_type -> rotunda.v1.TestifyRequest
+	20, // 59: rotunda.v1.AgentService.Sync:input_type -> rotunda.v1.AgentReport
+	5,  // 60: rotunda.v1.AgentService.Enrol:output_type -> rotunda.v1.EnrolResponse
+	7,  // 61: rotunda.v1.AgentService.RenewIdentity:output_type -> rotunda.v1.RenewIdentityResponse
+	10, // 62: rotunda.v1.AgentService.Issue:output_type -> rotunda.v1.IssueResponse
+	13, // 63: rotunda.v1.AgentService.IssueCanaries:output_type -> rotunda.v1.IssueCanariesResponse
+	16, // 64: rotunda.v1.AgentService.FetchBlobs:output_type -> rotunda.v1.FetchBlobsResponse
+	19, // 65: rotunda.v1.AgentService.ProveConsistency:output_type -> rotunda.v1.ProveConsistencyResponse
+	31, // 66: rotunda.v1.AgentService.Testify:output_type -> rotunda.v1.TestifyResponse
+	26, // 67: rotunda.v1.AgentService.Sync:output_type -> rotunda.v1.DesiredState
+	60, // [60:68] is the sub-list for method output_type
+	52, // [52:60] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_agent_proto_init() }
@@ -3383,7 +3768,7 @@ func file_rotunda_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_agent_proto_rawDesc), len(file_rotunda_v1_agent_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   35,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	AgentService_IssueCanaries_FullMethodName    = "/rotunda.v1.AgentService/IssueCanaries"
 	AgentService_FetchBlobs_FullMethodName       = "/rotunda.v1.AgentService/FetchBlobs"
 	AgentService_ProveConsistency_FullMethodName = "/rotunda.v1.AgentService/ProveConsistency"
+	AgentService_Testify_FullMethodName          = "/rotunda.v1.AgentService/Testify"
 	AgentService_Sync_FullMethodName             = "/rotunda.v1.AgentService/Sync"
 )
 
@@ -53,6 +54,10 @@ type AgentServiceClient interface {
 	// ProveConsistency returns a Merkle consistency proof between two sizes of
 	// the audit log.
 	ProveConsistency(ctx context.Context, in *ProveConsistencyRequest, opts ...grpc.CallOption) (*ProveConsistencyResponse, error)
+	// Testify says what the host holds, for a store that was put back from a copy
+	// and does not know it. An agent whose certificate has no record may call this
+	// and nothing else.
+	Testify(ctx context.Context, in *TestifyRequest, opts ...grpc.CallOption) (*TestifyResponse, error)
 	// Sync: the agent streams what it observes, the server what is desired.
 	// Both are level-triggered: a message replaces all earlier ones of its kind.
 	Sync(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AgentReport, DesiredState], error)
@@ -126,6 +131,16 @@ func (c *agentServiceClient) ProveConsistency(ctx context.Context, in *ProveCons
 	return out, nil
 }
 
+func (c *agentServiceClient) Testify(ctx context.Context, in *TestifyRequest, opts ...grpc.CallOption) (*TestifyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TestifyResponse)
+	err := c.cc.Invoke(ctx, AgentService_Testify_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentServiceClient) Sync(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AgentReport, DesiredState], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[0], AgentService_Sync_FullMethodName, cOpts...)
@@ -164,6 +179,10 @@ type AgentServiceServer interface {
 	// ProveConsistency returns a Merkle consistency proof between two sizes of
 	// the audit log.
 	ProveConsistency(context.Context, *ProveConsistencyRequest) (*ProveConsistencyResponse, error)
+	// Testify says what the host holds, for a store that was put back from a copy
+	// and does not know it. An agent whose certificate has no record may call this
+	// and nothing else.
+	Testify(context.Context, *TestifyRequest) (*TestifyResponse, error)
 	// Sync: the agent streams what it observes, the server what is desired.
 	// Both are level-triggered: a message replaces all earlier ones of its kind.
 	Sync(grpc.BidiStreamingServer[AgentReport, DesiredState]) error
@@ -194,6 +213,9 @@ func (UnimplementedAgentServiceServer) FetchBlobs(context.Context, *FetchBlobsRe
 }
 func (UnimplementedAgentServiceServer) ProveConsistency(context.Context, *ProveConsistencyRequest) (*ProveConsistencyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ProveConsistency not implemented")
+}
+func (UnimplementedAgentServiceServer) Testify(context.Context, *TestifyRequest) (*TestifyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Testify not implemented")
 }
 func (UnimplementedAgentServiceServer) Sync(grpc.BidiStreamingServer[AgentReport, DesiredState]) error {
 	return status.Error(codes.Unimplemented, "method Sync not implemented")
@@ -327,6 +349,24 @@ func _AgentService_ProveConsistency_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_Testify_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TestifyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).Testify(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_Testify_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).Testify(ctx, req.(*TestifyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AgentService_Sync_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(AgentServiceServer).Sync(&grpc.GenericServerStream[AgentReport, DesiredState]{ServerStream: stream})
 }
@@ -364,6 +404,10 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ProveConsistency",
 			Handler:    _AgentService_ProveConsistency_Handler,
+		},
+		{
+			MethodName: "Testify",
+			Handler:    _AgentService_Testify_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

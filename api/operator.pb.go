@@ -173,7 +173,8 @@ type InfoResponse struct {
 	BundleDigest  string                 `protobuf:"bytes,6,opt,name=bundle_digest,json=bundleDigest,proto3" json:"bundle_digest,omitempty"` // the domain-wide one
 	Anchors       [][]byte               `protobuf:"bytes,7,rep,name=anchors,proto3" json:"anchors,omitempty"`
 	AgentAddress  string                 `protobuf:"bytes,8,opt,name=agent_address,json=agentAddress,proto3" json:"agent_address,omitempty"`
-	Caller        string                 `protobuf:"bytes,9,opt,name=caller,proto3" json:"caller,omitempty"` // how the server sees you
+	Caller        string                 `protobuf:"bytes,9,opt,name=caller,proto3" json:"caller,omitempty"`                            // how the server sees you
+	RolledBack    string                 `protobuf:"bytes,10,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"` // in words, that the store is behind what agents have seen; empty: it is not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -267,6 +268,13 @@ func (x *InfoResponse) GetAgentAddress() string {
 func (x *InfoResponse) GetCaller() string {
 	if x != nil {
 		return x.Caller
+	}
+	return ""
+}
+
+func (x *InfoResponse) GetRolledBack() string {
+	if x != nil {
+		return x.RolledBack
 	}
 	return ""
 }
@@ -2454,6 +2462,8 @@ func (x *ProfileOverride) GetSince() *timestamppb.Timestamp {
 type ListPlacementsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Placements    []*PlacementStatus     `protobuf:"bytes,1,rep,name=placements,proto3" json:"placements,omitempty"`
+	RolledBack    string                 `protobuf:"bytes,2,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"` // as in InfoResponse
+	Emergencies   []string               `protobuf:"bytes,3,rep,name=emergencies,proto3" json:"emergencies,omitempty"`                 // in words: windows that are open, emergency credentials that were used within a day
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2491,6 +2501,20 @@ func (*ListPlacementsResponse) Descriptor() ([]byte, []int) {
 func (x *ListPlacementsResponse) GetPlacements() []*PlacementStatus {
 	if x != nil {
 		return x.Placements
+	}
+	return nil
+}
+
+func (x *ListPlacementsResponse) GetRolledBack() string {
+	if x != nil {
+		return x.RolledBack
+	}
+	return ""
+}
+
+func (x *ListPlacementsResponse) GetEmergencies() []string {
+	if x != nil {
+		return x.Emergencies
 	}
 	return nil
 }
@@ -4058,8 +4082,8 @@ var File_rotunda_v1_operator_proto protoreflect.FileDescriptor
 const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"\x19rotunda/v1/operator.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x16rotunda/v1/graph.proto\x1a\x17rotunda/v1/notice.proto\x1a\x1brotunda/v1/revocation.proto\x1a\x18rotunda/v1/rollout.proto\x1a\x17rotunda/v1/whatif.proto\"\r\n" +
-	"\vInfoRequest\"\x96\x02\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x1arotunda/v1/emergency.proto\x1a\x16rotunda/v1/graph.proto\x1a\x17rotunda/v1/notice.proto\x1a\x1brotunda/v1/revocation.proto\x1a\x18rotunda/v1/restore.proto\x1a\x18rotunda/v1/rollout.proto\x1a\x17rotunda/v1/whatif.proto\"\r\n" +
+	"\vInfoRequest\"\xb7\x02\n" +
 	"\fInfoResponse\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -4071,7 +4095,10 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\rbundle_digest\x18\x06 \x01(\tR\fbundleDigest\x12\x18\n" +
 	"\aanchors\x18\a \x03(\fR\aanchors\x12#\n" +
 	"\ragent_address\x18\b \x01(\tR\fagentAddress\x12\x16\n" +
-	"\x06caller\x18\t \x01(\tR\x06caller\":\n" +
+	"\x06caller\x18\t \x01(\tR\x06caller\x12\x1f\n" +
+	"\vrolled_back\x18\n" +
+	" \x01(\tR\n" +
+	"rolledBack\":\n" +
 	"\n" +
 	"SourceFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
@@ -4275,11 +4302,14 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x0fProfileOverride\x12\x18\n" +
 	"\aprofile\x18\x01 \x01(\tR\aprofile\x12\x18\n" +
 	"\arollout\x18\x02 \x01(\tR\arollout\x120\n" +
-	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"U\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x98\x01\n" +
 	"\x16ListPlacementsResponse\x12;\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1b.rotunda.v1.PlacementStatusR\n" +
-	"placements\"*\n" +
+	"placements\x12\x1f\n" +
+	"\vrolled_back\x18\x02 \x01(\tR\n" +
+	"rolledBack\x12 \n" +
+	"\vemergencies\x18\x03 \x03(\tR\vemergencies\"*\n" +
 	"\x18DescribePlacementRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xda\x01\n" +
 	"\x0eEvidenceRecord\x12\x16\n" +
@@ -4406,7 +4436,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\fR\n" +
 	"checkpoint\x12\x17\n" +
-	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xa6\x1d\n" +
+	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xa4!\n" +
 	"\x0fOperatorService\x129\n" +
 	"\x04Info\x12\x17.rotunda.v1.InfoRequest\x1a\x18.rotunda.v1.InfoResponse\x129\n" +
 	"\x04Plan\x12\x17.rotunda.v1.PlanRequest\x1a\x18.rotunda.v1.PlanResponse\x12<\n" +
@@ -4456,7 +4486,13 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x0fListRevocations\x12\".rotunda.v1.ListRevocationsRequest\x1a#.rotunda.v1.ListRevocationsResponse\x12T\n" +
 	"\rEndRevocation\x12 .rotunda.v1.EndRevocationRequest\x1a!.rotunda.v1.EndRevocationResponse\x12Z\n" +
 	"\x0fPrepareRootList\x12\".rotunda.v1.PrepareRootListRequest\x1a#.rotunda.v1.PrepareRootListResponse\x12N\n" +
-	"\vPutRootList\x12\x1e.rotunda.v1.PutRootListRequest\x1a\x1f.rotunda.v1.PutRootListResponse\x12?\n" +
+	"\vPutRootList\x12\x1e.rotunda.v1.PutRootListRequest\x1a\x1f.rotunda.v1.PutRootListResponse\x12T\n" +
+	"\rOpenEmergency\x12 .rotunda.v1.OpenEmergencyRequest\x1a!.rotunda.v1.OpenEmergencyResponse\x12W\n" +
+	"\x0eCloseEmergency\x12!.rotunda.v1.CloseEmergencyRequest\x1a\".rotunda.v1.CloseEmergencyResponse\x12Z\n" +
+	"\x0fListEmergencies\x12\".rotunda.v1.ListEmergenciesRequest\x1a#.rotunda.v1.ListEmergenciesResponse\x12Z\n" +
+	"\x0fCreateEmergency\x12\".rotunda.v1.CreateEmergencyRequest\x1a#.rotunda.v1.CreateEmergencyResponse\x12Q\n" +
+	"\fUseEmergency\x12\x1f.rotunda.v1.UseEmergencyRequest\x1a .rotunda.v1.UseEmergencyResponse\x12B\n" +
+	"\aRestore\x12\x1a.rotunda.v1.RestoreRequest\x1a\x1b.rotunda.v1.RestoreResponse\x12?\n" +
 	"\x06WhatIf\x12\x19.rotunda.v1.WhatIfRequest\x1a\x1a.rotunda.v1.WhatIfResponseB(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
 
 var (
@@ -4565,28 +4601,40 @@ var file_rotunda_v1_operator_proto_goTypes = []any{
 	(*EndRevocationRequest)(nil),      // 88: rotunda.v1.EndRevocationRequest
 	(*PrepareRootListRequest)(nil),    // 89: rotunda.v1.PrepareRootListRequest
 	(*PutRootListRequest)(nil),        // 90: rotunda.v1.PutRootListRequest
-	(*WhatIfRequest)(nil),             // 91: rotunda.v1.WhatIfRequest
-	(*ImportAuthorityResponse)(nil),   // 92: rotunda.v1.ImportAuthorityResponse
-	(*PrepareTrustResponse)(nil),      // 93: rotunda.v1.PrepareTrustResponse
-	(*BeginTrustResponse)(nil),        // 94: rotunda.v1.BeginTrustResponse
-	(*ListTrustResponse)(nil),         // 95: rotunda.v1.ListTrustResponse
-	(*DecideTrustResponse)(nil),       // 96: rotunda.v1.DecideTrustResponse
-	(*EndCredentialResponse)(nil),     // 97: rotunda.v1.EndCredentialResponse
-	(*GraphResponse)(nil),             // 98: rotunda.v1.GraphResponse
-	(*ImpactResponse)(nil),            // 99: rotunda.v1.ImpactResponse
-	(*StartRolloutResponse)(nil),      // 100: rotunda.v1.StartRolloutResponse
-	(*ListRolloutsResponse)(nil),      // 101: rotunda.v1.ListRolloutsResponse
-	(*DescribeRolloutResponse)(nil),   // 102: rotunda.v1.DescribeRolloutResponse
-	(*DecideRolloutResponse)(nil),     // 103: rotunda.v1.DecideRolloutResponse
-	(*AnswerRolloutGateResponse)(nil), // 104: rotunda.v1.AnswerRolloutGateResponse
-	(*ListNoticesResponse)(nil),       // 105: rotunda.v1.ListNoticesResponse
-	(*RetryNoticesResponse)(nil),      // 106: rotunda.v1.RetryNoticesResponse
-	(*RevokeResponse)(nil),            // 107: rotunda.v1.RevokeResponse
-	(*ListRevocationsResponse)(nil),   // 108: rotunda.v1.ListRevocationsResponse
-	(*EndRevocationResponse)(nil),     // 109: rotunda.v1.EndRevocationResponse
-	(*PrepareRootListResponse)(nil),   // 110: rotunda.v1.PrepareRootListResponse
-	(*PutRootListResponse)(nil),       // 111: rotunda.v1.PutRootListResponse
-	(*WhatIfResponse)(nil),            // 112: rotunda.v1.WhatIfResponse
+	(*OpenEmergencyRequest)(nil),      // 91: rotunda.v1.OpenEmergencyRequest
+	(*CloseEmergencyRequest)(nil),     // 92: rotunda.v1.CloseEmergencyRequest
+	(*ListEmergenciesRequest)(nil),    // 93: rotunda.v1.ListEmergenciesRequest
+	(*CreateEmergencyRequest)(nil),    // 94: rotunda.v1.CreateEmergencyRequest
+	(*UseEmergencyRequest)(nil),       // 95: rotunda.v1.UseEmergencyRequest
+	(*RestoreRequest)(nil),            // 96: rotunda.v1.RestoreRequest
+	(*WhatIfRequest)(nil),             // 97: rotunda.v1.WhatIfRequest
+	(*ImportAuthorityResponse)(nil),   // 98: rotunda.v1.ImportAuthorityResponse
+	(*PrepareTrustResponse)(nil),      // 99: rotunda.v1.PrepareTrustResponse
+	(*BeginTrustResponse)(nil),        // 100: rotunda.v1.BeginTrustResponse
+	(*ListTrustResponse)(nil),         // 101: rotunda.v1.ListTrustResponse
+	(*DecideTrustResponse)(nil),       // 102: rotunda.v1.DecideTrustResponse
+	(*EndCredentialResponse)(nil),     // 103: rotunda.v1.EndCredentialResponse
+	(*GraphResponse)(nil),             // 104: rotunda.v1.GraphResponse
+	(*ImpactResponse)(nil),            // 105: rotunda.v1.ImpactResponse
+	(*StartRolloutResponse)(nil),      // 106: rotunda.v1.StartRolloutResponse
+	(*ListRolloutsResponse)(nil),      // 107: rotunda.v1.ListRolloutsResponse
+	(*DescribeRolloutResponse)(nil),   // 108: rotunda.v1.DescribeRolloutResponse
+	(*DecideRolloutResponse)(nil),     // 109: rotunda.v1.DecideRolloutResponse
+	(*AnswerRolloutGateResponse)(nil), // 110: rotunda.v1.AnswerRolloutGateResponse
+	(*ListNoticesResponse)(nil),       // 111: rotunda.v1.ListNoticesResponse
+	(*RetryNoticesResponse)(nil),      // 112: rotunda.v1.RetryNoticesResponse
+	(*RevokeResponse)(nil),            // 113: rotunda.v1.RevokeResponse
+	(*ListRevocationsResponse)(nil),   // 114: rotunda.v1.ListRevocationsResponse
+	(*EndRevocationResponse)(nil),     // 115: rotunda.v1.EndRevocationResponse
+	(*PrepareRootListResponse)(nil),   // 116: rotunda.v1.PrepareRootListResponse
+	(*PutRootListResponse)(nil),       // 117: rotunda.v1.PutRootListResponse
+	(*OpenEmergencyResponse)(nil),     // 118: rotunda.v1.OpenEmergencyResponse
+	(*CloseEmergencyResponse)(nil),    // 119: rotunda.v1.CloseEmergencyResponse
+	(*ListEmergenciesResponse)(nil),   // 120: rotunda.v1.ListEmergenciesResponse
+	(*CreateEmergencyResponse)(nil),   // 121: rotunda.v1.CreateEmergencyResponse
+	(*UseEmergencyResponse)(nil),      // 122: rotunda.v1.UseEmergencyResponse
+	(*RestoreResponse)(nil),           // 123: rotunda.v1.RestoreResponse
+	(*WhatIfResponse)(nil),            // 124: rotunda.v1.WhatIfResponse
 }
 var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	0,   // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
@@ -4696,55 +4744,67 @@ var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	88,  // 104: rotunda.v1.OperatorService.EndRevocation:input_type -> rotunda.v1.EndRevocationRequest
 	89,  // 105: rotunda.v1.OperatorService.PrepareRootList:input_type -> rotunda.v1.PrepareRootListRequest
 	90,  // 106: rotunda.v1.OperatorService.PutRootList:input_type -> rotunda.v1.PutRootListRequest
-	91,  // 107: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
-	3,   // 108: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,   // 109: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10,  // 110: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13,  // 111: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15,  // 112: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18,  // 113: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20,  // 114: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23,  // 115: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25,  // 116: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	28,  // 117: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	30,  // 118: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	32,  // 119: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	36,  // 120: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	36,  // 121: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	39,  // 122: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	42,  // 123: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	45,  // 124: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	47,  // 125: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	49,  // 126: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	56,  // 127: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	52,  // 128: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
-	54,  // 129: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
-	59,  // 130: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	59,  // 131: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	92,  // 132: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
-	93,  // 133: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
-	94,  // 134: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
-	95,  // 135: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
-	96,  // 136: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
-	97,  // 137: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
-	98,  // 138: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
-	99,  // 139: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
-	100, // 140: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
-	101, // 141: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
-	102, // 142: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	102, // 143: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	103, // 144: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
-	104, // 145: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
-	105, // 146: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
-	106, // 147: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
-	107, // 148: rotunda.v1.OperatorService.Revoke:output_type -> rotunda.v1.RevokeResponse
-	108, // 149: rotunda.v1.OperatorService.ListRevocations:output_type -> rotunda.v1.ListRevocationsResponse
-	109, // 150: rotunda.v1.OperatorService.EndRevocation:output_type -> rotunda.v1.EndRevocationResponse
-	110, // 151: rotunda.v1.OperatorService.PrepareRootList:output_type -> rotunda.v1.PrepareRootListResponse
-	111, // 152: rotunda.v1.OperatorService.PutRootList:output_type -> rotunda.v1.PutRootListResponse
-	112, // 153: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
-	108, // [108:154] is the sub-list for method output_type
-	62,  // [62:108] is the sub-list for method input_type
+	91,  // 107: rotunda.v1.OperatorService.OpenEmergency:input_type -> rotunda.v1.OpenEmergencyRequest
+	92,  // 108: rotunda.v1.OperatorService.CloseEmergency:input_type -> rotunda.v1.CloseEmergencyRequest
+	93,  // 109: rotunda.v1.OperatorService.ListEmergencies:input_type -> rotunda.v1.ListEmergenciesRequest
+	94,  // 110: rotunda.v1.OperatorService.CreateEmergency:input_type -> rotunda.v1.CreateEmergencyRequest
+	95,  // 111: rotunda.v1.OperatorService.UseEmergency:input_type -> rotunda.v1.UseEmergencyRequest
+	96,  // 112: rotunda.v1.OperatorService.Restore:input_type -> rotunda.v1.RestoreRequest
+	97,  // 113: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
+	3,   // 114: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,   // 115: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10,  // 116: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13,  // 117: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15,  // 118: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18,  // 119: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20,  // 120: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23,  // 121: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25,  // 122: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	28,  // 123: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	30,  // 124: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	32,  // 125: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	36,  // 126: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	36,  // 127: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	39,  // 128: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	42,  // 129: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	45,  // 130: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	47,  // 131: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	49,  // 132: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	56,  // 133: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	52,  // 134: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	54,  // 135: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	59,  // 136: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	59,  // 137: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	98,  // 138: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
+	99,  // 139: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
+	100, // 140: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
+	101, // 141: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
+	102, // 142: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
+	103, // 143: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
+	104, // 144: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
+	105, // 145: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
+	106, // 146: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
+	107, // 147: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
+	108, // 148: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	108, // 149: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	109, // 150: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
+	110, // 151: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
+	111, // 152: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
+	112, // 153: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
+	113, // 154: rotunda.v1.OperatorService.Revoke:output_type -> rotunda.v1.RevokeResponse
+	114, // 155: rotunda.v1.OperatorService.ListRevocations:output_type -> rotunda.v1.ListRevocationsResponse
+	115, // 156: rotunda.v1.OperatorService.EndRevocation:output_type -> rotunda.v1.EndRevocationResponse
+	116, // 157: rotunda.v1.OperatorService.PrepareRootList:output_type -> rotunda.v1.PrepareRootListResponse
+	117, // 158: rotunda.v1.OperatorService.PutRootList:output_type -> rotunda.v1.PutRootListResponse
+	118, // 159: rotunda.v1.OperatorService.OpenEmergency:output_type -> rotunda.v1.OpenEmergencyResponse
+	119, // 160: rotunda.v1.OperatorService.CloseEmergency:output_type -> rotunda.v1.CloseEmergencyResponse
+	120, // 161: rotunda.v1.OperatorService.ListEmergencies:output_type -> rotunda.v1.ListEmergenciesResponse
+	121, // 162: rotunda.v1.OperatorService.CreateEmergency:output_type -> rotunda.v1.CreateEmergencyResponse
+	122, // 163: rotunda.v1.OperatorService.UseEmergency:output_type -> rotunda.v1.UseEmergencyResponse
+	123, // 164: rotunda.v1.OperatorService.Restore:output_type -> rotunda.v1.RestoreResponse
+	124, // 165: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
+	114, // [114:166] is the sub-list for method output_type
+	62,  // [62:114] is the sub-list for method input_type
 	62,  // [62:62] is the sub-list for extension type_name
 	62,  // [62:62] is the sub-list for extension extendee
 	0,   // [0:62] is the sub-list for field type_name
@@ -4757,9 +4817,11 @@ func file_rotunda_v1_operator_proto_init() {
 	}
 	file_rotunda_v1_agent_proto_init()
 	file_rotunda_v1_trust_proto_init()
+	file_rotunda_v1_emergency_proto_init()
 	file_rotunda_v1_graph_proto_init()
 	file_rotunda_v1_notice_proto_init()
 	file_rotunda_v1_revocation_proto_init()
+	file_rotunda_v1_restore_proto_init()
 	file_rotunda_v1_rollout_proto_init()
 	file_rotunda_v1_whatif_proto_init()
 	type x struct{}

@@ -64,6 +64,12 @@ const (
 	OperatorService_EndRevocation_FullMethodName     = "/rotunda.v1.OperatorService/EndRevocation"
 	OperatorService_PrepareRootList_FullMethodName   = "/rotunda.v1.OperatorService/PrepareRootList"
 	OperatorService_PutRootList_FullMethodName       = "/rotunda.v1.OperatorService/PutRootList"
+	OperatorService_OpenEmergency_FullMethodName     = "/rotunda.v1.OperatorService/OpenEmergency"
+	OperatorService_CloseEmergency_FullMethodName    = "/rotunda.v1.OperatorService/CloseEmergency"
+	OperatorService_ListEmergencies_FullMethodName   = "/rotunda.v1.OperatorService/ListEmergencies"
+	OperatorService_CreateEmergency_FullMethodName   = "/rotunda.v1.OperatorService/CreateEmergency"
+	OperatorService_UseEmergency_FullMethodName      = "/rotunda.v1.OperatorService/UseEmergency"
+	OperatorService_Restore_FullMethodName           = "/rotunda.v1.OperatorService/Restore"
 	OperatorService_WhatIf_FullMethodName            = "/rotunda.v1.OperatorService/WhatIf"
 )
 
@@ -147,6 +153,22 @@ type OperatorServiceClient interface {
 	// what was signed where the root's key is.
 	PrepareRootList(ctx context.Context, in *PrepareRootListRequest, opts ...grpc.CallOption) (*PrepareRootListResponse, error)
 	PutRootList(ctx context.Context, in *PutRootListRequest, opts ...grpc.CallOption) (*PutRootListResponse, error)
+	// OpenEmergency lets agents whose identities have expired renew them, for a
+	// while.
+	OpenEmergency(ctx context.Context, in *OpenEmergencyRequest, opts ...grpc.CallOption) (*OpenEmergencyResponse, error)
+	// CloseEmergency ends that before its time.
+	CloseEmergency(ctx context.Context, in *CloseEmergencyRequest, opts ...grpc.CallOption) (*CloseEmergencyResponse, error)
+	// ListEmergencies shows windows and emergency credentials, and their use.
+	ListEmergencies(ctx context.Context, in *ListEmergenciesRequest, opts ...grpc.CallOption) (*ListEmergenciesResponse, error)
+	// CreateEmergency makes an operator's credential for the day when there is no
+	// other.
+	CreateEmergency(ctx context.Context, in *CreateEmergencyRequest, opts ...grpc.CallOption) (*CreateEmergencyResponse, error)
+	// UseEmergency exchanges such a credential, which opens nothing else, for a
+	// short-lived one.
+	UseEmergency(ctx context.Context, in *UseEmergencyRequest, opts ...grpc.CallOption) (*UseEmergencyResponse, error)
+	// Restore ends that the store is rolled back: it takes what agents hold, and
+	// the revocations that are known. On the admin socket only.
+	Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (*RestoreResponse, error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error)
 }
@@ -636,6 +658,66 @@ func (c *operatorServiceClient) PutRootList(ctx context.Context, in *PutRootList
 	return out, nil
 }
 
+func (c *operatorServiceClient) OpenEmergency(ctx context.Context, in *OpenEmergencyRequest, opts ...grpc.CallOption) (*OpenEmergencyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OpenEmergencyResponse)
+	err := c.cc.Invoke(ctx, OperatorService_OpenEmergency_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) CloseEmergency(ctx context.Context, in *CloseEmergencyRequest, opts ...grpc.CallOption) (*CloseEmergencyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CloseEmergencyResponse)
+	err := c.cc.Invoke(ctx, OperatorService_CloseEmergency_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ListEmergencies(ctx context.Context, in *ListEmergenciesRequest, opts ...grpc.CallOption) (*ListEmergenciesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListEmergenciesResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListEmergencies_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) CreateEmergency(ctx context.Context, in *CreateEmergencyRequest, opts ...grpc.CallOption) (*CreateEmergencyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateEmergencyResponse)
+	err := c.cc.Invoke(ctx, OperatorService_CreateEmergency_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) UseEmergency(ctx context.Context, in *UseEmergencyRequest, opts ...grpc.CallOption) (*UseEmergencyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UseEmergencyResponse)
+	err := c.cc.Invoke(ctx, OperatorService_UseEmergency_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (*RestoreResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestoreResponse)
+	err := c.cc.Invoke(ctx, OperatorService_Restore_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorServiceClient) WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WhatIfResponse)
@@ -726,6 +808,22 @@ type OperatorServiceServer interface {
 	// what was signed where the root's key is.
 	PrepareRootList(context.Context, *PrepareRootListRequest) (*PrepareRootListResponse, error)
 	PutRootList(context.Context, *PutRootListRequest) (*PutRootListResponse, error)
+	// OpenEmergency lets agents whose identities have expired renew them, for a
+	// while.
+	OpenEmergency(context.Context, *OpenEmergencyRequest) (*OpenEmergencyResponse, error)
+	// CloseEmergency ends that before its time.
+	CloseEmergency(context.Context, *CloseEmergencyRequest) (*CloseEmergencyResponse, error)
+	// ListEmergencies shows windows and emergency credentials, and their use.
+	ListEmergencies(context.Context, *ListEmergenciesRequest) (*ListEmergenciesResponse, error)
+	// CreateEmergency makes an operator's credential for the day when there is no
+	// other.
+	CreateEmergency(context.Context, *CreateEmergencyRequest) (*CreateEmergencyResponse, error)
+	// UseEmergency exchanges such a credential, which opens nothing else, for a
+	// short-lived one.
+	UseEmergency(context.Context, *UseEmergencyRequest) (*UseEmergencyResponse, error)
+	// Restore ends that the store is rolled back: it takes what agents hold, and
+	// the revocations that are known. On the admin socket only.
+	Restore(context.Context, *RestoreRequest) (*RestoreResponse, error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
@@ -872,6 +970,24 @@ func (UnimplementedOperatorServiceServer) PrepareRootList(context.Context, *Prep
 }
 func (UnimplementedOperatorServiceServer) PutRootList(context.Context, *PutRootListRequest) (*PutRootListResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PutRootList not implemented")
+}
+func (UnimplementedOperatorServiceServer) OpenEmergency(context.Context, *OpenEmergencyRequest) (*OpenEmergencyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method OpenEmergency not implemented")
+}
+func (UnimplementedOperatorServiceServer) CloseEmergency(context.Context, *CloseEmergencyRequest) (*CloseEmergencyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CloseEmergency not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListEmergencies(context.Context, *ListEmergenciesRequest) (*ListEmergenciesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListEmergencies not implemented")
+}
+func (UnimplementedOperatorServiceServer) CreateEmergency(context.Context, *CreateEmergencyRequest) (*CreateEmergencyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateEmergency not implemented")
+}
+func (UnimplementedOperatorServiceServer) UseEmergency(context.Context, *UseEmergencyRequest) (*UseEmergencyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UseEmergency not implemented")
+}
+func (UnimplementedOperatorServiceServer) Restore(context.Context, *RestoreRequest) (*RestoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Restore not implemented")
 }
 func (UnimplementedOperatorServiceServer) WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhatIf not implemented")
@@ -1686,6 +1802,114 @@ func _OperatorService_PutRootList_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_OpenEmergency_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OpenEmergencyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).OpenEmergency(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_OpenEmergency_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).OpenEmergency(ctx, req.(*OpenEmergencyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_CloseEmergency_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CloseEmergencyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).CloseEmergency(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_CloseEmergency_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).CloseEmergency(ctx, req.(*CloseEmergencyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ListEmergencies_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListEmergenciesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListEmergencies(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListEmergencies_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListEmergencies(ctx, req.(*ListEmergenciesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_CreateEmergency_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateEmergencyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).CreateEmergency(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_CreateEmergency_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).CreateEmergency(ctx, req.(*CreateEmergencyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_UseEmergency_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UseEmergencyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).UseEmergency(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_UseEmergency_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).UseEmergency(ctx, req.(*UseEmergencyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_Restore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).Restore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_Restore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).Restore(ctx, req.(*RestoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorService_WhatIf_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WhatIfRequest)
 	if err := dec(in); err != nil {
@@ -1878,6 +2102,30 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "PutRootList",
 			Handler:    _OperatorService_PutRootList_Handler,
+		},
+		{
+			MethodName: "OpenEmergency",
+			Handler:    _OperatorService_OpenEmergency_Handler,
+		},
+		{
+			MethodName: "CloseEmergency",
+			Handler:    _OperatorService_CloseEmergency_Handler,
+		},
+		{
+			MethodName: "ListEmergencies",
+			Handler:    _OperatorService_ListEmergencies_Handler,
+		},
+		{
+			MethodName: "CreateEmergency",
+			Handler:    _OperatorService_CreateEmergency_Handler,
+		},
+		{
+			MethodName: "UseEmergency",
+			Handler:    _OperatorService_UseEmergency_Handler,
+		},
+		{
+			MethodName: "Restore",
+			Handler:    _OperatorService_Restore_Handler,
 		},
 		{
 			MethodName: "WhatIf",

@@ -35,7 +35,7 @@ const (
 
 // Actor is who did it, as the server saw him.
 type Actor struct {
-	Kind    string // operator, agent, server, socket, token, anonymous
+	Kind    string // operator, agent, server, socket, token, anonymous, witness, expired, emergency
 	ID      string // of the operator, agent, server or token
 	Serial  string // of the certificate that he showed, hex
 	Address string // where he came from, host:port
@@ -138,7 +138,7 @@ func (e Entry) validate() error {
 		return fault.New(fault.Invalid, "audit entry %s: a refusal must have a reason", e.ID)
 	}
 	switch e.Actor.Kind {
-	case "operator", "agent", "server", "socket", "token", "anonymous":
+	case "operator", "agent", "server", "socket", "token", "anonymous", "witness", "expired", "emergency":
 		return nil
 	}
 	return fault.New(fault.Invalid, "audit entry %s: unknown kind of actor %q", e.ID, e.Actor.Kind)

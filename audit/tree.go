@@ -120,6 +120,31 @@ func CheckConsistency(proof []Hash, old, now Checkpoint) error {
 	return nil
 }
 
+// ProveInclusion returns the hashes that prove that the entry of the index is in
+// the log of the size (RFC 6962, section 2.1.1).
+func ProveInclusion(size, index uint64, read tlog.HashReader) ([]Hash, error) {
+	if index >= size || size > math.MaxInt64 {
+		return nil, fault.New(fault.Invalid, "audit log: entry %d is not among the %d", index, size)
+	}
+	proof, err := tlog.ProveRecord(int64(size), int64(index), read)
+	if err != nil {
+		return nil, fmt.Errorf("prove that entry %d is among %d: %w", index, size, err)
+	}
+	return proof, nil
+}
+
+// CheckInclusion checks that the content is the entry of the index in the log of
+// the checkpoint.
+func CheckInclusion(proof []Hash, cp Checkpoint, index uint64, content []byte) error {
+	if index >= cp.Size || cp.Size > math.MaxInt64 {
+		return fault.New(fault.Invalid, "audit log: entry %d is not among the %d", index, cp.Size)
+	}
+	if err := tlog.CheckRecord(proof, int64(cp.Size), cp.Root, int64(index), LeafHash(content)); err != nil {
+		return fault.Wrap(fault.Conflict, err, "audit log: entry %d is not in the checkpoint of size %d", index, cp.Size)
+	}
+	return nil
+}
+
 func emptyRoot() Hash {
 	root, _ := tlog.TreeHash(0, nil) // reads nothing
 	return root

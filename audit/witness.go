@@ -32,6 +32,7 @@ type Witness struct {
 	msg    []byte     // the newest checkpoint as signed; nil before the first
 	newest Checkpoint
 	fork   *ForkError
+	turns  []Turn // that nobody has acknowledged
 }
 
 // ForkError is the proof, or the failure to disprove, that a log shows
@@ -63,7 +64,7 @@ func NewWitness(root *os.Root, name, origin string, v note.Verifier) (*Witness, 
 		}
 		w.msg = msg
 	}
-	return w, w.readFork()
+	return w, errors.Join(w.readFork(), w.readTurns())
 }
 
 func (w *Witness) readFork() error {
@@ -83,6 +84,9 @@ func (w *Witness) readFork() error {
 }
 
 func (w *Witness) forkName() string { return w.name + ".fork" }
+
+// Origin is the log that is watched.
+func (w *Witness) Origin() string { return w.origin }
 
 // Newest is the newest signed checkpoint that was accepted, or nil.
 func (w *Witness) Newest() []byte {

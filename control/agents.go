@@ -66,7 +66,7 @@ func (c *Control) LabelAgent(ctx context.Context, caller Caller, req *api.LabelA
 		return nil, err
 	}
 	response := &api.LabelAgentResponse{}
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		agent, err := tx.Agent(ctx, req.AgentId)
 		if err != nil {
 			return err
@@ -146,7 +146,7 @@ func (c *Control) RetireAgent(ctx context.Context, caller Caller, req *api.Retir
 	if req.DryRun {
 		return response, c.db.Read(ctx, body)
 	}
-	if err := c.db.Write(ctx, body); err != nil {
+	if err := c.change(ctx, body); err != nil {
 		return nil, err
 	}
 	c.identities.forget()

@@ -74,6 +74,9 @@ func (c *Control) ProveConsistency(ctx context.Context, caller Caller, req *api.
 // checkpoint, in one transaction. It returns how many it took. Killed at any
 // point it leaves either all of that or none.
 func (c *Control) SequenceAudit(ctx context.Context) (int, error) {
+	if still, err := c.standsStill(ctx); err != nil || still {
+		return 0, err
+	}
 	taken, pending := 0, 0
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		entries, err := tx.PendingAuditEntries(ctx, 1)
@@ -83,7 +86,7 @@ func (c *Control) SequenceAudit(ctx context.Context) (int, error) {
 	if err != nil || pending == 0 {
 		return 0, err
 	}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		taken = 0
 		entries, err := tx.PendingAuditEntries(ctx, sequenceSlice)
 		if err != nil || len(entries) == 0 {

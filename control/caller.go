@@ -17,6 +17,9 @@ const (
 	Socket    CallerKind = "socket"    // uid 0 or the server's own, on the admin socket
 	Server    CallerKind = "server"    // the control plane itself
 	Token     CallerKind = "token"     // whoever spent an enrolment token; in the audit log only
+	Witness   CallerKind = "witness"   // a client certificate that an authority here signed as an agent's, and of which the store has no record
+	Expired   CallerKind = "expired"   // an agent by its expired certificate, while an operator lets it renew
+	Emergency CallerKind = "emergency" // a client certificate recorded as an operator's for emergencies
 	Anonymous CallerKind = "anonymous" // nobody yet: enrolment
 )
 
@@ -70,7 +73,10 @@ var mayCall = map[string][]CallerKind{
 	"revoke":       operators, "authority.list": operators,
 	"credential.end": {Operator}, "authority.import": operators,
 
+	"emergency.open": operators, "emergency.create": operators, "emergency.use": {Emergency},
+	"restore": {Socket}, "agent.testify": {Agent, Witness},
+
 	"agent.enrol": anyone,
-	"agent.renew": agents, "agent.connect": agents, "agent.report": agents,
+	"agent.renew": {Agent, Expired}, "agent.connect": agents, "agent.report": agents,
 	"issue": agents, "canary.issue": agents, "bundle.fetch": agents, "audit.prove": agents,
 }

@@ -62,7 +62,7 @@ func (c *Control) issueCanaries(ctx context.Context, caller Caller, req *api.Iss
 		return nil, err
 	}
 	response := &api.IssueCanariesResponse{}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		proto.Reset(response)
 		placement, err := c.canaryPlacement(ctx, tx, caller, placementID)
 		if err != nil {

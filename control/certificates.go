@@ -112,22 +112,30 @@ func (c *Control) IssueOperator(ctx context.Context, caller Caller, req *api.Iss
 		return nil, fault.New(fault.Invalid, "lifetime %s of an operator's certificate is outside 1m to %s", life, longestOperatorLife)
 	}
 	response := &api.IssueOperatorResponse{}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		issued, err := c.signOperator(ctx, tx, req.Name, csr, life)
 		if err != nil {
 			return err
 		}
-		bundle, err := c.currentBundle(ctx, tx, fleet.DefaultBundle)
-		if err != nil {
+		if response.Anchors, err = c.anchorsIn(ctx, tx); err != nil {
 			return err
 		}
-		response.Chain, response.Anchors = issued.Chain, bundle.DER()
+		response.Chain = issued.Chain
 		response.AuditId, err = done(ctx, tx, caller, "operator.issue", "Operator/"+req.Name, map[string]any{
 			"serial": issued.Serial.String(), "notAfter": issued.NotAfter.UTC().Format(time.RFC3339),
 		})
 		return err
 	})
 	return response, err
+}
+
+// anchorsIn is what to trust servers by.
+func (c *Control) anchorsIn(ctx context.Context, tx *store.Tx) ([][]byte, error) {
+	bundle, err := c.currentBundle(ctx, tx, fleet.DefaultBundle)
+	if err != nil {
+		return nil, err
+	}
+	return bundle.DER(), nil
 }
 
 func (c *Control) signOperator(ctx context.Context, tx *store.Tx, name string, csr *x509.CertificateRequest, life time.Duration) (ca.Issued, error) {
@@ -165,6 +173,7 @@ func (c *Control) ServerIdentity(ctx context.Context, id string, public any, dns
 		return nil, err
 	}
 	var chain [][]byte
+	// Also while the store is rolled back: without it nobody could read.
 	err = c.db.Write(ctx, func(tx *store.Tx) error {
 		terms := ca.Terms{Lifetime: life, Backdate: time.Minute, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 		issued, err := c.sign(ctx, tx, ca.Request{PublicKey: public, Names: names, Terms: terms})
@@ -202,6 +211,9 @@ func (c *Control) ReplayPolicy(ctx context.Context, caller Caller, req *api.Repl
 			return err
 		}
 		for _, record := range issued {
+			if len(record.PolicyInput) == 0 {
+				continue // re-entered by a restore: what the policy saw is lost
+			}
 			var input policy.Input
 			if err := json.Unmarshal(record.PolicyInput, &input); err != nil {
 				return fault.Wrap(fault.Internal, err, "what the policy saw of certificate %s", record.Serial)

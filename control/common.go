@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
@@ -24,6 +26,9 @@ type common struct {
 	expels     bool   // some certificates wait to be revoked
 	lists      *listings
 	closings   []closing
+	rolledBack *store.RolledBack // nil: it is not
+	restored   *api.Restored     // the newest restore, in the checkpoint; nil: there was none
+	testify    string            // what agents are to say once what they hold for; empty: for nothing
 }
 
 // commons keeps the newest one.
@@ -84,6 +89,9 @@ func (c *Control) readCommon(ctx context.Context, tx *store.Tx, last time.Time) 
 	if read.lists, err = c.listingsAt(ctx, tx); err != nil {
 		return nil, err
 	}
+	if err := c.readRestore(ctx, tx, read); err != nil {
+		return nil, err
+	}
 	open, err := tx.OpenTrustChanges(ctx)
 	if err != nil || len(open) == 0 {
 		return read, err
@@ -129,4 +137,36 @@ func (c *common) renewIdentityAt(ctx context.Context, tx *store.Tx, agent store.
 		return time.Time{}, nil
 	}
 	return tx.Now, nil
+}
+
+// readRestore reads how the store stands to what agents have seen of its log.
+func (c *Control) readRestore(ctx context.Context, tx *store.Tx, read *common) error {
+	var err error
+	if read.rolledBack, err = tx.RolledBack(ctx); err != nil {
+		return err
+	}
+	if read.rolledBack != nil {
+		read.testify = read.rolledBack.ID
+	}
+	last, err := tx.LastRestore(ctx)
+	if err != nil || last == nil {
+		return err
+	}
+	if read.testify == "" {
+		read.testify = last.ID // who was away then has something to say yet
+	}
+	entry, err := tx.AuditEntry(ctx, last.EntryID)
+	if err != nil || entry.Pending {
+		return err
+	}
+	size, err := tx.TreeSize(ctx)
+	if err != nil {
+		return err
+	}
+	proof, err := audit.ProveInclusion(size, entry.Index, tx.AuditHashReader(ctx))
+	read.restored = &api.Restored{Entry: entry.Content, Index: entry.Index}
+	for _, hash := range proof {
+		read.restored.Proof = append(read.restored.Proof, hash[:])
+	}
+	return err
 }

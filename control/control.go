@@ -35,6 +35,7 @@ type Options struct {
 	Commands     []string  // that gates may name
 	TrustDomain  string    // that the store must be of; empty: whichever it is
 	Version      string
+	IdentityLife time.Duration // of agents' own certificates; 0: a day
 	Now          func() time.Time
 	Log          *slog.Logger
 }
@@ -48,10 +49,12 @@ type Control struct {
 	publicURL    string
 	logSigner    note.Signer
 	logKey       string
+	logVerifier  note.Verifier
 	agentAddress string
 	notifyURL    string
 	commands     []string
 	version      string
+	identityLife time.Duration
 	now          func() time.Time
 	log          *slog.Logger
 
@@ -71,6 +74,7 @@ type Control struct {
 	listBytes  listBytes
 	answers    answers
 	figures    figures
+	heeded     heeded
 }
 
 // Domain is the trust domain that this store belongs to.

@@ -25,7 +25,7 @@ func (c *Control) EndCredential(ctx context.Context, caller Caller, req *api.End
 			WithRemedy("call with the certificate that takes its place: rotunda operator renew does")
 	}
 	response := &api.EndCredentialResponse{}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		record, err := tx.Certificate(ctx, serial)
 		if err != nil {
 			return err

@@ -18,6 +18,9 @@ const crlSlice = 16
 // PublishCRLs signs the lists that are due: what something was revoked of, or
 // taken off hold, and what is old. It returns how many.
 func (c *Control) PublishCRLs(ctx context.Context) (int, error) {
+	if still, err := c.standsStill(ctx); err != nil || still {
+		return 0, err
+	}
 	var authorities []string
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		all, err := tx.Authorities(ctx)
@@ -102,7 +105,7 @@ func (c *Control) publish(ctx context.Context, authorityID string, shards []int)
 	if err != nil {
 		return nil, err
 	}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		for _, one := range drafts {
 			if err := putDraft(ctx, tx, one); err != nil {
 				return err

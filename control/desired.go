@@ -44,8 +44,14 @@ func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState
 		if err != nil {
 			return err
 		}
-		desired.RenewIdentityAt = stamp(renewAt)
-		return c.desirePlacements(ctx, tx, common, agent, desired)
+		desired.RenewIdentityAt, desired.Restored, desired.Testify = stamp(renewAt), common.restored, common.testify
+		if err := c.desirePlacements(ctx, tx, common, agent, desired); err != nil {
+			return err
+		}
+		if common.rolledBack != nil {
+			standStill(desired, rolledBackWords(common.rolledBack))
+		}
+		return nil
 	})
 	return desired, err
 }

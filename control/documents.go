@@ -39,7 +39,7 @@ func (c *Control) Apply(ctx context.Context, caller Caller, req *api.ApplyReques
 		return nil, err
 	}
 	var response *api.ApplyResponse
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		response = &api.ApplyResponse{}
 		r, err := c.reviewFiles(ctx, tx, req.Files, req.Prune)
 		if err != nil {
@@ -180,7 +180,7 @@ func (c *Control) DeleteDocument(ctx context.Context, caller Caller, req *api.De
 	if req.DryRun {
 		return response, c.db.Read(ctx, body)
 	}
-	if err := c.db.Write(ctx, body); err != nil {
+	if err := c.change(ctx, body); err != nil {
 		return nil, err
 	}
 	c.watchers.wakeEverybody()

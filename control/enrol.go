@@ -20,7 +20,6 @@ import (
 const identityLife = 24 * time.Hour
 
 var identityTerms = ca.Terms{
-	Lifetime: identityLife, Backdate: time.Minute,
 	Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 }
 
@@ -51,7 +50,7 @@ func (c *Control) enrol(ctx context.Context, caller Caller, req *api.EnrolReques
 		return nil, err
 	}
 	response := &api.EnrolResponse{LogKey: c.logKey}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		token, err := openToken(ctx, tx, req.TokenId, req.TokenSecret, spki)
 		if err != nil {
 			return err
@@ -169,7 +168,9 @@ func (c *Control) signIdentity(ctx context.Context, tx *store.Tx, agentID string
 	if err != nil {
 		return store.Certificate{}, err
 	}
-	issued, err := c.sign(ctx, tx, ca.Request{PublicKey: csr.PublicKey, Names: names, Terms: identityTerms})
+	terms := identityTerms
+	terms.Lifetime, terms.Backdate = c.identityLife, min(time.Minute, c.identityLife/10)
+	issued, err := c.sign(ctx, tx, ca.Request{PublicKey: csr.PublicKey, Names: names, Terms: terms})
 	if err != nil {
 		return store.Certificate{}, err
 	}
@@ -181,6 +182,12 @@ func (c *Control) signIdentity(ctx context.Context, tx *store.Tx, agentID string
 // RenewIdentity replaces an agent's own certificate. The same key gets the
 // same certificate back while that is young.
 func (c *Control) RenewIdentity(ctx context.Context, caller Caller, req *api.RenewIdentityRequest) (*api.RenewIdentityResponse, error) {
+	if caller.Kind == Anonymous && len(req.Expired) > 0 {
+		var err error
+		if caller, err = c.expiredAgent(ctx, caller, req); err != nil {
+			return nil, c.refused(ctx, caller, "agent.renew", "", err)
+		}
+	}
 	if err := authorize(caller, "agent.renew"); err != nil {
 		return nil, err
 	}
@@ -193,8 +200,11 @@ func (c *Control) RenewIdentity(ctx context.Context, caller Caller, req *api.Ren
 		return nil, err
 	}
 	response := &api.RenewIdentityResponse{}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		if _, err := activeAgent(ctx, tx, caller); err != nil {
+			return err
+		}
+		if err := useWindow(ctx, tx, caller); err != nil {
 			return err
 		}
 		leaf, err := c.renewedIdentity(ctx, tx, caller, csr, spki)
@@ -220,7 +230,7 @@ func (c *Control) renewedIdentity(ctx context.Context, tx *store.Tx, caller Call
 		return store.Certificate{}, err
 	}
 	for _, certificate := range held {
-		young := tx.Now.Sub(certificate.IssuedAt) < identityLife/3
+		young := tx.Now.Sub(certificate.IssuedAt) < c.identityLife/3
 		if certificate.SPKI == spki && certificate.RevokedAt.IsZero() && young {
 			return certificate, nil
 		}

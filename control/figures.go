@@ -170,6 +170,9 @@ func (c *Control) Info(ctx context.Context, caller Caller, _ *api.InfoRequest) (
 		if response.Epoch, err = tx.Epoch(ctx); err != nil {
 			return err
 		}
+		if response.RolledBack, err = rolledBackIn(ctx, tx); err != nil {
+			return err
+		}
 		response.Checkpoint, err = tx.NewestCheckpoint(ctx)
 		return err
 	})

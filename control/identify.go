@@ -50,6 +50,11 @@ func (c *Control) identify(ctx context.Context, serial pki.Serial) (identified, 
 		switch record.Kind {
 		case store.KindOperator:
 			id.kind, id.id = Operator, record.Operator
+			if _, err := tx.EmergencyCredential(ctx, serial); err == nil {
+				id.kind = Emergency
+			} else if fault.CodeOf(err) != fault.NotFound {
+				return err
+			}
 			return nil
 		case store.KindAgent:
 			id.kind, id.id = Agent, record.AgentID

@@ -160,7 +160,7 @@ func (c *Control) recordOrders(ctx context.Context, caller Caller, signed []*ord
 	if len(signed) == 0 {
 		return nil
 	}
-	return c.db.Write(ctx, func(tx *store.Tx) error {
+	return c.change(ctx, func(tx *store.Tx) error {
 		for _, o := range signed {
 			o.known, o.err, o.moved = nil, nil, false
 			var standing store.Standing

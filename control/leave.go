@@ -134,6 +134,9 @@ func (c *Control) grantSlot(ctx context.Context, tx *store.Tx, placement store.P
 // stands in the way in one holds no other, and never the verb that brought it
 // up. What fails, or is lost by a crash before, TendSlots tries again.
 func (c *Control) grantAll(ctx context.Context, clusters []string, reporter string) []string {
+	if still, err := c.standsStill(ctx); err != nil || still {
+		return nil // TendSlots looks again
+	}
 	var agents []string
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(clusters))) {
 		if name == "" {
@@ -164,7 +167,7 @@ func (c *Control) grantCluster(ctx context.Context, name, reporter string) ([]st
 		return nil, err
 	}
 	var agents []string
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		var err error
 		agents, err = c.grantSlots(ctx, tx, name, reporter)
 		return err

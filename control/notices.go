@@ -135,6 +135,9 @@ const mostPosts = 32
 // server's for a while; what it has not said of one by then, another posts
 // again. So none is lost to a crash, and one may be posted twice.
 func (c *Control) TakeNotices(ctx context.Context, within time.Duration) (posts []Post, err error) {
+	if still, err := c.standsStill(ctx); err != nil || still {
+		return nil, err
+	}
 	var due []store.Notice
 	err = c.db.Read(ctx, func(tx *store.Tx) error {
 		due, err = tx.DueNotices(ctx, mostPosts)
@@ -143,7 +146,7 @@ func (c *Control) TakeNotices(ctx context.Context, within time.Duration) (posts 
 	if err != nil || len(due) == 0 {
 		return nil, err
 	}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		posts = nil
 		for _, n := range due {
 			err := tx.TryNotice(ctx, n.ID, n.Tries, tx.Now.Add(within))
@@ -168,7 +171,7 @@ func (c *Control) NoticeSent(ctx context.Context, post Post) error {
 // NoticeFailed records why a try came to nothing, and after which time the next
 // one is due.
 func (c *Control) NoticeFailed(ctx context.Context, post Post, why string, again time.Duration) error {
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		return tx.FailNotice(ctx, post.ID, post.Tries, short(why), tx.Now.Add(again))
 	})
 	return unlessMoved(err)
@@ -184,7 +187,7 @@ func (c *Control) NoticeGivenUp(ctx context.Context, post Post, why string) erro
 
 func (c *Control) endNotice(ctx context.Context, post Post, verb string, detail map[string]any, end func(*store.Tx) error) error {
 	detail["event"], detail["service"] = post.Event, post.Service
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		if err := end(tx); err != nil {
 			return err
 		}

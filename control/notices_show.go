@@ -35,7 +35,7 @@ func (c *Control) RetryNotices(ctx context.Context, caller Caller, req *api.Retr
 		return nil, err
 	}
 	response := &api.RetryNoticesResponse{}
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		proto.Reset(response)
 		notices, err := givenUp(ctx, tx, req.Id)
 		if err != nil || len(notices) == 0 {

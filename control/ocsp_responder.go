@@ -145,7 +145,7 @@ func (c *Control) newResponder(ctx context.Context, authorityID string) (*respon
 		return nil, err
 	}
 	made := &responder{authorityID: authorityID}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		by, err := c.answering(ctx, tx, authorityID)
 		if err != nil {
 			return err

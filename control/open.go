@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -15,7 +16,7 @@ import (
 // Open returns a Control over a store that was founded. It opens the issuing
 // authority's key and the audit log's with the KEK.
 func Open(ctx context.Context, o Options) (*Control, error) {
-	c := &Control{db: o.DB, kek: o.KEK, publicURL: o.PublicURL, agentAddress: o.AgentAddress, notifyURL: o.NotifyURL, commands: o.Commands, version: o.Version, now: o.Now, log: o.Log}
+	c := &Control{db: o.DB, kek: o.KEK, publicURL: o.PublicURL, agentAddress: o.AgentAddress, notifyURL: o.NotifyURL, commands: o.Commands, version: o.Version, identityLife: cmp.Or(o.IdentityLife, identityLife), now: o.Now, log: o.Log}
 	c.answers.open()
 	err := o.DB.Read(ctx, func(tx *store.Tx) error {
 		meta, err := tx.Meta(ctx)
@@ -44,18 +45,39 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 }
 
 func (c *Control) openLog(ctx context.Context, tx *store.Tx, kek *keys.KEK) error {
-	secret, err := tx.Secret(ctx, logKeyName)
+	signing, verifier, err := unsealLogKey(ctx, tx, kek)
 	if err != nil {
 		return err
 	}
-	plain, err := kek.Unwrap(secret.KEKID, secret.Sealed, []byte(logKeyName))
-	if err != nil {
-		return err
-	}
-	signing, verifier, _ := strings.Cut(string(plain), "\n")
 	c.logKey = verifier
+	if c.logVerifier, err = note.NewVerifier(verifier); err != nil {
+		return fault.Wrap(fault.Internal, err, "audit log's key")
+	}
 	if c.logSigner, err = note.NewSigner(signing); err != nil {
 		return fault.Wrap(fault.Internal, err, "audit log's key")
 	}
 	return nil
+}
+
+func unsealLogKey(ctx context.Context, tx *store.Tx, kek *keys.KEK) (signing, verifier string, err error) {
+	secret, err := tx.Secret(ctx, logKeyName)
+	if err != nil {
+		return "", "", err
+	}
+	plain, err := kek.Unwrap(secret.KEKID, secret.Sealed, []byte(logKeyName))
+	if err != nil {
+		return "", "", err
+	}
+	signing, verifier, _ = strings.Cut(string(plain), "\n")
+	return signing, verifier, nil
+}
+
+// LogVerifier is the audit log's public key as the store has it, sealed by the
+// KEK.
+func LogVerifier(ctx context.Context, tx *store.Tx, kek *keys.KEK) (note.Verifier, error) {
+	_, verifier, err := unsealLogKey(ctx, tx, kek)
+	if err != nil {
+		return nil, err
+	}
+	return note.NewVerifier(verifier)
 }

@@ -30,6 +30,9 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 		return err
 	}
 	c.notePresence(caller, report)
+	if err := c.heed(ctx, caller, report.Checkpoint, report.Epoch); err != nil {
+		return err
+	}
 	if err := c.noteAnchors(ctx, caller, report.AnchorsDigest); err != nil {
 		return err
 	}

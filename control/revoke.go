@@ -46,7 +46,7 @@ func (c *Control) Revoke(ctx context.Context, caller Caller, req *api.RevokeRequ
 	if req.DryRun {
 		return response, c.db.Read(ctx, body)
 	}
-	if err := c.db.Write(ctx, body); err != nil {
+	if err := c.change(ctx, body); err != nil {
 		return nil, err
 	}
 	c.revoked()

@@ -9,6 +9,9 @@ import (
 // AdvanceRevocations revokes what its successor was proven of, and what has
 // waited as long as it may. It returns how many certificates it revoked.
 func (c *Control) AdvanceRevocations(ctx context.Context) (int, error) {
+	if still, err := c.standsStill(ctx); err != nil || still {
+		return 0, err
+	}
 	var open []store.Revocation
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		var err error
@@ -46,7 +49,7 @@ func (c *Control) advanceRevocation(ctx context.Context, id string) (int, error)
 	if err := c.db.Read(ctx, look); err != nil || len(ready) == 0 && left > 0 {
 		return 0, err
 	}
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		if err := look(tx); err != nil {
 			return err
 		}

@@ -61,7 +61,7 @@ func (c *Control) EndRevocation(ctx context.Context, caller Caller, req *api.End
 		return nil, err
 	}
 	response := &api.EndRevocationResponse{}
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		revocation, err := tx.Revocation(ctx, req.Id)
 		if err != nil {
 			return err

@@ -60,7 +60,7 @@ func (c *Control) StartRollout(ctx context.Context, caller Caller, req *api.Star
 	if req.DryRun {
 		return response, c.dryRun(ctx, body)
 	}
-	if err := c.db.Write(ctx, body); err != nil {
+	if err := c.change(ctx, body); err != nil {
 		return nil, err
 	}
 	c.watchers.wakeAgents()
@@ -73,7 +73,7 @@ var errDryRun = fault.New(fault.Internal, "a dry run")
 // dryRun does what a verb would do, and takes it back: so what it shows is what
 // would be, refusals too.
 func (c *Control) dryRun(ctx context.Context, body func(*store.Tx) error) error {
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		if err := body(tx); err != nil {
 			return err
 		}

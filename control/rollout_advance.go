@@ -42,6 +42,9 @@ type due struct {
 // operator, has decided anything since. So a pass may be cut off anywhere, and
 // several servers may make one at once.
 func (c *Control) AdvanceRollouts(ctx context.Context) (did int, asks []GateAsk, err error) {
+	if still, err := c.standsStill(ctx); err != nil || still {
+		return 0, nil, err
+	}
 	var d *due
 	err = c.db.Read(ctx, func(tx *store.Tx) error {
 		var err error
@@ -69,7 +72,7 @@ func (c *Control) AdvanceRollouts(ctx context.Context) (did int, asks []GateAsk,
 		return 0, asks, nil
 	}
 	var agents []string
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		var err error
 		did, agents, err = c.advanceAll(ctx, tx, d)
 		return err

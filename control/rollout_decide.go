@@ -32,7 +32,7 @@ func (c *Control) DecideRollout(ctx context.Context, caller Caller, req *api.Dec
 		return nil, fault.New(fault.Invalid, "%s is not an act", printable(req.Act)).WithRemedy("write pause, resume, abort or rollback")
 	}
 	response := &api.DecideRolloutResponse{}
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		proto.Reset(response)
 		record, err := findRollout(ctx, tx, req.Rollout)
 		if err != nil {
@@ -154,7 +154,7 @@ func (c *Control) AnswerRolloutGate(ctx context.Context, caller Caller, req *api
 		return nil, err
 	}
 	response := &api.AnswerRolloutGateResponse{}
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		record, err := findRollout(ctx, tx, req.Rollout)
 		if err != nil {
 			return err

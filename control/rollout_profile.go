@@ -204,7 +204,7 @@ func (c *Control) EndOverrides(ctx context.Context) (int, error) {
 	if err := c.db.Read(ctx, find); err != nil || len(due) == 0 {
 		return 0, err
 	}
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		if err := find(tx); err != nil || len(due) == 0 {
 			return err
 		}

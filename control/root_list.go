@@ -50,7 +50,7 @@ func (c *Control) PutRootList(ctx context.Context, caller Caller, req *api.PutRo
 		return nil, err
 	}
 	response := &api.PutRootListResponse{}
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		authority, err := ourRoot(ctx, tx, req.Authority)
 		if err != nil {
 			return err

@@ -61,7 +61,7 @@ func (c *Control) Rotate(ctx context.Context, caller Caller, req *api.RotateRequ
 	if req.DryRun {
 		return response, c.db.Read(ctx, body)
 	}
-	if err := c.db.Write(ctx, body); err != nil {
+	if err := c.change(ctx, body); err != nil {
 		return nil, err
 	}
 	c.watchers.wakeEverybody()
@@ -173,7 +173,7 @@ func (c *Control) Resume(ctx context.Context, caller Caller, req *api.ResumeRequ
 		return nil, err
 	}
 	response := &api.ResumeResponse{}
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		placements, err := tx.IntentPlacements(ctx, req.Intent)
 		if err != nil {
 			return err

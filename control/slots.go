@@ -68,7 +68,7 @@ func (c *Control) ReleaseSlot(ctx context.Context, caller Caller, req *api.Relea
 	}
 	response := &api.ReleaseSlotResponse{}
 	var slot store.Slot
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		var err error
 		if slot, err = tx.Slot(ctx, req.Id); err != nil {
 			return err

@@ -135,7 +135,7 @@ func (c *Control) makeStaples(ctx context.Context, due []store.DueStaple) (agent
 	if len(staples) == 0 {
 		return nil, failed
 	}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		agents = nil
 		for i, made := range staples {
 			put, err := putStaple(ctx, tx, made)
@@ -214,7 +214,7 @@ func (c *Control) forgetStaples(ctx context.Context) error {
 	if err != nil || ended == 0 {
 		return err
 	}
-	return c.db.Write(ctx, func(tx *store.Tx) error { return tx.DeleteEndedStaples(ctx) })
+	return c.change(ctx, func(tx *store.Tx) error { return tx.DeleteEndedStaples(ctx) })
 }
 
 // desireStaple says which staple a placement is to have beside its newest

@@ -25,6 +25,12 @@ func (c *Control) ListPlacements(ctx context.Context, caller Caller, req *api.Li
 		if err != nil {
 			return err
 		}
+		if response.RolledBack, err = rolledBackIn(ctx, tx); err != nil {
+			return err
+		}
+		if response.Emergencies, err = emergenciesIn(ctx, tx); err != nil {
+			return err
+		}
 		for _, placement := range placements {
 			status, err := c.statusOf(ctx, tx, placement)
 			if err != nil {

@@ -11,6 +11,9 @@ import (
 // begun in time, and grants where an agent came back or the documents let more
 // go. It returns how many of both. Several servers may do so at once.
 func (c *Control) TendSlots(ctx context.Context) (int, error) {
+	if still, err := c.standsStill(ctx); err != nil || still {
+		return 0, err
+	}
 	agents, err := c.withdrawSlots(ctx)
 	if err != nil {
 		return 0, err
@@ -33,7 +36,7 @@ func (c *Control) withdrawSlots(ctx context.Context) (agents []string, err error
 	if err != nil || !needed {
 		return nil, err
 	}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		agents = nil
 		overdue, err := tx.OverdueSlots(ctx, tx.Now.Add(-withdrawnAfter))
 		if err != nil {

@@ -50,7 +50,7 @@ func (c *Control) CreateToken(ctx context.Context, caller Caller, req *api.Creat
 		RejoinAgent: req.RejoinAgentId, CreatedBy: caller.String(),
 	}
 	var text string
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		by, err := c.issuer(ctx, tx)
 		if err != nil {
 			return err
@@ -152,7 +152,7 @@ func (c *Control) RevokeToken(ctx context.Context, caller Caller, req *api.Revok
 		return nil, err
 	}
 	response := &api.RevokeTokenResponse{}
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		token, err := tx.Token(ctx, req.Id)
 		if err != nil {
 			return err

@@ -16,6 +16,9 @@ import (
 // may do so at once: each act is decided in the transaction that records it,
 // on what the store shows there.
 func (c *Control) AdvanceTrust(ctx context.Context) (int, error) {
+	if still, err := c.standsStill(ctx); err != nil || still {
+		return 0, err
+	}
 	var due, tell []string
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		open, err := tx.OpenTrustChanges(ctx)
@@ -68,7 +71,7 @@ func (c *Control) AdvanceTrust(ctx context.Context) (int, error) {
 
 func (c *Control) advanceTrust(ctx context.Context, id string) (bool, error) {
 	did, retired := false, ""
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		did, retired = false, ""
 		change, err := tx.TrustChange(ctx, id)
 		if err != nil || !change.EndedAt.IsZero() {

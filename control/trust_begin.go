@@ -61,7 +61,7 @@ func (c *Control) BeginTrust(ctx context.Context, caller Caller, req *api.BeginT
 			return err
 		})
 	}
-	if err := c.db.Write(ctx, body); err != nil {
+	if err := c.change(ctx, body); err != nil {
 		return nil, err
 	}
 	c.watchers.wakeTrust()

@@ -82,7 +82,7 @@ func (c *Control) DecideTrust(ctx context.Context, caller Caller, req *api.Decid
 	if req.DryRun {
 		return response, c.db.Read(ctx, body)
 	}
-	if err := c.db.Write(ctx, body); err != nil {
+	if err := c.change(ctx, body); err != nil {
 		return nil, err
 	}
 	c.watchers.wakeTrust()

@@ -48,7 +48,7 @@ func (c *Control) PrepareTrust(ctx context.Context, caller Caller, req *api.Prep
 		return nil, fault.New(fault.Invalid, "a trust change of %q: it is of root, issuing or standby", printable(req.Kind))
 	}
 	response := &api.PrepareTrustResponse{}
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
+	err := c.change(ctx, func(tx *store.Tx) error {
 		proto.Reset(response)
 		if err := noneOpen(ctx, tx); err != nil {
 			return err

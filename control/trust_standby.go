@@ -162,7 +162,7 @@ func (c *Control) failOver(ctx context.Context, caller Caller, req *api.BeginTru
 	if req.DryRun {
 		return response, c.db.Read(ctx, body)
 	}
-	if err := c.db.Write(ctx, body); err != nil {
+	if err := c.change(ctx, body); err != nil {
 		return nil, err
 	}
 	c.watchers.wakeTrust()

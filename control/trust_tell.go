@@ -152,7 +152,7 @@ func (c *Control) heldNotice(ctx context.Context, tx *store.Tx, v *trustView) (n
 
 // tellTrustHeld tells the owners what they are still to be told of breakers.
 func (c *Control) tellTrustHeld(ctx context.Context, id string) error {
-	return c.db.Write(ctx, func(tx *store.Tx) error {
+	return c.change(ctx, func(tx *store.Tx) error {
 		change, err := tx.TrustChange(ctx, id)
 		if err != nil || !change.EndedAt.IsZero() {
 			return err

@@ -53,6 +53,8 @@ type Plane struct {
 	// FirstKey its key.
 	FirstRoot *x509.Certificate
 	FirstKey  crypto.Signer
+
+	identityLife time.Duration // of agents; 0: as usual
 }
 
 // IssuingNow is the authority that signs now.
@@ -66,7 +68,12 @@ func (p *Plane) IssuingNow() *ca.Authority {
 // NewPlane founds a trust domain and starts its control plane on free ports.
 func NewPlane(t testing.TB) *Plane {
 	t.Helper()
-	p := &Plane{t: t, Dir: t.TempDir()}
+	return newPlane(t, 0)
+}
+
+func newPlane(t testing.TB, identityLife time.Duration) *Plane {
+	t.Helper()
+	p := &Plane{t: t, Dir: t.TempDir(), identityLife: identityLife}
 	p.Config = server.Config{
 		Listen: server.Listen{Agents: free(t), Operators: free(t), Public: free(t), Metrics: free(t)},
 		Names:  []string{"localhost", "127.0.0.1"}, AdminSocket: filepath.Join(p.Dir, "admin.sock"),
@@ -110,7 +117,7 @@ func (p *Plane) Start() {
 	p.must(err)
 	p.Control, err = control.Open(ctx, control.Options{
 		DB: p.db, KEK: p.kek, PublicURL: p.Config.PublicURL, AgentAddress: p.Config.AgentAddress, NotifyURL: p.Config.Notices.URL,
-		Commands: p.Config.CommandNames(), Now: time.Now, Log: log,
+		Commands: p.Config.CommandNames(), IdentityLife: p.identityLife, Now: time.Now, Log: log,
 	})
 	p.must(err)
 	s, err := server.New(ctx, server.Options{Config: p.Config, Control: p.Control, Now: time.Now, Log: log})

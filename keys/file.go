@@ -113,3 +113,29 @@ func refuseDecryption(path string, err error) error {
 	}
 	return fault.Wrap(fault.Invalid, err, "key file %q does not decrypt: it is damaged", path).WithRemedy("restore it from a copy")
 }
+
+// SealFile writes secrets into a new file that a passphrase opens.
+func SealFile(path string, plain, passphrase []byte) error {
+	data, err := encrypt(plain, passphrase, workFactor)
+	if err != nil {
+		return err
+	}
+	return createSecret(path, "sealed file", data)
+}
+
+// OpenSealed reads what SealFile wrote.
+func OpenSealed(path string, passphrase func() ([]byte, error)) ([]byte, error) {
+	data, err := readSecret(path, "sealed file", 0o077)
+	if err != nil {
+		return nil, err
+	}
+	word, err := passphrase()
+	if err != nil {
+		return nil, err
+	}
+	plain, err := decrypt(data, word)
+	if err != nil {
+		return nil, refuseDecryption(path, err)
+	}
+	return plain, nil
+}

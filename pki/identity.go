@@ -32,6 +32,10 @@ func ServerID(td spiffeid.TrustDomain, id string) (spiffeid.ID, error) {
 	return RoleID(td, RoleServer, id)
 }
 
+// RenewExpired stands before the CSR in the statement that the key of an expired
+// identity signs to get another, so that no other signature of its passes for one.
+const RenewExpired = "rotunda renew expired identity\n"
+
 // AgentID is the identity of an agent.
 func AgentID(td spiffeid.TrustDomain, id string) (spiffeid.ID, error) {
 	return RoleID(td, RoleAgent, id)

@@ -49,7 +49,11 @@ func (s *Server) agentServer() *grpc.Server {
 
 // unary finds out the caller of each call and translates its error.
 func (s *Server) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	caller, err := s.grpcCaller(ctx)
+	var who identify = s.control.Identify
+	if info.FullMethod == api.AgentService_Testify_FullMethodName {
+		who = s.control.IdentifyWitness
+	}
+	caller, err := grpcCaller(ctx, who)
 	if err != nil {
 		return nil, grpcError(s.log, info.FullMethod, err)
 	}
@@ -62,7 +66,7 @@ func (s *Server) unary(ctx context.Context, request any, info *grpc.UnaryServerI
 }
 
 func (s *Server) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	caller, err := s.grpcCaller(stream.Context())
+	caller, err := grpcCaller(stream.Context(), s.control.Identify)
 	if err != nil {
 		return grpcError(s.log, info.FullMethod, err)
 	}
@@ -110,6 +114,10 @@ func (a *agents) ProveConsistency(ctx context.Context, r *api.ProveConsistencyRe
 	return a.control.ProveConsistency(ctx, callerOf(ctx), r)
 }
 
+func (a *agents) Testify(ctx context.Context, r *api.TestifyRequest) (*api.TestifyResponse, error) {
+	return a.control.Testify(ctx, callerOf(ctx), r)
+}
+
 // Sync takes what the agent observes and sends what is desired, each as it
 // changes.
 func (a *agents) Sync(stream grpc.BidiStreamingServer[api.AgentReport, api.DesiredState]) error {
@@ -120,6 +128,10 @@ func (a *agents) Sync(stream grpc.BidiStreamingServer[api.AgentReport, api.Desir
 	}
 	if first.Hello == nil {
 		return fault.New(fault.Invalid, "the first report of a stream must carry a hello")
+	}
+	// Before anything is sent by a store that may be behind.
+	if err := a.control.Heed(stream.Context(), caller, first); err != nil {
+		return err
 	}
 	connection, err := a.control.Connect(stream.Context(), caller, first.Hello)
 	if err != nil {

@@ -32,9 +32,12 @@ func callerOf(ctx context.Context) control.Caller {
 	return caller
 }
 
+// identify says who holds a client certificate.
+type identify func(ctx context.Context, cert *x509.Certificate, address string) (control.Caller, error)
+
 // grpcCaller is who is behind a gRPC call, by the record of its certificate.
 // Without one it is anonymous, which opens enrolment only.
-func (s *Server) grpcCaller(ctx context.Context) (control.Caller, error) {
+func grpcCaller(ctx context.Context, who identify) (control.Caller, error) {
 	from, ok := peer.FromContext(ctx)
 	if !ok {
 		return control.Caller{}, fault.New(fault.Internal, "the call has no peer")
@@ -43,7 +46,7 @@ func (s *Server) grpcCaller(ctx context.Context) (control.Caller, error) {
 	if !ok || len(info.State.PeerCertificates) == 0 {
 		return control.Caller{Kind: control.Anonymous, Address: from.Addr.String()}, nil
 	}
-	return s.control.Identify(ctx, info.State.PeerCertificates[0], from.Addr.String())
+	return who(ctx, info.State.PeerCertificates[0], from.Addr.String())
 }
 
 // byCertificate lets a request through with its caller, found by the record of

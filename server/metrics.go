@@ -47,6 +47,7 @@ var (
 	expiryDesc  = describe("next_expiry_timestamp_seconds", "When the first certificate in use expires.")
 	listsDesc   = describe("crl_next_update_timestamp_seconds", "When the first list of an authority ends.", "authority")
 	revokeDesc  = describe("revocations_open", "Revocations that wait for what takes the place of a certificate in use.")
+	backDesc    = describe("store_rolled_back", "1 while the store is behind what agents have seen of the audit log, and nothing changes.")
 	offsetDesc  = describe("agent_clock_offset_seconds", "A connected agent's clock less the server's.", "agent")
 )
 
@@ -57,7 +58,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (f fleetCollector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		issuedDesc, refusedDesc, rotatedDesc, failedDesc, tookDesc, streamsDesc, stateDesc, levelDesc, expiryDesc, offsetDesc, listsDesc, revokeDesc,
+		issuedDesc, refusedDesc, rotatedDesc, failedDesc, tookDesc, streamsDesc, stateDesc, levelDesc, expiryDesc, offsetDesc, listsDesc, revokeDesc, backDesc,
 	} {
 		descs <- desc
 	}
@@ -83,6 +84,13 @@ func (f fleetCollector) Collect(metrics chan<- prometheus.Metric) {
 	counter(failedDesc, figures.Failed)
 	gauge(streamsDesc, float64(figures.Streams))
 	metrics <- prometheus.MustNewConstHistogram(tookDesc, figures.Took.Count, figures.Took.Sum.Seconds(), seconds(figures.Took.Buckets))
+	if words, err := f.control.RolledBack(ctx); err == nil {
+		back := 0.0
+		if words != "" {
+			back = 1
+		}
+		gauge(backDesc, back)
+	}
 	for state, n := range figures.Fleet.ByState {
 		gauge(stateDesc, float64(n), stateLabel(state))
 	}

@@ -207,6 +207,30 @@ func (o *operators) RetryNotices(ctx context.Context, r *connect.Request[api.Ret
 	return answer(ctx, o.Server, r, o.control.RetryNotices)
 }
 
+func (o *operators) Restore(ctx context.Context, r *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error) {
+	return answer(ctx, o.Server, r, o.control.Restore)
+}
+
+func (o *operators) OpenEmergency(ctx context.Context, r *connect.Request[api.OpenEmergencyRequest]) (*connect.Response[api.OpenEmergencyResponse], error) {
+	return answer(ctx, o.Server, r, o.control.OpenEmergency)
+}
+
+func (o *operators) CloseEmergency(ctx context.Context, r *connect.Request[api.CloseEmergencyRequest]) (*connect.Response[api.CloseEmergencyResponse], error) {
+	return answer(ctx, o.Server, r, o.control.CloseEmergency)
+}
+
+func (o *operators) ListEmergencies(ctx context.Context, r *connect.Request[api.ListEmergenciesRequest]) (*connect.Response[api.ListEmergenciesResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListEmergencies)
+}
+
+func (o *operators) CreateEmergency(ctx context.Context, r *connect.Request[api.CreateEmergencyRequest]) (*connect.Response[api.CreateEmergencyResponse], error) {
+	return answer(ctx, o.Server, r, o.control.CreateEmergency)
+}
+
+func (o *operators) UseEmergency(ctx context.Context, r *connect.Request[api.UseEmergencyRequest]) (*connect.Response[api.UseEmergencyResponse], error) {
+	return answer(ctx, o.Server, r, o.control.UseEmergency)
+}
+
 func (o *operators) WhatIf(ctx context.Context, r *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
 	return answer(ctx, o.Server, r, o.control.WhatIf)
 }

@@ -62,6 +62,11 @@ func (s *Server) handleHealth(mux *http.ServeMux) {
 			http.Error(w, "the store does not answer; the server's log has the reason", http.StatusServiceUnavailable)
 			return
 		}
+		words, err := s.control.RolledBack(ctx)
+		if err != nil || words != "" {
+			http.Error(w, words, http.StatusServiceUnavailable)
+			return
+		}
 		w.Write([]byte("ready\n"))
 	})
 }

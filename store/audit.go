@@ -45,6 +45,11 @@ func (tx *Tx) PendingAuditEntries(ctx context.Context, limit int) ([]AuditEntry,
 		SELECT `+auditEntryColumns+` FROM audit_entry WHERE idx IS NULL ORDER BY id LIMIT $1`, limit)
 }
 
+// CountPendingAuditEntries is how many entries have no index.
+func (tx *Tx) CountPendingAuditEntries(ctx context.Context) (int, error) {
+	return value[int](ctx, tx, thing{noun: "pending audit entries"}, `SELECT COUNT(*) FROM audit_entry WHERE idx IS NULL`)
+}
+
 // IndexAuditEntries gives the pending entries of the ids the indexes from size
 // on, and stores the hashes by which they grow the tree (see audit.Append). It
 // is a compare-and-swap on the tree's size: of two sequencers one gets a

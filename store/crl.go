@@ -243,3 +243,12 @@ func (tx *Tx) RootListed(ctx context.Context, rootID string) error {
 	_, err := tx.exec(ctx, `DELETE FROM crl_pending WHERE authority_id = $1`, rootID)
 	return thing{"pending revocations of", rootID}.wrap(err)
 }
+
+// RaiseCRL lets the next list of a shard pass the number of one that was
+// published and that the store has forgotten, and makes it due.
+func (tx *Tx) RaiseCRL(ctx context.Context, authorityID string, shard int, number int64) error {
+	_, err := tx.exec(ctx, `
+		UPDATE crl SET number = CASE WHEN number > $3 THEN number ELSE $3 END, this_update = 0
+		WHERE authority_id = $1 AND shard = $2`, authorityID, shard, number)
+	return thing{"CRL", shardOf{authorityID, shard}}.wrap(err)
+}

@@ -48,6 +48,8 @@ const (
 	// AgentServiceProveConsistencyProcedure is the fully-qualified name of the AgentService's
 	// ProveConsistency RPC.
 	AgentServiceProveConsistencyProcedure = "/rotunda.v1.AgentService/ProveConsistency"
+	// AgentServiceTestifyProcedure is the fully-qualified name of the AgentService's Testify RPC.
+	AgentServiceTestifyProcedure = "/rotunda.v1.AgentService/Testify"
 	// AgentServiceSyncProcedure is the fully-qualified name of the AgentService's Sync RPC.
 	AgentServiceSyncProcedure = "/rotunda.v1.AgentService/Sync"
 )
@@ -71,6 +73,10 @@ type AgentServiceClient interface {
 	// ProveConsistency returns a Merkle consistency proof between two sizes of
 	// the audit log.
 	ProveConsistency(context.Context, *connect.Request[api.ProveConsistencyRequest]) (*connect.Response[api.ProveConsistencyResponse], error)
+	// Testify says what the host holds, for a store that was put back from a copy
+	// and does not know it. An agent whose certificate has no record may call this
+	// and nothing else.
+	Testify(context.Context, *connect.Request[api.TestifyRequest]) (*connect.Response[api.TestifyResponse], error)
 	// Sync: the agent streams what it observes, the server what is desired.
 	// Both are level-triggered: a message replaces all earlier ones of its kind.
 	Sync(context.Context) *connect.BidiStreamForClient[api.AgentReport, api.DesiredState]
@@ -123,6 +129,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("ProveConsistency")),
 			connect.WithClientOptions(opts...),
 		),
+		testify: connect.NewClient[api.TestifyRequest, api.TestifyResponse](
+			httpClient,
+			baseURL+AgentServiceTestifyProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Testify")),
+			connect.WithClientOptions(opts...),
+		),
 		sync: connect.NewClient[api.AgentReport, api.DesiredState](
 			httpClient,
 			baseURL+AgentServiceSyncProcedure,
@@ -140,6 +152,7 @@ type agentServiceClient struct {
 	issueCanaries    *connect.Client[api.IssueCanariesRequest, api.IssueCanariesResponse]
 	fetchBlobs       *connect.Client[api.FetchBlobsRequest, api.FetchBlobsResponse]
 	proveConsistency *connect.Client[api.ProveConsistencyRequest, api.ProveConsistencyResponse]
+	testify          *connect.Client[api.TestifyRequest, api.TestifyResponse]
 	sync             *connect.Client[api.AgentReport, api.DesiredState]
 }
 
@@ -173,6 +186,11 @@ func (c *agentServiceClient) ProveConsistency(ctx context.Context, req *connect.
 	return c.proveConsistency.CallUnary(ctx, req)
 }
 
+// Testify calls rotunda.v1.AgentService.Testify.
+func (c *agentServiceClient) Testify(ctx context.Context, req *connect.Request[api.TestifyRequest]) (*connect.Response[api.TestifyResponse], error) {
+	return c.testify.CallUnary(ctx, req)
+}
+
 // Sync calls rotunda.v1.AgentService.Sync.
 func (c *agentServiceClient) Sync(ctx context.Context) *connect.BidiStreamForClient[api.AgentReport, api.DesiredState] {
 	return c.sync.CallBidiStream(ctx)
@@ -197,6 +215,10 @@ type AgentServiceHandler interface {
 	// ProveConsistency returns a Merkle consistency proof between two sizes of
 	// the audit log.
 	ProveConsistency(context.Context, *connect.Request[api.ProveConsistencyRequest]) (*connect.Response[api.ProveConsistencyResponse], error)
+	// Testify says what the host holds, for a store that was put back from a copy
+	// and does not know it. An agent whose certificate has no record may call this
+	// and nothing else.
+	Testify(context.Context, *connect.Request[api.TestifyRequest]) (*connect.Response[api.TestifyResponse], error)
 	// Sync: the agent streams what it observes, the server what is desired.
 	// Both are level-triggered: a message replaces all earlier ones of its kind.
 	Sync(context.Context, *connect.BidiStream[api.AgentReport, api.DesiredState]) error
@@ -245,6 +267,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("ProveConsistency")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceTestifyHandler := connect.NewUnaryHandler(
+		AgentServiceTestifyProcedure,
+		svc.Testify,
+		connect.WithSchema(agentServiceMethods.ByName("Testify")),
+		connect.WithHandlerOptions(opts...),
+	)
 	agentServiceSyncHandler := connect.NewBidiStreamHandler(
 		AgentServiceSyncProcedure,
 		svc.Sync,
@@ -265,6 +293,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceFetchBlobsHandler.ServeHTTP(w, r)
 		case AgentServiceProveConsistencyProcedure:
 			agentServiceProveConsistencyHandler.ServeHTTP(w, r)
+		case AgentServiceTestifyProcedure:
+			agentServiceTestifyHandler.ServeHTTP(w, r)
 		case AgentServiceSyncProcedure:
 			agentServiceSyncHandler.ServeHTTP(w, r)
 		default:
@@ -298,6 +328,10 @@ func (UnimplementedAgentServiceHandler) FetchBlobs(context.Context, *connect.Req
 
 func (UnimplementedAgentServiceHandler) ProveConsistency(context.Context, *connect.Request[api.ProveConsistencyRequest]) (*connect.Response[api.ProveConsistencyResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.AgentService.ProveConsistency is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Testify(context.Context, *connect.Request[api.TestifyRequest]) (*connect.Response[api.TestifyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.AgentService.Testify is not implemented"))
 }
 
 func (UnimplementedAgentServiceHandler) Sync(context.Context, *connect.BidiStream[api.AgentReport, api.DesiredState]) error {

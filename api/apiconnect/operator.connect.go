@@ -160,6 +160,23 @@ const (
 	// OperatorServicePutRootListProcedure is the fully-qualified name of the OperatorService's
 	// PutRootList RPC.
 	OperatorServicePutRootListProcedure = "/rotunda.v1.OperatorService/PutRootList"
+	// OperatorServiceOpenEmergencyProcedure is the fully-qualified name of the OperatorService's
+	// OpenEmergency RPC.
+	OperatorServiceOpenEmergencyProcedure = "/rotunda.v1.OperatorService/OpenEmergency"
+	// OperatorServiceCloseEmergencyProcedure is the fully-qualified name of the OperatorService's
+	// CloseEmergency RPC.
+	OperatorServiceCloseEmergencyProcedure = "/rotunda.v1.OperatorService/CloseEmergency"
+	// OperatorServiceListEmergenciesProcedure is the fully-qualified name of the OperatorService's
+	// ListEmergencies RPC.
+	OperatorServiceListEmergenciesProcedure = "/rotunda.v1.OperatorService/ListEmergencies"
+	// OperatorServiceCreateEmergencyProcedure is the fully-qualified name of the OperatorService's
+	// CreateEmergency RPC.
+	OperatorServiceCreateEmergencyProcedure = "/rotunda.v1.OperatorService/CreateEmergency"
+	// OperatorServiceUseEmergencyProcedure is the fully-qualified name of the OperatorService's
+	// UseEmergency RPC.
+	OperatorServiceUseEmergencyProcedure = "/rotunda.v1.OperatorService/UseEmergency"
+	// OperatorServiceRestoreProcedure is the fully-qualified name of the OperatorService's Restore RPC.
+	OperatorServiceRestoreProcedure = "/rotunda.v1.OperatorService/Restore"
 	// OperatorServiceWhatIfProcedure is the fully-qualified name of the OperatorService's WhatIf RPC.
 	OperatorServiceWhatIfProcedure = "/rotunda.v1.OperatorService/WhatIf"
 )
@@ -239,6 +256,22 @@ type OperatorServiceClient interface {
 	// what was signed where the root's key is.
 	PrepareRootList(context.Context, *connect.Request[api.PrepareRootListRequest]) (*connect.Response[api.PrepareRootListResponse], error)
 	PutRootList(context.Context, *connect.Request[api.PutRootListRequest]) (*connect.Response[api.PutRootListResponse], error)
+	// OpenEmergency lets agents whose identities have expired renew them, for a
+	// while.
+	OpenEmergency(context.Context, *connect.Request[api.OpenEmergencyRequest]) (*connect.Response[api.OpenEmergencyResponse], error)
+	// CloseEmergency ends that before its time.
+	CloseEmergency(context.Context, *connect.Request[api.CloseEmergencyRequest]) (*connect.Response[api.CloseEmergencyResponse], error)
+	// ListEmergencies shows windows and emergency credentials, and their use.
+	ListEmergencies(context.Context, *connect.Request[api.ListEmergenciesRequest]) (*connect.Response[api.ListEmergenciesResponse], error)
+	// CreateEmergency makes an operator's credential for the day when there is no
+	// other.
+	CreateEmergency(context.Context, *connect.Request[api.CreateEmergencyRequest]) (*connect.Response[api.CreateEmergencyResponse], error)
+	// UseEmergency exchanges such a credential, which opens nothing else, for a
+	// short-lived one.
+	UseEmergency(context.Context, *connect.Request[api.UseEmergencyRequest]) (*connect.Response[api.UseEmergencyResponse], error)
+	// Restore ends that the store is rolled back: it takes what agents hold, and
+	// the revocations that are known. On the admin socket only.
+	Restore(context.Context, *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
@@ -524,6 +557,42 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("PutRootList")),
 			connect.WithClientOptions(opts...),
 		),
+		openEmergency: connect.NewClient[api.OpenEmergencyRequest, api.OpenEmergencyResponse](
+			httpClient,
+			baseURL+OperatorServiceOpenEmergencyProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("OpenEmergency")),
+			connect.WithClientOptions(opts...),
+		),
+		closeEmergency: connect.NewClient[api.CloseEmergencyRequest, api.CloseEmergencyResponse](
+			httpClient,
+			baseURL+OperatorServiceCloseEmergencyProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("CloseEmergency")),
+			connect.WithClientOptions(opts...),
+		),
+		listEmergencies: connect.NewClient[api.ListEmergenciesRequest, api.ListEmergenciesResponse](
+			httpClient,
+			baseURL+OperatorServiceListEmergenciesProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListEmergencies")),
+			connect.WithClientOptions(opts...),
+		),
+		createEmergency: connect.NewClient[api.CreateEmergencyRequest, api.CreateEmergencyResponse](
+			httpClient,
+			baseURL+OperatorServiceCreateEmergencyProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("CreateEmergency")),
+			connect.WithClientOptions(opts...),
+		),
+		useEmergency: connect.NewClient[api.UseEmergencyRequest, api.UseEmergencyResponse](
+			httpClient,
+			baseURL+OperatorServiceUseEmergencyProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("UseEmergency")),
+			connect.WithClientOptions(opts...),
+		),
+		restore: connect.NewClient[api.RestoreRequest, api.RestoreResponse](
+			httpClient,
+			baseURL+OperatorServiceRestoreProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("Restore")),
+			connect.WithClientOptions(opts...),
+		),
 		whatIf: connect.NewClient[api.WhatIfRequest, api.WhatIfResponse](
 			httpClient,
 			baseURL+OperatorServiceWhatIfProcedure,
@@ -580,6 +649,12 @@ type operatorServiceClient struct {
 	endRevocation     *connect.Client[api.EndRevocationRequest, api.EndRevocationResponse]
 	prepareRootList   *connect.Client[api.PrepareRootListRequest, api.PrepareRootListResponse]
 	putRootList       *connect.Client[api.PutRootListRequest, api.PutRootListResponse]
+	openEmergency     *connect.Client[api.OpenEmergencyRequest, api.OpenEmergencyResponse]
+	closeEmergency    *connect.Client[api.CloseEmergencyRequest, api.CloseEmergencyResponse]
+	listEmergencies   *connect.Client[api.ListEmergenciesRequest, api.ListEmergenciesResponse]
+	createEmergency   *connect.Client[api.CreateEmergencyRequest, api.CreateEmergencyResponse]
+	useEmergency      *connect.Client[api.UseEmergencyRequest, api.UseEmergencyResponse]
+	restore           *connect.Client[api.RestoreRequest, api.RestoreResponse]
 	whatIf            *connect.Client[api.WhatIfRequest, api.WhatIfResponse]
 }
 
@@ -808,6 +883,36 @@ func (c *operatorServiceClient) PutRootList(ctx context.Context, req *connect.Re
 	return c.putRootList.CallUnary(ctx, req)
 }
 
+// OpenEmergency calls rotunda.v1.OperatorService.OpenEmergency.
+func (c *operatorServiceClient) OpenEmergency(ctx context.Context, req *connect.Request[api.OpenEmergencyRequest]) (*connect.Response[api.OpenEmergencyResponse], error) {
+	return c.openEmergency.CallUnary(ctx, req)
+}
+
+// CloseEmergency calls rotunda.v1.OperatorService.CloseEmergency.
+func (c *operatorServiceClient) CloseEmergency(ctx context.Context, req *connect.Request[api.CloseEmergencyRequest]) (*connect.Response[api.CloseEmergencyResponse], error) {
+	return c.closeEmergency.CallUnary(ctx, req)
+}
+
+// ListEmergencies calls rotunda.v1.OperatorService.ListEmergencies.
+func (c *operatorServiceClient) ListEmergencies(ctx context.Context, req *connect.Request[api.ListEmergenciesRequest]) (*connect.Response[api.ListEmergenciesResponse], error) {
+	return c.listEmergencies.CallUnary(ctx, req)
+}
+
+// CreateEmergency calls rotunda.v1.OperatorService.CreateEmergency.
+func (c *operatorServiceClient) CreateEmergency(ctx context.Context, req *connect.Request[api.CreateEmergencyRequest]) (*connect.Response[api.CreateEmergencyResponse], error) {
+	return c.createEmergency.CallUnary(ctx, req)
+}
+
+// UseEmergency calls rotunda.v1.OperatorService.UseEmergency.
+func (c *operatorServiceClient) UseEmergency(ctx context.Context, req *connect.Request[api.UseEmergencyRequest]) (*connect.Response[api.UseEmergencyResponse], error) {
+	return c.useEmergency.CallUnary(ctx, req)
+}
+
+// Restore calls rotunda.v1.OperatorService.Restore.
+func (c *operatorServiceClient) Restore(ctx context.Context, req *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error) {
+	return c.restore.CallUnary(ctx, req)
+}
+
 // WhatIf calls rotunda.v1.OperatorService.WhatIf.
 func (c *operatorServiceClient) WhatIf(ctx context.Context, req *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
 	return c.whatIf.CallUnary(ctx, req)
@@ -888,6 +993,22 @@ type OperatorServiceHandler interface {
 	// what was signed where the root's key is.
 	PrepareRootList(context.Context, *connect.Request[api.PrepareRootListRequest]) (*connect.Response[api.PrepareRootListResponse], error)
 	PutRootList(context.Context, *connect.Request[api.PutRootListRequest]) (*connect.Response[api.PutRootListResponse], error)
+	// OpenEmergency lets agents whose identities have expired renew them, for a
+	// while.
+	OpenEmergency(context.Context, *connect.Request[api.OpenEmergencyRequest]) (*connect.Response[api.OpenEmergencyResponse], error)
+	// CloseEmergency ends that before its time.
+	CloseEmergency(context.Context, *connect.Request[api.CloseEmergencyRequest]) (*connect.Response[api.CloseEmergencyResponse], error)
+	// ListEmergencies shows windows and emergency credentials, and their use.
+	ListEmergencies(context.Context, *connect.Request[api.ListEmergenciesRequest]) (*connect.Response[api.ListEmergenciesResponse], error)
+	// CreateEmergency makes an operator's credential for the day when there is no
+	// other.
+	CreateEmergency(context.Context, *connect.Request[api.CreateEmergencyRequest]) (*connect.Response[api.CreateEmergencyResponse], error)
+	// UseEmergency exchanges such a credential, which opens nothing else, for a
+	// short-lived one.
+	UseEmergency(context.Context, *connect.Request[api.UseEmergencyRequest]) (*connect.Response[api.UseEmergencyResponse], error)
+	// Restore ends that the store is rolled back: it takes what agents hold, and
+	// the revocations that are known. On the admin socket only.
+	Restore(context.Context, *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
@@ -1169,6 +1290,42 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("PutRootList")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceOpenEmergencyHandler := connect.NewUnaryHandler(
+		OperatorServiceOpenEmergencyProcedure,
+		svc.OpenEmergency,
+		connect.WithSchema(operatorServiceMethods.ByName("OpenEmergency")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceCloseEmergencyHandler := connect.NewUnaryHandler(
+		OperatorServiceCloseEmergencyProcedure,
+		svc.CloseEmergency,
+		connect.WithSchema(operatorServiceMethods.ByName("CloseEmergency")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceListEmergenciesHandler := connect.NewUnaryHandler(
+		OperatorServiceListEmergenciesProcedure,
+		svc.ListEmergencies,
+		connect.WithSchema(operatorServiceMethods.ByName("ListEmergencies")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceCreateEmergencyHandler := connect.NewUnaryHandler(
+		OperatorServiceCreateEmergencyProcedure,
+		svc.CreateEmergency,
+		connect.WithSchema(operatorServiceMethods.ByName("CreateEmergency")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceUseEmergencyHandler := connect.NewUnaryHandler(
+		OperatorServiceUseEmergencyProcedure,
+		svc.UseEmergency,
+		connect.WithSchema(operatorServiceMethods.ByName("UseEmergency")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceRestoreHandler := connect.NewUnaryHandler(
+		OperatorServiceRestoreProcedure,
+		svc.Restore,
+		connect.WithSchema(operatorServiceMethods.ByName("Restore")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceWhatIfHandler := connect.NewUnaryHandler(
 		OperatorServiceWhatIfProcedure,
 		svc.WhatIf,
@@ -1267,6 +1424,18 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServicePrepareRootListHandler.ServeHTTP(w, r)
 		case OperatorServicePutRootListProcedure:
 			operatorServicePutRootListHandler.ServeHTTP(w, r)
+		case OperatorServiceOpenEmergencyProcedure:
+			operatorServiceOpenEmergencyHandler.ServeHTTP(w, r)
+		case OperatorServiceCloseEmergencyProcedure:
+			operatorServiceCloseEmergencyHandler.ServeHTTP(w, r)
+		case OperatorServiceListEmergenciesProcedure:
+			operatorServiceListEmergenciesHandler.ServeHTTP(w, r)
+		case OperatorServiceCreateEmergencyProcedure:
+			operatorServiceCreateEmergencyHandler.ServeHTTP(w, r)
+		case OperatorServiceUseEmergencyProcedure:
+			operatorServiceUseEmergencyHandler.ServeHTTP(w, r)
+		case OperatorServiceRestoreProcedure:
+			operatorServiceRestoreHandler.ServeHTTP(w, r)
 		case OperatorServiceWhatIfProcedure:
 			operatorServiceWhatIfHandler.ServeHTTP(w, r)
 		default:
@@ -1456,6 +1625,30 @@ func (UnimplementedOperatorServiceHandler) PrepareRootList(context.Context, *con
 
 func (UnimplementedOperatorServiceHandler) PutRootList(context.Context, *connect.Request[api.PutRootListRequest]) (*connect.Response[api.PutRootListResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.PutRootList is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) OpenEmergency(context.Context, *connect.Request[api.OpenEmergencyRequest]) (*connect.Response[api.OpenEmergencyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.OpenEmergency is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) CloseEmergency(context.Context, *connect.Request[api.CloseEmergencyRequest]) (*connect.Response[api.CloseEmergencyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.CloseEmergency is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListEmergencies(context.Context, *connect.Request[api.ListEmergenciesRequest]) (*connect.Response[api.ListEmergenciesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListEmergencies is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) CreateEmergency(context.Context, *connect.Request[api.CreateEmergencyRequest]) (*connect.Response[api.CreateEmergencyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.CreateEmergency is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) UseEmergency(context.Context, *connect.Request[api.UseEmergencyRequest]) (*connect.Response[api.UseEmergencyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.UseEmergency is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) Restore(context.Context, *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.Restore is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {

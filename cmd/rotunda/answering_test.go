@@ -112,6 +112,10 @@ func (a *answering) Info(_ context.Context, r *connect.Request[api.InfoRequest])
 	return answer[api.InfoRequest, api.InfoResponse](a, "Info", r)
 }
 
+func (a *answering) Restore(_ context.Context, r *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error) {
+	return answer[api.RestoreRequest, api.RestoreResponse](a, "Restore", r)
+}
+
 func (a *answering) Plan(_ context.Context, r *connect.Request[api.PlanRequest]) (*connect.Response[api.PlanResponse], error) {
 	return answer[api.PlanRequest, api.PlanResponse](a, "Plan", r)
 }

@@ -66,10 +66,10 @@ func commandGroups() []commandGroup {
 			newStatusCommand, newWatchCommand, newSlotsCommand, newNoticesCommand, newRevocationsCommand, newGraphCommand, newImpactCommand, newSimulateCommand, newGetCommand, newDescribeCommand, newAuditCommand, newProbeCommand,
 		}},
 		{"act", "Act:", []func() *cobra.Command{
-			newRotateCommand, newRevokeCommand, newRolloutCommand, newTrustCommand, newResumeCommand, newTokenCommand, newOperatorCommand, newAuthorityCommand,
+			newRotateCommand, newRevokeCommand, newRolloutCommand, newTrustCommand, newResumeCommand, newTokenCommand, newOperatorCommand, newAuthorityCommand, newEmergencyCommand,
 		}},
 		{"run", "Run:", []func() *cobra.Command{
-			newInitCommand, newServerCommand, newAgentCommand, newExecCommand,
+			newInitCommand, newServerCommand, newBackupCommand, newRestoreCommand, newAgentCommand, newExecCommand,
 		}},
 		{"tool", "More:", []func() *cobra.Command{
 			newTargetsCommand, newVersionCommand, newCompletionCommand,

@@ -38,6 +38,12 @@ answers on the control path, and how a member of a cluster stands with its slot
 				return err
 			}
 			return u.show(*output, list, func() {
+				if list.RolledBack != "" {
+					u.note("ALARM: %s; nothing is issued, revoked or changed. On the server's host: rotunda restore", list.RolledBack)
+				}
+				for _, words := range list.Emergencies {
+					u.note("EMERGENCY: %s", words)
+				}
 				statusTable(u, list.Placements).write(u, "There are no placements: no intent selects an agent yet.")
 				if len(list.Placements) > 0 {
 					u.say("\n%s", summary(list.Placements))

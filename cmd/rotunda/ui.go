@@ -133,14 +133,7 @@ func (u *ui) passphrase(prompt string) func() ([]byte, error) {
 // no terminal it is one line of stdin.
 func (u *ui) newPassphrase(of string) ([]byte, error) {
 	if !u.asks {
-		line, err := bufio.NewReader(u.in).ReadString('\n')
-		if err != nil && err != io.EOF {
-			return nil, fmt.Errorf("read the passphrase: %w", err)
-		}
-		if line = strings.TrimRight(line, "\r\n"); line == "" {
-			return nil, usagef("a passphrase was asked for, and stdin holds none")
-		}
-		return []byte(line), nil
+		return u.passphraseLine()
 	}
 	first, err := u.passphrase("Passphrase for " + of + ": ")()
 	if err != nil {
@@ -154,6 +147,26 @@ func (u *ui) newPassphrase(of string) ([]byte, error) {
 		return nil, fault.New(fault.Invalid, "the two passphrases differ, or are empty")
 	}
 	return first, nil
+}
+
+func (u *ui) passphraseLine() ([]byte, error) {
+	line, err := bufio.NewReader(u.in).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("read the passphrase: %w", err)
+	}
+	if line = strings.TrimRight(line, "\r\n"); line == "" {
+		return nil, usagef("a passphrase was asked for, and stdin holds none")
+	}
+	return []byte(line), nil
+}
+
+// oldPassphrase asks for the passphrase of a secret that is there. Where there
+// is no terminal it is one line of stdin.
+func (u *ui) oldPassphrase(prompt string) ([]byte, error) {
+	if ask := u.passphrase(prompt); ask != nil {
+		return ask()
+	}
+	return u.passphraseLine()
 }
 
 // progress shows on a terminal, after a second, that the command still
