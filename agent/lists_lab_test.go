@@ -22,7 +22,7 @@ const listLife = 4 * time.Hour
 // crls signs lists of issuing authority a, with these on it, and of root a.
 func (l *lab) crls(number int64, from time.Time, revoked ...*x509.Certificate) pki.CRLs {
 	l.t.Helper()
-	entries := &ca.Entries{}
+	entries := ca.NewEntries(ca.WholeList)
 	for _, cert := range revoked {
 		serial, err := pki.SerialOf(cert)
 		check(l.t, err)
@@ -31,7 +31,7 @@ func (l *lab) crls(number int64, from time.Time, revoked ...*x509.Certificate) p
 	terms := ca.CRLTerms{Number: number, This: from, Next: from.Add(listLife)}
 	issuing, err := l.roots["a"].authority.SignCRL(ca.WholeList, terms, entries)
 	check(l.t, err)
-	root, err := ca.SignRootCRL(from, l.roots["a"].anchor, l.roots["a"].key, number, &ca.Entries{})
+	root, err := ca.SignRootCRL(from, l.roots["a"].anchor, l.roots["a"].key, number, ca.NewEntries(ca.WholeList))
 	check(l.t, err)
 	return l.offerCRLs(issuing.DER, root)
 }
