@@ -39,6 +39,7 @@ func (p *placement) activate(ctx context.Context, w *wish, s rotation.Step) erro
 		r.Load(s.Revision)
 		r.Trusts = trusts
 		r.Level, r.Pending = levelOf(loaded.Level), loaded.Pending
+		r.CRLLevel = crlLevel(v, loaded)
 	})
 }
 
@@ -62,7 +63,7 @@ func (p *placement) note(ctx context.Context, w *wish, s rotation.Step, v rotati
 			r.Meet(v.Number, seen.away, seen.well)
 		}
 		r.Switch(v.Number, now)
-		r.Level, r.Pending = api.Level_LEVEL_UNSPECIFIED, ""
+		r.Level, r.CRLLevel, r.Pending = api.Level_LEVEL_UNSPECIFIED, api.Level_LEVEL_UNSPECIFIED, ""
 	}
 	if s.Begins.Revision == 0 {
 		return true, p.change(do)
@@ -150,9 +151,12 @@ func (p *placement) difference(w *wish, v rotation.Revision) (target.Change, err
 		// Where the record was lost, a process may run with what it does not know.
 		// Where the files moved, it runs with those of the old directory.
 		first := v.Failed == nil && w.proof.level != api.Level_LEVEL_LOADED && !p.strays && p.record.Stood == nil
-		return target.Change{First: first, Unknown: !first, Leaf: true}, nil
+		return target.Change{First: first, Unknown: !first, Leaf: true, CRL: !v.CRL.None(), Staple: !v.Staple.None()}, nil
 	}
-	change := target.Change{Leaf: before.Generation != v.Generation || before.Bridge != v.Bridge}
+	change := target.Change{
+		Leaf: before.Generation != v.Generation || before.Bridge != v.Bridge,
+		CRL:  before.CRL.Digest != v.CRL.Digest, Staple: before.Staple.Digest != v.Staple.Digest,
+	}
 	if before.Generation != 0 && v.Generation != 0 {
 		was, is := p.record.Generation(before.Generation), p.record.Generation(v.Generation)
 		change.KeyType = was == nil || is == nil || was.Algorithm != is.Algorithm
@@ -276,6 +280,17 @@ func (p *placement) failed(w *wish, action rotation.Action, v rotation.Revision,
 func (p *placement) stillWrong(problem error) bool {
 	wrong := p.contact.wrong()
 	return wrong != nil && fault.CodeOf(wrong) == fault.CodeOf(problem)
+}
+
+// crlLevel is how far a load shows that the process has the CRLs of a revision.
+func crlLevel(v rotation.Revision, loaded target.Loaded) api.Level {
+	switch {
+	case v.CRL.None():
+		return api.Level_LEVEL_UNSPECIFIED
+	case loaded.Pending != "":
+		return api.Level_LEVEL_DELIVERED
+	}
+	return min(levelOf(loaded.Level), api.Level_LEVEL_LOADED)
 }
 
 func levelOf(level fleet.Level) api.Level {

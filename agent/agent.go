@@ -209,7 +209,7 @@ func (a *Agent) assemble() error {
 		return err
 	}
 	a.executor, err = NewExecutor(ExecutorOptions{
-		Host: a.config.HostRules(), State: a.state.root, AgentID: identity.AgentID, Issue: s.issue, Bundles: store.bundles, Bridge: store.bridge, Canaries: s.canaries,
+		Host: a.config.HostRules(), State: a.state.root, AgentID: identity.AgentID, Issue: s.issue, Bundles: store.bundles, Bridge: store.bridge, CRLs: store.crls, Staple: store.staple, Canaries: s.canaries,
 		Sign:       func(statement []byte) (*api.Evidence, error) { return a.ids.current.Load().sign(statement) },
 		ClockKnown: func() bool { _, known := s.clock.offset(); return known },
 		Now:        a.now, Log: a.log,

@@ -14,7 +14,7 @@ import (
 	"github.com/rotunda-pki/rotunda/pki"
 )
 
-// blobs keeps bundles and bridges by digest. One is believed because its digest
+// blobs keeps bundles, bridges, CRLs and staples by digest. One is believed because its digest
 // is the one that was asked for, wherever it comes from.
 type blobs struct {
 	dir   *os.Root
@@ -104,6 +104,67 @@ func (b *blobs) bridge(ctx context.Context, digest string) (*x509.Certificate, e
 	return nil, fault.New(fault.NotFound, "bridge %s: the server does not have it", digest)
 }
 
+// crls returns the CRLs of the digest, the SHA-256 of their DERs one after the
+// other, in hex.
+func (b *blobs) crls(ctx context.Context, digest string) (pki.CRLs, error) {
+	if content, err := b.dir.ReadFile(digest); err == nil {
+		if crls, err := pki.ParseCRLsPEM(content); err == nil && crls.Digest().String() == digest {
+			return crls, nil
+		}
+	}
+	blob, err := b.one(ctx, "CRLs", digest)
+	if err != nil {
+		return pki.CRLs{}, err
+	}
+	crls, err := pki.ParseCRLs(blob.GetCrls())
+	if err == nil && crls.Digest().String() != digest {
+		err = errors.New("the server sent others")
+	}
+	if err != nil {
+		return pki.CRLs{}, fmt.Errorf("CRLs %s: %w", digest, err)
+	}
+	return crls, b.keep(digest, crls.PEM())
+}
+
+// staple returns the OCSP response of the digest.
+func (b *blobs) staple(ctx context.Context, digest string) ([]byte, error) {
+	if der, err := b.dir.ReadFile(digest); err == nil && pki.FingerprintOf(der).String() == digest {
+		return der, nil
+	}
+	blob, err := b.one(ctx, "staple", digest)
+	if err != nil {
+		return nil, err
+	}
+	if der := blob.GetStaple(); pki.FingerprintOf(der).String() == digest {
+		return der, b.keep(digest, der)
+	}
+	return nil, fmt.Errorf("staple %s: the server sent another", digest)
+}
+
+// one fetches the blob of a digest.
+func (b *blobs) one(ctx context.Context, what, digest string) (*api.Blob, error) {
+	if _, err := pki.ParseFingerprint(digest); err != nil {
+		return nil, err
+	}
+	fetched, err := b.fetch(ctx, []string{digest})
+	if err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", what, err)
+	}
+	for _, blob := range fetched {
+		if blob.GetDigest() == digest {
+			return blob, nil
+		}
+	}
+	return nil, fault.New(fault.NotFound, "%s %s: the server does not have it", what, digest)
+}
+
+func (b *blobs) keep(digest string, content []byte) error {
+	if err := durable.WriteFile(b.dir, digest, content, 0o600, nil); err != nil {
+		return fmt.Errorf("keep %s: %w", digest, err)
+	}
+	return nil
+}
+
 // parseBridge reads the one certificate that has the digest.
 func parseBridge(digest string, content []byte) (*x509.Certificate, error) {
 	read, err := pki.ParseCertificatesPEM(content)
@@ -116,12 +177,13 @@ func parseBridge(digest string, content []byte) (*x509.Certificate, error) {
 	return read[0], nil
 }
 
-// prune removes the bundles and bridges that the state does not name. The executor has
+// prune removes what the state does not name. The executor has
 // what it uses in its revisions.
 func (b *blobs) prune(state *api.DesiredState) error {
 	named := map[string]bool{}
 	for _, placement := range state.GetPlacements() {
 		named[placement.BundleDigest], named[placement.BridgeDigest] = true, true
+		named[placement.CrlDigest], named[placement.StapleDigest] = true, true
 		for _, digest := range placement.PeerBundleDigests {
 			named[digest] = true
 		}

@@ -22,8 +22,8 @@ func (s *syncer) issue(ctx context.Context, requests []*api.PlacementRequest) ([
 	return response.Results, nil
 }
 
-func (s *syncer) canaries(ctx context.Context, placement string, csr []byte) ([]*api.Canary, error) {
-	response, err := call(ctx, s, api.AgentServiceClient.IssueCanaries, &api.IssueCanariesRequest{PlacementId: placement, Csr: csr})
+func (s *syncer) canaries(ctx context.Context, placement string, csr []byte, revoked bool) ([]*api.Canary, error) {
+	response, err := call(ctx, s, api.AgentServiceClient.IssueCanaries, &api.IssueCanariesRequest{PlacementId: placement, Csr: csr, Revoked: revoked})
 	return response.GetCanaries(), err
 }
 

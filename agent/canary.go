@@ -68,7 +68,7 @@ func (p *placement) fetchCanaries(ctx context.Context, w *wish, bundle pki.Bundl
 	if p.canaries.known && p.canaries.bundle == bundle && age < holds {
 		return
 	}
-	list, err := p.e.canaries(ctx, p.id)
+	list, err := p.e.canaries(ctx, p.id, false)
 	if bridge := w.desired.Bridge; err == nil && !bridge.IsZero() && carriesBridge(list, bridge) {
 		list, err = nil, fault.New(fault.Invalid, "a canary carries the bridge %s: whether it is accepted says nothing of its own root", bridge)
 	}
@@ -85,7 +85,7 @@ func carriesBridge(list []canary, bridge pki.Fingerprint) bool {
 }
 
 // canaries makes a key and asks for a certificate under each authority.
-func (e *Executor) canaries(ctx context.Context, placement string) ([]canary, error) {
+func (e *Executor) canaries(ctx context.Context, placement string, revoked bool) ([]canary, error) {
 	if e.Canaries == nil {
 		return nil, fault.New(fault.Unavailable, "no control plane signs any")
 	}
@@ -99,7 +99,7 @@ func (e *Executor) canaries(ctx context.Context, placement string) ([]canary, er
 	if err != nil {
 		return nil, err
 	}
-	signed, err := e.Canaries(ctx, placement, csr)
+	signed, err := e.Canaries(ctx, placement, csr, revoked)
 	if err != nil {
 		return nil, err
 	}
@@ -128,11 +128,12 @@ func (e *Executor) canaries(ctx context.Context, placement string) ([]canary, er
 //
 // An anchor that is in one of two bundles only, where it is not known which of
 // them the process has taken, decides nothing and is left out.
-func (p *placement) trials(ctx context.Context, w *wish, c *credential, b pki.Bundle) (trials []probe.Trial, own bool, err error) {
+func (p *placement) trials(ctx context.Context, w *wish, v rotation.Revision, c *credential, b pki.Bundle) (trials []probe.Trial, own bool, err error) {
 	if !w.tries() {
 		return nil, false, nil
 	}
 	p.fetchCanaries(ctx, w, b.Digest())
+	p.fetchRevoked(ctx, w, v)
 	loaded := b
 	if p.record.Trusts != b.Digest() && !trustsLive(w.adapter) {
 		if loaded, err = p.drawer.bundle(p.record.Trusts); err != nil {
@@ -150,7 +151,7 @@ func (p *placement) trials(ctx context.Context, w *wish, c *credential, b pki.Bu
 			continue
 		}
 		good = good || accept
-		trials = append(trials, probe.Trial{Name: "authority " + c.authority, Certificate: &c.certificate, Accept: accept, Anchor: c.anchor})
+		trials = append(trials, probe.Trial{Name: trialName(c.authority), Certificate: &c.certificate, Accept: accept, Anchor: c.anchor})
 	}
 	if !good {
 		return nil, false, p.canaries.err // refusals alone show nothing
@@ -159,6 +160,7 @@ func (p *placement) trials(ctx context.Context, w *wish, c *credential, b pki.Bu
 	if err != nil {
 		return nil, false, err
 	}
+	trials = append(trials, p.revokedTrials(w, v, trials)...)
 	return append(trials, probe.Trial{Name: "a throwaway root", Certificate: stranger, Anchor: probe.Stranger}), own, p.canaries.err
 }
 

@@ -20,7 +20,7 @@ import (
 )
 
 // canaries signs one under each root, as a control plane does.
-func (l *lab) canaries(_ context.Context, placement string, der []byte) ([]*api.Canary, error) {
+func (l *lab) canaries(_ context.Context, placement string, der []byte, revoked bool) ([]*api.Canary, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.down {
@@ -43,10 +43,14 @@ func (l *lab) canaries(_ context.Context, placement string, der []byte) ([]*api.
 	if signers == nil {
 		signers = []string{"a", "b"}
 	}
+	life := 10 * time.Minute
+	if revoked {
+		life = 10 * time.Hour
+	}
 	for _, name := range signers {
 		prepared, err := l.roots[name].authority.Prepare(time.Now(), ca.Request{
 			PublicKey: csr.PublicKey, Names: names,
-			Terms: ca.Terms{Lifetime: 10 * time.Minute, Backdate: time.Minute, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
+			Terms: ca.Terms{Lifetime: life, Backdate: time.Minute, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
 		})
 		if err != nil {
 			return nil, err
@@ -59,6 +63,13 @@ func (l *lab) canaries(_ context.Context, placement string, der []byte) ([]*api.
 			issued.Chain = append(issued.Chain, l.bridgedCanary)
 		}
 		l.canaried = append(l.canaried, issued.Chain[0])
+		if revoked {
+			leaf, err := pki.ParseCertificateDER(issued.Chain[0])
+			if err != nil {
+				return nil, err
+			}
+			l.doomed = append(l.doomed, leaf)
+		}
 		signed = append(signed, &api.Canary{Chain: issued.Chain, Anchor: pki.FingerprintOf(l.roots[name].anchor.Raw).String(), Authority: name})
 	}
 	return signed, nil

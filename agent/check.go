@@ -28,7 +28,10 @@ func (p *placement) check(ctx context.Context, w *wish, s rotation.Step) error {
 	v := *p.record.Revision(s.Revision)
 	// Canaries are to be at hand when nothing may wait any more.
 	var fetching sync.WaitGroup
-	fetching.Go(func() { p.fetchCanaries(ctx, w, v.Bundle) })
+	fetching.Go(func() {
+		p.fetchCanaries(ctx, w, v.Bundle)
+		p.fetchRevoked(ctx, w, v)
+	})
 	problem := p.examine(ctx, w, v)
 	fetching.Wait()
 	var seen found
@@ -57,6 +60,9 @@ func (p *placement) objected(w *wish, v rotation.Revision, problem error) error 
 		problem = own.error
 	}
 	p.e.Log.Warn("step failed", "placement", p.id, "intent", w.intent, "action", string(rotation.Check), "revision", v.Number, "error", problem.Error())
+	if misfit, ok := errors.AsType[*misfitError](problem); ok {
+		return p.change(func(r *record) { r.Misfit(v.Number, misfit.Error(), w.desired, p.e.Now()) })
+	}
 	stands, now := p.record.Standing(), p.e.Now()
 	transient := absent(problem)
 	return p.change(func(r *record) {
@@ -86,7 +92,14 @@ func (p *placement) examine(ctx context.Context, w *wish, v rotation.Revision) e
 	if err != nil {
 		return &spoiledError{err}
 	}
-	if err := p.readBack(w, v, c, b); err != nil {
+	if err := p.examineLists(v, c, b); err != nil {
+		return err
+	}
+	s, err := p.besides(w, v, c, b)
+	if err != nil {
+		return err
+	}
+	if err := p.readBack(w, v, c, b, s); err != nil {
 		return err
 	}
 	if err := p.commandsExist(w); err != nil || c == nil {
@@ -125,7 +138,7 @@ func (p *placement) commandsExist(w *wish) error {
 }
 
 // readBack reads every file of the revision from the disk and parses it.
-func (p *placement) readBack(w *wish, v rotation.Revision, c *credential, b pki.Bundle) error {
+func (p *placement) readBack(w *wish, v rotation.Revision, c *credential, b pki.Bundle, s besides) error {
 	l, err := openLayout(p.e.Host, p.record.Directory, p.owner(), false)
 	if err != nil {
 		return err
@@ -146,7 +159,7 @@ func (p *placement) readBack(w *wish, v rotation.Revision, c *credential, b pki.
 		if err != nil {
 			return err
 		}
-		if err := readFile(fact.Name, data, c, b, password); err != nil {
+		if err := readFile(fact.Name, data, c, b, s, password); err != nil {
 			return fault.Wrap(fault.Conflict, err, "revision %d as read back from the disk", v.Number)
 		}
 	}

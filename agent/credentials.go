@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/rotunda-pki/rotunda/internal/durable"
@@ -14,7 +15,7 @@ import (
 )
 
 // The agent keeps its own copy of each live generation's key and chain, and of
-// each bundle and bridge that a revision holds. From them a revision can be written anew
+// each bundle, bridge, CRLs and staple that a revision holds. From them a revision can be written anew
 // when someone edited its files, with no server to ask.
 
 func keyName(generation uint64) string   { return fmt.Sprintf("gen-%06d.key.pem", generation) }
@@ -23,6 +24,8 @@ func bundleName(d pki.BundleDigest) string {
 	return "bundle-" + d.String() + ".pem"
 }
 func bridgeName(f pki.Fingerprint) string { return "bridge-" + f.String() + ".pem" }
+func crlsName(f pki.Fingerprint) string   { return "crl-" + f.String() + ".pem" }
+func stapleName(f pki.Fingerprint) string { return "staple-" + f.String() + ".der" }
 
 func (d drawer) saveKey(generation uint64, key crypto.Signer) error {
 	content, err := pki.EncodeKeyPEM(key)
@@ -92,6 +95,44 @@ func (d drawer) bridge(digest pki.Fingerprint) (*x509.Certificate, error) {
 	return parseBridge(digest.String(), content)
 }
 
+func (d drawer) saveCRLs(crls pki.CRLs) error {
+	if _, err := d.crls(crls.Digest()); err == nil {
+		return nil
+	}
+	return durable.WriteFile(d.root, d.path(crlsName(crls.Digest())), crls.PEM(), 0o600, nil)
+}
+
+func (d drawer) crls(digest pki.Fingerprint) (pki.CRLs, error) {
+	content, err := d.root.ReadFile(d.path(crlsName(digest)))
+	if err != nil {
+		return pki.CRLs{}, fmt.Errorf("read CRLs %s: %w", digest, err)
+	}
+	crls, err := pki.ParseCRLsPEM(content)
+	if err == nil && crls.Digest() != digest {
+		err = fmt.Errorf("CRLs %s: their file holds others", digest)
+	}
+	return crls, err
+}
+
+func (d drawer) saveStaple(staple pki.Staple) error {
+	digest := pki.FingerprintOf(staple.DER)
+	if _, err := d.staple(digest); err == nil {
+		return nil
+	}
+	return durable.WriteFile(d.root, d.path(stapleName(digest)), staple.DER, 0o600, nil)
+}
+
+func (d drawer) staple(digest pki.Fingerprint) (pki.Staple, error) {
+	content, err := d.root.ReadFile(d.path(stapleName(digest)))
+	if err != nil {
+		return pki.Staple{}, fmt.Errorf("read staple %s: %w", digest, err)
+	}
+	if pki.FingerprintOf(content) != digest {
+		return pki.Staple{}, fmt.Errorf("staple %s: its file holds another", digest)
+	}
+	return pki.ParseStaple(content)
+}
+
 // destroy deletes key and chain of a generation. The key's bytes are not
 // overwritten: on the file systems of today that reaches other blocks.
 func (d drawer) destroy(generation uint64) error {
@@ -101,7 +142,7 @@ func (d drawer) destroy(generation uint64) error {
 	return durable.Remove(d.root, d.path(chainName(generation)))
 }
 
-// sweep deletes keys, chains, bundles and bridges that the record does not name: what a
+// sweep deletes keys, chains, bundles, bridges, CRLs and staples that the record does not name: what a
 // crash left between a file and its record.
 func (d drawer) sweep(r *record) error {
 	keep := map[string]bool{}
@@ -110,19 +151,23 @@ func (d drawer) sweep(r *record) error {
 	}
 	for _, v := range r.Revisions {
 		keep[bundleName(v.Bundle)], keep[bridgeName(v.Bridge)] = true, true
+		keep[crlsName(v.CRL.Digest)], keep[stapleName(v.Staple.Digest)] = true, true
 	}
 	names, err := d.list()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, name := range names {
-		ours := strings.HasPrefix(name, "gen-") || strings.HasPrefix(name, "bundle-") || strings.HasPrefix(name, "bridge-")
-		if ours && !keep[name] {
+		kind, _, ours := strings.Cut(name, "-")
+		if ours && slices.Contains(kept, kind) && !keep[name] {
 			err = errors.Join(err, durable.Remove(d.root, d.path(name)))
 		}
 	}
 	return err
 }
+
+// kept is how the names of what the agent keeps begin.
+var kept = []string{"gen", "bundle", "bridge", "crl", "staple"}
 
 func (d drawer) list() ([]string, error) {
 	f, err := d.root.Open(d.dir)

@@ -29,6 +29,10 @@ type ExecutorOptions struct {
 	Bundles func(ctx context.Context, digests []string) (map[string]pki.Bundle, error)
 	// Bridge finds a bridge by the SHA-256 of its DER (hex). nil: there are none.
 	Bridge func(ctx context.Context, digest string) (*x509.Certificate, error)
+	// CRLs finds CRLs by the SHA-256 of their DERs one after the other, Staple an
+	// OCSP response by that of its own (hex). nil: there are none.
+	CRLs   func(ctx context.Context, digest string) (pki.CRLs, error)
+	Staple func(ctx context.Context, digest string) ([]byte, error)
 	// Sign signs a statement as evidence of this agent's. nil: none is kept.
 	Sign func(statement []byte) (*api.Evidence, error)
 
@@ -37,8 +41,9 @@ type ExecutorOptions struct {
 	ClockKnown func() bool
 
 	// Canaries asks the control plane for client certificates by which to try
-	// what a target trusts. nil: there are none.
-	Canaries func(ctx context.Context, placementID string, csr []byte) ([]*api.Canary, error)
+	// what a target trusts; revoked ones are for trying what it refuses. nil: there
+	// are none.
+	Canaries func(ctx context.Context, placementID string, csr []byte, revoked bool) ([]*api.Canary, error)
 
 	// Reached is told of each point between two effects, by name: where a test
 	// may stop the process. nil: nobody is.
@@ -67,6 +72,7 @@ type Executor struct {
 	regroup chan struct{} // of capacity one: desires came
 
 	streams atomic.Uint64 // that the control plane has opened
+	revoked revokedCanaries
 
 	mu         sync.Mutex
 	placements map[string]*placement // by placement id

@@ -34,6 +34,12 @@ const (
 	jksFile       = "keystore.jks"
 	jksTrust      = "truststore.jks"
 	keystoreAlias = "certificate"
+
+	crlFile        = "crl.pem"           // all CRLs
+	singleCRLFile  = "crl.der"           // that of the certificate's issuer, for who reads but one
+	crlConfigFile  = "crl.conf"          // of the process, to be included by its own
+	stapleFile     = "staple.der"        // an OCSP response
+	combinedStaple = "combined.pem.ocsp" // the same, where HAProxy looks for it
 )
 
 const publicMode fs.FileMode = 0o644
@@ -50,8 +56,8 @@ type content struct {
 
 // contents lists the files of a revision in the formats that are wanted.
 // Without a credential it is the bundle alone.
-func contents(formats []fleet.Format, c *credential, b pki.Bundle, password []byte, now time.Time) ([]content, error) {
-	files := []content{plain(bundleFile, false, b.PEM())}
+func contents(formats []fleet.Format, c *credential, b pki.Bundle, s besides, password []byte, now time.Time) ([]content, error) {
+	files := append([]content{plain(bundleFile, false, b.PEM())}, s.contents(formats)...)
 	var keyPEM, chainPEM []byte
 	if c != nil {
 		var err error
@@ -88,6 +94,27 @@ func contents(formats []fleet.Format, c *credential, b pki.Bundle, password []by
 		}
 	}
 	return files, nil
+}
+
+// contents are the files of what stands beside certificate and bundle.
+func (s besides) contents(formats []fleet.Format) []content {
+	var files []content
+	if s.config != nil {
+		files = append(files, plain(crlConfigFile, false, s.config))
+	}
+	if !s.crls.Digest().IsZero() {
+		files = append(files, plain(crlFile, false, s.crls.PEM()))
+	}
+	if s.single != nil {
+		files = append(files, plain(singleCRLFile, false, s.single))
+	}
+	if s.staple != nil {
+		files = append(files, plain(stapleFile, false, s.staple))
+		if slices.Contains(formats, fleet.FormatCombined) {
+			files = append(files, plain(combinedStaple, false, s.staple))
+		}
+	}
+	return files
 }
 
 func plain(name string, secret bool, data []byte) content {
@@ -137,11 +164,23 @@ func storeJKS(ks keystore.KeyStore, password []byte) ([]byte, error) {
 
 // readFile says whether a file of a revision, as read back from the disk,
 // parses and holds this credential and bundle; every block of it, in order.
-func readFile(name string, data []byte, c *credential, b pki.Bundle, password []byte) error {
+func readFile(name string, data []byte, c *credential, b pki.Bundle, s besides, password []byte) error {
 	switch name {
 	case bundleFile:
 		read, err := pki.ParseBundlePEM(data)
 		return sameBundle(name, read, b, err)
+	case crlFile:
+		read, err := pki.ParseCRLsPEM(data)
+		if err == nil && read.Digest() != s.crls.Digest() {
+			err = fmt.Errorf("%s: holds other CRLs than %s", name, s.crls.Digest())
+		}
+		return err
+	case singleCRLFile:
+		return same(name, data, s.single)
+	case crlConfigFile:
+		return same(name, data, s.config)
+	case stapleFile, combinedStaple:
+		return same(name, data, s.staple)
 	case certFile:
 		read, err := pki.ParseCertificatesPEM(data)
 		return sameChain(name, read, []*x509.Certificate{c.chain.Leaf}, err)
@@ -225,6 +264,13 @@ func readJKSTrust(data []byte, b pki.Bundle, password []byte) error {
 		anchors = append(anchors, anchor)
 	}
 	return sameAnchors(jksTrust, anchors, b, nil)
+}
+
+func same(name string, read, want []byte) error {
+	if !bytes.Equal(read, want) {
+		return fmt.Errorf("%s: holds something else", name)
+	}
+	return nil
 }
 
 func sameKey(name string, key any, c *credential, err error) error {

@@ -14,6 +14,7 @@ import (
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/rotation"
 )
 
 var allFormats = []fleet.Format{fleet.FormatPEM, fleet.FormatCombined, fleet.FormatPKCS12, fleet.FormatJKS}
@@ -39,37 +40,45 @@ func TestFilesReadBack(t *testing.T) {
 	l := newLab(t)
 	b := l.bundle("a", "b")
 	password := []byte("correct horse")
+	crls := l.crls(1, time.Now())
+	s := besides{crls: crls, single: crls.Of(l.roots["a"].authority.Certificate), config: []byte("# no CRLs\n"), staple: []byte{0x30, 0}}
+	w := &wish{staleCRL: fleet.StaleOpen, files: filesWish{formats: allFormats}, adapter: nginxAdapter(t)}
+	want := w.wantedNames(rotation.Revision{Generation: 1, CRL: rotation.Dated{Digest: crls.Digest()}, Staple: rotation.Dated{Digest: pki.Fingerprint{1}}})
 	for _, algorithm := range []pki.KeyAlgorithm{pki.ECDSAP256, pki.ECDSAP384, pki.Ed25519, pki.RSA2048} {
 		c := issuedCredential(t, l, algorithm)
 		other := issuedCredential(t, l, algorithm)
-		files, err := contents(allFormats, c, b, password, time.Now())
+		files, err := contents(allFormats, c, b, s, password, time.Now())
 		check(t, err)
-		if len(files) != len(wantedNames(allFormats, true)) {
-			t.Errorf("%d files, %v wanted", len(files), wantedNames(allFormats, true))
+		if len(files) != len(want) {
+			t.Errorf("%d files, %v wanted", len(files), want)
 		}
 		for _, file := range files {
 			data, err := file.write()
 			check(t, err)
-			if err := readFile(file.name, data, c, b, password); err != nil {
+			if err := readFile(file.name, data, c, b, s, password); err != nil {
 				t.Errorf("%s, %s: %v", algorithm, file.name, err)
 			}
 			if file.secret != secretFile(file.name) {
 				t.Errorf("%s: secret is %v", file.name, file.secret)
 			}
 			for _, broken := range [][]byte{nil, data[:len(data)-2], data[1:], append(bytes.Clone(data), []byte("x")...), bytes.Repeat([]byte{0x30}, 100)} {
-				if err := readFile(file.name, broken, c, b, password); err == nil && !trailing(file.name, broken, data) {
+				if err := readFile(file.name, broken, c, b, s, password); err == nil && !trailing(file.name, broken, data) {
 					t.Errorf("%s, %s: %d of %d bytes read back as well", algorithm, file.name, len(broken), len(data))
 				}
 			}
-			if strings.Contains(file.name, "bundle") || strings.Contains(file.name, "truststore") {
-				if err := readFile(file.name, data, c, l.bundle("a"), password); err == nil {
+			if beside := strings.Contains(file.name, "crl") || strings.Contains(file.name, "staple") || strings.HasSuffix(file.name, ".ocsp"); beside {
+				if err := readFile(file.name, data, c, b, besides{config: []byte("x")}, password); err == nil {
+					t.Errorf("%s reads back as another", file.name)
+				}
+			} else if strings.Contains(file.name, "bundle") || strings.Contains(file.name, "truststore") {
+				if err := readFile(file.name, data, c, l.bundle("a"), s, password); err == nil {
 					t.Errorf("%s reads back as another bundle", file.name)
 				}
-			} else if err := readFile(file.name, data, other, b, password); err == nil {
+			} else if err := readFile(file.name, data, other, b, s, password); err == nil {
 				t.Errorf("%s reads back as another credential", file.name)
 			}
 			if strings.Contains(file.name, "store") {
-				if err := readFile(file.name, data, c, b, []byte("wrong")); err == nil {
+				if err := readFile(file.name, data, c, b, s, []byte("wrong")); err == nil {
 					t.Errorf("%s opens with another password", file.name)
 				}
 			}
@@ -123,7 +132,9 @@ func FuzzReadFile(f *testing.F) {
 	l := newLab(f)
 	c, b := issuedCredential(f, l, pki.ECDSAP256), l.bundle("a")
 	password := []byte("correct horse")
-	files, err := contents(allFormats, c, b, password, time.Now())
+	crls := l.crls(1, time.Now())
+	s := besides{crls: crls, staple: []byte{0x30, 0}}
+	files, err := contents(allFormats, c, b, s, password, time.Now())
 	check(f, err)
 	for i, file := range files {
 		data, err := file.write()
@@ -132,7 +143,7 @@ func FuzzReadFile(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, i int, data []byte) {
 		file := files[(i%len(files)+len(files))%len(files)]
-		_ = readFile(file.name, data, c, b, password) // must not panic, whatever it says
+		_ = readFile(file.name, data, c, b, s, password) // must not panic, whatever it says
 	})
 }
 

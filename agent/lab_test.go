@@ -50,6 +50,9 @@ type lab struct {
 	calls         int
 	unsigned      int                          // so many requests for canaries fail
 	canaried      [][]byte                     // signed, DER
+	doomed        []*x509.Certificate          // canaries that are revoked, in the order in which they were signed
+	lists         map[string]pki.CRLs          // by digest
+	staples       map[string][]byte            // by digest
 	signers       []string                     // roots that sign canaries; nil: all
 	bridgedCanary []byte                       // a bridge that they carry
 	gone          map[string]bool              // bundles and bridges that can't be had
@@ -182,8 +185,8 @@ func (l *lab) options(change ...func(*Config)) ExecutorOptions {
 	}
 	return ExecutorOptions{
 		Host: c.HostRules(), State: root, AgentID: "agent-1",
-		Canaries: l.canaries,
-		Issue:    l.issue, Bundles: l.bundles, Bridge: l.bridge, Sign: labSign,
+		Canaries: l.canaries, CRLs: l.findCRLs, Staple: l.findStaple,
+		Issue: l.issue, Bundles: l.bundles, Bridge: l.bridge, Sign: labSign,
 		Now: l.now, Log: slog.New(slog.NewTextHandler(labLog{l.t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }

@@ -235,8 +235,8 @@ type fileFact struct {
 }
 
 // maxFile bounds what is read of a file of a revision: someone may have put
-// anything there.
-const maxFile = 16 << 20
+// anything there. A million entries make a crl.pem of 64 MB.
+const maxFile = 96 << 20
 
 // read reads a file of a revision, and what it is like.
 func (l *layout) read(revision uint64, name string) ([]byte, fileFact, error) {

@@ -31,7 +31,7 @@ import (
 const (
 	linkBuffer     = 4 << 10
 	linkWindow     = 64 << 10
-	maxMessage     = 16 << 20
+	maxMessage     = 64 << 20
 	dialTimeout    = 10 * time.Second
 	callTimeout    = 30 * time.Second
 	silenceTimeout = 30 * time.Second // until unacknowledged data ends the connection

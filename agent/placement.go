@@ -35,6 +35,8 @@ type placement struct {
 	wellAt   found      // when the member was last seen well after one
 	retrial  retrial
 	bridges  bridges
+	beside   beside
+	onList   onList
 	edges    edges
 	drawer   drawer
 	opened   bool
@@ -187,6 +189,7 @@ func (p *placement) proceed(ctx context.Context, w *wished, halt halt) (time.Tim
 	for {
 		p.greet(ctx, w.wish)
 		p.fetchBridge(ctx, w.wish)
+		p.fetchLists(ctx, w.wish)
 		if ctx.Err() != nil {
 			return time.Time{}, nil
 		}
@@ -351,6 +354,7 @@ func (p *placement) owner() marker { return marker{Agent: p.e.AgentID, Placement
 // facts gathers what the record and the directory show now.
 func (p *placement) facts(w *wished) (rotation.Facts, error) {
 	f := rotation.Facts{Record: p.record.Record, Apart: p.apart(w.wish)}
+	p.listFacts(w.wish, &f)
 	if p.record.Directory == "" { // an orphan of which nothing was ever placed
 		return f, nil
 	}
@@ -410,7 +414,7 @@ func (p *placement) reshaped(w *wish, revision uint64) bool {
 	if err != nil {
 		return false // said when something is to be staged
 	}
-	want := wantedNames(w.files.formats, v.Generation != 0)
+	want := w.wantedNames(*v)
 	have := p.record.Files[revision]
 	if len(want) != len(have) {
 		return true
@@ -431,6 +435,7 @@ func (p *placement) reshaped(w *wish, revision uint64) bool {
 // other files are wanted, which is not for the profile to decline.
 func (p *placement) desired(w *wished) rotation.Desired {
 	d := w.desired
+	p.dated(w.wish, &d)
 	if wrong := p.contact.wrong(); wrong != nil {
 		d.Hold = wrong.Error()
 	}

@@ -20,6 +20,7 @@ func (p *placement) publish(w *wished, f rotation.Facts, s rotation.Step) {
 	if p.record.Pending != "" && report.State == api.State_STATE_STEADY {
 		report.Reason = p.record.Pending
 	}
+	p.reportLists(report, f, s)
 	report.AsksSlot = s.AsksSlot
 	report.Orders = p.orderReports(w)
 	if wrong := p.contact.wrong(); wrong != nil && s.Action == rotation.Wait && report.State != api.State_STATE_ORPHAN {

@@ -33,6 +33,10 @@ func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 		problem = fault.New(fault.Conflict, "the intent asks for level loaded, and no command of target %s said that it loaded", w.target.Name).
 			WithRemedy("name a reloadCommand in intent %s, or ask for level delivered", w.intent)
 	}
+	disobeys, served := errors.AsType[servesRevoked](problem)
+	if served {
+		problem = nil
+	}
 	if problem == nil && v.Well && !v.Committed() {
 		problem = p.convalesce(ctx, w, v)
 	}
@@ -56,9 +60,14 @@ func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 		level = min(level, api.Level_LEVEL_DELIVERED)
 	}
 	owing := look != nil && w.tries() && p.canaries.err != nil && p.e.Canaries != nil
-	if v.Committed() {
+	lists := refusesRevoked(look)
+	switch {
+	case v.Committed() && served:
+		return p.disobeyed(w, v, seen, disobeys)
+	case v.Committed():
 		return p.change(func(r *record) {
 			r.show(v.Number, level, seen, owing)
+			r.obeys(lists)
 			if r.Failure != nil && !r.Failure.Restored {
 				r.Failure.Restored = true
 				r.Restores++
@@ -67,7 +76,24 @@ func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 	}
 	// What comes next is the commit, whatever else is desired: it is one fact.
 	p.e.reached("prove: shown")
-	return p.stand(w, v, func(r *record) { r.show(v.Number, level, seen, owing) })
+	err = p.stand(w, v, func(r *record) {
+		r.show(v.Number, level, seen, owing)
+		r.obeys(lists)
+	})
+	if err == nil && served {
+		err = p.disobeyed(w, v, seen, disobeys)
+	}
+	return err
+}
+
+// obeys notes that the process refuses what its CRLs list.
+func (r *record) obeys(seen bool) {
+	if seen {
+		r.CRLLevel = api.Level_LEVEL_PROVEN
+	}
+	if r.Failure != nil && r.Failure.Lists {
+		r.Failure = nil
+	}
 }
 
 // show notes that the process was seen with the revision, and whether its trust
@@ -95,7 +121,7 @@ func (p *placement) observe(ctx context.Context, w *wish, v rotation.Revision) (
 	}
 	expected := p.expectation(w, c, b)
 	var none error
-	expected.Trials, expected.MustAccept, none = p.trials(ctx, w, c, b)
+	expected.Trials, expected.MustAccept, none = p.trials(ctx, w, v, c, b)
 	verdict, observations := probe.Prove(ctx, expected)
 	var seen *probe.Observation
 	if len(observations) > 0 {
@@ -105,6 +131,8 @@ func (p *placement) observe(ctx context.Context, w *wish, v rotation.Revision) (
 	switch {
 	case verdict.Proven:
 		return seen, nil
+	case verdict.Cause == probe.CauseRevoked:
+		return seen, p.servedRevoked(verdict.Reason)
 	case verdict.Cause == probe.CausePath:
 		return seen, fault.New(fault.Unavailable, "%s", verdict.Reason)
 	}
@@ -183,6 +211,9 @@ func (p *placement) commit(_ context.Context, w *wish, s rotation.Step) error {
 // stand records that a revision stands, with what else is known by now.
 func (p *placement) stand(w *wish, v rotation.Revision, do func(*record)) error {
 	now := p.e.Now()
+	if stood := p.record.Standing(); !v.CRL.None() && (stood == nil || stood.CRL.None()) {
+		p.contact.again = now // whether it reads them can be seen from now on
+	}
 	began := v.StagedAt
 	if g := p.record.Generation(v.Generation); g != nil && p.untried(g.Number, v.Number) {
 		began = g.AskedAt
@@ -190,7 +221,11 @@ func (p *placement) stand(w *wish, v rotation.Revision, do func(*record)) error 
 	err := p.change(func(r *record) {
 		do(r)
 		r.Commit(v.Number, now)
-		r.Failure, r.Committed, r.Took = nil, now, max(now.Sub(began), 0)
+		p.remember(r, v)
+		if r.Setback == nil { // else it is of a newer certificate, which waits
+			r.Failure = nil
+		}
+		r.Committed, r.Took = now, max(now.Sub(began), 0)
 		r.Rotations++
 	})
 	if err == nil {

@@ -35,6 +35,8 @@ type record struct {
 	Took      time.Duration         `json:"took,omitempty"`      // of the last rotation, from request to proof
 	Rotations uint64                `json:"rotations,omitempty"` // committed
 	Restores  uint64                `json:"restores,omitempty"`  // proven
+	Lists     map[string]string     `json:"lists,omitempty"`     // the newest number of a CRL that was in use, by issuer
+	CRLLevel  api.Level             `json:"crlLevel,omitempty"`  // shown for the CRLs in use
 	Orders    []carried             `json:"orders,omitempty"`    // carried out, of those that were desired then
 }
 
@@ -51,6 +53,7 @@ type failure struct {
 	At         time.Time       `json:"at"`
 	Restored   bool            `json:"restored"`
 	Evidence   []byte          `json:"evidence,omitempty"` // its digest
+	Lists      bool            `json:"lists,omitempty"`    // who was revoked is served, and nothing else is wrong
 }
 
 const recordFile = "record.json"

@@ -16,7 +16,7 @@ import (
 // stage writes a revision beside the one in use. Nothing reads it yet; on a
 // failure, what was written is taken away again.
 func (p *placement) stage(ctx context.Context, w *wish, s rotation.Step) error {
-	v := rotation.Revision{Number: s.Revision, Generation: s.Generation, Bundle: s.Bundle, Bridge: s.Bridge, StagedAt: p.e.Now()}
+	v := rotation.Revision{Number: s.Revision, Generation: s.Generation, Bundle: s.Bundle, Bridge: s.Bridge, CRL: s.CRL, Staple: s.Staple, StagedAt: p.e.Now()}
 	files, err := p.write(ctx, w, v)
 	if ctx.Err() != nil {
 		return nil
@@ -40,7 +40,7 @@ func (p *placement) write(ctx context.Context, w *wish, v rotation.Revision) (wr
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(p.drawer.reserve(), p.drawer.saveBundle(b), p.saveBridge(v.Bridge)); err != nil {
+	if err := errors.Join(p.drawer.reserve(), p.drawer.saveBundle(b), p.saveBridge(v.Bridge), p.saveLists(ctx, v)); err != nil {
 		return nil, err
 	}
 	files, owner, err := p.files(w, v, b)
@@ -95,7 +95,11 @@ func (p *placement) files(w *wish, v rotation.Revision, b pki.Bundle) ([]content
 	if err != nil {
 		return nil, nil, err
 	}
-	files, err := contents(w.files.formats, c, b, password, p.e.Now())
+	s, err := p.besides(w, v, c, b)
+	if err != nil {
+		return nil, nil, err
+	}
+	files, err := contents(w.files.formats, c, b, s, password, p.e.Now())
 	return files, owner, err
 }
 
@@ -156,10 +160,11 @@ func (p *placement) bundles(ctx context.Context, digests []pki.BundleDigest) ([]
 	return bundles, nil
 }
 
-// wantedNames lists the files of a revision in these formats.
-func wantedNames(formats []fleet.Format, identity bool) []string {
-	names := []string{bundleFile}
-	for _, format := range formats {
+// wantedNames lists the files of a revision.
+func (w *wish) wantedNames(v rotation.Revision) []string {
+	identity := v.Generation != 0
+	names := append([]string{bundleFile}, w.besideNames(v)...)
+	for _, format := range w.files.formats {
 		switch {
 		case format == fleet.FormatPKCS12:
 			names = append(names, pkcs12Trust)

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -31,6 +33,7 @@ type wish struct {
 	algorithm pki.KeyAlgorithm
 	usages    []x509.ExtKeyUsage
 	peers     []pki.BundleDigest
+	staleCRL  fleet.OnStale // empty: no CRLs are delivered
 	files     filesWish
 	adapter   target.Adapter
 	target    target.Target
@@ -90,7 +93,7 @@ func parseWish(d *api.DesiredPlacement) (*wish, error) {
 		w.bare = true
 		return w, nil
 	}
-	for _, part := range []func(*api.DesiredPlacement) error{w.parseBundles, w.parseIdentity, w.parseFiles, w.parseTarget, w.parseProof, w.parseOrders} {
+	for _, part := range []func(*api.DesiredPlacement) error{w.parseBundles, w.parseLists, w.parseIdentity, w.parseFiles, w.parseTarget, w.parseProof, w.parseOrders} {
 		if err := part(d); err != nil {
 			return nil, err
 		}
@@ -124,6 +127,31 @@ func (w *wish) parseBundles(d *api.DesiredPlacement) error {
 	}
 	if w.desired.Bridge, err = pki.ParseFingerprint(d.GetBridgeDigest()); err != nil {
 		return fault.Wrap(fault.Invalid, err, "bridge of placement %s", d.GetPlacementId())
+	}
+	return nil
+}
+
+func (w *wish) parseLists(d *api.DesiredPlacement) error {
+	w.staleCRL = fleet.OnStale(d.GetProfile().GetStaleCrl())
+	w.desired.Revoked = d.GetRevokedGenerations()
+	for _, one := range []struct {
+		name, digest string
+		until        *timestamppb.Timestamp
+		into         *rotation.Dated
+	}{
+		{"CRLs", d.GetCrlDigest(), d.GetCrlUntil(), &w.desired.CRL},
+		{"staple", d.GetStapleDigest(), d.GetStapleUntil(), &w.desired.Staple},
+	} {
+		if one.digest == "" {
+			continue
+		}
+		digest, err := pki.ParseFingerprint(one.digest)
+		if err != nil {
+			return fault.Wrap(fault.Invalid, err, "%s of placement %s", one.name, d.GetPlacementId())
+		}
+		if one.into.Digest = digest; one.until != nil {
+			one.into.Until = one.until.AsTime()
+		}
 	}
 	return nil
 }
@@ -194,6 +222,10 @@ func (w *wish) parseTarget(d *api.DesiredPlacement) error {
 		Name: t.GetName(), Directory: w.files.directory, ReloadCommand: t.GetReloadCommand(), RestartCommand: t.GetRestartCommand(),
 		Address: t.GetAddress(), ServerName: t.GetServerName(), Preamble: probe.Preamble(t.GetPreamble()),
 	}
+	if !w.desired.CRL.None() {
+		w.target.CRL = w.staleCRL
+	}
+	w.target.Staple = !w.desired.Staple.None()
 	if w.target.Preamble == "" {
 		w.target.Preamble = w.adapter.Preamble
 	}

@@ -63,6 +63,9 @@ func trusts(seen *probe.Observation) bool {
 	}
 	accepted, refused := false, false
 	for _, trial := range seen.Trials {
+		if trial.Revoked { // that is a matter of lists, not of anchors
+			continue
+		}
 		switch {
 		case trial.Expected && trial.Accepted == probe.Accepted:
 			accepted = true

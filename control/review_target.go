@@ -43,7 +43,7 @@ func (r *review) reviewTargets(seats map[fleet.Name][]seat) {
 			continue
 		}
 		for _, look := range []func(targetReview) []fleet.Finding{
-			targetReview.reviewControl, targetReview.reviewRestart, targetReview.reviewCluster, targetReview.reviewCRL, targetReview.reviewKeyType,
+			targetReview.reviewControl, targetReview.reviewRestart, targetReview.reviewCluster, targetReview.reviewCRL, targetReview.reviewStaple, targetReview.reviewKeyType,
 		} {
 			r.findings = append(r.findings, look(t)...)
 		}
@@ -128,6 +128,16 @@ func (t targetReview) reviewCRL() []fleet.Finding {
 	return t.misfit("crl", readsNoCRL(t.Capabilities, t.intent.Profile, t.profile))
 }
 
+func (t targetReview) reviewStaple() []fleet.Finding {
+	if t.profile == nil || !t.profile.Revocation.Staple || t.Staple != target.Never {
+		return nil
+	}
+	return t.misfit("staple", misfit{
+		fmt.Sprintf("profile %s asks for stapled OCSP responses, and %s staples none: its clients do not learn that its certificate was revoked", t.intent.Profile, t.Title),
+		"use a profile with a short lifetime and without revocation.staple; after a compromise replace the authority and withdraw its root",
+	})
+}
+
 func (t targetReview) reviewKeyType() []fleet.Finding {
 	if !t.rekeyed {
 		return nil
@@ -147,7 +157,15 @@ func (t targetReview) misfit(rule string, m misfit) []fleet.Finding {
 type misfit struct{ text, remedy string }
 
 func readsNoCRL(can target.Capabilities, name fleet.Name, profile *fleet.Profile) misfit {
-	if !profile.Revocation.CRL || can.CRL != target.Never {
+	switch {
+	case !profile.Revocation.CRL:
+		return misfit{}
+	case can.CRL != target.Never && profile.Revocation.OnStale == fleet.StaleOpen && !can.SetsCRLAside():
+		return misfit{
+			fmt.Sprintf("profile %s says that CRLs are taken away before they end, and of %s the agent can't: it names them in a configuration that is not the agent's, and without them it refuses everybody. They stay, as with closed", name, can.Title),
+			"say onStale: closed, and see that lists never end; or use a profile with a short lifetime and without revocation.crl",
+		}
+	case can.CRL != target.Never:
 		return misfit{}
 	}
 	return misfit{

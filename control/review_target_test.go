@@ -126,6 +126,17 @@ func TestPlanSaysThatCRLsAreNeverRead(t *testing.T) {
 	if found := ruled(d.plan(withCRL.Replace(serverOf("redis", ""))), "crl"); len(found) != 1 || !strings.Contains(found[0].Message, "Redis never reads any") {
 		t.Errorf("redis: %v", found)
 	}
+	open := strings.NewReplacer("clientAuth]}", "clientAuth], revocation: {crl: true, onStale: open}}")
+	if found := ruled(d.plan(open.Replace(serverOf("mosquitto", ""))), "crl"); len(found) != 1 || !strings.Contains(found[0].Message, "They stay, as with closed") {
+		t.Errorf("mosquitto, open: %v", found)
+	}
+	if found := ruled(d.plan(open.Replace(serverOf("nginx", ""))), "crl"); len(found) != 0 {
+		t.Errorf("nginx includes what names them: %v", found)
+	}
+	stapled := strings.NewReplacer("clientAuth]}", "clientAuth], revocation: {staple: true}}")
+	if found := ruled(d.plan(stapled.Replace(serverOf("postgres", ""))), "staple"); len(found) != 1 || !strings.Contains(found[0].Message, "PostgreSQL staples none") {
+		t.Errorf("postgres staples: %v", found)
+	}
 	if found := ruled(d.plan(withCRL.Replace(serverOf("nginx", ""))), "crl"); len(found) != 0 {
 		t.Errorf("nginx reads CRLs: %v", found)
 	}

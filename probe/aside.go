@@ -84,7 +84,7 @@ func (p *proof) lookTrials(ctx context.Context) (Finding, bool) {
 			return finding, ok
 		}
 		p.aside.trials = append(p.aside.trials, TrialResult{
-			Name: trial.Name, Anchor: trial.Anchor, Sent: p.seen.Sent, Expected: trial.Accept, Accepted: p.seen.Accepted, Error: p.seen.Error,
+			Name: trial.Name, Anchor: trial.Anchor, Revoked: trial.Revoked, Sent: p.seen.Sent, Expected: trial.Accept, Accepted: p.seen.Accepted, Error: p.seen.Error,
 		})
 	}
 	return p.expected.judgeTrials(p.aside.trials), true

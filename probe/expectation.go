@@ -76,6 +76,7 @@ const (
 	CauseClientAuth Cause = "client_auth" // demands more or less of clients than it should
 	CauseRejected   Cause = "rejected"    // does not accept the client certificate
 	CauseTrusts     Cause = "trusts"      // accepts a client certificate that it should refuse
+	CauseRevoked    Cause = "revoked"     // all fitted, but that it accepts a client certificate that was revoked
 	CauseTime       Cause = "time"        // all fitted, for too short a time
 )
 

@@ -94,7 +94,7 @@ func (c cast) check(t *testing.T, g *ground, s realServer) {
 	expected := patient(expect(c.ca, g.address, c.leaf, c.leaf))
 	expected.Spec.Preamble, expected.ClientAuth = s.preamble, s.auth
 	if s.bad == Rejected {
-		expected.Trials = []Trial{{"root A", &c.good, true, ""}, {"a throwaway root", &c.bad, false, ""}}
+		expected.Trials = []Trial{{Name: "root A", Certificate: &c.good, Accept: true}, {Name: "a throwaway root", Certificate: &c.bad}}
 	}
 	verdict, seen := Prove(context.Background(), expected)
 	if !verdict.Proven {

@@ -18,6 +18,9 @@ type Trial struct {
 	// Accept says that the server has to accept it. Otherwise it has to
 	// refuse it: silence is no refusal.
 	Accept bool
+	// Revoked says that it is refused because it was revoked, and for nothing
+	// else: one of the same authority that was not has to be accepted beside it.
+	Revoked bool
 	// Anchor is the fingerprint of the root that it leads to, or Stranger.
 	Anchor string
 }
@@ -30,7 +33,8 @@ type TrialResult struct {
 	Name     string     `json:"name"`
 	Anchor   string     `json:"anchor,omitempty"`
 	Sent     string     `json:"sent,omitempty"` // fingerprint; empty where the server did not ask
-	Expected bool       `json:"expected"`       // that it accepts
+	Revoked  bool       `json:"revoked,omitempty"`
+	Expected bool       `json:"expected"` // that it accepts
 	Accepted Acceptance `json:"accepted,omitempty"`
 	Error    string     `json:"error,omitempty"` // its refusal, in words
 }
@@ -54,7 +58,7 @@ func (e Expectation) judgeTrial(trial Trial, seen Observation) Finding {
 // against each other: by a server that takes everybody, or nobody, the answers
 // that happen to be right show nothing.
 func (e Expectation) judgeTrials(results []TrialResult) Finding {
-	var faults, accepted, refused []string
+	var faults, accepted, refused, served []string
 	cause := Fits
 	for _, r := range results {
 		switch {
@@ -63,12 +67,18 @@ func (e Expectation) judgeTrials(results []TrialResult) Finding {
 			faults = append(faults, fmt.Sprintf("rejects a client certificate under %s: %s", r.Name, r.Error))
 		case r.Expected:
 			accepted = append(accepted, r.Name)
-		case r.Accepted == Rejected:
+		case r.Accepted == Rejected && !r.Revoked:
 			refused = append(refused, r.Name)
+		case r.Accepted == Rejected:
+		case r.Revoked: // the least of the faults
+			served = append(served, r.Name)
 		default:
 			cause = cmp.Or(cause, CauseTrusts)
 			faults = append(faults, fmt.Sprintf("%s a client certificate under %s, which is not in the bundle", verb(r.Accepted), r.Name))
 		}
+	}
+	if cause == Fits && len(served) > 0 {
+		return Finding{CauseRevoked, fmt.Sprintf("%s serves a client whose certificate is on its CRL: %s", e.Spec.Address, strings.Join(served, ", "))}
 	}
 	if cause == Fits {
 		return Finding{}
@@ -101,7 +111,7 @@ func (e Expectation) checkTrials() error {
 		if trial.Certificate == nil || len(trial.Certificate.Certificate) == 0 {
 			return fault.New(fault.Internal, "prove %s: the trial under %s has no certificate", e.Spec.Address, trial.Name)
 		}
-		good, bad = good || trial.Accept, bad || !trial.Accept
+		good, bad = good || trial.Accept, bad || !trial.Accept && !trial.Revoked
 	}
 	if len(e.Trials) > 0 && !(good && bad) {
 		return fault.New(fault.Internal, "prove %s: trials need a certificate that should be accepted and one that should be refused, as controls", e.Spec.Address)

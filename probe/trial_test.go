@@ -100,7 +100,7 @@ func (c *court) guard(t *testing.T, admit func(name string, before int) bool) *g
 func (c *court) expect(address string) Expectation {
 	e := expect(c.ca, address, c.leaf, c.leaf)
 	e.ClientAuth = ClientAuthRequired
-	e.Trials = []Trial{{"root A", &c.a, true, "aa"}, {"root B", &c.b, false, "bb"}, {"the throwaway root", &c.t, false, Stranger}}
+	e.Trials = []Trial{{Name: "root A", Certificate: &c.a, Accept: true, Anchor: "aa"}, {Name: "root B", Certificate: &c.b, Anchor: "bb"}, {Name: "the throwaway root", Certificate: &c.t, Anchor: Stranger}}
 	return e
 }
 
@@ -139,7 +139,7 @@ func TestTrialsAreEachOthersControls(t *testing.T) {
 		"another known good": {admit: only("B"), cause: CauseRejected, words: []string{rejectsA}, absent: "control",
 			change: func(c *court, e *Expectation) {
 				e.MustAccept, e.Spec.Certificate = true, &c.b
-				e.Trials = []Trial{{"root A", &c.a, true, ""}, {"the throwaway root", &c.t, false, ""}}
+				e.Trials = []Trial{{Name: "root A", Certificate: &c.a, Accept: true}, {Name: "the throwaway root", Certificate: &c.t}}
 			}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -282,7 +282,7 @@ func TestTrustMustLast(t *testing.T) {
 func TestTrialsWithoutControlsAreRefused(t *testing.T) {
 	court := newCourt(t)
 	server := court.guard(t, only("A"))
-	a, b := Trial{"root A", &court.a, true, ""}, Trial{"root B", &court.b, false, ""}
+	a, b := Trial{Name: "root A", Certificate: &court.a, Accept: true}, Trial{Name: "root B", Certificate: &court.b}
 	for name, c := range map[string]struct {
 		trials []Trial
 		must   bool
@@ -294,8 +294,8 @@ func TestTrialsWithoutControlsAreRefused(t *testing.T) {
 		"the server's own client": {[]Trial{b}, true, true},
 		"nothing to refuse":       {[]Trial{a}, false, false},
 		"nor beside its own":      {[]Trial{a}, true, false},
-		"no certificate":          {[]Trial{a, {"root B", nil, false, ""}}, false, false},
-		"an empty certificate":    {[]Trial{a, {"root B", &tls.Certificate{}, false, ""}}, false, false},
+		"no certificate":          {[]Trial{a, {Name: "root B"}}, false, false},
+		"an empty certificate":    {[]Trial{a, {Name: "root B", Certificate: &tls.Certificate{}}}, false, false},
 	} {
 		e := court.expect(server.address)
 		e.Trials, e.MustAccept, e.Spec.Certificate = c.trials, c.must, &court.a

@@ -22,7 +22,10 @@ func (v *view) begin() *Step {
 	reason := v.outdated(newest)
 	if reason == "" {
 		if newest.Number != v.baseGeneration() {
-			return v.stage(newest.Number, fmt.Sprintf("generation %d", newest.Number))
+			if step := v.stage(newest.Number, fmt.Sprintf("generation %d", newest.Number)); step != nil {
+				return step
+			}
+			return v.spare()
 		}
 		if step := v.stage(newest.Number, "the bundle"); step != nil {
 			return step
@@ -47,7 +50,7 @@ func (v *view) begin() *Step {
 // certificate is not withdrawn from under a process by an edit.
 func (v *view) validStanding() uint64 {
 	s := v.Standing()
-	if s == nil || !v.usable(s) {
+	if s == nil || !v.usable(s) || (v.Current != s.Number && v.revoked(s.Generation)) {
 		return 0
 	}
 	return s.Generation
@@ -68,6 +71,8 @@ func (v *view) outdated(g *Generation) string {
 	switch {
 	case g == nil:
 		return "first issuance"
+	case v.revoked(g.Number):
+		return fmt.Sprintf("generation %d was revoked", g.Number)
 	case g.Number <= v.d.RenewThrough:
 		return fmt.Sprintf("a renewal of everything through generation %d is asked for", v.d.RenewThrough)
 	case g.Refused != "":
@@ -153,7 +158,7 @@ func born(g *Generation) time.Time {
 func (v *view) newKey() bool {
 	last := v.leaf
 	switch {
-	case last == nil || last.Leaf == nil || last.Refused != "":
+	case last == nil || last.Leaf == nil || last.Refused != "" || v.revoked(last.Number):
 		return true
 	case v.d.KeyAge <= 0 || v.now.Sub(last.KeyBorn) >= v.d.KeyAge:
 		return true
@@ -180,17 +185,12 @@ func (v *view) stage(generation uint64, what string) *Step {
 		return v.decline(from, "revision %d is staged and checked; generation %d is not valid at %s by this host's clock", r.Number, generation, stamp(v.now))
 	}
 	lost := v.lost(generation)
-	if !lost && v.backingOff(true) {
+	if v.pausing(generation) {
 		return nil
 	}
-	changed := " is new here"
-	if r := v.base; r != nil && r.Generation == generation && r.Bundle == v.d.Bundle {
-		if what = "the bridge"; v.bridge(generation).IsZero() {
-			changed = " is to leave the chain"
-		}
-	}
+	what, changed := v.news(generation, what)
 	begun := lost || generation != 0 && generation != v.baseGeneration() && v.untried(generation)
-	if !begun && v.held(what) {
+	if !begun && !v.overdue() && v.held(what) {
 		return nil
 	}
 	reason := what + changed
@@ -200,14 +200,39 @@ func (v *view) stage(generation uint64, what string) *Step {
 	return v.anew(Stage, generation, reason)
 }
 
+// news says what differs from what is in use.
+func (v *view) news(generation uint64, what string) (thing, changed string) {
+	r := v.base
+	if r == nil || r.Generation != generation || r.Bundle != v.d.Bundle {
+		return what, " is new here"
+	}
+	switch bridge := v.bridge(generation); {
+	case r.Bridge != bridge && bridge.IsZero():
+		return "the bridge", " is to leave the chain"
+	case r.Bridge != bridge:
+		return "the bridge", " is new here"
+	case r.CRL.Digest != v.crl.Digest && v.aside():
+		return "the CRLs", fmt.Sprintf(" are set aside: they end at %s, and no successor came", stamp(r.CRL.Until))
+	case r.CRL.Digest != v.crl.Digest && v.crl.None():
+		return "the CRLs", " are not wanted any more"
+	case r.CRL.Digest != v.crl.Digest:
+		return "the CRLs", " are new here"
+	case v.staple(generation).None():
+		return "the stapled answer", " is to go"
+	}
+	return "the stapled answer", " is new here"
+}
+
 // anew is the step that writes a revision with all that is desired.
 func (v *view) anew(action Action, generation uint64, reason string) *Step {
-	return &Step{Action: action, Revision: v.nextRevision(), Generation: generation, Bundle: v.d.Bundle, Bridge: v.bridge(generation), Reason: reason}
+	return &Step{Action: action, Revision: v.nextRevision(), Generation: generation, Bundle: v.d.Bundle, Bridge: v.bridge(generation),
+		CRL: v.crl, Staple: v.staple(generation), Reason: reason}
 }
 
 // carries says whether a revision is what is desired, but for its generation.
 func (v *view) carries(r *Revision) bool {
-	return r.Bundle == v.d.Bundle && r.Bridge == v.bridge(r.Generation)
+	return r.Bundle == v.d.Bundle && r.Bridge == v.bridge(r.Generation) &&
+		r.CRL.Digest == v.crl.Digest && r.Staple.Digest == v.staple(r.Generation).Digest
 }
 
 // bridge is what the chain of a generation should have at its end. A bundle

@@ -18,6 +18,16 @@ type Desired struct {
 	// Bridge is the certificate that follows the issuing authority in the chain
 	// of each generation that it leads on from. Zero: none does.
 	Bridge pki.Fingerprint
+	// CRL is the certificate revocation lists that the process is to read, all in
+	// one file. OpenOnStale: they are taken away before they end, where no
+	// successor came; else they stay, and the process refuses everybody.
+	CRL         Dated
+	OpenOnStale bool
+	// Staple is the OCSP response for the newest generation that the control
+	// plane knows.
+	Staple Dated
+	// Revoked are generations that are not to be gone back to.
+	Revoked []uint64
 
 	KeyAge  time.Duration // how long a key may be used again; 0: each generation has a new one
 	RideOut time.Duration // the longest outage of the control plane to outlive

@@ -15,6 +15,8 @@ type Facts struct {
 	Gone    []uint64 // revisions of the record of which the directory, or a file, is not there any more
 	Strays  []uint64 // revisions in the directory that the record does not know
 	Apart   []uint64 // generations that are known to be under another root than the desired bridge is for
+	NoCRL   bool     // the desired CRLs could not be had yet
+	Stapled uint64   // the generation that the desired staple is for; 0: none that is known here
 }
 
 // Record is what an agent remembers of a placement. It is written durably
@@ -30,6 +32,7 @@ type Record struct {
 	Loaded  uint64   `json:"loaded"`
 	Proven  uint64   `json:"proven"`
 	Setback *Setback `json:"setback,omitempty"` // since the last commit
+	Unfit   *Unfit   `json:"unfit,omitempty"`   // CRLs that the check refused last
 	// Stood is the generation that was committed last, in whatever directory:
 	// of number 0 for a bundle alone. nil: nothing ever stood here.
 	Stood *Generation `json:"stood,omitempty"`
@@ -72,6 +75,8 @@ type Revision struct {
 	Generation  uint64           `json:"generation"` // 0: bundle only
 	Bundle      pki.BundleDigest `json:"bundle"`
 	Bridge      pki.Fingerprint  `json:"bridge,omitzero"` // in its chain; zero: none
+	CRL         Dated            `json:"crl,omitzero"`
+	Staple      Dated            `json:"staple,omitzero"`
 	StagedAt    time.Time        `json:"stagedAt"`
 	Checked     bool             `json:"checked,omitempty"`
 	ActivatedAt time.Time        `json:"activatedAt,omitzero"` // first
@@ -106,6 +111,9 @@ type Setback struct {
 	Terms        Terms            `json:"terms"`
 	Bundle       pki.BundleDigest `json:"bundle"`
 	Bridge       pki.Fingerprint  `json:"bridge,omitzero"`
+	CRL          pki.Fingerprint  `json:"crl,omitzero"`
+	Staple       pki.Fingerprint  `json:"staple,omitzero"`
+	Aside        bool             `json:"aside,omitempty"` // what failed was to set the CRLs aside
 }
 
 // Generation returns the generation with the number, or nil.

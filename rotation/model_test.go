@@ -75,6 +75,15 @@ func TestModel(t *testing.T) {
 					w.d.Slot = Slot{}
 				}
 			},
+			"revocation": func(r *rapid.T) {
+				n := rapid.ByteRange(0, 4).Draw(r, "crl")
+				w.d.CRL, w.d.OpenOnStale = dated('C', n, w.now), fault.Draw(r, "open")
+				w.unfit[n] = fault.Draw(r, "unfit")
+				w.d.Staple = dated('S', rapid.ByteRange(0, 2).Draw(r, "staple"), w.now)
+				if w.stapled = w.record.LastGeneration; fault.Draw(r, "revoked") {
+					w.d.Revoked = append(w.d.Revoked, rapid.Uint64Range(1, w.record.LastGeneration+1).Draw(r, "generation"))
+				}
+			},
 			"later": func(r *rapid.T) {
 				w.d.RenewFrom = w.now.Add(w.lifetime / time.Duration(rapid.IntRange(1, 100).Draw(r, "part")))
 			},
@@ -108,6 +117,11 @@ func heal(r *rapid.T, w *world) {
 	w.start()
 	w.kill, w.unwell, w.d.RenewFrom = nil, false, time.Time{}
 	clear(w.liar)
+	clear(w.unfit)
+	if w.d.OpenOnStale = false; !w.d.CRL.None() {
+		w.d.CRL = dated('C', 9, w.now)
+	}
+	w.d.Staple = Dated{}
 	w.d.Hold, w.d.Orphan, w.d.Identity, w.d.Repair = "", false, true, true
 	deadline := w.now.Add(3 * time.Hour)
 	for steps := 0; ; steps++ {

@@ -24,7 +24,8 @@ func doubled(first time.Duration, count int, longest time.Duration) time.Duratio
 
 // binds says whether the desires are still those that failed.
 func (s *Setback) binds(d Desired) bool {
-	return d.Attempt <= s.Attempt && d.RenewThrough <= s.RenewThrough && d.Terms == s.Terms && d.Bundle == s.Bundle && d.Bridge == s.Bridge
+	return d.Attempt <= s.Attempt && d.RenewThrough <= s.RenewThrough && d.Terms == s.Terms && d.Bundle == s.Bundle && d.Bridge == s.Bridge &&
+		d.CRL.Digest == s.CRL && d.Staple.Digest == s.Staple
 }
 
 // until is when the next attempt may begin. The pause never takes more than

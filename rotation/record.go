@@ -95,7 +95,10 @@ func (r *Record) Prove(revision uint64) {
 func (r *Record) Commit(revision uint64, now time.Time) {
 	if v := r.Revision(revision); v != nil {
 		v.CommittedAt = now
-		r.Setback, r.Stood = nil, &Generation{}
+		if !r.Setback.spares(v.Generation) {
+			r.Setback = nil
+		}
+		r.Stood = &Generation{}
 		if g := r.Generation(v.Generation); g != nil {
 			stood := *g
 			r.Stood = &stood
@@ -121,6 +124,7 @@ func (r *Record) Fail(revision uint64, step Action, reason string, transient boo
 		count += v.Failed.Count
 	} else if !v.Committed() {
 		r.SetBack(step, v.Generation, reason, transient, d, now)
+		r.Setback.Aside = v.CRL.None() && !d.CRL.None()
 	}
 	v.Failed = &Failure{Step: step, Reason: reason, At: now, Count: count, Transient: transient}
 	if step == Prove && count%doubtAfter == 0 && r.Loaded == revision {
@@ -138,7 +142,23 @@ func (r *Record) SetBack(step Action, generation uint64, reason string, transien
 		Failure:    Failure{Step: step, Reason: reason, At: now, Count: count, Transient: transient},
 		Generation: generation,
 		Attempt:    d.Attempt, RenewThrough: d.RenewThrough, Terms: d.Terms, Bundle: d.Bundle, Bridge: d.Bridge,
+		CRL: d.CRL.Digest, Staple: d.Staple.Digest,
 	}
+}
+
+// Misfit notes that the CRLs of a revision must not be used. The revision is
+// given up; no certificate has failed.
+func (r *Record) Misfit(revision uint64, reason string, d Desired, now time.Time) {
+	v := r.Revision(revision)
+	if v == nil {
+		return
+	}
+	count := 1
+	if u := r.Unfit; u != nil && u.CRL == v.CRL.Digest && u.Bundle == v.Bundle {
+		count += u.Count
+	}
+	v.Failed = &Failure{Step: Check, Reason: reason, At: now, Count: 1}
+	r.Unfit = &Unfit{Failure: Failure{Step: Check, Reason: reason, At: now, Count: count}, CRL: v.CRL.Digest, Bundle: v.Bundle, Attempt: d.Attempt}
 }
 
 // Remove forgets a revision whose directory is gone.

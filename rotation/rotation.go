@@ -14,10 +14,11 @@
 // A member of a cluster waits for a slot before it activates what others would
 // miss it for, and lets it go (release) when it is back in its steady state.
 //
-// A revision is what stands in the directory: a generation of the certificate,
-// a bundle, and the bridge in the certificate's chain, where there is one. A new
-// bundle alone, or a bridge that comes or goes, is a new revision of the same
-// generation and passes the same steps without request. What was put in the
+// A revision is what stands in the directory: a generation of the certificate, a
+// bundle, the bridge in the certificate's chain, CRLs and the OCSP response that
+// is stapled, where there are such. A new bundle, a bridge that comes or goes,
+// fresh CRLs or a fresh response are each a new revision of the same generation
+// and pass the same steps without request. What was put in the
 // place of a drifted revision is a new revision too.
 package rotation
 
@@ -53,6 +54,8 @@ type Step struct {
 	Revision   uint64           // Stage, Check, Activate, Prove, Commit, Restore, Repair, Remove
 	Bundle     pki.BundleDigest // Stage, Repair
 	Bridge     pki.Fingerprint  // Stage, Repair; zero: the chain has none
+	CRL        Dated            // Stage, Repair
+	Staple     Dated            // Stage, Repair
 	NewKey     bool             // Request: make a key
 	KeyOf      uint64           // Request without NewKey: the generation whose key is used again; 0: its own, saved already
 	Begins     Begun            // Activate: recorded with the switch; without a revision: nothing is begun
@@ -60,6 +63,7 @@ type Step struct {
 	Reason     string           // in words, for the operator
 	Until      time.Time        // Wait: look again then; zero: only when something changes
 	Alarm      bool             // Wait: an operator should look
+	Lists      string           // what an operator should know of the CRLs, in words; "": nothing
 }
 
 // Next derives what comes next. It goes through the rules in order; the first
@@ -67,6 +71,7 @@ type Step struct {
 // they will have something to do, and why they do not now.
 func Next(f Facts, d Desired, now time.Time) Step {
 	v := look(f, d, now)
+	lists := v.watch()
 	for _, rule := range []func() *Step{
 		v.finish,  // what the directory was switched to is proven, or taken back
 		v.advance, // what is staged is checked and activated
@@ -78,9 +83,11 @@ func Next(f Facts, d Desired, now time.Time) Step {
 		v.clean,   // what nothing needs any more goes
 	} {
 		if step := rule(); step != nil {
-			step.AsksSlot = v.asks
+			step.AsksSlot, step.Lists = v.asks, lists
 			return *step
 		}
 	}
-	return v.wait()
+	step := v.wait()
+	step.Lists = lists
+	return step
 }

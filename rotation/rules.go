@@ -1,6 +1,9 @@
 package rotation
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // finish brings to an end what the directory was switched to: loaded, proven
 // and committed; or taken back. With nothing to go back to it stays, and the
@@ -54,7 +57,7 @@ func (v *view) giveUp(r *Revision) *Step {
 	// A process that did not run before the switch, and does not yet, would not
 	// run with what stood either: the new files are for its next start.
 	absent := r.Away && r.Failed.Transient
-	if v.usable(back) && !absent {
+	if v.returnable(back) && !absent {
 		if back.Failed != nil && v.now.Before(back.Failed.again(v.now)) {
 			v.alarm = true
 			return v.decline(back.Failed.again(v.now), "restore of revision %d failed %s: %s", back.Number, times(back.Failed.Count), back.Failed.Reason)
@@ -65,6 +68,9 @@ func (v *view) giveUp(r *Revision) *Step {
 	if again := r.Failed.again(v.now); v.now.Before(again) {
 		v.alarm = true
 		why := "nothing valid to go back to"
+		if back != nil && v.revoked(back.Generation) {
+			why = fmt.Sprintf("generation %d, which stood, was revoked", back.Generation)
+		}
 		if absent {
 			why = "the process could not be reached before the switch either, and finds the new files at its start"
 		}
@@ -91,7 +97,7 @@ func (v *view) renewing() bool {
 // so no hold counts; but it is left where something else is wanted by now.
 func (v *view) advance() *Step {
 	r := v.staged()
-	if r == nil || (!v.lost(r.Generation) && v.backingOff(true)) {
+	if r == nil || v.pausing(r.Generation) {
 		return nil
 	}
 	if !r.Checked {
@@ -123,6 +129,9 @@ func (v *view) staged() *Revision {
 	if !v.d.Orphan && !v.carries(r) {
 		return nil
 	}
+	if v.revoked(r.Generation) && r.Generation != v.baseGeneration() {
+		return nil
+	}
 	return r
 }
 
@@ -132,7 +141,7 @@ func (v *view) staged() *Revision {
 // gone is staged anew beside its place, lest a process read half of it.
 func (v *view) refill() *Step {
 	s := v.Standing()
-	if v.Current != 0 || v.Drift != "" || v.d.Orphan || !v.usable(s) {
+	if v.Current != 0 || v.Drift != "" || v.d.Orphan || !v.returnable(s) {
 		return nil
 	}
 	if !v.gone(s.Number) {
@@ -160,6 +169,10 @@ func (v *view) settle() *Step {
 			v.alarm = true
 			return v.decline(again, "revision %d, which stood, failed at %s %s: %s", s.Number, s.Failed.Step, times(s.Failed.Count), s.Failed.Reason)
 		}
+	}
+	if v.Loaded != s.Number && v.revoked(s.Generation) {
+		v.alarm = true
+		return v.decline(time.Time{}, "generation %d, which stood, was revoked: the process is not told to load it again", s.Generation)
 	}
 	if v.Loaded != s.Number {
 		return &Step{Action: Restore, Revision: s.Number, Generation: s.Generation, Reason: "it stood, and the process may have something else"}

@@ -48,6 +48,10 @@ func (v *view) leave(r *Revision) (Begun, bool) {
 // never, for the revision would not help.
 func (v *view) alone(r *Revision) time.Time {
 	g := v.reliedOn()
+	if v.aside() && r.CRL.None() {
+		ends := v.base.CRL // or the process refuses everybody
+		return ends.asideAt().Add(time.Duration(share(v.d.Placement, r.Generation) * float64(ends.lead()*3/4)))
+	}
 	if g == nil || r.Generation == g.Number {
 		return time.Time{}
 	}

@@ -95,6 +95,18 @@ func command(t *testing.T, w *world, words []string) {
 		w.d.Bundle = bundle(byte(number()))
 	case "bridge": // of this number; 0: none
 		w.d.Bridge = bridge(byte(number()))
+	case "crl": // of this number, signed now; 0: none
+		w.d.CRL = dated('C', byte(number()), w.now)
+	case "unfit": // crl of this number
+		w.unfit[byte(number())] = true
+	case "stale": // open or closed
+		w.d.OpenOnStale = arg() == "open"
+	case "staple": // staple NUMBER GENERATION
+		n, _ := strconv.ParseUint(words[1], 10, 8)
+		g, _ := strconv.ParseUint(words[2], 10, 64)
+		w.d.Staple, w.stapled = dated('S', byte(n), w.now), g
+	case "revoke": // a generation
+		w.d.Revoked = append(w.d.Revoked, number())
 	case "root": // that is issued under from now on
 		w.root = words[1][0]
 	case "identity":

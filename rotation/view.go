@@ -16,11 +16,13 @@ type view struct {
 	inUse *Revision   // what the directory leads to; nil: nothing, or nothing known
 	base  *Revision   // what counts as in use: inUse while that is not committed, else what stands
 	leaf  *Generation // of base; nil: none
+	crl   Dated       // the CRLs that are to be in use now
 
 	through uint64    // the desired RenewThrough, whether it counts yet or not
 	later   time.Time // when it will; zero: it does, or there is none
 
 	why   string
+	lacks string // why the desired CRLs are not what is to be in use
 	asks  uint64 // the revision that waits for a slot
 	alarm bool
 	until time.Time
@@ -42,6 +44,7 @@ func look(f Facts, d Desired, now time.Time) *view {
 	if v.base != nil {
 		v.leaf = v.Generation(v.base.Generation)
 	}
+	v.crl = v.lists()
 	return v
 }
 

@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -31,8 +32,9 @@ type world struct {
 	process  uint64 // the revision that it has loaded
 	lifetime time.Duration
 	issued   map[uint64]issuedLeaf
-	made     int  // keys
-	root     byte // that the control plane issues under
+	made     int    // keys
+	root     byte   // that the control plane issues under
+	stapled  uint64 // the generation that the staple is for
 
 	// Faults.
 	serverDown bool
@@ -44,6 +46,7 @@ type world struct {
 	liar       map[uint64]bool      // generations that the process does not take, saying it did
 	diskFull   bool                 // nothing can be staged
 	down       bool                 // the process does not run
+	unfit      map[byte]bool        // CRLs that are no good
 	unwell     bool                 // the member is not in its steady state
 	stood      bool                 // something was committed once
 	over       map[string]bool      // slots that were let go
@@ -64,14 +67,14 @@ func newWorld() *world {
 		d: Desired{Placement: "p1", Identity: true, Algorithm: "ecdsa-p256", Terms: "ecdsa-p256 | serverAuth | a.test",
 			Bundle: bundle(1), RideOut: 4 * time.Hour, Grace: time.Hour, Repair: true},
 		dirs: map[uint64]Revision{}, keys: map[uint64]int{}, issued: map[uint64]issuedLeaf{}, liar: map[uint64]bool{}, wiped: map[uint64]bool{}, handed: map[uint64]bool{},
-		over: map[string]bool{}, roots: map[uint64]byte{}, root: 'A',
+		over: map[string]bool{}, roots: map[uint64]byte{}, root: 'A', unfit: map[byte]bool{},
 	}
 }
 
 func bundle(n byte) pki.BundleDigest { return pki.BundleDigest{n} }
 
 func (w *world) facts() Facts {
-	f := Facts{Record: w.record, Current: w.current, Drift: w.drift}
+	f := Facts{Record: w.record, Current: w.current, Drift: w.drift, Stapled: w.stapled}
 	for _, v := range w.record.Revisions {
 		if _, ok := w.dirs[v.Number]; !ok {
 			f.Gone = append(f.Gone, v.Number)
@@ -99,6 +102,14 @@ func bridge(n byte) pki.Fingerprint {
 		return pki.Fingerprint{}
 	}
 	return pki.Fingerprint{'B', n}
+}
+
+// dated is CRLs, or a staple, that are good for ten hours.
+func dated(kind, n byte, from time.Time) Dated {
+	if n == 0 {
+		return Dated{}
+	}
+	return Dated{Digest: pki.Fingerprint{kind, n}, From: from, Until: from.Add(10 * time.Hour)}
 }
 
 // wipe takes away a revision, or all with the link.
@@ -164,7 +175,7 @@ func (w *world) do(s Step) {
 			r.SetBack(Stage, s.Generation, "no space left on device", true, w.d, w.now)
 			return
 		}
-		v := Revision{Number: s.Revision, Generation: s.Generation, Bundle: s.Bundle, Bridge: s.Bridge, StagedAt: w.now}
+		v := Revision{Number: s.Revision, Generation: s.Generation, Bundle: s.Bundle, Bridge: s.Bridge, CRL: s.CRL, Staple: s.Staple, StagedAt: w.now}
 		w.dirs[s.Revision] = v
 		w.point("staged")
 		r.Stage(v)
@@ -261,6 +272,8 @@ func (w *world) check(s Step) {
 		if s := r.Standing(); s == nil || s.Generation != v.Generation {
 			r.Refuse(v.Generation, "not as asked for")
 		}
+	case w.unfit[v.CRL.Digest[1]]:
+		r.Misfit(s.Revision, "its number is lower than that of the one in use", w.d, w.now)
 	case w.badCheck:
 		r.Fail(s.Revision, Check, "a client does not know the issuer", false, w.d, w.now)
 	case w.down && r.Standing() != nil && !r.Urgent(w.d, w.now):
@@ -351,6 +364,9 @@ func (w *world) guard(s Step) {
 		if _, there := w.dirs[s.Revision]; !there && w.current == s.Revision {
 			wrong("revision %d is written anew under a process's eyes", s.Revision)
 		}
+		if slices.Contains(w.d.Revoked, r.Generation) {
+			wrong("it goes back to generation %d, which was revoked", r.Generation)
+		}
 		if g := w.record.Generation(r.Generation); !r.Committed() || (g != nil && w.current != s.Revision && !g.Valid(w.now)) {
 			wrong("restore to revision %d, which is not valid", s.Revision)
 		}
@@ -373,7 +389,7 @@ func (w *world) guardSlot(s Step, wrong func(string, ...any)) {
 		switch {
 		case !w.d.NeedsSlot || w.record.Slot != nil || b.Revision != s.Revision:
 			wrong("begins %+v for revision %d with %+v", b, s.Revision, w.record.Slot)
-		case b.ID == "" && !w.record.Urgent(w.d, w.now):
+		case b.ID == "" && !w.record.Urgent(w.d, w.now) && !(standing != nil && w.d.OpenOnStale && w.record.Revision(s.Revision).CRL.None() && standing.CRL.ending(w.now)):
 			wrong("revision %d goes without leave, and nothing is urgent", s.Revision)
 		case b.ID != "" && (b.ID != w.d.Slot.ID || w.d.Slot.Revision != s.Revision || !w.now.Before(w.d.Slot.Until) || w.over[b.ID]):
 			wrong("revision %d goes with slot %s, and granted is %+v", s.Revision, b.ID, w.d.Slot)
@@ -479,6 +495,12 @@ func describe(s Step) string {
 	if !s.Bridge.IsZero() {
 		text += fmt.Sprintf(" bridge %d", s.Bridge[1])
 	}
+	if !s.CRL.None() {
+		text += fmt.Sprintf(" crl %d", s.CRL.Digest[1])
+	}
+	if !s.Staple.None() {
+		text += fmt.Sprintf(" staple %d", s.Staple.Digest[1])
+	}
 	if s.KeyOf != 0 {
 		text += fmt.Sprintf(" key of %d", s.KeyOf)
 	}
@@ -494,7 +516,10 @@ func describe(s Step) string {
 	if !s.Until.IsZero() {
 		text += " until " + s.Until.Format("02 15:04:05")
 	}
-	return text + ": " + s.Reason
+	if text += ": " + s.Reason; s.Action == Wait && s.Lists != "" {
+		text += " [" + s.Lists + "]"
+	}
+	return text
 }
 
 // good says whether what is desired is in use, proven and valid; or why not.
@@ -511,6 +536,10 @@ func (w *world) good() string {
 		return "the bridge in use is another"
 	case w.roots[v.Generation] != 'B' && !v.Bridge.IsZero():
 		return "a leaf under A carries a bridge"
+	case v.CRL.Digest != w.d.CRL.Digest:
+		return "the CRLs in use are others"
+	case slices.Contains(w.d.Revoked, v.Generation) && w.d.Identity:
+		return "the certificate in use was revoked"
 	case w.drift != "":
 		return w.drift
 	}

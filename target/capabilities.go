@@ -64,6 +64,9 @@ type Capabilities struct {
 	AnchorRemove When `json:"anchorRemove"` // trusting one less
 	CRL          When `json:"crl"`
 	Staple       When `json:"staple"`
+	// CRLInclude is what its configuration has to include of a revision, in words,
+	// so that CRLs can be set aside before they end. Empty: they can't.
+	CRLInclude string `json:"crlInclude,omitempty"`
 
 	// ClosesConnections says whether taking something new ends connections
 	// that are open; CloseSessionsBy how to end them after a withdrawal,

@@ -44,7 +44,7 @@ func haproxy() Adapter {
 }
 
 func reloadHAProxy(ctx context.Context, host Host, t Target, change Change) (Loaded, error) {
-	if change.First || change.Bundle() || change.CRL {
+	if change.First || change.Bundle() || change.CRL || change.Staple {
 		return reloadHAProxyWhole(ctx, host, t)
 	}
 	return commitHAProxy(ctx, t)

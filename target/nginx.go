@@ -47,6 +47,7 @@ func nginx() Adapter {
 			AnchorRemove:      AtReload,
 			CRL:               AtReload,
 			Staple:            AtReload,
+			CRLInclude:        "include DIR/current/crl.conf; in the server, in the place of ssl_crl",
 			ClosesConnections: Yes,
 			CloseSessionsBy:   "worker_shutdown_timeout after a reload",
 			Validates:         Yes,
@@ -58,9 +59,10 @@ func nginx() Adapter {
 			Note: "Idle keep-alive connections are closed at each reload: clients must retry idempotent requests. " +
 				"ssl_verify_depth is 1 unless set; clients under a bridge need 2.",
 		},
-		contact: contactNginx,
-		reload:  reloadNginx,
-		says:    nginxSays,
+		contact:   contactNginx,
+		crlConfig: func(path string) string { return "ssl_crl \"" + path + "\";" },
+		reload:    reloadNginx,
+		says:      nginxSays,
 	}
 }
 
@@ -76,6 +78,9 @@ func contactNginx(ctx context.Context, host Host, t Target) (Contact, error) {
 		return Contact{}, err
 	}
 	if err := t.usedBy(output); err != nil {
+		return Contact{}, err
+	}
+	if err := t.checkNginxLists(output); err != nil {
 		return Contact{}, err
 	}
 	contact := Contact{Product: "nginx"}
@@ -192,6 +197,47 @@ var (
 	// upstreams, anywhere but in a comment.
 	nginxFile = regexp.MustCompile(`(?m)^[^#\n]*?(?:^|[\s;{}])((?:\w+_)?ssl_(?:\w+_)?certificate)\s+["']?([^\s;"']+)`)
 )
+
+// nginxList is a directive that names CRLs or a response to staple.
+var nginxList = regexp.MustCompile(`(?m)^[^#\n]*?(?:^|[\s;{}])(ssl_crl|ssl_stapling_file)\s+["']?([^\s;"']+)`)
+
+// checkNginxLists says whether the configuration names what is delivered beside
+// the certificate. A server may have several; one that takes them is enough, for
+// the others may have clients of another kind.
+func (t Target) checkNginxLists(configuration string) error {
+	if !t.takesCRL() && !(t.Staple && t.placed("staple.der")) || !strings.Contains(configuration, "\n# configuration file ") {
+		return nil
+	}
+	var crl, from, staple string
+	for _, section := range strings.Split(configuration, "\n# configuration file ") {
+		file, _, _ := strings.Cut(section, ":\n")
+		for _, found := range nginxList.FindAllStringSubmatch(section, -1) {
+			switch {
+			case found[1] == "ssl_stapling_file" && (staple == "" || t.follows(found[2], "staple.der")):
+				staple = found[2]
+			case found[1] == "ssl_crl" && (crl == "" || t.follows(found[2], "crl.pem") && !t.follows(from, "crl.conf")):
+				crl, from = found[2], file
+			}
+		}
+	}
+	if t.takesCRL() {
+		if err := t.checkCRL("nginx", crl, from, "ssl_crl "+t.File("crl.pem")+";", "include "+t.File("crl.conf")+";"); err != nil {
+			return err
+		}
+	}
+	if t.Staple && t.placed("staple.der") && !t.follows(staple, "staple.der") {
+		return fault.New(fault.Invalid, "target %s: its profile asks for stapled responses, and nginx staples %q", t.Name, orNone(staple)).
+			WithRemedy("write ssl_stapling on; ssl_stapling_file %s; and reload it", t.File("staple.der"))
+	}
+	return nil
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "none"
+	}
+	return text
+}
 
 // usedBy says whether the configuration, as nginx -T prints it, names a file
 // of this target's directory. The end of a long one is all that there may be;

@@ -124,6 +124,7 @@ func (c Capabilities) parts(change Change) []part {
 		{change.AnchorsAdded, part{"a CA added", c.AnchorAdd}},
 		{change.AnchorsRemoved, part{"a CA removed", c.AnchorRemove}},
 		{change.CRL, part{"another CRL", c.CRL}},
+		{change.Staple, part{"another stapled response", c.Staple}},
 	} {
 		if one.differs {
 			parts = append(parts, one.part)

@@ -36,6 +36,7 @@ func postgres() Adapter {
 			AnchorRemove:      AtReload,
 			CRL:               AtReload,
 			Staple:            Never,
+			CRLInclude:        "include_if_exists = 'DIR/current/crl.conf' in postgresql.conf, in the place of ssl_crl_file",
 			ClosesConnections: No,
 			CloseSessionsBy:   "pg_terminate_backend by pg_stat_ssl.issuer_dn, which is the issuing CA and not the root",
 			Validates:         Yes,
@@ -47,10 +48,11 @@ func postgres() Adapter {
 				"A stream that is up stays up through a wrong certificate until it reconnects. " +
 				"It refuses a new pair if its CA file does not parse, and the reverse.",
 		},
-		contact: contactPostgres,
-		reload:  reloadPostgres,
-		health:  healthOfPostgres,
-		says:    postgresSays,
+		contact:   contactPostgres,
+		crlConfig: func(path string) string { return "ssl_crl_file = '" + strings.ReplaceAll(path, "'", "''") + "'" },
+		reload:    reloadPostgres,
+		health:    healthOfPostgres,
+		says:      postgresSays,
 
 		closeSessions:  closePostgresSessions,
 		tellsSerials:   true,
@@ -103,6 +105,7 @@ func reloadPostgres(ctx context.Context, _ Host, t Target, _ Change) (Loaded, er
 	if t.Control.Address == "" {
 		return told, t.signal(ctx, syscall.SIGHUP, postmasters...)
 	}
+	t.CRL = "" // what names them may be among what it is about to read
 	s, err := t.postgresLogin(ctx)
 	if err != nil {
 		return told, err

@@ -1,7 +1,6 @@
 package target
 
 import (
-	"path/filepath"
 	"strings"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -35,14 +34,14 @@ func (s *postgresSession) look() (Contact, error) {
 // checkTLS sees that TLS is on and reads the files of this target. Before the
 // first revision is in place no server can name its files.
 func (s *postgresSession) checkTLS() error {
-	rows, err := s.rows(`SELECT name, setting FROM pg_catalog.pg_settings
-		WHERE name IN ('ssl', 'ssl_cert_file', 'ssl_key_file', 'ssl_ca_file', 'data_directory')`)
+	rows, err := s.rows(`SELECT name, setting, coalesce(sourcefile, '') FROM pg_catalog.pg_settings
+		WHERE name IN ('ssl', 'ssl_cert_file', 'ssl_key_file', 'ssl_ca_file', 'ssl_crl_file', 'data_directory')`)
 	if err != nil {
 		return err
 	}
-	settings := map[string]string{}
+	settings, from := map[string]string{}, map[string]string{}
 	for _, row := range rows {
-		settings[row[0]] = row[1]
+		settings[row[0]], from[row[0]] = row[1], row[2]
 	}
 	if !s.t.placed("key.pem") {
 		return nil
@@ -60,10 +59,7 @@ func (s *postgresSession) checkTLS() error {
 		if path == "" && one.empty {
 			continue
 		}
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(settings["data_directory"], path)
-		}
-		if !s.t.follows(path, one.files...) {
+		if !s.t.follows(absolute(path, settings["data_directory"]), one.files...) {
 			return s.readsElsewhere(one.name, settings[one.name], one.files[0])
 		}
 	}
@@ -71,7 +67,11 @@ func (s *postgresSession) checkTLS() error {
 		return fault.New(fault.Invalid, "target %s: PostgreSQL has TLS switched off (ssl = %s)", s.t.Name, settings["ssl"]).
 			WithRemedy("ALTER SYSTEM SET ssl = on; SELECT pg_reload_conf()")
 	}
-	return nil
+	if !s.t.takesCRL() {
+		return nil
+	}
+	return s.t.checkCRL("PostgreSQL", absolute(settings["ssl_crl_file"], settings["data_directory"]), from["ssl_crl_file"],
+		"ssl_crl_file = '"+s.t.File("crl.pem")+"'", "include_if_exists = '"+s.t.File("crl.conf")+"'")
 }
 
 func (s *postgresSession) readsElsewhere(setting, value, file string) error {

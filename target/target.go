@@ -40,6 +40,8 @@ type Adapter struct {
 	closeSessions  func(context.Context, Host, Target, Order) (Result, error)
 	tellsSerials   bool // closeSessions can close those of single certificates
 	reconnectLinks func(context.Context, Host, Target, Order) (Result, error)
+	// crlConfig is the line of a configuration that names CRLs.
+	crlConfig func(path string) string
 	// restartCloses says that a restart is how its sessions are closed.
 	restartCloses bool
 }
@@ -66,6 +68,11 @@ type Target struct {
 	// empty Address means that nothing listens.
 	Address, ServerName string
 	Preamble            probe.Preamble
+	// CRL says that CRLs are delivered, and what becomes of those that are about
+	// to end. Empty: none are.
+	CRL fleet.OnStale
+	// Staple says that a response is delivered to be stapled.
+	Staple bool
 }
 
 // File is the path by which the server reads a file of the revision in use.
@@ -119,8 +126,9 @@ type Change struct {
 	Leaf, KeyType bool
 	// AnchorsAdded and AnchorsRemoved are how the bundle differs.
 	AnchorsAdded, AnchorsRemoved bool
-	// CRL is another revocation list.
-	CRL bool
+	// CRL is another revocation list, or none in the place of one; Staple the same
+	// of the OCSP response.
+	CRL, Staple bool
 }
 
 // Bundle says whether the bundle differs at all.

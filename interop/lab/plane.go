@@ -114,7 +114,10 @@ func (p *Plane) bundles(_ context.Context, digests []string) (map[string]pki.Bun
 }
 
 // canaries signs one client certificate under each root.
-func (p *Plane) canaries(_ context.Context, placement string, der []byte) ([]*api.Canary, error) {
+func (p *Plane) canaries(_ context.Context, placement string, der []byte, revoked bool) ([]*api.Canary, error) {
+	if revoked {
+		return nil, fault.New(fault.Unavailable, "no lists are signed here, and nothing is revoked")
+	}
 	csr, err := pki.ParseCSR(der)
 	if err != nil {
 		return nil, err
