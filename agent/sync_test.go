@@ -451,7 +451,7 @@ func TestForkIsAnAlarmThatStays(t *testing.T) {
 	p.push(func(*api.DesiredState) {})
 	waitFor(t, "the witness", func() bool { return a.syncer.witness.seen.Size() == 4 })
 	p.set(func() { // the log is rewritten, and longer than before
-		p.log = &planeLog{}
+		p.log = newPlaneLog()
 		p.log.grow(t, "init", "one", "TWO", "three", "four", "five")
 	})
 	p.push(func(*api.DesiredState) {})

@@ -17,64 +17,6 @@ type Hash = tlog.Hash
 // LeafHash is the hash of an entry as the tree has it (RFC 6962 section 2.1).
 func LeafHash(content []byte) Hash { return tlog.RecordHash(content) }
 
-// Append grows a tree of size entries by leaves. It returns the hashes to
-// store, in the order of tlog's stored hashes and right after those that are
-// stored, and the root of the grown tree. read sees the hashes stored so far.
-func Append(size uint64, leaves []Hash, read tlog.HashReader) (stored []Hash, root Hash, err error) {
-	if size > math.MaxInt64-uint64(len(leaves)) {
-		return nil, Hash{}, fault.New(fault.Invalid, "audit tree of %d entries is too large", size)
-	}
-	first := tlog.StoredHashCount(int64(size))
-	reader := tlog.HashReaderFunc(func(indexes []int64) ([]Hash, error) {
-		return readThrough(indexes, first, stored, read)
-	})
-	for i, leaf := range leaves {
-		hashes, err := tlog.StoredHashesForRecordHash(int64(size)+int64(i), leaf, reader)
-		if err != nil {
-			return nil, Hash{}, fmt.Errorf("grow audit tree to %d: %w", size+uint64(i)+1, err)
-		}
-		stored = append(stored, hashes...)
-	}
-	root, err = tlog.TreeHash(int64(size)+int64(len(leaves)), reader)
-	if err != nil {
-		return nil, Hash{}, fmt.Errorf("hash audit tree: %w", err)
-	}
-	return stored, root, nil
-}
-
-// readThrough reads hashes from first on out of fresh, earlier ones from read.
-func readThrough(indexes []int64, first int64, fresh []Hash, read tlog.HashReader) ([]Hash, error) {
-	var old []int64
-	for _, index := range indexes {
-		if index < first {
-			old = append(old, index)
-		}
-	}
-	var oldHashes []Hash
-	if len(old) > 0 {
-		var err error
-		if oldHashes, err = read.ReadHashes(old); err != nil {
-			return nil, err
-		}
-		if len(oldHashes) != len(old) {
-			return nil, fmt.Errorf("asked for %d stored hashes, got %d", len(old), len(oldHashes))
-		}
-	}
-	hashes := make([]Hash, 0, len(indexes))
-	for _, index := range indexes {
-		switch {
-		case index < first:
-			hashes = append(hashes, oldHashes[0])
-			oldHashes = oldHashes[1:]
-		case index-first < int64(len(fresh)):
-			hashes = append(hashes, fresh[index-first])
-		default:
-			return nil, fmt.Errorf("stored hash %d is beyond the tree", index)
-		}
-	}
-	return hashes, nil
-}
-
 // Root is the root of the tree of size entries whose hashes read sees.
 func Root(size uint64, read tlog.HashReader) (Hash, error) {
 	if size > math.MaxInt64 {
@@ -94,6 +36,27 @@ func ProveConsistency(from, to uint64, read tlog.HashReader) ([]Hash, error) {
 		return nil, nil
 	}
 	return tlog.ProveTree(int64(to), int64(from), read)
+}
+
+// ProveInclusion proves that the entry is in the tree of that size (RFC 6962
+// section 2.1.1).
+func ProveInclusion(index, size uint64, read tlog.HashReader) ([]Hash, error) {
+	if index >= size || size > math.MaxInt64 {
+		return nil, fault.New(fault.Invalid, "inclusion proof of entry %d: the log of %d entries does not have it", index, size)
+	}
+	return tlog.ProveRecord(int64(size), int64(index), read)
+}
+
+// CheckInclusion checks that proof shows the entry of this leaf hash at index
+// in the log at checkpoint cp.
+func CheckInclusion(proof []Hash, index uint64, leaf Hash, cp Checkpoint) error {
+	if index >= cp.Size || cp.Size > math.MaxInt64 {
+		return fault.New(fault.Conflict, "entry %d is not in the log of %d entries", index, cp.Size)
+	}
+	if err := tlog.CheckRecord(proof, int64(cp.Size), cp.Root, int64(index), leaf); err != nil {
+		return fault.New(fault.Conflict, "entry %d is not the one that the checkpoint of %d entries covers", index, cp.Size)
+	}
+	return nil
 }
 
 var errInconsistent = errors.New("the newer log does not begin with the older one")

@@ -9,10 +9,7 @@ import (
 	"github.com/rotunda-pki/rotunda/store"
 )
 
-const (
-	defaultAuditPage = 1000
-	sequenceSlice    = 4096
-)
+const defaultAuditPage = 1000
 
 // ListAuditEntries shows entries with the newest checkpoint. With newest it
 // shows the last ones, those too that have no index yet.
@@ -61,73 +58,13 @@ func (c *Control) ProveConsistency(ctx context.Context, caller Caller, req *api.
 		if req.From > req.To || req.To > size {
 			return fault.New(fault.Invalid, "no proof from %d to %d: the log has %d entries", req.From, req.To, size)
 		}
-		proof, err := audit.ProveConsistency(req.From, req.To, tx.AuditHashReader(ctx))
+		proof, err := audit.ProveConsistency(req.From, req.To, tx.AuditTiles(ctx))
 		for _, hash := range proof {
 			response.Proof = append(response.Proof, hash[:])
 		}
 		return err
 	})
 	return response, err
-}
-
-// SequenceAudit gives pending entries their index, grows the tree and signs a
-// checkpoint, in one transaction. It returns how many it took. Killed at any
-// point it leaves either all of that or none.
-func (c *Control) SequenceAudit(ctx context.Context) (int, error) {
-	taken, pending := 0, 0
-	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		entries, err := tx.PendingAuditEntries(ctx, 1)
-		pending = len(entries)
-		return err
-	})
-	if err != nil || pending == 0 {
-		return 0, err
-	}
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
-		taken = 0
-		entries, err := tx.PendingAuditEntries(ctx, sequenceSlice)
-		if err != nil || len(entries) == 0 {
-			return err
-		}
-		taken = len(entries)
-		return c.growLog(ctx, tx, entries)
-	})
-	if err != nil {
-		return 0, err // none was taken, whatever the last run of the func says
-	}
-	if taken > 0 {
-		c.watchers.wakeAgents()
-	}
-	return taken, nil
-}
-
-func (c *Control) growLog(ctx context.Context, tx *store.Tx, entries []store.AuditEntry) error {
-	size, err := tx.TreeSize(ctx)
-	if err != nil {
-		return err
-	}
-	var ids []string
-	var leaves []audit.Hash
-	for _, entry := range entries {
-		ids, leaves = append(ids, entry.ID), append(leaves, entry.LeafHash)
-	}
-	stored, root, err := audit.Append(size, leaves, tx.AuditHashReader(ctx))
-	if err != nil {
-		return err
-	}
-	if err := tx.IndexAuditEntries(ctx, size, ids, stored); err != nil {
-		return err
-	}
-	return c.signCheckpoint(ctx, tx, size+uint64(len(entries)), root)
-}
-
-func (c *Control) signCheckpoint(ctx context.Context, tx *store.Tx, size uint64, root audit.Hash) error {
-	checkpoint := audit.Checkpoint{Origin: c.Origin(), Size: size, Root: root}
-	signed, err := checkpoint.Sign(c.logSigner)
-	if err != nil {
-		return err
-	}
-	return tx.PutCheckpoint(ctx, size, signed)
 }
 
 // Checkpoint is the newest signed checkpoint of the audit log.
@@ -158,7 +95,7 @@ func (c *Control) AuditTile(ctx context.Context, path string) ([]byte, error) {
 			content, err = entryBundle(ctx, tx, tile, size)
 			return err
 		}
-		content, err = audit.ReadTile(tile, size, tx.AuditHashReader(ctx))
+		content, err = audit.ReadTile(tile, size, tx.AuditTiles(ctx))
 		return err
 	})
 	return content, err

@@ -48,10 +48,12 @@ type Control struct {
 	publicURL    string
 	logSigner    note.Signer
 	logKey       string
+	logVerifier  note.Verifier
 	agentAddress string
 	notifyURL    string
 	commands     []string
 	version      string
+	instance     string // of this process, by which it holds leases
 	now          func() time.Time
 	log          *slog.Logger
 

@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/audit"
@@ -112,7 +111,7 @@ func openMemory(u *ui, dir string, verifier note.Verifier) (*audit.Witness, erro
 }
 
 func verifyLog(ctx context.Context, s *server, u *ui, verifier note.Verifier, witness *audit.Witness) error {
-	log := &fetchedLog{}
+	log := &fetchedLog{tree: audit.NewTree()}
 	signed, checkpoint, err := log.fetch(ctx, s, verifier)
 	if err != nil {
 		return err
@@ -121,7 +120,7 @@ func verifyLog(ctx context.Context, s *server, u *ui, verifier note.Verifier, wi
 	if err != nil {
 		return err
 	}
-	if log.root != checkpoint.Root {
+	if log.tree.Root() != checkpoint.Root {
 		return log.blame(earlier)
 	}
 	if checkpoint.Size < earlier.Size {
@@ -153,9 +152,7 @@ func tampered(format string, args ...any) error {
 
 // fetchedLog is the log as it was fetched, and the tree computed from it.
 type fetchedLog struct {
-	size    uint64
-	root    audit.Hash
-	hashes  []audit.Hash // in the order of tlog's stored hashes
+	tree    *audit.Tree
 	strange []uint64     // entries whose content is not what the server says was hashed
 	last    audit.Entry
 }
@@ -164,7 +161,7 @@ type fetchedLog struct {
 // checkpoint covers. The log may grow meanwhile.
 func (l *fetchedLog) fetch(ctx context.Context, s *server, verifier note.Verifier) (signed []byte, cp audit.Checkpoint, err error) {
 	for {
-		page, err := invoke(ctx, s.ListAuditEntries, &api.ListAuditEntriesRequest{From: l.size, Limit: pageOfEntries})
+		page, err := invoke(ctx, s.ListAuditEntries, &api.ListAuditEntriesRequest{From: l.tree.Size(), Limit: pageOfEntries})
 		if err != nil {
 			return nil, cp, err
 		}
@@ -174,17 +171,17 @@ func (l *fetchedLog) fetch(ctx context.Context, s *server, verifier note.Verifie
 				return nil, cp, err
 			}
 		}
-		if room := cp.Size - l.size; uint64(len(page.Entries)) > room {
+		if room := cp.Size - l.tree.Size(); uint64(len(page.Entries)) > room {
 			page.Entries = page.Entries[:room]
 		}
 		if err := l.take(page.Entries); err != nil {
 			return nil, cp, err
 		}
-		if l.size == cp.Size {
+		if l.tree.Size() == cp.Size {
 			return signed, cp, nil
 		}
 		if len(page.Entries) == 0 {
-			return nil, cp, tampered("entry %d is missing: the checkpoint covers %d entries and the server has no more", l.size, cp.Size)
+			return nil, cp, tampered("entry %d is missing: the checkpoint covers %d entries and the server has no more", l.tree.Size(), cp.Size)
 		}
 	}
 }
@@ -204,18 +201,16 @@ func openNewest(signed []byte, verifier note.Verifier) (audit.Checkpoint, error)
 func (l *fetchedLog) take(entries []*api.AuditEntry) error {
 	var leaves []audit.Hash
 	for _, entry := range entries {
-		at := l.size + uint64(len(leaves))
+		at := l.tree.Size() + uint64(len(leaves))
 		leaf, err := l.check(at, entry)
 		if err != nil {
 			return err
 		}
 		leaves = append(leaves, leaf)
 	}
-	stored, root, err := audit.Append(l.size, leaves, l.reader())
-	if err != nil {
+	if err := l.tree.Append(leaves...); err != nil {
 		return fmt.Errorf("compute the tree: %w", err)
 	}
-	l.hashes, l.root, l.size = append(l.hashes, stored...), root, l.size+uint64(len(leaves))
 	return nil
 }
 
@@ -238,21 +233,8 @@ func (l *fetchedLog) check(at uint64, entry *api.AuditEntry) (audit.Hash, error)
 	return leaf, nil
 }
 
-func (l *fetchedLog) reader() tlog.HashReader {
-	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		found := make([]tlog.Hash, len(indexes))
-		for i, index := range indexes {
-			if index >= int64(len(l.hashes)) {
-				return nil, fmt.Errorf("hash %d is beyond the %d fetched", index, len(l.hashes))
-			}
-			found[i] = l.hashes[index]
-		}
-		return found, nil
-	})
-}
-
 func (l *fetchedLog) prove(from, to uint64) ([]audit.Hash, error) {
-	return audit.ProveConsistency(from, to, l.reader())
+	return audit.ProveConsistency(from, to, audit.TileReader(l.tree.ReadTile))
 }
 
 // blame names the entries that are not what was hashed: by the hashes that
@@ -270,14 +252,14 @@ func (l *fetchedLog) blame(earlier audit.Checkpoint) error {
 	if len(names) > 0 {
 		return tampered("entry %s is not what was written: its content does not have the hash in the tree", strings.Join(names, ", "))
 	}
-	if earlier.Size == 0 || earlier.Size > l.size {
+	if earlier.Size == 0 || earlier.Size > l.tree.Size() {
 		return tampered("the entries do not give the root of the signed checkpoint: at least one is not what was written")
 	}
-	if root, err := audit.Root(earlier.Size, l.reader()); err != nil || root != earlier.Root {
+	if root, err := l.tree.RootAt(earlier.Size); err != nil || root != earlier.Root {
 		return tampered("an entry between 0 and %d is not what was written; they were whole when they were verified before", earlier.Size-1)
 	}
 	return tampered("an entry between %d and %d is not what was written; those before are as they were verified before",
-		earlier.Size, l.size-1)
+		earlier.Size, l.tree.Size()-1)
 }
 
 func (l *fetchedLog) sheet(checkpoint audit.Checkpoint, before uint64) []field {
@@ -286,7 +268,7 @@ func (l *fetchedLog) sheet(checkpoint audit.Checkpoint, before uint64) []field {
 		{"size", number(checkpoint.Size)},
 		{"root", hex.EncodeToString(checkpoint.Root[:])},
 	}
-	if l.size > 0 {
+	if l.tree.Size() > 0 {
 		fields = append(fields, field{"newest entry", l.last.Time.Format(time.RFC3339) + ", " + l.last.Verb})
 	}
 	if before > 0 {
