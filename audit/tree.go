@@ -92,27 +92,20 @@ func emptyRoot() Hash {
 // compares it with the checkpoint's. It holds one hash for each level of the
 // tree in memory, whatever the length of the log.
 func VerifyLog(entries iter.Seq2[[]byte, error], cp Checkpoint) error {
-	var peaks []Hash // of the complete subtrees, greatest first
-	var size uint64
+	var seen frontier
 	for content, err := range entries {
 		if err != nil {
-			return fmt.Errorf("read audit entry %d: %w", size, err)
+			return fmt.Errorf("read audit entry %d: %w", seen.size, err)
 		}
-		if size == cp.Size {
+		if seen.size == cp.Size {
 			return fault.New(fault.Conflict, "audit log: has more entries than the %d of its checkpoint", cp.Size)
 		}
-		hash := LeafHash(content)
-		for rest := size; rest&1 == 1; rest >>= 1 {
-			hash = tlog.NodeHash(peaks[len(peaks)-1], hash)
-			peaks = peaks[:len(peaks)-1]
-		}
-		peaks = append(peaks, hash)
-		size++
+		seen.add(LeafHash(content))
 	}
-	if size != cp.Size {
-		return fault.New(fault.Conflict, "audit log: has %d entries, its checkpoint says %d", size, cp.Size)
+	if seen.size != cp.Size {
+		return fault.New(fault.Conflict, "audit log: has %d entries, its checkpoint says %d", seen.size, cp.Size)
 	}
-	if root := join(peaks); root != cp.Root {
+	if root := seen.root(); root != cp.Root {
 		return fault.New(fault.Conflict, "audit log: the entries hash to %s, the checkpoint of size %d says %s", root, cp.Size, cp.Root).
 			WithRemedy("an entry was changed or exchanged; compare with a copy that a witness confirms")
 	}

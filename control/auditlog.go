@@ -33,14 +33,56 @@ func (c *Control) ListAuditEntries(ctx context.Context, caller Caller, req *api.
 		} else {
 			entries, err = tx.AuditEntries(ctx, req.From, limit)
 		}
-		for _, entry := range entries {
-			response.Entries = append(response.Entries, &api.AuditEntry{
-				Id: entry.ID, Pending: entry.Pending, Index: entry.Index, Content: entry.Content, LeafHash: entry.LeafHash[:],
-			})
+		if err != nil {
+			return err
 		}
-		return err
+		leaves := leafReader{read: tx.AuditTiles(ctx)}
+		for _, entry := range entries {
+			wire, err := wireEntry(entry, &leaves)
+			if err != nil {
+				return err
+			}
+			response.Entries = append(response.Entries, wire)
+		}
+		return nil
 	})
 	return response, err
+}
+
+// wireEntry shows an entry with its leaf hash as it stands in the tree, which is
+// what was signed; a pending one with that of its row.
+func wireEntry(entry store.AuditEntry, leaves *leafReader) (*api.AuditEntry, error) {
+	leaf := entry.LeafHash[:]
+	if !entry.Pending {
+		var err error
+		if leaf, err = leaves.leaf(entry.Index); err != nil {
+			return nil, err
+		}
+	}
+	return &api.AuditEntry{Id: entry.ID, Pending: entry.Pending, Index: entry.Index, Content: entry.Content, LeafHash: leaf}, nil
+}
+
+// leafReader reads leaf hashes in order, each tile once. A tile that is missing
+// or too short shows as empty hashes: that is for who verifies to notice.
+type leafReader struct {
+	read  audit.TileReader
+	index uint64
+	tile  []byte
+}
+
+func (r *leafReader) leaf(index uint64) ([]byte, error) {
+	if r.tile == nil || r.index != index/audit.TileWidth {
+		tile, err := r.read(0, index/audit.TileWidth)
+		if err != nil && fault.CodeOf(err) != fault.NotFound {
+			return nil, err
+		}
+		r.tile, r.index = append([]byte{}, tile...), index/audit.TileWidth
+	}
+	at := index % audit.TileWidth * audit.HashSize
+	if at+audit.HashSize > uint64(len(r.tile)) {
+		return nil, nil
+	}
+	return r.tile[at : at+audit.HashSize], nil
 }
 
 // ProveConsistency returns the hashes that prove that the log of size to
@@ -59,9 +101,7 @@ func (c *Control) ProveConsistency(ctx context.Context, caller Caller, req *api.
 			return fault.New(fault.Invalid, "no proof from %d to %d: the log has %d entries", req.From, req.To, size)
 		}
 		proof, err := audit.ProveConsistency(req.From, req.To, tx.AuditTiles(ctx))
-		for _, hash := range proof {
-			response.Proof = append(response.Proof, hash[:])
-		}
+		response.Proof = wireProof(proof)
 		return err
 	})
 	return response, err

@@ -126,6 +126,11 @@ func (tx *Tx) AuditEntries(ctx context.Context, from uint64, limit int) ([]Audit
 		SELECT `+auditEntryColumns+` FROM audit_entry WHERE idx IS NOT NULL AND idx >= $1 ORDER BY idx LIMIT $2`, from, limit)
 }
 
+// AuditEntryByID returns an entry, pending or not.
+func (tx *Tx) AuditEntryByID(ctx context.Context, id string) (AuditEntry, error) {
+	return one[AuditEntry](ctx, tx, thing{"audit entry", id}, `SELECT `+auditEntryColumns+` FROM audit_entry WHERE id = $1`, id)
+}
+
 // NewestAuditEntries returns the last entries, pending ones too, in the order
 // of the log and the pending ones at its end.
 func (tx *Tx) NewestAuditEntries(ctx context.Context, limit int) ([]AuditEntry, error) {
@@ -168,6 +173,30 @@ func (tx *Tx) NewestCheckpoint(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	return note, err
+}
+
+// CheckpointAt returns the signed checkpoint of a size, nil where there is none.
+func (tx *Tx) CheckpointAt(ctx context.Context, size uint64) ([]byte, error) {
+	note, err := value[[]byte](ctx, tx, thing{"checkpoint of size", size}, `SELECT note FROM checkpoint WHERE size = $1`, size)
+	if fault.CodeOf(err) == fault.NotFound {
+		return nil, nil
+	}
+	return note, err
+}
+
+// signedNote is a checkpoint's row, as far as readers want it.
+type signedNote struct{ text []byte }
+
+func (n *signedNote) columns() []any { return []any{&n.text} }
+
+// Checkpoints returns signed checkpoints from a size on, ascending.
+func (tx *Tx) Checkpoints(ctx context.Context, from uint64, limit int) ([][]byte, error) {
+	found, err := list[signedNote](ctx, tx, "checkpoints", `SELECT note FROM checkpoint WHERE size >= $1 ORDER BY size LIMIT $2`, from, limit)
+	notes := make([][]byte, len(found))
+	for i, note := range found {
+		notes[i] = note.text
+	}
+	return notes, err
 }
 
 // PruneCheckpoints forgets checkpoints from before then, but never the newest,
