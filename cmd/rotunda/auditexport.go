@@ -145,7 +145,7 @@ func (v *verifying) offline(u *ui) error {
 	if err != nil {
 		return err
 	}
-	seen, err := readCheckpoints(v.seen, verifier)
+	seen, by, err := v.checkpoints(verifier)
 	if err != nil {
 		return err
 	}
@@ -163,7 +163,9 @@ func (v *verifying) offline(u *ui) error {
 	end := u.progressOf(func() string { return entriesBar("verifying", done.Load(), of.Load()) })
 	export, err := audit.VerifyExport(in, verifier, seen, func(n, all uint64) { done.Store(n); of.Store(all) })
 	end()
-	return u.showVerdict(*v.output, newVerdict(export.Checkpoint, export.Checkpoints, export.Last), err)
+	found := newVerdict(export.Checkpoint, export.Checkpoints, export.Last)
+	found.Cosigned = by
+	return u.showVerdict(*v.output, found, err)
 }
 
 // plainExport is what a file holds, compressed or not.

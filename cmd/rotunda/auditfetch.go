@@ -177,8 +177,8 @@ func (l *fetchedLog) prove(from, to uint64) ([]audit.Hash, error) {
 	return audit.ProveConsistency(from, to, audit.TileReader(l.tree.ReadTile))
 }
 
-func (l *fetchedLog) verdict(earlier uint64) verdict {
+func (l *fetchedLog) verdict(earlier uint64, by *cosigned) verdict {
 	v := newVerdict(l.checkpoint, l.checkpoints, l.last)
-	v.Earlier = earlier
+	v.Earlier, v.Cosigned = earlier, by
 	return v
 }

@@ -34,6 +34,10 @@ here before. Their signatures are checked with the log key pinned in log.pub or
 --log-key. The newest checkpoint is kept beside the credentials, or in --memory,
 for the next time.
 
+With --witness, one of the checkpoints of --checkpoint must be cosigned by --required
+of these witnesses (C2SP tlog-cosignature); that of the greatest size is named. What
+a witness cosigns is asked of it with rotunda audit prove --from.
+
 With --export it reads a file that rotunda audit export wrote, and asks no server.
 
 The first bad index is named: of an entry that was changed, removed, exchanged or
@@ -49,6 +53,8 @@ cut off. The exit code is 1 then.`,
 	cmd.Flags().StringVar(&v.memory, "memory", "", "`directory` that keeps the newest checkpoint (default: that of the credentials)")
 	cmd.Flags().StringVar(&v.export, "export", "", "verify this exported `file`, and ask no server")
 	cmd.Flags().StringSliceVar(&v.seen, "checkpoint", nil, "hold the log to the checkpoint in this `file` too, such as an agent's")
+	cmd.Flags().StringSliceVar(&v.witnesses, "witness", nil, "a witness's public `key`, or the file that holds it")
+	cmd.Flags().IntVar(&v.required, "required", 0, "how `many` witnesses must have cosigned (default: all)")
 	_ = cmd.MarkFlagFilename("export")
 	_ = cmd.MarkFlagFilename("checkpoint")
 	_ = cmd.MarkFlagDirname("memory")
@@ -61,7 +67,8 @@ type verifying struct {
 	conn                *connection
 	output              *format
 	key, memory, export string
-	seen                []string
+	seen, witnesses     []string
+	required            int
 }
 
 func (v *verifying) run(cmd *cobra.Command, _ []string) error {
@@ -73,7 +80,7 @@ func (v *verifying) run(cmd *cobra.Command, _ []string) error {
 		if err != nil {
 			return err
 		}
-		seen, err := readCheckpoints(v.seen, verifier)
+		seen, cosigned, err := v.checkpoints(verifier)
 		if err != nil {
 			return err
 		}
@@ -95,22 +102,23 @@ func (v *verifying) run(cmd *cobra.Command, _ []string) error {
 				return tampered(fmt.Errorf("the log does not go with the one that was verified before: %w", err))
 			}
 		}
-		return u.showVerdict(*v.output, log.verdict(earlier.Size), err)
+		return u.showVerdict(*v.output, log.verdict(earlier.Size, cosigned), err)
 	})
 }
 
 // verdict is what was found of a log.
 type verdict struct {
-	Whole       bool    `json:"whole"`
-	Origin      string  `json:"origin"`
-	Size        uint64  `json:"size"`
-	Root        string  `json:"root"`
-	Checkpoints int     `json:"checkpoints"`
-	Earlier     uint64  `json:"earlier,omitempty"`
-	NewestEntry string  `json:"newestEntry,omitempty"`
-	FirstBad    *uint64 `json:"firstBadIndex,omitempty"`
-	LastMaybe   *uint64 `json:"lastPossibleIndex,omitempty"` // where the first bad one is not certain
-	Reason      string  `json:"reason,omitempty"`
+	Whole       bool      `json:"whole"`
+	Origin      string    `json:"origin"`
+	Size        uint64    `json:"size"`
+	Root        string    `json:"root"`
+	Checkpoints int       `json:"checkpoints"`
+	Cosigned    *cosigned `json:"cosigned,omitempty"`
+	Earlier     uint64    `json:"earlier,omitempty"`
+	NewestEntry string    `json:"newestEntry,omitempty"`
+	FirstBad    *uint64   `json:"firstBadIndex,omitempty"`
+	LastMaybe   *uint64   `json:"lastPossibleIndex,omitempty"` // where the first bad one is not certain
+	Reason      string    `json:"reason,omitempty"`
 }
 
 func newVerdict(cp audit.Checkpoint, checkpoints int, last []byte) verdict {
@@ -150,6 +158,9 @@ func (v verdict) sheet() []field {
 	fields := []field{
 		{"origin", v.Origin}, {"size", number(v.Size)}, {"root", v.Root},
 		{"checkpoints", fmt.Sprintf("%d, each signed and of this log", v.Checkpoints)},
+	}
+	if c := v.Cosigned; c != nil {
+		fields = append(fields, field{"cosigned", fmt.Sprintf("the first %d entries, by %s", c.Size, strings.Join(c.By, ", "))})
 	}
 	if v.NewestEntry != "" {
 		fields = append(fields, field{"newest entry", v.NewestEntry})
@@ -222,21 +233,74 @@ func tampered(err error) error {
 		WithRemedy("keep the server's store as it is, and compare with what agents have witnessed")
 }
 
-// readCheckpoints reads checkpoints that somebody saw, such as an agent.
-func readCheckpoints(paths []string, verifier note.Verifier) ([]audit.Checkpoint, error) {
+// cosigned is how far witnesses vouch for a log.
+type cosigned struct {
+	Size uint64   `json:"size"`
+	By   []string `json:"by"`
+}
+
+// checkpoints reads the checkpoints that somebody saw, such as an agent, and
+// finds the greatest one that enough witnesses cosigned, where that is asked.
+func (v *verifying) checkpoints(log note.Verifier) ([]audit.Checkpoint, *cosigned, error) {
+	witnesses, err := readWitnesses(v.witnesses)
+	if err != nil {
+		return nil, nil, err
+	}
+	required := v.required
+	if required == 0 {
+		required = len(witnesses)
+	}
+	if required < 0 || required > len(witnesses) {
+		return nil, nil, usagef("--required %d of %d witnesses", required, len(witnesses))
+	}
 	var seen []audit.Checkpoint
-	for _, path := range paths {
+	var best *cosigned
+	for _, path := range v.seen {
 		signed, err := os.ReadFile(path)
 		if err != nil {
-			return nil, fault.Wrap(fault.Invalid, err, "read --checkpoint")
+			return nil, nil, fault.Wrap(fault.Invalid, err, "read --checkpoint")
 		}
-		checkpoint, err := audit.OpenCheckpoint(signed, verifier.Name(), verifier)
+		checkpoint, err := audit.OpenCheckpoint(signed, log.Name(), log)
 		if err != nil {
-			return nil, fault.Wrap(fault.Invalid, err, "--checkpoint %s", path)
+			return nil, nil, fault.Wrap(fault.Invalid, err, "--checkpoint %s", path)
 		}
 		seen = append(seen, checkpoint)
+		names, err := audit.Cosigners(signed, log, witnesses)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(names) >= max(required, 1) && (best == nil || checkpoint.Size > best.Size) {
+			best = &cosigned{checkpoint.Size, names}
+		}
 	}
-	return seen, nil
+	if required > 0 && best == nil {
+		return nil, nil, fault.New(fault.Conflict, "no checkpoint of --checkpoint is cosigned by %d of the %d witnesses", required, len(witnesses)).
+			WithRemedy("send a witness what rotunda audit prove --from prints, and put its answer below the checkpoint")
+	}
+	return seen, best, nil
+}
+
+func readWitnesses(keys []string) ([]note.Verifier, error) {
+	var witnesses []note.Verifier
+	known := map[string]bool{}
+	for _, key := range keys {
+		if exists(key) {
+			content, err := os.ReadFile(key)
+			if err != nil {
+				return nil, fault.Wrap(fault.Invalid, err, "read --witness")
+			}
+			key = strings.TrimSpace(string(content))
+		}
+		witness, err := audit.NewCosigner(key)
+		if err != nil {
+			return nil, err
+		}
+		if known[key] {
+			return nil, usagef("--witness %s is given twice, and counts once", witness.Name())
+		}
+		known[key], witnesses = true, append(witnesses, witness)
+	}
+	return witnesses, nil
 }
 
 // entriesBar is how far a pass over the log has come, on one line.
