@@ -18,7 +18,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -72,27 +71,14 @@ type planeToken struct {
 type planeStream struct{ wake chan struct{} }
 
 // planeLog is the audit log in memory.
-type planeLog struct {
-	stored []audit.Hash
-	size   uint64
-}
+type planeLog struct{ *audit.Tree }
 
-func (l *planeLog) ReadHashes(indexes []int64) ([]audit.Hash, error) {
-	hashes := make([]audit.Hash, len(indexes))
-	for i, index := range indexes {
-		hashes[i] = l.stored[index]
-	}
-	return hashes, nil
-}
+func newPlaneLog() *planeLog { return &planeLog{audit.NewTree()} }
 
 func (l *planeLog) grow(t testing.TB, entries ...string) {
-	var leaves []audit.Hash
 	for _, entry := range entries {
-		leaves = append(leaves, audit.LeafHash([]byte(entry)))
+		check(t, l.Append(audit.LeafHash([]byte(entry))))
 	}
-	stored, _, err := audit.Append(l.size, leaves, l)
-	check(t, err)
-	l.stored, l.size = append(l.stored, stored...), l.size+uint64(len(leaves))
 }
 
 func check(t testing.TB, err error) {
@@ -108,7 +94,7 @@ func newPlaneOf(t testing.TB, domain string) *plane {
 	t.Helper()
 	p := &plane{
 		domain: spiffeid.RequireTrustDomainFromString(domain), tokens: map[string]*planeToken{}, boots: map[string]uint64{},
-		revoked: map[string]bool{}, streams: map[*planeStream]bool{}, log: &planeLog{}, life: time.Hour,
+		revoked: map[string]bool{}, streams: map[*planeStream]bool{}, log: newPlaneLog(), life: time.Hour,
 		reports: make(chan *api.AgentReport, 4096), serials: make(chan string, 4096),
 	}
 	now := time.Now()
@@ -193,11 +179,7 @@ func (p *plane) token(agent string) string {
 }
 
 func (p *plane) checkpoint() []byte {
-	root, err := audit.Root(p.log.size, p.log)
-	if err != nil {
-		panic(err)
-	}
-	msg, err := audit.Checkpoint{Origin: audit.Origin(p.domain.Name()), Size: p.log.size, Root: root}.Sign(p.logSigner)
+	msg, err := audit.Checkpoint{Origin: audit.Origin(p.domain.Name()), Size: p.log.Size(), Root: p.log.Root()}.Sign(p.logSigner)
 	if err != nil {
 		panic(err)
 	}
@@ -341,10 +323,10 @@ func (p *plane) ProveConsistency(_ context.Context, r *api.ProveConsistencyReque
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if r.To > p.log.size {
+	if r.To > p.log.Size() {
 		return nil, status.Error(codes.NotFound, "the log is not that long")
 	}
-	proof, err := audit.ProveConsistency(r.From, r.To, tlog.HashReaderFunc(p.log.ReadHashes))
+	proof, err := audit.ProveConsistency(r.From, r.To, audit.TileReader(p.log.ReadTile))
 	response := &api.ProveConsistencyResponse{}
 	for _, hash := range proof {
 		response.Proof = append(response.Proof, hash[:])

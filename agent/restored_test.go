@@ -27,9 +27,9 @@ func restoreEntry(t testing.TB, epoch uint64) []byte {
 // restored is the proof that the newest entry of the log is that one.
 func (p *plane) restored(t testing.TB, entry []byte) *api.Restored {
 	t.Helper()
-	proof, err := audit.ProveInclusion(p.log.size, p.log.size-1, p.log)
+	proof, err := audit.ProveInclusion(p.log.Size()-1, p.log.Size(), audit.TileReader(p.log.ReadTile))
 	check(t, err)
-	shown := &api.Restored{Entry: entry, Index: p.log.size - 1}
+	shown := &api.Restored{Entry: entry, Index: p.log.Size() - 1}
 	for _, hash := range proof {
 		shown.Proof = append(shown.Proof, hash[:])
 	}
@@ -47,7 +47,7 @@ func TestEpochIsTakenWithItsRestoreAlone(t *testing.T) {
 	waitFor(t, "the witness", func() bool { return a.syncer.witness.seen.Size() == 4 })
 	entry, other := restoreEntry(t, 2), restoreEntry(t, 3)
 	p.set(func() { // back to the first entry, and on from there
-		p.log = &planeLog{}
+		p.log = newPlaneLog()
 		p.log.grow(t, "init", "another", string(entry))
 	})
 	refuse := func(name, words string, shown *api.Restored) {
@@ -106,7 +106,7 @@ func TestRestoreExplainsAFork(t *testing.T) {
 	waitFor(t, "the witness", func() bool { return a.syncer.witness.seen.Size() == 3 })
 	entry := restoreEntry(t, 2)
 	p.set(func() {
-		p.log = &planeLog{}
+		p.log = newPlaneLog()
 		p.log.grow(t, "init", "ONE", "TWO", "THREE")
 	})
 	p.push(func(*api.DesiredState) {})

@@ -453,7 +453,7 @@ func TestForkIsAnAlarmThatStays(t *testing.T) {
 	p.push(func(*api.DesiredState) {})
 	waitFor(t, "the witness", func() bool { return a.syncer.witness.seen.Size() == 4 })
 	p.set(func() { // the log is rewritten, and longer than before
-		p.log = &planeLog{}
+		p.log = newPlaneLog()
 		p.log.grow(t, "init", "one", "TWO", "three", "four", "five")
 	})
 	p.push(func(*api.DesiredState) {})
@@ -466,6 +466,42 @@ func TestForkIsAnAlarmThatStays(t *testing.T) {
 	b := start(t, config, "")
 	b.isReady(t)
 	p.report(t, "of the fork after a restart", func(r *api.AgentReport) bool { return strings.Contains(r.Alarm, "audit log forked") })
+}
+
+// Whatever is done to what the agent has seen, it raises an alarm: at the size
+// that it saw, as another server would show it, and after the log has grown.
+func TestWitnessNoticesEachRewriting(t *testing.T) {
+	seen := []string{"init", "one", "two", "three", "four", "five"}
+	for name, c := range map[string]struct {
+		entries []string
+		alarm   string
+	}{
+		"a byte, at the same size": {[]string{"init", "one", "twO", "three", "four", "five"}, "audit log forked"},
+		"a byte, grown since":      {[]string{"init", "one", "twO", "three", "four", "five", "six"}, "audit log forked"},
+		"removed":                  {[]string{"init", "one", "three", "four", "five", "six"}, "audit log forked"},
+		"removed, grown since":     {[]string{"init", "one", "three", "four", "five", "six", "seven", "eight"}, "audit log forked"},
+		"exchanged":                {[]string{"init", "two", "one", "three", "four", "five"}, "audit log forked"},
+		"another server's":         {[]string{"init", "1", "2", "3", "4", "5"}, "audit log forked"},
+		"the tail cut":             {seen[:4], "has not proven"},
+		"the tail cut, and others": {[]string{"init", "one", "two", "FOUR"}, "has not proven"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlane(t)
+			a, _ := enrolled(t, p)
+			p.set(func() { p.log.grow(t, seen[1:]...) })
+			p.push(func(*api.DesiredState) {})
+			waitFor(t, "the witness", func() bool { return a.syncer.witness.seen.Size() == uint64(len(seen)) })
+			p.set(func() {
+				p.log = newPlaneLog()
+				p.log.grow(t, c.entries...)
+			})
+			p.push(func(*api.DesiredState) {})
+			p.report(t, "of the rewriting", func(r *api.AgentReport) bool { return strings.Contains(r.Alarm, c.alarm) })
+			if size := a.syncer.witness.seen.Size(); size != uint64(len(seen)) {
+				t.Errorf("the witness moved to %d", size)
+			}
+		})
+	}
 }
 
 // A server that never proves its log can't keep the witness quiet.

@@ -4077,6 +4077,358 @@ func (x *ListAuditEntriesResponse) GetLogKey() string {
 	return ""
 }
 
+type ShowAuditEntryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // unless id is set
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"` // of the log that the proof is to lead to; 0: of the newest checkpoint
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowAuditEntryRequest) Reset() {
+	*x = ShowAuditEntryRequest{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowAuditEntryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowAuditEntryRequest) ProtoMessage() {}
+
+func (x *ShowAuditEntryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowAuditEntryRequest.ProtoReflect.Descriptor instead.
+func (*ShowAuditEntryRequest) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ShowAuditEntryRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ShowAuditEntryRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ShowAuditEntryRequest) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+type ShowAuditEntryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entry         *AuditEntry            `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	Proof         [][]byte               `protobuf:"bytes,3,rep,name=proof,proto3" json:"proof,omitempty"`           // RFC 6962 section 2.1.1, from the leaf's sibling up; none while the entry is pending
+	Checkpoint    []byte                 `protobuf:"bytes,4,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // of this size, where there is one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowAuditEntryResponse) Reset() {
+	*x = ShowAuditEntryResponse{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowAuditEntryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowAuditEntryResponse) ProtoMessage() {}
+
+func (x *ShowAuditEntryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowAuditEntryResponse.ProtoReflect.Descriptor instead.
+func (*ShowAuditEntryResponse) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ShowAuditEntryResponse) GetEntry() *AuditEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *ShowAuditEntryResponse) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ShowAuditEntryResponse) GetProof() [][]byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+func (x *ShowAuditEntryResponse) GetCheckpoint() []byte {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+type ProveAuditGrowthRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"` // 0: the newest checkpoint's size
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveAuditGrowthRequest) Reset() {
+	*x = ProveAuditGrowthRequest{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveAuditGrowthRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveAuditGrowthRequest) ProtoMessage() {}
+
+func (x *ProveAuditGrowthRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveAuditGrowthRequest.ProtoReflect.Descriptor instead.
+func (*ProveAuditGrowthRequest) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ProveAuditGrowthRequest) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *ProveAuditGrowthRequest) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+type ProveAuditGrowthResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	Proof         [][]byte               `protobuf:"bytes,3,rep,name=proof,proto3" json:"proof,omitempty"`                                      // RFC 6962 section 2.1.2
+	OldCheckpoint []byte                 `protobuf:"bytes,4,opt,name=old_checkpoint,json=oldCheckpoint,proto3" json:"old_checkpoint,omitempty"` // of these sizes, where there is one
+	NewCheckpoint []byte                 `protobuf:"bytes,5,opt,name=new_checkpoint,json=newCheckpoint,proto3" json:"new_checkpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveAuditGrowthResponse) Reset() {
+	*x = ProveAuditGrowthResponse{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveAuditGrowthResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveAuditGrowthResponse) ProtoMessage() {}
+
+func (x *ProveAuditGrowthResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveAuditGrowthResponse.ProtoReflect.Descriptor instead.
+func (*ProveAuditGrowthResponse) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ProveAuditGrowthResponse) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *ProveAuditGrowthResponse) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *ProveAuditGrowthResponse) GetProof() [][]byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+func (x *ProveAuditGrowthResponse) GetOldCheckpoint() []byte {
+	if x != nil {
+		return x.OldCheckpoint
+	}
+	return nil
+}
+
+func (x *ProveAuditGrowthResponse) GetNewCheckpoint() []byte {
+	if x != nil {
+		return x.NewCheckpoint
+	}
+	return nil
+}
+
+type ListCheckpointsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`   // size
+	Limit         uint32                 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // 0: 1000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCheckpointsRequest) Reset() {
+	*x = ListCheckpointsRequest{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCheckpointsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCheckpointsRequest) ProtoMessage() {}
+
+func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
+func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *ListCheckpointsRequest) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *ListCheckpointsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type ListCheckpointsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoints   [][]byte               `protobuf:"bytes,1,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCheckpointsResponse) Reset() {
+	*x = ListCheckpointsResponse{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCheckpointsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCheckpointsResponse) ProtoMessage() {}
+
+func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
+func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *ListCheckpointsResponse) GetCheckpoints() [][]byte {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return nil
+}
+
 var File_rotunda_v1_operator_proto protoreflect.FileDescriptor
 
 const file_rotunda_v1_operator_proto_rawDesc = "" +
@@ -4436,7 +4788,32 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\fR\n" +
 	"checkpoint\x12\x17\n" +
-	"\alog_key\x18\x03 \x01(\tR\x06logKey2\xa4!\n" +
+	"\alog_key\x18\x03 \x01(\tR\x06logKey\"Q\n" +
+	"\x15ShowAuditEntryRequest\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\"\x90\x01\n" +
+	"\x16ShowAuditEntryResponse\x12,\n" +
+	"\x05entry\x18\x01 \x01(\v2\x16.rotunda.v1.AuditEntryR\x05entry\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x14\n" +
+	"\x05proof\x18\x03 \x03(\fR\x05proof\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x04 \x01(\fR\n" +
+	"checkpoint\"=\n" +
+	"\x17ProveAuditGrowthRequest\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\"\xa2\x01\n" +
+	"\x18ProveAuditGrowthResponse\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\x12\x14\n" +
+	"\x05proof\x18\x03 \x03(\fR\x05proof\x12%\n" +
+	"\x0eold_checkpoint\x18\x04 \x01(\fR\roldCheckpoint\x12%\n" +
+	"\x0enew_checkpoint\x18\x05 \x01(\fR\rnewCheckpoint\"B\n" +
+	"\x16ListCheckpointsRequest\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\";\n" +
+	"\x17ListCheckpointsResponse\x12 \n" +
+	"\vcheckpoints\x18\x01 \x03(\fR\vcheckpoints2\xb8#\n" +
 	"\x0fOperatorService\x129\n" +
 	"\x04Info\x12\x17.rotunda.v1.InfoRequest\x1a\x18.rotunda.v1.InfoResponse\x129\n" +
 	"\x04Plan\x12\x17.rotunda.v1.PlanRequest\x1a\x18.rotunda.v1.PlanResponse\x12<\n" +
@@ -4464,7 +4841,10 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\tListSlots\x12\x1c.rotunda.v1.ListSlotsRequest\x1a\x1d.rotunda.v1.ListSlotsResponse\x12N\n" +
 	"\vReleaseSlot\x12\x1e.rotunda.v1.ReleaseSlotRequest\x1a\x1f.rotunda.v1.ReleaseSlotResponse\x12]\n" +
 	"\x10ListAuditEntries\x12#.rotunda.v1.ListAuditEntriesRequest\x1a$.rotunda.v1.ListAuditEntriesResponse\x12`\n" +
-	"\x11WatchAuditEntries\x12#.rotunda.v1.ListAuditEntriesRequest\x1a$.rotunda.v1.ListAuditEntriesResponse0\x01\x12Z\n" +
+	"\x11WatchAuditEntries\x12#.rotunda.v1.ListAuditEntriesRequest\x1a$.rotunda.v1.ListAuditEntriesResponse0\x01\x12W\n" +
+	"\x0eShowAuditEntry\x12!.rotunda.v1.ShowAuditEntryRequest\x1a\".rotunda.v1.ShowAuditEntryResponse\x12]\n" +
+	"\x10ProveAuditGrowth\x12#.rotunda.v1.ProveAuditGrowthRequest\x1a$.rotunda.v1.ProveAuditGrowthResponse\x12Z\n" +
+	"\x0fListCheckpoints\x12\".rotunda.v1.ListCheckpointsRequest\x1a#.rotunda.v1.ListCheckpointsResponse\x12Z\n" +
 	"\x0fImportAuthority\x12\".rotunda.v1.ImportAuthorityRequest\x1a#.rotunda.v1.ImportAuthorityResponse\x12Q\n" +
 	"\fPrepareTrust\x12\x1f.rotunda.v1.PrepareTrustRequest\x1a .rotunda.v1.PrepareTrustResponse\x12K\n" +
 	"\n" +
@@ -4508,7 +4888,7 @@ func file_rotunda_v1_operator_proto_rawDescGZIP() []byte {
 }
 
 var file_rotunda_v1_operator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rotunda_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_rotunda_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_rotunda_v1_operator_proto_goTypes = []any{
 	(Finding_Severity)(0),             // 0: rotunda.v1.Finding.Severity
 	(Difference_Op)(0),                // 1: rotunda.v1.Difference.Op
@@ -4570,71 +4950,77 @@ var file_rotunda_v1_operator_proto_goTypes = []any{
 	(*ListAuditEntriesRequest)(nil),   // 57: rotunda.v1.ListAuditEntriesRequest
 	(*AuditEntry)(nil),                // 58: rotunda.v1.AuditEntry
 	(*ListAuditEntriesResponse)(nil),  // 59: rotunda.v1.ListAuditEntriesResponse
-	nil,                               // 60: rotunda.v1.CreateTokenRequest.LabelsEntry
-	nil,                               // 61: rotunda.v1.TokenInfo.LabelsEntry
-	nil,                               // 62: rotunda.v1.AgentInfo.LabelsEntry
-	nil,                               // 63: rotunda.v1.AgentInfo.FactsEntry
-	nil,                               // 64: rotunda.v1.LabelAgentRequest.SetEntry
-	(*timestamppb.Timestamp)(nil),     // 65: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 66: google.protobuf.Duration
-	(State)(0),                        // 67: rotunda.v1.State
-	(Level)(0),                        // 68: rotunda.v1.Level
-	(*Failure)(nil),                   // 69: rotunda.v1.Failure
-	(*DesiredPlacement)(nil),          // 70: rotunda.v1.DesiredPlacement
-	(*ImportAuthorityRequest)(nil),    // 71: rotunda.v1.ImportAuthorityRequest
-	(*PrepareTrustRequest)(nil),       // 72: rotunda.v1.PrepareTrustRequest
-	(*BeginTrustRequest)(nil),         // 73: rotunda.v1.BeginTrustRequest
-	(*ListTrustRequest)(nil),          // 74: rotunda.v1.ListTrustRequest
-	(*DecideTrustRequest)(nil),        // 75: rotunda.v1.DecideTrustRequest
-	(*EndCredentialRequest)(nil),      // 76: rotunda.v1.EndCredentialRequest
-	(*GraphRequest)(nil),              // 77: rotunda.v1.GraphRequest
-	(*ImpactRequest)(nil),             // 78: rotunda.v1.ImpactRequest
-	(*StartRolloutRequest)(nil),       // 79: rotunda.v1.StartRolloutRequest
-	(*ListRolloutsRequest)(nil),       // 80: rotunda.v1.ListRolloutsRequest
-	(*DescribeRolloutRequest)(nil),    // 81: rotunda.v1.DescribeRolloutRequest
-	(*DecideRolloutRequest)(nil),      // 82: rotunda.v1.DecideRolloutRequest
-	(*AnswerRolloutGateRequest)(nil),  // 83: rotunda.v1.AnswerRolloutGateRequest
-	(*ListNoticesRequest)(nil),        // 84: rotunda.v1.ListNoticesRequest
-	(*RetryNoticesRequest)(nil),       // 85: rotunda.v1.RetryNoticesRequest
-	(*RevokeRequest)(nil),             // 86: rotunda.v1.RevokeRequest
-	(*ListRevocationsRequest)(nil),    // 87: rotunda.v1.ListRevocationsRequest
-	(*EndRevocationRequest)(nil),      // 88: rotunda.v1.EndRevocationRequest
-	(*PrepareRootListRequest)(nil),    // 89: rotunda.v1.PrepareRootListRequest
-	(*PutRootListRequest)(nil),        // 90: rotunda.v1.PutRootListRequest
-	(*OpenEmergencyRequest)(nil),      // 91: rotunda.v1.OpenEmergencyRequest
-	(*CloseEmergencyRequest)(nil),     // 92: rotunda.v1.CloseEmergencyRequest
-	(*ListEmergenciesRequest)(nil),    // 93: rotunda.v1.ListEmergenciesRequest
-	(*CreateEmergencyRequest)(nil),    // 94: rotunda.v1.CreateEmergencyRequest
-	(*UseEmergencyRequest)(nil),       // 95: rotunda.v1.UseEmergencyRequest
-	(*RestoreRequest)(nil),            // 96: rotunda.v1.RestoreRequest
-	(*WhatIfRequest)(nil),             // 97: rotunda.v1.WhatIfRequest
-	(*ImportAuthorityResponse)(nil),   // 98: rotunda.v1.ImportAuthorityResponse
-	(*PrepareTrustResponse)(nil),      // 99: rotunda.v1.PrepareTrustResponse
-	(*BeginTrustResponse)(nil),        // 100: rotunda.v1.BeginTrustResponse
-	(*ListTrustResponse)(nil),         // 101: rotunda.v1.ListTrustResponse
-	(*DecideTrustResponse)(nil),       // 102: rotunda.v1.DecideTrustResponse
-	(*EndCredentialResponse)(nil),     // 103: rotunda.v1.EndCredentialResponse
-	(*GraphResponse)(nil),             // 104: rotunda.v1.GraphResponse
-	(*ImpactResponse)(nil),            // 105: rotunda.v1.ImpactResponse
-	(*StartRolloutResponse)(nil),      // 106: rotunda.v1.StartRolloutResponse
-	(*ListRolloutsResponse)(nil),      // 107: rotunda.v1.ListRolloutsResponse
-	(*DescribeRolloutResponse)(nil),   // 108: rotunda.v1.DescribeRolloutResponse
-	(*DecideRolloutResponse)(nil),     // 109: rotunda.v1.DecideRolloutResponse
-	(*AnswerRolloutGateResponse)(nil), // 110: rotunda.v1.AnswerRolloutGateResponse
-	(*ListNoticesResponse)(nil),       // 111: rotunda.v1.ListNoticesResponse
-	(*RetryNoticesResponse)(nil),      // 112: rotunda.v1.RetryNoticesResponse
-	(*RevokeResponse)(nil),            // 113: rotunda.v1.RevokeResponse
-	(*ListRevocationsResponse)(nil),   // 114: rotunda.v1.ListRevocationsResponse
-	(*EndRevocationResponse)(nil),     // 115: rotunda.v1.EndRevocationResponse
-	(*PrepareRootListResponse)(nil),   // 116: rotunda.v1.PrepareRootListResponse
-	(*PutRootListResponse)(nil),       // 117: rotunda.v1.PutRootListResponse
-	(*OpenEmergencyResponse)(nil),     // 118: rotunda.v1.OpenEmergencyResponse
-	(*CloseEmergencyResponse)(nil),    // 119: rotunda.v1.CloseEmergencyResponse
-	(*ListEmergenciesResponse)(nil),   // 120: rotunda.v1.ListEmergenciesResponse
-	(*CreateEmergencyResponse)(nil),   // 121: rotunda.v1.CreateEmergencyResponse
-	(*UseEmergencyResponse)(nil),      // 122: rotunda.v1.UseEmergencyResponse
-	(*RestoreResponse)(nil),           // 123: rotunda.v1.RestoreResponse
-	(*WhatIfResponse)(nil),            // 124: rotunda.v1.WhatIfResponse
+	(*ShowAuditEntryRequest)(nil),     // 60: rotunda.v1.ShowAuditEntryRequest
+	(*ShowAuditEntryResponse)(nil),    // 61: rotunda.v1.ShowAuditEntryResponse
+	(*ProveAuditGrowthRequest)(nil),   // 62: rotunda.v1.ProveAuditGrowthRequest
+	(*ProveAuditGrowthResponse)(nil),  // 63: rotunda.v1.ProveAuditGrowthResponse
+	(*ListCheckpointsRequest)(nil),    // 64: rotunda.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),   // 65: rotunda.v1.ListCheckpointsResponse
+	nil,                               // 66: rotunda.v1.CreateTokenRequest.LabelsEntry
+	nil,                               // 67: rotunda.v1.TokenInfo.LabelsEntry
+	nil,                               // 68: rotunda.v1.AgentInfo.LabelsEntry
+	nil,                               // 69: rotunda.v1.AgentInfo.FactsEntry
+	nil,                               // 70: rotunda.v1.LabelAgentRequest.SetEntry
+	(*timestamppb.Timestamp)(nil),     // 71: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),       // 72: google.protobuf.Duration
+	(State)(0),                        // 73: rotunda.v1.State
+	(Level)(0),                        // 74: rotunda.v1.Level
+	(*Failure)(nil),                   // 75: rotunda.v1.Failure
+	(*DesiredPlacement)(nil),          // 76: rotunda.v1.DesiredPlacement
+	(*ImportAuthorityRequest)(nil),    // 77: rotunda.v1.ImportAuthorityRequest
+	(*PrepareTrustRequest)(nil),       // 78: rotunda.v1.PrepareTrustRequest
+	(*BeginTrustRequest)(nil),         // 79: rotunda.v1.BeginTrustRequest
+	(*ListTrustRequest)(nil),          // 80: rotunda.v1.ListTrustRequest
+	(*DecideTrustRequest)(nil),        // 81: rotunda.v1.DecideTrustRequest
+	(*EndCredentialRequest)(nil),      // 82: rotunda.v1.EndCredentialRequest
+	(*GraphRequest)(nil),              // 83: rotunda.v1.GraphRequest
+	(*ImpactRequest)(nil),             // 84: rotunda.v1.ImpactRequest
+	(*StartRolloutRequest)(nil),       // 85: rotunda.v1.StartRolloutRequest
+	(*ListRolloutsRequest)(nil),       // 86: rotunda.v1.ListRolloutsRequest
+	(*DescribeRolloutRequest)(nil),    // 87: rotunda.v1.DescribeRolloutRequest
+	(*DecideRolloutRequest)(nil),      // 88: rotunda.v1.DecideRolloutRequest
+	(*AnswerRolloutGateRequest)(nil),  // 89: rotunda.v1.AnswerRolloutGateRequest
+	(*ListNoticesRequest)(nil),        // 90: rotunda.v1.ListNoticesRequest
+	(*RetryNoticesRequest)(nil),       // 91: rotunda.v1.RetryNoticesRequest
+	(*RevokeRequest)(nil),             // 92: rotunda.v1.RevokeRequest
+	(*ListRevocationsRequest)(nil),    // 93: rotunda.v1.ListRevocationsRequest
+	(*EndRevocationRequest)(nil),      // 94: rotunda.v1.EndRevocationRequest
+	(*PrepareRootListRequest)(nil),    // 95: rotunda.v1.PrepareRootListRequest
+	(*PutRootListRequest)(nil),        // 96: rotunda.v1.PutRootListRequest
+	(*OpenEmergencyRequest)(nil),      // 97: rotunda.v1.OpenEmergencyRequest
+	(*CloseEmergencyRequest)(nil),     // 98: rotunda.v1.CloseEmergencyRequest
+	(*ListEmergenciesRequest)(nil),    // 99: rotunda.v1.ListEmergenciesRequest
+	(*CreateEmergencyRequest)(nil),    // 100: rotunda.v1.CreateEmergencyRequest
+	(*UseEmergencyRequest)(nil),       // 101: rotunda.v1.UseEmergencyRequest
+	(*RestoreRequest)(nil),            // 102: rotunda.v1.RestoreRequest
+	(*WhatIfRequest)(nil),             // 103: rotunda.v1.WhatIfRequest
+	(*ImportAuthorityResponse)(nil),   // 104: rotunda.v1.ImportAuthorityResponse
+	(*PrepareTrustResponse)(nil),      // 105: rotunda.v1.PrepareTrustResponse
+	(*BeginTrustResponse)(nil),        // 106: rotunda.v1.BeginTrustResponse
+	(*ListTrustResponse)(nil),         // 107: rotunda.v1.ListTrustResponse
+	(*DecideTrustResponse)(nil),       // 108: rotunda.v1.DecideTrustResponse
+	(*EndCredentialResponse)(nil),     // 109: rotunda.v1.EndCredentialResponse
+	(*GraphResponse)(nil),             // 110: rotunda.v1.GraphResponse
+	(*ImpactResponse)(nil),            // 111: rotunda.v1.ImpactResponse
+	(*StartRolloutResponse)(nil),      // 112: rotunda.v1.StartRolloutResponse
+	(*ListRolloutsResponse)(nil),      // 113: rotunda.v1.ListRolloutsResponse
+	(*DescribeRolloutResponse)(nil),   // 114: rotunda.v1.DescribeRolloutResponse
+	(*DecideRolloutResponse)(nil),     // 115: rotunda.v1.DecideRolloutResponse
+	(*AnswerRolloutGateResponse)(nil), // 116: rotunda.v1.AnswerRolloutGateResponse
+	(*ListNoticesResponse)(nil),       // 117: rotunda.v1.ListNoticesResponse
+	(*RetryNoticesResponse)(nil),      // 118: rotunda.v1.RetryNoticesResponse
+	(*RevokeResponse)(nil),            // 119: rotunda.v1.RevokeResponse
+	(*ListRevocationsResponse)(nil),   // 120: rotunda.v1.ListRevocationsResponse
+	(*EndRevocationResponse)(nil),     // 121: rotunda.v1.EndRevocationResponse
+	(*PrepareRootListResponse)(nil),   // 122: rotunda.v1.PrepareRootListResponse
+	(*PutRootListResponse)(nil),       // 123: rotunda.v1.PutRootListResponse
+	(*OpenEmergencyResponse)(nil),     // 124: rotunda.v1.OpenEmergencyResponse
+	(*CloseEmergencyResponse)(nil),    // 125: rotunda.v1.CloseEmergencyResponse
+	(*ListEmergenciesResponse)(nil),   // 126: rotunda.v1.ListEmergenciesResponse
+	(*CreateEmergencyResponse)(nil),   // 127: rotunda.v1.CreateEmergencyResponse
+	(*UseEmergencyResponse)(nil),      // 128: rotunda.v1.UseEmergencyResponse
+	(*RestoreResponse)(nil),           // 129: rotunda.v1.RestoreResponse
+	(*WhatIfResponse)(nil),            // 130: rotunda.v1.WhatIfResponse
 }
 var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	0,   // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
@@ -4645,169 +5031,176 @@ var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	4,   // 5: rotunda.v1.ApplyRequest.files:type_name -> rotunda.v1.SourceFile
 	6,   // 6: rotunda.v1.ApplyResponse.differences:type_name -> rotunda.v1.Difference
 	5,   // 7: rotunda.v1.ApplyResponse.findings:type_name -> rotunda.v1.Finding
-	65,  // 8: rotunda.v1.StoredDocument.changed_at:type_name -> google.protobuf.Timestamp
+	71,  // 8: rotunda.v1.StoredDocument.changed_at:type_name -> google.protobuf.Timestamp
 	12,  // 9: rotunda.v1.ListDocumentsResponse.documents:type_name -> rotunda.v1.StoredDocument
 	4,   // 10: rotunda.v1.ReplayPolicyRequest.files:type_name -> rotunda.v1.SourceFile
-	65,  // 11: rotunda.v1.ReplayPolicyRequest.since:type_name -> google.protobuf.Timestamp
+	71,  // 11: rotunda.v1.ReplayPolicyRequest.since:type_name -> google.protobuf.Timestamp
 	17,  // 12: rotunda.v1.ReplayPolicyResponse.differences:type_name -> rotunda.v1.ReplayDifference
-	60,  // 13: rotunda.v1.CreateTokenRequest.labels:type_name -> rotunda.v1.CreateTokenRequest.LabelsEntry
-	66,  // 14: rotunda.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	65,  // 15: rotunda.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	61,  // 16: rotunda.v1.TokenInfo.labels:type_name -> rotunda.v1.TokenInfo.LabelsEntry
-	65,  // 17: rotunda.v1.TokenInfo.expires_at:type_name -> google.protobuf.Timestamp
-	65,  // 18: rotunda.v1.TokenInfo.used_at:type_name -> google.protobuf.Timestamp
+	66,  // 13: rotunda.v1.CreateTokenRequest.labels:type_name -> rotunda.v1.CreateTokenRequest.LabelsEntry
+	72,  // 14: rotunda.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	71,  // 15: rotunda.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	67,  // 16: rotunda.v1.TokenInfo.labels:type_name -> rotunda.v1.TokenInfo.LabelsEntry
+	71,  // 17: rotunda.v1.TokenInfo.expires_at:type_name -> google.protobuf.Timestamp
+	71,  // 18: rotunda.v1.TokenInfo.used_at:type_name -> google.protobuf.Timestamp
 	22,  // 19: rotunda.v1.ListTokensResponse.tokens:type_name -> rotunda.v1.TokenInfo
-	62,  // 20: rotunda.v1.AgentInfo.labels:type_name -> rotunda.v1.AgentInfo.LabelsEntry
-	63,  // 21: rotunda.v1.AgentInfo.facts:type_name -> rotunda.v1.AgentInfo.FactsEntry
-	65,  // 22: rotunda.v1.AgentInfo.seen_at:type_name -> google.protobuf.Timestamp
-	65,  // 23: rotunda.v1.AgentInfo.enrolled_at:type_name -> google.protobuf.Timestamp
-	65,  // 24: rotunda.v1.AgentInfo.identity_not_after:type_name -> google.protobuf.Timestamp
+	68,  // 20: rotunda.v1.AgentInfo.labels:type_name -> rotunda.v1.AgentInfo.LabelsEntry
+	69,  // 21: rotunda.v1.AgentInfo.facts:type_name -> rotunda.v1.AgentInfo.FactsEntry
+	71,  // 22: rotunda.v1.AgentInfo.seen_at:type_name -> google.protobuf.Timestamp
+	71,  // 23: rotunda.v1.AgentInfo.enrolled_at:type_name -> google.protobuf.Timestamp
+	71,  // 24: rotunda.v1.AgentInfo.identity_not_after:type_name -> google.protobuf.Timestamp
 	27,  // 25: rotunda.v1.ListAgentsResponse.agents:type_name -> rotunda.v1.AgentInfo
-	64,  // 26: rotunda.v1.LabelAgentRequest.set:type_name -> rotunda.v1.LabelAgentRequest.SetEntry
+	70,  // 26: rotunda.v1.LabelAgentRequest.set:type_name -> rotunda.v1.LabelAgentRequest.SetEntry
 	27,  // 27: rotunda.v1.LabelAgentResponse.agent:type_name -> rotunda.v1.AgentInfo
-	65,  // 28: rotunda.v1.PlacementStatus.not_after:type_name -> google.protobuf.Timestamp
-	67,  // 29: rotunda.v1.PlacementStatus.state:type_name -> rotunda.v1.State
-	68,  // 30: rotunda.v1.PlacementStatus.level:type_name -> rotunda.v1.Level
-	65,  // 31: rotunda.v1.PlacementStatus.proven_since:type_name -> google.protobuf.Timestamp
-	65,  // 32: rotunda.v1.PlacementStatus.renew_after:type_name -> google.protobuf.Timestamp
-	69,  // 33: rotunda.v1.PlacementStatus.failure:type_name -> rotunda.v1.Failure
-	66,  // 34: rotunda.v1.PlacementStatus.took:type_name -> google.protobuf.Duration
-	65,  // 35: rotunda.v1.PlacementStatus.reported_at:type_name -> google.protobuf.Timestamp
-	65,  // 36: rotunda.v1.PlacementStatus.rotate_at:type_name -> google.protobuf.Timestamp
+	71,  // 28: rotunda.v1.PlacementStatus.not_after:type_name -> google.protobuf.Timestamp
+	73,  // 29: rotunda.v1.PlacementStatus.state:type_name -> rotunda.v1.State
+	74,  // 30: rotunda.v1.PlacementStatus.level:type_name -> rotunda.v1.Level
+	71,  // 31: rotunda.v1.PlacementStatus.proven_since:type_name -> google.protobuf.Timestamp
+	71,  // 32: rotunda.v1.PlacementStatus.renew_after:type_name -> google.protobuf.Timestamp
+	75,  // 33: rotunda.v1.PlacementStatus.failure:type_name -> rotunda.v1.Failure
+	72,  // 34: rotunda.v1.PlacementStatus.took:type_name -> google.protobuf.Duration
+	71,  // 35: rotunda.v1.PlacementStatus.reported_at:type_name -> google.protobuf.Timestamp
+	71,  // 36: rotunda.v1.PlacementStatus.rotate_at:type_name -> google.protobuf.Timestamp
 	35,  // 37: rotunda.v1.PlacementStatus.profile_override:type_name -> rotunda.v1.ProfileOverride
-	65,  // 38: rotunda.v1.ProfileOverride.since:type_name -> google.protobuf.Timestamp
+	71,  // 38: rotunda.v1.ProfileOverride.since:type_name -> google.protobuf.Timestamp
 	34,  // 39: rotunda.v1.ListPlacementsResponse.placements:type_name -> rotunda.v1.PlacementStatus
-	65,  // 40: rotunda.v1.EvidenceRecord.at:type_name -> google.protobuf.Timestamp
+	71,  // 40: rotunda.v1.EvidenceRecord.at:type_name -> google.protobuf.Timestamp
 	34,  // 41: rotunda.v1.DescribePlacementResponse.status:type_name -> rotunda.v1.PlacementStatus
-	70,  // 42: rotunda.v1.DescribePlacementResponse.desired:type_name -> rotunda.v1.DesiredPlacement
+	76,  // 42: rotunda.v1.DescribePlacementResponse.desired:type_name -> rotunda.v1.DesiredPlacement
 	41,  // 43: rotunda.v1.DescribePlacementResponse.certificates:type_name -> rotunda.v1.CertificateInfo
 	38,  // 44: rotunda.v1.DescribePlacementResponse.evidence:type_name -> rotunda.v1.EvidenceRecord
-	66,  // 45: rotunda.v1.ListCertificatesRequest.expiring:type_name -> google.protobuf.Duration
-	65,  // 46: rotunda.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
-	65,  // 47: rotunda.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
-	65,  // 48: rotunda.v1.CertificateInfo.revoked_at:type_name -> google.protobuf.Timestamp
+	72,  // 45: rotunda.v1.ListCertificatesRequest.expiring:type_name -> google.protobuf.Duration
+	71,  // 46: rotunda.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
+	71,  // 47: rotunda.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
+	71,  // 48: rotunda.v1.CertificateInfo.revoked_at:type_name -> google.protobuf.Timestamp
 	41,  // 49: rotunda.v1.ListCertificatesResponse.certificates:type_name -> rotunda.v1.CertificateInfo
-	65,  // 50: rotunda.v1.AuthorityInfo.not_after:type_name -> google.protobuf.Timestamp
+	71,  // 50: rotunda.v1.AuthorityInfo.not_after:type_name -> google.protobuf.Timestamp
 	44,  // 51: rotunda.v1.ListAuthoritiesResponse.authorities:type_name -> rotunda.v1.AuthorityInfo
-	66,  // 52: rotunda.v1.IssueOperatorRequest.lifetime:type_name -> google.protobuf.Duration
-	66,  // 53: rotunda.v1.RotateRequest.over:type_name -> google.protobuf.Duration
+	72,  // 52: rotunda.v1.IssueOperatorRequest.lifetime:type_name -> google.protobuf.Duration
+	72,  // 53: rotunda.v1.RotateRequest.over:type_name -> google.protobuf.Duration
 	34,  // 54: rotunda.v1.RotateResponse.affected:type_name -> rotunda.v1.PlacementStatus
-	66,  // 55: rotunda.v1.RotateResponse.over:type_name -> google.protobuf.Duration
-	65,  // 56: rotunda.v1.SlotInfo.granted_at:type_name -> google.protobuf.Timestamp
-	65,  // 57: rotunda.v1.SlotInfo.begun_at:type_name -> google.protobuf.Timestamp
-	65,  // 58: rotunda.v1.SlotInfo.ended_at:type_name -> google.protobuf.Timestamp
-	65,  // 59: rotunda.v1.SlotInfo.start_by:type_name -> google.protobuf.Timestamp
+	72,  // 55: rotunda.v1.RotateResponse.over:type_name -> google.protobuf.Duration
+	71,  // 56: rotunda.v1.SlotInfo.granted_at:type_name -> google.protobuf.Timestamp
+	71,  // 57: rotunda.v1.SlotInfo.begun_at:type_name -> google.protobuf.Timestamp
+	71,  // 58: rotunda.v1.SlotInfo.ended_at:type_name -> google.protobuf.Timestamp
+	71,  // 59: rotunda.v1.SlotInfo.start_by:type_name -> google.protobuf.Timestamp
 	51,  // 60: rotunda.v1.ListSlotsResponse.slots:type_name -> rotunda.v1.SlotInfo
 	58,  // 61: rotunda.v1.ListAuditEntriesResponse.entries:type_name -> rotunda.v1.AuditEntry
-	2,   // 62: rotunda.v1.OperatorService.Info:input_type -> rotunda.v1.InfoRequest
-	7,   // 63: rotunda.v1.OperatorService.Plan:input_type -> rotunda.v1.PlanRequest
-	9,   // 64: rotunda.v1.OperatorService.Apply:input_type -> rotunda.v1.ApplyRequest
-	11,  // 65: rotunda.v1.OperatorService.ListDocuments:input_type -> rotunda.v1.ListDocumentsRequest
-	14,  // 66: rotunda.v1.OperatorService.DeleteDocument:input_type -> rotunda.v1.DeleteDocumentRequest
-	16,  // 67: rotunda.v1.OperatorService.ReplayPolicy:input_type -> rotunda.v1.ReplayPolicyRequest
-	19,  // 68: rotunda.v1.OperatorService.CreateToken:input_type -> rotunda.v1.CreateTokenRequest
-	21,  // 69: rotunda.v1.OperatorService.ListTokens:input_type -> rotunda.v1.ListTokensRequest
-	24,  // 70: rotunda.v1.OperatorService.RevokeToken:input_type -> rotunda.v1.RevokeTokenRequest
-	26,  // 71: rotunda.v1.OperatorService.ListAgents:input_type -> rotunda.v1.ListAgentsRequest
-	29,  // 72: rotunda.v1.OperatorService.LabelAgent:input_type -> rotunda.v1.LabelAgentRequest
-	31,  // 73: rotunda.v1.OperatorService.RetireAgent:input_type -> rotunda.v1.RetireAgentRequest
-	33,  // 74: rotunda.v1.OperatorService.ListPlacements:input_type -> rotunda.v1.ListPlacementsRequest
-	33,  // 75: rotunda.v1.OperatorService.WatchPlacements:input_type -> rotunda.v1.ListPlacementsRequest
-	37,  // 76: rotunda.v1.OperatorService.DescribePlacement:input_type -> rotunda.v1.DescribePlacementRequest
-	40,  // 77: rotunda.v1.OperatorService.ListCertificates:input_type -> rotunda.v1.ListCertificatesRequest
-	43,  // 78: rotunda.v1.OperatorService.ListAuthorities:input_type -> rotunda.v1.ListAuthoritiesRequest
-	46,  // 79: rotunda.v1.OperatorService.IssueOperator:input_type -> rotunda.v1.IssueOperatorRequest
-	48,  // 80: rotunda.v1.OperatorService.Rotate:input_type -> rotunda.v1.RotateRequest
-	55,  // 81: rotunda.v1.OperatorService.Resume:input_type -> rotunda.v1.ResumeRequest
-	50,  // 82: rotunda.v1.OperatorService.ListSlots:input_type -> rotunda.v1.ListSlotsRequest
-	53,  // 83: rotunda.v1.OperatorService.ReleaseSlot:input_type -> rotunda.v1.ReleaseSlotRequest
-	57,  // 84: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	57,  // 85: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	71,  // 86: rotunda.v1.OperatorService.ImportAuthority:input_type -> rotunda.v1.ImportAuthorityRequest
-	72,  // 87: rotunda.v1.OperatorService.PrepareTrust:input_type -> rotunda.v1.PrepareTrustRequest
-	73,  // 88: rotunda.v1.OperatorService.BeginTrust:input_type -> rotunda.v1.BeginTrustRequest
-	74,  // 89: rotunda.v1.OperatorService.ListTrust:input_type -> rotunda.v1.ListTrustRequest
-	75,  // 90: rotunda.v1.OperatorService.DecideTrust:input_type -> rotunda.v1.DecideTrustRequest
-	76,  // 91: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
-	77,  // 92: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
-	78,  // 93: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
-	79,  // 94: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
-	80,  // 95: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
-	81,  // 96: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
-	81,  // 97: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
-	82,  // 98: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
-	83,  // 99: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
-	84,  // 100: rotunda.v1.OperatorService.ListNotices:input_type -> rotunda.v1.ListNoticesRequest
-	85,  // 101: rotunda.v1.OperatorService.RetryNotices:input_type -> rotunda.v1.RetryNoticesRequest
-	86,  // 102: rotunda.v1.OperatorService.Revoke:input_type -> rotunda.v1.RevokeRequest
-	87,  // 103: rotunda.v1.OperatorService.ListRevocations:input_type -> rotunda.v1.ListRevocationsRequest
-	88,  // 104: rotunda.v1.OperatorService.EndRevocation:input_type -> rotunda.v1.EndRevocationRequest
-	89,  // 105: rotunda.v1.OperatorService.PrepareRootList:input_type -> rotunda.v1.PrepareRootListRequest
-	90,  // 106: rotunda.v1.OperatorService.PutRootList:input_type -> rotunda.v1.PutRootListRequest
-	91,  // 107: rotunda.v1.OperatorService.OpenEmergency:input_type -> rotunda.v1.OpenEmergencyRequest
-	92,  // 108: rotunda.v1.OperatorService.CloseEmergency:input_type -> rotunda.v1.CloseEmergencyRequest
-	93,  // 109: rotunda.v1.OperatorService.ListEmergencies:input_type -> rotunda.v1.ListEmergenciesRequest
-	94,  // 110: rotunda.v1.OperatorService.CreateEmergency:input_type -> rotunda.v1.CreateEmergencyRequest
-	95,  // 111: rotunda.v1.OperatorService.UseEmergency:input_type -> rotunda.v1.UseEmergencyRequest
-	96,  // 112: rotunda.v1.OperatorService.Restore:input_type -> rotunda.v1.RestoreRequest
-	97,  // 113: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
-	3,   // 114: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,   // 115: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10,  // 116: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13,  // 117: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15,  // 118: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18,  // 119: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20,  // 120: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23,  // 121: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25,  // 122: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	28,  // 123: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	30,  // 124: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	32,  // 125: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	36,  // 126: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	36,  // 127: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	39,  // 128: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	42,  // 129: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	45,  // 130: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	47,  // 131: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	49,  // 132: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	56,  // 133: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	52,  // 134: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
-	54,  // 135: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
-	59,  // 136: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	59,  // 137: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	98,  // 138: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
-	99,  // 139: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
-	100, // 140: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
-	101, // 141: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
-	102, // 142: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
-	103, // 143: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
-	104, // 144: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
-	105, // 145: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
-	106, // 146: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
-	107, // 147: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
-	108, // 148: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	108, // 149: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	109, // 150: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
-	110, // 151: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
-	111, // 152: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
-	112, // 153: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
-	113, // 154: rotunda.v1.OperatorService.Revoke:output_type -> rotunda.v1.RevokeResponse
-	114, // 155: rotunda.v1.OperatorService.ListRevocations:output_type -> rotunda.v1.ListRevocationsResponse
-	115, // 156: rotunda.v1.OperatorService.EndRevocation:output_type -> rotunda.v1.EndRevocationResponse
-	116, // 157: rotunda.v1.OperatorService.PrepareRootList:output_type -> rotunda.v1.PrepareRootListResponse
-	117, // 158: rotunda.v1.OperatorService.PutRootList:output_type -> rotunda.v1.PutRootListResponse
-	118, // 159: rotunda.v1.OperatorService.OpenEmergency:output_type -> rotunda.v1.OpenEmergencyResponse
-	119, // 160: rotunda.v1.OperatorService.CloseEmergency:output_type -> rotunda.v1.CloseEmergencyResponse
-	120, // 161: rotunda.v1.OperatorService.ListEmergencies:output_type -> rotunda.v1.ListEmergenciesResponse
-	121, // 162: rotunda.v1.OperatorService.CreateEmergency:output_type -> rotunda.v1.CreateEmergencyResponse
-	122, // 163: rotunda.v1.OperatorService.UseEmergency:output_type -> rotunda.v1.UseEmergencyResponse
-	123, // 164: rotunda.v1.OperatorService.Restore:output_type -> rotunda.v1.RestoreResponse
-	124, // 165: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
-	114, // [114:166] is the sub-list for method output_type
-	62,  // [62:114] is the sub-list for method input_type
-	62,  // [62:62] is the sub-list for extension type_name
-	62,  // [62:62] is the sub-list for extension extendee
-	0,   // [0:62] is the sub-list for field type_name
+	58,  // 62: rotunda.v1.ShowAuditEntryResponse.entry:type_name -> rotunda.v1.AuditEntry
+	2,   // 63: rotunda.v1.OperatorService.Info:input_type -> rotunda.v1.InfoRequest
+	7,   // 64: rotunda.v1.OperatorService.Plan:input_type -> rotunda.v1.PlanRequest
+	9,   // 65: rotunda.v1.OperatorService.Apply:input_type -> rotunda.v1.ApplyRequest
+	11,  // 66: rotunda.v1.OperatorService.ListDocuments:input_type -> rotunda.v1.ListDocumentsRequest
+	14,  // 67: rotunda.v1.OperatorService.DeleteDocument:input_type -> rotunda.v1.DeleteDocumentRequest
+	16,  // 68: rotunda.v1.OperatorService.ReplayPolicy:input_type -> rotunda.v1.ReplayPolicyRequest
+	19,  // 69: rotunda.v1.OperatorService.CreateToken:input_type -> rotunda.v1.CreateTokenRequest
+	21,  // 70: rotunda.v1.OperatorService.ListTokens:input_type -> rotunda.v1.ListTokensRequest
+	24,  // 71: rotunda.v1.OperatorService.RevokeToken:input_type -> rotunda.v1.RevokeTokenRequest
+	26,  // 72: rotunda.v1.OperatorService.ListAgents:input_type -> rotunda.v1.ListAgentsRequest
+	29,  // 73: rotunda.v1.OperatorService.LabelAgent:input_type -> rotunda.v1.LabelAgentRequest
+	31,  // 74: rotunda.v1.OperatorService.RetireAgent:input_type -> rotunda.v1.RetireAgentRequest
+	33,  // 75: rotunda.v1.OperatorService.ListPlacements:input_type -> rotunda.v1.ListPlacementsRequest
+	33,  // 76: rotunda.v1.OperatorService.WatchPlacements:input_type -> rotunda.v1.ListPlacementsRequest
+	37,  // 77: rotunda.v1.OperatorService.DescribePlacement:input_type -> rotunda.v1.DescribePlacementRequest
+	40,  // 78: rotunda.v1.OperatorService.ListCertificates:input_type -> rotunda.v1.ListCertificatesRequest
+	43,  // 79: rotunda.v1.OperatorService.ListAuthorities:input_type -> rotunda.v1.ListAuthoritiesRequest
+	46,  // 80: rotunda.v1.OperatorService.IssueOperator:input_type -> rotunda.v1.IssueOperatorRequest
+	48,  // 81: rotunda.v1.OperatorService.Rotate:input_type -> rotunda.v1.RotateRequest
+	55,  // 82: rotunda.v1.OperatorService.Resume:input_type -> rotunda.v1.ResumeRequest
+	50,  // 83: rotunda.v1.OperatorService.ListSlots:input_type -> rotunda.v1.ListSlotsRequest
+	53,  // 84: rotunda.v1.OperatorService.ReleaseSlot:input_type -> rotunda.v1.ReleaseSlotRequest
+	57,  // 85: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
+	57,  // 86: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
+	60,  // 87: rotunda.v1.OperatorService.ShowAuditEntry:input_type -> rotunda.v1.ShowAuditEntryRequest
+	62,  // 88: rotunda.v1.OperatorService.ProveAuditGrowth:input_type -> rotunda.v1.ProveAuditGrowthRequest
+	64,  // 89: rotunda.v1.OperatorService.ListCheckpoints:input_type -> rotunda.v1.ListCheckpointsRequest
+	77,  // 90: rotunda.v1.OperatorService.ImportAuthority:input_type -> rotunda.v1.ImportAuthorityRequest
+	78,  // 91: rotunda.v1.OperatorService.PrepareTrust:input_type -> rotunda.v1.PrepareTrustRequest
+	79,  // 92: rotunda.v1.OperatorService.BeginTrust:input_type -> rotunda.v1.BeginTrustRequest
+	80,  // 93: rotunda.v1.OperatorService.ListTrust:input_type -> rotunda.v1.ListTrustRequest
+	81,  // 94: rotunda.v1.OperatorService.DecideTrust:input_type -> rotunda.v1.DecideTrustRequest
+	82,  // 95: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
+	83,  // 96: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
+	84,  // 97: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
+	85,  // 98: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
+	86,  // 99: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
+	87,  // 100: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	87,  // 101: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	88,  // 102: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
+	89,  // 103: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
+	90,  // 104: rotunda.v1.OperatorService.ListNotices:input_type -> rotunda.v1.ListNoticesRequest
+	91,  // 105: rotunda.v1.OperatorService.RetryNotices:input_type -> rotunda.v1.RetryNoticesRequest
+	92,  // 106: rotunda.v1.OperatorService.Revoke:input_type -> rotunda.v1.RevokeRequest
+	93,  // 107: rotunda.v1.OperatorService.ListRevocations:input_type -> rotunda.v1.ListRevocationsRequest
+	94,  // 108: rotunda.v1.OperatorService.EndRevocation:input_type -> rotunda.v1.EndRevocationRequest
+	95,  // 109: rotunda.v1.OperatorService.PrepareRootList:input_type -> rotunda.v1.PrepareRootListRequest
+	96,  // 110: rotunda.v1.OperatorService.PutRootList:input_type -> rotunda.v1.PutRootListRequest
+	97,  // 111: rotunda.v1.OperatorService.OpenEmergency:input_type -> rotunda.v1.OpenEmergencyRequest
+	98,  // 112: rotunda.v1.OperatorService.CloseEmergency:input_type -> rotunda.v1.CloseEmergencyRequest
+	99,  // 113: rotunda.v1.OperatorService.ListEmergencies:input_type -> rotunda.v1.ListEmergenciesRequest
+	100, // 114: rotunda.v1.OperatorService.CreateEmergency:input_type -> rotunda.v1.CreateEmergencyRequest
+	101, // 115: rotunda.v1.OperatorService.UseEmergency:input_type -> rotunda.v1.UseEmergencyRequest
+	102, // 116: rotunda.v1.OperatorService.Restore:input_type -> rotunda.v1.RestoreRequest
+	103, // 117: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
+	3,   // 118: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,   // 119: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10,  // 120: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13,  // 121: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15,  // 122: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18,  // 123: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20,  // 124: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23,  // 125: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25,  // 126: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	28,  // 127: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	30,  // 128: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	32,  // 129: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	36,  // 130: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	36,  // 131: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	39,  // 132: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	42,  // 133: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	45,  // 134: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	47,  // 135: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	49,  // 136: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	56,  // 137: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	52,  // 138: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	54,  // 139: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	59,  // 140: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	59,  // 141: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	61,  // 142: rotunda.v1.OperatorService.ShowAuditEntry:output_type -> rotunda.v1.ShowAuditEntryResponse
+	63,  // 143: rotunda.v1.OperatorService.ProveAuditGrowth:output_type -> rotunda.v1.ProveAuditGrowthResponse
+	65,  // 144: rotunda.v1.OperatorService.ListCheckpoints:output_type -> rotunda.v1.ListCheckpointsResponse
+	104, // 145: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
+	105, // 146: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
+	106, // 147: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
+	107, // 148: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
+	108, // 149: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
+	109, // 150: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
+	110, // 151: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
+	111, // 152: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
+	112, // 153: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
+	113, // 154: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
+	114, // 155: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	114, // 156: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	115, // 157: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
+	116, // 158: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
+	117, // 159: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
+	118, // 160: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
+	119, // 161: rotunda.v1.OperatorService.Revoke:output_type -> rotunda.v1.RevokeResponse
+	120, // 162: rotunda.v1.OperatorService.ListRevocations:output_type -> rotunda.v1.ListRevocationsResponse
+	121, // 163: rotunda.v1.OperatorService.EndRevocation:output_type -> rotunda.v1.EndRevocationResponse
+	122, // 164: rotunda.v1.OperatorService.PrepareRootList:output_type -> rotunda.v1.PrepareRootListResponse
+	123, // 165: rotunda.v1.OperatorService.PutRootList:output_type -> rotunda.v1.PutRootListResponse
+	124, // 166: rotunda.v1.OperatorService.OpenEmergency:output_type -> rotunda.v1.OpenEmergencyResponse
+	125, // 167: rotunda.v1.OperatorService.CloseEmergency:output_type -> rotunda.v1.CloseEmergencyResponse
+	126, // 168: rotunda.v1.OperatorService.ListEmergencies:output_type -> rotunda.v1.ListEmergenciesResponse
+	127, // 169: rotunda.v1.OperatorService.CreateEmergency:output_type -> rotunda.v1.CreateEmergencyResponse
+	128, // 170: rotunda.v1.OperatorService.UseEmergency:output_type -> rotunda.v1.UseEmergencyResponse
+	129, // 171: rotunda.v1.OperatorService.Restore:output_type -> rotunda.v1.RestoreResponse
+	130, // 172: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
+	118, // [118:173] is the sub-list for method output_type
+	63,  // [63:118] is the sub-list for method input_type
+	63,  // [63:63] is the sub-list for extension type_name
+	63,  // [63:63] is the sub-list for extension extendee
+	0,   // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_operator_proto_init() }
@@ -4830,7 +5223,7 @@ func file_rotunda_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_operator_proto_rawDesc), len(file_rotunda_v1_operator_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   63,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -43,6 +43,9 @@ const (
 	OperatorService_ReleaseSlot_FullMethodName       = "/rotunda.v1.OperatorService/ReleaseSlot"
 	OperatorService_ListAuditEntries_FullMethodName  = "/rotunda.v1.OperatorService/ListAuditEntries"
 	OperatorService_WatchAuditEntries_FullMethodName = "/rotunda.v1.OperatorService/WatchAuditEntries"
+	OperatorService_ShowAuditEntry_FullMethodName    = "/rotunda.v1.OperatorService/ShowAuditEntry"
+	OperatorService_ProveAuditGrowth_FullMethodName  = "/rotunda.v1.OperatorService/ProveAuditGrowth"
+	OperatorService_ListCheckpoints_FullMethodName   = "/rotunda.v1.OperatorService/ListCheckpoints"
 	OperatorService_ImportAuthority_FullMethodName   = "/rotunda.v1.OperatorService/ImportAuthority"
 	OperatorService_PrepareTrust_FullMethodName      = "/rotunda.v1.OperatorService/PrepareTrust"
 	OperatorService_BeginTrust_FullMethodName        = "/rotunda.v1.OperatorService/BeginTrust"
@@ -110,6 +113,12 @@ type OperatorServiceClient interface {
 	ReleaseSlot(ctx context.Context, in *ReleaseSlotRequest, opts ...grpc.CallOption) (*ReleaseSlotResponse, error)
 	ListAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (*ListAuditEntriesResponse, error)
 	WatchAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListAuditEntriesResponse], error)
+	// ShowAuditEntry returns one entry with the proof that the log has it.
+	ShowAuditEntry(ctx context.Context, in *ShowAuditEntryRequest, opts ...grpc.CallOption) (*ShowAuditEntryResponse, error)
+	// ProveAuditGrowth returns the proof that the log was grown, not rewritten.
+	ProveAuditGrowth(ctx context.Context, in *ProveAuditGrowthRequest, opts ...grpc.CallOption) (*ProveAuditGrowthResponse, error)
+	// ListCheckpoints returns the signed checkpoints that are kept, oldest first.
+	ListCheckpoints(ctx context.Context, in *ListCheckpointsRequest, opts ...grpc.CallOption) (*ListCheckpointsResponse, error)
 	// ImportAuthority records a root that is not ours, for a change away from it.
 	ImportAuthority(ctx context.Context, in *ImportAuthorityRequest, opts ...grpc.CallOption) (*ImportAuthorityResponse, error)
 	// PrepareTrust makes the key of a new issuing authority and says what has to
@@ -439,6 +448,36 @@ func (c *operatorServiceClient) WatchAuditEntries(ctx context.Context, in *ListA
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OperatorService_WatchAuditEntriesClient = grpc.ServerStreamingClient[ListAuditEntriesResponse]
 
+func (c *operatorServiceClient) ShowAuditEntry(ctx context.Context, in *ShowAuditEntryRequest, opts ...grpc.CallOption) (*ShowAuditEntryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShowAuditEntryResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ShowAuditEntry_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ProveAuditGrowth(ctx context.Context, in *ProveAuditGrowthRequest, opts ...grpc.CallOption) (*ProveAuditGrowthResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ProveAuditGrowthResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ProveAuditGrowth_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ListCheckpoints(ctx context.Context, in *ListCheckpointsRequest, opts ...grpc.CallOption) (*ListCheckpointsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCheckpointsResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListCheckpoints_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorServiceClient) ImportAuthority(ctx context.Context, in *ImportAuthorityRequest, opts ...grpc.CallOption) (*ImportAuthorityResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ImportAuthorityResponse)
@@ -765,6 +804,12 @@ type OperatorServiceServer interface {
 	ReleaseSlot(context.Context, *ReleaseSlotRequest) (*ReleaseSlotResponse, error)
 	ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error)
 	WatchAuditEntries(*ListAuditEntriesRequest, grpc.ServerStreamingServer[ListAuditEntriesResponse]) error
+	// ShowAuditEntry returns one entry with the proof that the log has it.
+	ShowAuditEntry(context.Context, *ShowAuditEntryRequest) (*ShowAuditEntryResponse, error)
+	// ProveAuditGrowth returns the proof that the log was grown, not rewritten.
+	ProveAuditGrowth(context.Context, *ProveAuditGrowthRequest) (*ProveAuditGrowthResponse, error)
+	// ListCheckpoints returns the signed checkpoints that are kept, oldest first.
+	ListCheckpoints(context.Context, *ListCheckpointsRequest) (*ListCheckpointsResponse, error)
 	// ImportAuthority records a root that is not ours, for a change away from it.
 	ImportAuthority(context.Context, *ImportAuthorityRequest) (*ImportAuthorityResponse, error)
 	// PrepareTrust makes the key of a new issuing authority and says what has to
@@ -907,6 +952,15 @@ func (UnimplementedOperatorServiceServer) ListAuditEntries(context.Context, *Lis
 }
 func (UnimplementedOperatorServiceServer) WatchAuditEntries(*ListAuditEntriesRequest, grpc.ServerStreamingServer[ListAuditEntriesResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchAuditEntries not implemented")
+}
+func (UnimplementedOperatorServiceServer) ShowAuditEntry(context.Context, *ShowAuditEntryRequest) (*ShowAuditEntryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShowAuditEntry not implemented")
+}
+func (UnimplementedOperatorServiceServer) ProveAuditGrowth(context.Context, *ProveAuditGrowthRequest) (*ProveAuditGrowthResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ProveAuditGrowth not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListCheckpoints(context.Context, *ListCheckpointsRequest) (*ListCheckpointsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCheckpoints not implemented")
 }
 func (UnimplementedOperatorServiceServer) ImportAuthority(context.Context, *ImportAuthorityRequest) (*ImportAuthorityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ImportAuthority not implemented")
@@ -1430,6 +1484,60 @@ func _OperatorService_WatchAuditEntries_Handler(srv interface{}, stream grpc.Ser
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OperatorService_WatchAuditEntriesServer = grpc.ServerStreamingServer[ListAuditEntriesResponse]
+
+func _OperatorService_ShowAuditEntry_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShowAuditEntryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ShowAuditEntry(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ShowAuditEntry_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ShowAuditEntry(ctx, req.(*ShowAuditEntryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ProveAuditGrowth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ProveAuditGrowthRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ProveAuditGrowth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ProveAuditGrowth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ProveAuditGrowth(ctx, req.(*ProveAuditGrowthRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ListCheckpoints_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCheckpointsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListCheckpoints(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListCheckpoints_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListCheckpoints(ctx, req.(*ListCheckpointsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _OperatorService_ImportAuthority_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ImportAuthorityRequest)
@@ -2022,6 +2130,18 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListAuditEntries",
 			Handler:    _OperatorService_ListAuditEntries_Handler,
+		},
+		{
+			MethodName: "ShowAuditEntry",
+			Handler:    _OperatorService_ShowAuditEntry_Handler,
+		},
+		{
+			MethodName: "ProveAuditGrowth",
+			Handler:    _OperatorService_ProveAuditGrowth_Handler,
+		},
+		{
+			MethodName: "ListCheckpoints",
+			Handler:    _OperatorService_ListCheckpoints_Handler,
 		},
 		{
 			MethodName: "ImportAuthority",

@@ -132,7 +132,7 @@ func (w *Witness) Turn(signed, entry []byte, index uint64, proof []Hash) (news b
 	if err != nil {
 		return false, err
 	}
-	if err := CheckInclusion(proof, cp, index, entry); err != nil {
+	if err := CheckInclusion(proof, index, LeafHash(entry), cp); err != nil {
 		return false, err
 	}
 	said, err := ReadRestoration(entry, w.origin)

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
@@ -101,11 +99,18 @@ func (t Tile) Range(size uint64) (from, to uint64, err error) {
 
 // ReadTile is the content of a hash tile in a log of size entries: Width
 // hashes of 32 bytes.
-func ReadTile(t Tile, size uint64, read tlog.HashReader) ([]byte, error) {
+func ReadTile(t Tile, size uint64, read TileReader) ([]byte, error) {
 	if t.Entries || t.Level < 0 || size > math.MaxInt64 || !t.within(size) {
 		return nil, t.missing(size)
 	}
-	return tlog.ReadTileData(tlog.Tile{H: tileHeight, L: t.Level, N: int64(t.Index), W: t.Width}, read)
+	hashes, err := read(t.Level, t.Index)
+	if err != nil {
+		return nil, err
+	}
+	if len(hashes) < t.Width*HashSize {
+		return nil, fmt.Errorf("%s: only %d hashes are stored", t.Path(), len(hashes)/HashSize)
+	}
+	return hashes[:t.Width*HashSize], nil
 }
 
 func (t Tile) missing(size uint64) error {

@@ -27,7 +27,7 @@ func (r tiles) ReadTiles(wanted []tlog.Tile) ([][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		content, err := ReadTile(t, r.size, r.log)
+		content, err := ReadTile(t, r.size, r.log.ReadTile)
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +88,7 @@ func TestReadTileKnowsTheLogsEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		content, err := ReadTile(tile, 600, l)
+		content, err := ReadTile(tile, 600, l.ReadTile)
 		if (err == nil) != ok {
 			t.Errorf("%s: %v", path, err)
 		}

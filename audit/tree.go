@@ -17,64 +17,6 @@ type Hash = tlog.Hash
 // LeafHash is the hash of an entry as the tree has it (RFC 6962 section 2.1).
 func LeafHash(content []byte) Hash { return tlog.RecordHash(content) }
 
-// Append grows a tree of size entries by leaves. It returns the hashes to
-// store, in the order of tlog's stored hashes and right after those that are
-// stored, and the root of the grown tree. read sees the hashes stored so far.
-func Append(size uint64, leaves []Hash, read tlog.HashReader) (stored []Hash, root Hash, err error) {
-	if size > math.MaxInt64-uint64(len(leaves)) {
-		return nil, Hash{}, fault.New(fault.Invalid, "audit tree of %d entries is too large", size)
-	}
-	first := tlog.StoredHashCount(int64(size))
-	reader := tlog.HashReaderFunc(func(indexes []int64) ([]Hash, error) {
-		return readThrough(indexes, first, stored, read)
-	})
-	for i, leaf := range leaves {
-		hashes, err := tlog.StoredHashesForRecordHash(int64(size)+int64(i), leaf, reader)
-		if err != nil {
-			return nil, Hash{}, fmt.Errorf("grow audit tree to %d: %w", size+uint64(i)+1, err)
-		}
-		stored = append(stored, hashes...)
-	}
-	root, err = tlog.TreeHash(int64(size)+int64(len(leaves)), reader)
-	if err != nil {
-		return nil, Hash{}, fmt.Errorf("hash audit tree: %w", err)
-	}
-	return stored, root, nil
-}
-
-// readThrough reads hashes from first on out of fresh, earlier ones from read.
-func readThrough(indexes []int64, first int64, fresh []Hash, read tlog.HashReader) ([]Hash, error) {
-	var old []int64
-	for _, index := range indexes {
-		if index < first {
-			old = append(old, index)
-		}
-	}
-	var oldHashes []Hash
-	if len(old) > 0 {
-		var err error
-		if oldHashes, err = read.ReadHashes(old); err != nil {
-			return nil, err
-		}
-		if len(oldHashes) != len(old) {
-			return nil, fmt.Errorf("asked for %d stored hashes, got %d", len(old), len(oldHashes))
-		}
-	}
-	hashes := make([]Hash, 0, len(indexes))
-	for _, index := range indexes {
-		switch {
-		case index < first:
-			hashes = append(hashes, oldHashes[0])
-			oldHashes = oldHashes[1:]
-		case index-first < int64(len(fresh)):
-			hashes = append(hashes, fresh[index-first])
-		default:
-			return nil, fmt.Errorf("stored hash %d is beyond the tree", index)
-		}
-	}
-	return hashes, nil
-}
-
 // Root is the root of the tree of size entries whose hashes read sees.
 func Root(size uint64, read tlog.HashReader) (Hash, error) {
 	if size > math.MaxInt64 {
@@ -94,6 +36,27 @@ func ProveConsistency(from, to uint64, read tlog.HashReader) ([]Hash, error) {
 		return nil, nil
 	}
 	return tlog.ProveTree(int64(to), int64(from), read)
+}
+
+// ProveInclusion proves that the entry is in the tree of that size (RFC 6962
+// section 2.1.1).
+func ProveInclusion(index, size uint64, read tlog.HashReader) ([]Hash, error) {
+	if index >= size || size > math.MaxInt64 {
+		return nil, fault.New(fault.Invalid, "inclusion proof of entry %d: the log of %d entries does not have it", index, size)
+	}
+	return tlog.ProveRecord(int64(size), int64(index), read)
+}
+
+// CheckInclusion checks that proof shows the entry of this leaf hash at index
+// in the log at checkpoint cp.
+func CheckInclusion(proof []Hash, index uint64, leaf Hash, cp Checkpoint) error {
+	if index >= cp.Size || cp.Size > math.MaxInt64 {
+		return fault.New(fault.Conflict, "entry %d is not in the log of %d entries", index, cp.Size)
+	}
+	if err := tlog.CheckRecord(proof, int64(cp.Size), cp.Root, int64(index), leaf); err != nil {
+		return fault.New(fault.Conflict, "entry %d is not the one that the checkpoint of %d entries covers", index, cp.Size)
+	}
+	return nil
 }
 
 var errInconsistent = errors.New("the newer log does not begin with the older one")
@@ -120,31 +83,6 @@ func CheckConsistency(proof []Hash, old, now Checkpoint) error {
 	return nil
 }
 
-// ProveInclusion returns the hashes that prove that the entry of the index is in
-// the log of the size (RFC 6962, section 2.1.1).
-func ProveInclusion(size, index uint64, read tlog.HashReader) ([]Hash, error) {
-	if index >= size || size > math.MaxInt64 {
-		return nil, fault.New(fault.Invalid, "audit log: entry %d is not among the %d", index, size)
-	}
-	proof, err := tlog.ProveRecord(int64(size), int64(index), read)
-	if err != nil {
-		return nil, fmt.Errorf("prove that entry %d is among %d: %w", index, size, err)
-	}
-	return proof, nil
-}
-
-// CheckInclusion checks that the content is the entry of the index in the log of
-// the checkpoint.
-func CheckInclusion(proof []Hash, cp Checkpoint, index uint64, content []byte) error {
-	if index >= cp.Size || cp.Size > math.MaxInt64 {
-		return fault.New(fault.Invalid, "audit log: entry %d is not among the %d", index, cp.Size)
-	}
-	if err := tlog.CheckRecord(proof, int64(cp.Size), cp.Root, int64(index), LeafHash(content)); err != nil {
-		return fault.Wrap(fault.Conflict, err, "audit log: entry %d is not in the checkpoint of size %d", index, cp.Size)
-	}
-	return nil
-}
-
 func emptyRoot() Hash {
 	root, _ := tlog.TreeHash(0, nil) // reads nothing
 	return root
@@ -154,27 +92,20 @@ func emptyRoot() Hash {
 // compares it with the checkpoint's. It holds one hash for each level of the
 // tree in memory, whatever the length of the log.
 func VerifyLog(entries iter.Seq2[[]byte, error], cp Checkpoint) error {
-	var peaks []Hash // of the complete subtrees, greatest first
-	var size uint64
+	var seen frontier
 	for content, err := range entries {
 		if err != nil {
-			return fmt.Errorf("read audit entry %d: %w", size, err)
+			return fmt.Errorf("read audit entry %d: %w", seen.size, err)
 		}
-		if size == cp.Size {
+		if seen.size == cp.Size {
 			return fault.New(fault.Conflict, "audit log: has more entries than the %d of its checkpoint", cp.Size)
 		}
-		hash := LeafHash(content)
-		for rest := size; rest&1 == 1; rest >>= 1 {
-			hash = tlog.NodeHash(peaks[len(peaks)-1], hash)
-			peaks = peaks[:len(peaks)-1]
-		}
-		peaks = append(peaks, hash)
-		size++
+		seen.add(LeafHash(content))
 	}
-	if size != cp.Size {
-		return fault.New(fault.Conflict, "audit log: has %d entries, its checkpoint says %d", size, cp.Size)
+	if seen.size != cp.Size {
+		return fault.New(fault.Conflict, "audit log: has %d entries, its checkpoint says %d", seen.size, cp.Size)
 	}
-	if root := join(peaks); root != cp.Root {
+	if root := seen.root(); root != cp.Root {
 		return fault.New(fault.Conflict, "audit log: the entries hash to %s, the checkpoint of size %d says %s", root, cp.Size, cp.Root).
 			WithRemedy("an entry was changed or exchanged; compare with a copy that a witness confirms")
 	}

@@ -14,20 +14,12 @@ import (
 
 // testLog is a log in memory: what the store keeps in its tables.
 type testLog struct {
+	*Tree
 	entries [][]byte
-	stored  []Hash
-	root    Hash
 }
 
 func (l *testLog) ReadHashes(indexes []int64) ([]Hash, error) {
-	hashes := make([]Hash, len(indexes))
-	for i, index := range indexes {
-		if index >= int64(len(l.stored)) {
-			return nil, fmt.Errorf("hash %d is not stored", index)
-		}
-		hashes[i] = l.stored[index]
-	}
-	return hashes, nil
+	return TileReader(l.ReadTile).ReadHashes(indexes)
 }
 
 func (l *testLog) grow(t testing.TB, contents ...[]byte) {
@@ -36,18 +28,15 @@ func (l *testLog) grow(t testing.TB, contents ...[]byte) {
 	for _, content := range contents {
 		leaves = append(leaves, LeafHash(content))
 	}
-	stored, root, err := Append(uint64(len(l.entries)), leaves, l)
-	if err != nil {
+	if err := l.Append(leaves...); err != nil {
 		t.Fatal(err)
 	}
 	l.entries = append(l.entries, contents...)
-	l.stored = append(l.stored, stored...)
-	l.root = root
 }
 
 func (l *testLog) at(t testing.TB, size uint64) Checkpoint {
 	t.Helper()
-	root, err := Root(size, l)
+	root, err := l.RootAt(size)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +64,7 @@ func contents(from, to int) [][]byte {
 }
 
 func newLog(t testing.TB, size int) *testLog {
-	l := &testLog{root: emptyRoot()}
+	l := &testLog{Tree: NewTree()}
 	l.grow(t, contents(0, size)...)
 	return l
 }
@@ -104,15 +93,12 @@ func TestEmptyRootIsRFC6962(t *testing.T) {
 
 func TestAppendAgreesWithRFC6962(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		l := &testLog{root: emptyRoot()}
+		l := newLog(t, 0)
 		for range rapid.IntRange(1, 8).Draw(rt, "batches") {
 			size := len(l.entries)
-			l.grow(t, contents(size, size+rapid.IntRange(0, 40).Draw(rt, "batch"))...)
-			if l.root != reference(l.entries) {
+			l.grow(t, contents(size, size+rapid.OneOf(rapid.IntRange(0, 40), rapid.IntRange(200, 700)).Draw(rt, "batch"))...)
+			if l.Root() != reference(l.entries) {
 				rt.Fatalf("root at size %d differs", len(l.entries))
-			}
-			if int64(len(l.stored)) != tlog.StoredHashCount(int64(len(l.entries))) {
-				rt.Fatalf("%d hashes are stored at size %d", len(l.stored), len(l.entries))
 			}
 			if err := VerifyLog(all(l.entries), l.at(t, uint64(len(l.entries)))); err != nil {
 				rt.Fatal(err)
@@ -123,19 +109,60 @@ func TestAppendAgreesWithRFC6962(t *testing.T) {
 
 func TestAppendReportsWhatItCannotRead(t *testing.T) {
 	l := newLog(t, 7)
-	l.stored = l.stored[:3]
-	if _, _, err := Append(7, []Hash{{}}, l); err == nil {
+	missing := func(int, uint64) ([]byte, error) { return nil, errors.New("no tile") }
+	if _, _, err := Append(7, []Hash{{}}, missing); err == nil {
 		t.Error("grew a tree whose hashes are missing")
 	}
-	short := tlog.HashReaderFunc(func([]int64) ([]Hash, error) { return nil, nil })
-	if _, _, err := Append(7, []Hash{{}}, short); err == nil {
-		t.Error("took fewer hashes than it asked for")
+	for _, n := range []int{0, 3, 6, 8} { // 8: of a log that has grown since
+		other := newLog(t, n)
+		wrong := func(level int, index uint64) ([]byte, error) {
+			if n == 0 {
+				return nil, nil
+			}
+			return other.ReadTile(level, index)
+		}
+		if _, _, err := Append(7, []Hash{{}}, wrong); err == nil {
+			t.Errorf("grew a tree of 7 by the tiles of one of %d", n)
+		}
+	}
+	if _, err := l.RootAt(8); err == nil {
+		t.Error("a root of a size that the tree never had")
+	}
+}
+
+// Each entry of each small log is proven, and no proof fits anything else.
+func TestInclusion(t *testing.T) {
+	l := newLog(t, 300)
+	for _, size := range []uint64{1, 2, 3, 7, 8, 255, 256, 257, 300} {
+		cp := l.at(t, size)
+		for index := range size {
+			proof, err := ProveInclusion(index, size, TileReader(l.ReadTile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := CheckInclusion(proof, index, l.Leaf(index), cp); err != nil {
+				t.Fatalf("entry %d of %d: %v", index, size, err)
+			}
+			if CheckInclusion(proof, index, LeafHash([]byte("another")), cp) == nil || CheckInclusion(proof, index+1, l.Leaf(index), cp) == nil {
+				t.Fatalf("entry %d of %d: the proof fits another entry", index, size)
+			}
+			for i := range proof {
+				proof[i][5] ^= 1
+				if CheckInclusion(proof, index, l.Leaf(index), cp) == nil {
+					t.Fatalf("entry %d of %d: hash %d of the proof does not matter", index, size, i)
+				}
+				proof[i][5] ^= 1
+			}
+		}
+	}
+	if _, err := ProveInclusion(300, 300, TileReader(l.ReadTile)); err == nil {
+		t.Error("proved an entry that the log does not have")
 	}
 }
 
 func TestConsistencyAtAllSmallSizes(t *testing.T) {
 	const limit = 70
-	l, other := newLog(t, limit), &testLog{}
+	l, other := newLog(t, limit), newLog(t, 0)
 	other.grow(t, contents(1000, 1000+limit)...)
 	for to := uint64(0); to <= limit; to++ {
 		for from := uint64(0); from <= to; from++ {

@@ -66,7 +66,7 @@ func TestWitnessFollowsAConsistentLog(t *testing.T) {
 }
 
 func TestWitnessDetectsForks(t *testing.T) {
-	other := &testLog{}
+	other := newLog(t, 0)
 	other.grow(t, contents(0, 10)...)
 	other.grow(t, contents(500, 540)...)
 	for name, size := range map[string]uint64{"same size": 20, "grown": 30, "smaller": 15} {
@@ -133,7 +133,7 @@ func TestWitnessOnAFullDisk(t *testing.T) {
 	if !bytes.Equal(w.Newest(), first) {
 		t.Error("holds a checkpoint that is not on disk")
 	}
-	other := &testLog{}
+	other := newLog(t, 0)
 	other.grow(t, contents(500, 520)...)
 	if _, ok := errors.AsType[*ForkError](w.Advance(w.sign(t, other, 20), other.prove)); !ok {
 		t.Error("a fork went unnoticed for want of a disk")

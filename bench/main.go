@@ -41,7 +41,7 @@ func main() {
 	output := flag.String("output", "table", "table or json")
 	flag.IntVar(&o.certificates, "certificates", 1500, "certificates for each round of issuance")
 	flag.IntVar(&o.starts, "starts", 11, "starts of the server for the time to ready")
-	only := flag.String("only", "ready,issuance,push,plan,ocsp,revocation,rotations,idle", "what to measure")
+	only := flag.String("only", "ready,issuance,push,plan,ocsp,revocation,log,rotations,idle", "what to measure")
 	kinds := flag.String("kinds", "", "whose rotations to measure, such as redis,nginx; empty: all kinds")
 	flag.Parse()
 	o.only, o.kinds = words(*only), words(*kinds)
@@ -86,6 +86,7 @@ func run(ctx context.Context, o options) ([]Result, error) {
 		{"plan", (*bench).plan},
 		{"revocation", (*bench).revocation},
 		{"ocsp", (*bench).ocsp},
+		{"log", (*bench).auditLog},
 		{"rotations", func(b *bench, ctx context.Context) ([]Result, error) { return b.rotations(ctx, o.kinds) }},
 		{"idle", (*bench).idle},
 	} {

@@ -9,10 +9,7 @@ import (
 	"github.com/rotunda-pki/rotunda/store"
 )
 
-const (
-	defaultAuditPage = 1000
-	sequenceSlice    = 4096
-)
+const defaultAuditPage = 1000
 
 // ListAuditEntries shows entries with the newest checkpoint. With newest it
 // shows the last ones, those too that have no index yet.
@@ -36,14 +33,56 @@ func (c *Control) ListAuditEntries(ctx context.Context, caller Caller, req *api.
 		} else {
 			entries, err = tx.AuditEntries(ctx, req.From, limit)
 		}
-		for _, entry := range entries {
-			response.Entries = append(response.Entries, &api.AuditEntry{
-				Id: entry.ID, Pending: entry.Pending, Index: entry.Index, Content: entry.Content, LeafHash: entry.LeafHash[:],
-			})
+		if err != nil {
+			return err
 		}
-		return err
+		leaves := leafReader{read: tx.AuditTiles(ctx)}
+		for _, entry := range entries {
+			wire, err := wireEntry(entry, &leaves)
+			if err != nil {
+				return err
+			}
+			response.Entries = append(response.Entries, wire)
+		}
+		return nil
 	})
 	return response, err
+}
+
+// wireEntry shows an entry with its leaf hash as it stands in the tree, which is
+// what was signed; a pending one with that of its row.
+func wireEntry(entry store.AuditEntry, leaves *leafReader) (*api.AuditEntry, error) {
+	leaf := entry.LeafHash[:]
+	if !entry.Pending {
+		var err error
+		if leaf, err = leaves.leaf(entry.Index); err != nil {
+			return nil, err
+		}
+	}
+	return &api.AuditEntry{Id: entry.ID, Pending: entry.Pending, Index: entry.Index, Content: entry.Content, LeafHash: leaf}, nil
+}
+
+// leafReader reads leaf hashes in order, each tile once. A tile that is missing
+// or too short shows as empty hashes: that is for who verifies to notice.
+type leafReader struct {
+	read  audit.TileReader
+	index uint64
+	tile  []byte
+}
+
+func (r *leafReader) leaf(index uint64) ([]byte, error) {
+	if r.tile == nil || r.index != index/audit.TileWidth {
+		tile, err := r.read(0, index/audit.TileWidth)
+		if err != nil && fault.CodeOf(err) != fault.NotFound {
+			return nil, err
+		}
+		r.tile, r.index = append([]byte{}, tile...), index/audit.TileWidth
+	}
+	at := index % audit.TileWidth * audit.HashSize
+	if at+audit.HashSize > uint64(len(r.tile)) {
+		return nil, nil
+	}
+	return r.tile[at : at+audit.HashSize], nil
 }
 
 // ProveConsistency returns the hashes that prove that the log of size to
@@ -61,76 +100,11 @@ func (c *Control) ProveConsistency(ctx context.Context, caller Caller, req *api.
 		if req.From > req.To || req.To > size {
 			return fault.New(fault.Invalid, "no proof from %d to %d: the log has %d entries", req.From, req.To, size)
 		}
-		proof, err := audit.ProveConsistency(req.From, req.To, tx.AuditHashReader(ctx))
-		for _, hash := range proof {
-			response.Proof = append(response.Proof, hash[:])
-		}
+		proof, err := audit.ProveConsistency(req.From, req.To, tx.AuditTiles(ctx))
+		response.Proof = wireProof(proof)
 		return err
 	})
 	return response, err
-}
-
-// SequenceAudit gives pending entries their index, grows the tree and signs a
-// checkpoint, in one transaction. It returns how many it took. Killed at any
-// point it leaves either all of that or none.
-func (c *Control) SequenceAudit(ctx context.Context) (int, error) {
-	if still, err := c.standsStill(ctx); err != nil || still {
-		return 0, err
-	}
-	taken, pending := 0, 0
-	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		entries, err := tx.PendingAuditEntries(ctx, 1)
-		pending = len(entries)
-		return err
-	})
-	if err != nil || pending == 0 {
-		return 0, err
-	}
-	err = c.change(ctx, func(tx *store.Tx) error {
-		taken = 0
-		entries, err := tx.PendingAuditEntries(ctx, sequenceSlice)
-		if err != nil || len(entries) == 0 {
-			return err
-		}
-		taken = len(entries)
-		return c.growLog(ctx, tx, entries)
-	})
-	if err != nil {
-		return 0, err // none was taken, whatever the last run of the func says
-	}
-	if taken > 0 {
-		c.watchers.wakeAgents()
-	}
-	return taken, nil
-}
-
-func (c *Control) growLog(ctx context.Context, tx *store.Tx, entries []store.AuditEntry) error {
-	size, err := tx.TreeSize(ctx)
-	if err != nil {
-		return err
-	}
-	var ids []string
-	var leaves []audit.Hash
-	for _, entry := range entries {
-		ids, leaves = append(ids, entry.ID), append(leaves, entry.LeafHash)
-	}
-	stored, root, err := audit.Append(size, leaves, tx.AuditHashReader(ctx))
-	if err != nil {
-		return err
-	}
-	if err := tx.IndexAuditEntries(ctx, size, ids, stored); err != nil {
-		return err
-	}
-	return c.signCheckpoint(ctx, tx, size+uint64(len(entries)), root)
-}
-
-func (c *Control) signCheckpoint(ctx context.Context, tx *store.Tx, size uint64, root audit.Hash) error {
-	checkpoint := audit.Checkpoint{Origin: c.Origin(), Size: size, Root: root}
-	signed, err := checkpoint.Sign(c.logSigner)
-	if err != nil {
-		return err
-	}
-	return tx.PutCheckpoint(ctx, size, signed)
 }
 
 // Checkpoint is the newest signed checkpoint of the audit log.
@@ -161,7 +135,7 @@ func (c *Control) AuditTile(ctx context.Context, path string) ([]byte, error) {
 			content, err = entryBundle(ctx, tx, tile, size)
 			return err
 		}
-		content, err = audit.ReadTile(tile, size, tx.AuditHashReader(ctx))
+		content, err = audit.ReadTile(tile, size, tx.AuditTiles(ctx))
 		return err
 	})
 	return content, err

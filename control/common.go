@@ -163,7 +163,7 @@ func (c *Control) readRestore(ctx context.Context, tx *store.Tx, read *common) e
 	if err != nil {
 		return err
 	}
-	proof, err := audit.ProveInclusion(size, entry.Index, tx.AuditHashReader(ctx))
+	proof, err := audit.ProveInclusion(entry.Index, size, tx.AuditTiles(ctx))
 	read.restored = &api.Restored{Entry: entry.Content, Index: entry.Index}
 	for _, hash := range proof {
 		read.restored.Proof = append(read.restored.Proof, hash[:])

@@ -55,6 +55,7 @@ type Control struct {
 	commands     []string
 	version      string
 	identityLife time.Duration
+	instance     string // of this process, by which it holds leases
 	now          func() time.Time
 	log          *slog.Logger
 

@@ -16,7 +16,7 @@ import (
 // Open returns a Control over a store that was founded. It opens the issuing
 // authority's key and the audit log's with the KEK.
 func Open(ctx context.Context, o Options) (*Control, error) {
-	c := &Control{db: o.DB, kek: o.KEK, publicURL: o.PublicURL, agentAddress: o.AgentAddress, notifyURL: o.NotifyURL, commands: o.Commands, version: o.Version, identityLife: cmp.Or(o.IdentityLife, identityLife), now: o.Now, log: o.Log}
+	c := &Control{db: o.DB, kek: o.KEK, publicURL: o.PublicURL, agentAddress: o.AgentAddress, notifyURL: o.NotifyURL, commands: o.Commands, version: o.Version, identityLife: cmp.Or(o.IdentityLife, identityLife), instance: newID(), now: o.Now, log: o.Log}
 	c.answers.open()
 	err := o.DB.Read(ctx, func(tx *store.Tx) error {
 		meta, err := tx.Meta(ctx)
@@ -54,6 +54,9 @@ func (c *Control) openLog(ctx context.Context, tx *store.Tx, kek *keys.KEK) erro
 		return fault.Wrap(fault.Internal, err, "audit log's key")
 	}
 	if c.logSigner, err = note.NewSigner(signing); err != nil {
+		return fault.Wrap(fault.Internal, err, "audit log's key")
+	}
+	if c.logVerifier, err = note.NewVerifier(verifier); err != nil {
 		return fault.Wrap(fault.Internal, err, "audit log's key")
 	}
 	return nil

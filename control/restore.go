@@ -268,18 +268,6 @@ func (c *Control) ownCheckpoint(ctx context.Context, tx *store.Tx) (audit.Checkp
 	if err != nil {
 		return audit.Checkpoint{}, err
 	}
-	root, err := audit.Root(size, tx.AuditHashReader(ctx))
+	root, err := audit.Root(size, tx.AuditTiles(ctx))
 	return audit.Checkpoint{Origin: c.Origin(), Size: size, Root: root}, err
-}
-
-func (c *Control) sequenceAll(ctx context.Context, tx *store.Tx) error {
-	for {
-		entries, err := tx.PendingAuditEntries(ctx, sequenceSlice)
-		if err != nil || len(entries) == 0 {
-			return err
-		}
-		if err := c.growLog(ctx, tx, entries); err != nil {
-			return err
-		}
-	}
 }

@@ -127,6 +127,7 @@ func TestWhatSetsAStoreBack(t *testing.T) {
 	other := *d
 	other.open()
 	other.token(nil)
+	d.clock.turn(sequencerLife) // until the log is another's to grow
 	other.sequence()
 	grown, err := other.Checkpoint(t.Context())
 	if err != nil {
@@ -207,6 +208,7 @@ func TestRestoreBelievesSignatures(t *testing.T) {
 		t.Fatal("restored without a checkpoint")
 	}
 	d.restart()
+	d.clock.turn(sequencerLife) // of the process that ended
 	if !d.rolledBack() || len(d.entries()) != before || d.epoch() != 1 {
 		t.Fatalf("cut off, it left %d entries of %d, epoch %d", len(d.entries()), before, d.epoch())
 	}

@@ -144,7 +144,7 @@ func continues(ctx context.Context, tx *store.Tx, seen audit.Checkpoint) (bool, 
 	if err != nil || seen.Size > size {
 		return false, err
 	}
-	root, err := audit.Root(seen.Size, tx.AuditHashReader(ctx))
+	root, err := audit.Root(seen.Size, tx.AuditTiles(ctx))
 	return root == seen.Root, err
 }
 

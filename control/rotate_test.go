@@ -272,6 +272,7 @@ func TestAuditLogGrowsConsistently(t *testing.T) {
 		}
 		if round == 2 {
 			d.restart()
+			d.clock.turn(2 * sequencerLife) // the process before did not give its lease back
 		}
 		signed, err := d.Checkpoint(t.Context())
 		if err != nil {

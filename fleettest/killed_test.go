@@ -39,6 +39,13 @@ import (
 const serverOf = "ROTUNDA_FLEETTEST_SERVER"
 
 func TestMain(m *testing.M) {
+	if state := os.Getenv(sequencerOf); state != "" {
+		if err := runSequencer(state); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if state := os.Getenv(serverOf); state != "" {
 		if err := runServer(state); err != nil {
 			fmt.Fprintln(os.Stderr, err)

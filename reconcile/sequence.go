@@ -9,29 +9,40 @@ import (
 	"time"
 
 	"github.com/rotunda-pki/rotunda/control"
+	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
 // Audit entries get their index within sequenceAfter of their commit; entries
 // that come together share a checkpoint. sequenceAtLeast is how often the loop
-// looks even when nobody woke it.
+// looks even when nobody woke it, and sequenceElsewhere how often while another
+// server does the work.
 const (
-	sequenceAfter   = 200 * time.Millisecond
-	sequenceAtLeast = 15 * time.Second
+	sequenceAfter     = 200 * time.Millisecond
+	sequenceAtLeast   = 15 * time.Second
+	sequenceElsewhere = time.Second
 )
 
 // Sequence gives audit entries their place in the log until ctx ends. One
 // failed pass is logged, and tried again.
 func Sequence(ctx context.Context, c *control.Control, log *slog.Logger) error {
+	defer func() {
+		if err := c.LeaveSequence(context.WithoutCancel(ctx)); err != nil {
+			log.Warn("leave the audit log to another server", "error", err) // it goes on once the lease has ended
+		}
+	}()
 	for {
 		_, next := c.Changed()
 		taken, err := c.SequenceAudit(ctx)
-		if err != nil && ctx.Err() == nil {
-			log.Error("sequence the audit log", "error", err)
-		}
 		if taken > 0 {
 			continue // the pass itself was a change, and there may be more
 		}
-		if !sleep(ctx, next, sequenceAtLeast) || !sleep(ctx, nil, sequenceAfter) {
+		atLeast := sequenceAtLeast
+		if fault.CodeOf(err) == fault.Conflict {
+			next, atLeast = nil, sequenceElsewhere
+		} else if err != nil && ctx.Err() == nil {
+			log.Error("sequence the audit log", "error", err)
+		}
+		if !sleep(ctx, next, atLeast) || !sleep(ctx, nil, sequenceAfter) {
 			return ctx.Err()
 		}
 	}

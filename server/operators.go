@@ -167,10 +167,6 @@ func (o *operators) Resume(ctx context.Context, r *connect.Request[api.ResumeReq
 	return answer(ctx, o.Server, r, o.control.Resume)
 }
 
-func (o *operators) ListAuditEntries(ctx context.Context, r *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error) {
-	return answer(ctx, o.Server, r, o.control.ListAuditEntries)
-}
-
 func (o *operators) Graph(ctx context.Context, r *connect.Request[api.GraphRequest]) (*connect.Response[api.GraphResponse], error) {
 	return answer(ctx, o.Server, r, o.control.Graph)
 }

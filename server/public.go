@@ -90,16 +90,6 @@ func (s *Server) getBundle(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, r, "application/x-pem-file", content, err)
 }
 
-func (s *Server) getCheckpoint(w http.ResponseWriter, r *http.Request) {
-	checkpoint, err := s.control.Checkpoint(r.Context())
-	s.reply(w, r, "text/plain; charset=utf-8", checkpoint, err)
-}
-
-func (s *Server) getTile(w http.ResponseWriter, r *http.Request) {
-	tile, err := s.control.AuditTile(r.Context(), "tile/"+r.PathValue("path"))
-	s.reply(w, r, "application/octet-stream", tile, err)
-}
-
 func (s *Server) reply(w http.ResponseWriter, r *http.Request, kind string, content []byte, err error) {
 	if err == nil {
 		w.Header().Set("Content-Type", kind)

@@ -2,10 +2,9 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
-
-	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -38,11 +37,10 @@ func (tx *Tx) TreeSize(ctx context.Context) (uint64, error) {
 	return value[uint64](ctx, tx, theMeta, `SELECT tree_size FROM store_meta`)
 }
 
-// PendingAuditEntries returns the oldest entries without an index, by id, which
-// is by time.
-func (tx *Tx) PendingAuditEntries(ctx context.Context, limit int) ([]AuditEntry, error) {
-	return list[AuditEntry](ctx, tx, "pending audit entries", `
-		SELECT `+auditEntryColumns+` FROM audit_entry WHERE idx IS NULL ORDER BY id LIMIT $1`, limit)
+// PendingLeaf is what the sequencer has to know of a pending entry.
+type PendingLeaf struct {
+	ID   string
+	Hash audit.Hash
 }
 
 // CountPendingAuditEntries is how many entries have no index.
@@ -50,62 +48,92 @@ func (tx *Tx) CountPendingAuditEntries(ctx context.Context) (int, error) {
 	return value[int](ctx, tx, thing{noun: "pending audit entries"}, `SELECT COUNT(*) FROM audit_entry WHERE idx IS NULL`)
 }
 
-// IndexAuditEntries gives the pending entries of the ids the indexes from size
-// on, and stores the hashes by which they grow the tree (see audit.Append). It
-// is a compare-and-swap on the tree's size: of two sequencers one gets a
-// Conflict.
-func (tx *Tx) IndexAuditEntries(ctx context.Context, size uint64, ids []string, hashes []audit.Hash) error {
-	grown := size + uint64(len(ids))
-	first := tlog.StoredHashCount(int64(size))
-	if want := tlog.StoredHashCount(int64(grown)) - first; int64(len(hashes)) != want {
-		return fault.New(fault.Internal, "audit log: %d entries from %d on grow the tree by %d hashes, not %d", len(ids), size, want, len(hashes))
+func (l *PendingLeaf) columns() []any { return []any{&l.ID, fixed(l.Hash[:])} }
+
+// PendingLeaves returns the oldest entries without an index, by id, which is by
+// time.
+func (tx *Tx) PendingLeaves(ctx context.Context, limit int) ([]PendingLeaf, error) {
+	return list[PendingLeaf](ctx, tx, "pending audit entries", `
+		SELECT id, leaf_hash FROM audit_entry WHERE idx IS NULL ORDER BY id LIMIT $1`, limit)
+}
+
+// LogGrowth is what a sequencer adds to the log at once.
+type LogGrowth struct {
+	Size    uint64           // of the log that the sequencer saw
+	Fencing uint64           // of the lease that it works under
+	IDs     []string         // of all pending entries from the first to the last of these, ascending
+	Tiles   []audit.HashTile // as audit.Append made them
+}
+
+// GrowLog gives pending entries the indexes from g.Size on, and keeps the tiles
+// by which they grow the tree. It is a compare-and-swap on the tree's size and
+// the fencing number: of two sequencers that saw one size, one gets a Conflict,
+// and so does one whose lease went to another in the meantime, whatever it
+// believes.
+func (tx *Tx) GrowLog(ctx context.Context, g LogGrowth) error {
+	if len(g.IDs) == 0 || !slices.IsSorted(g.IDs) {
+		return fault.New(fault.Internal, "audit log: entries to be indexed must be some, in the order of their ids")
 	}
-	err := tx.swap(ctx, thing{"the audit log of size", size}, `
-		UPDATE store_meta SET tree_size = $2 WHERE tree_size = $1`, size, grown)
+	err := tx.swap(ctx, thing{"the audit log of size", g.Size}, `
+		UPDATE store_meta SET tree_size = $2, log_fencing = $3 WHERE tree_size = $1 AND log_fencing <= $3`,
+		g.Size, g.Size+uint64(len(g.IDs)), g.Fencing)
 	if err != nil {
 		return err
 	}
-	for i, id := range ids {
-		err := tx.swap(ctx, thing{"pending audit entry", id}, `
-			UPDATE audit_entry SET idx = $2 WHERE id = $1 AND idx IS NULL`, id, size+uint64(i))
-		if err != nil {
-			return err
-		}
+	if err := tx.indexEntries(ctx, g); err != nil {
+		return err
 	}
-	for i, hash := range hashes {
-		err := tx.insert(ctx, thing{"audit hash", first + int64(i)}, `
-			INSERT INTO audit_hash (idx, hash) VALUES ($1, $2)`, first+int64(i), hash[:])
-		if err != nil {
+	for _, tile := range g.Tiles {
+		if err := tx.putTile(ctx, tile); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// AuditHashes returns stored hashes by their indexes, in that order.
-func (tx *Tx) AuditHashes(ctx context.Context, indexes []int64) ([]audit.Hash, error) {
-	hashes := make([]audit.Hash, len(indexes))
-	for i, index := range indexes {
-		raw, err := value[[]byte](ctx, tx, thing{"audit hash", index}, `SELECT hash FROM audit_hash WHERE idx = $1`, index)
-		if err != nil {
-			return nil, err
-		}
-		if err := fixed(hashes[i][:]).Scan(raw); err != nil {
-			return nil, err
-		}
+// indexEntries numbers all entries of a range of ids in one statement. Another
+// number of them than the sequencer saw means that the leaves it hashed are not
+// theirs.
+func (tx *Tx) indexEntries(ctx context.Context, g LogGrowth) error {
+	rows, err := tx.exec(ctx, `
+		UPDATE audit_entry SET idx = $1 + place.n FROM (
+			SELECT id AS entry, ROW_NUMBER() OVER (ORDER BY id) - 1 AS n FROM audit_entry
+			WHERE idx IS NULL AND id >= $2 AND id <= $3) AS place
+		WHERE id = place.entry`, g.Size, g.IDs[0], g.IDs[len(g.IDs)-1])
+	if err != nil {
+		return thing{noun: "pending audit entries"}.wrap(err)
 	}
-	return hashes, nil
+	if rows != int64(len(g.IDs)) {
+		return fault.New(fault.Conflict, "audit log: %d entries were pending and are %d now", len(g.IDs), rows).
+			WithRemedy("look again and repeat what is still wanted")
+	}
+	return nil
 }
 
-// AuditHashReader reads stored hashes for proofs and tiles, while tx lasts.
-func (tx *Tx) AuditHashReader(ctx context.Context) tlog.HashReader {
-	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) { return tx.AuditHashes(ctx, indexes) })
+func (tx *Tx) putTile(ctx context.Context, tile audit.HashTile) error {
+	_, err := tx.exec(ctx, `
+		INSERT INTO audit_tile (level, idx, hashes) VALUES ($1, $2, $3)
+		ON CONFLICT (level, idx) DO UPDATE SET hashes = excluded.hashes`, tile.Level, tile.Index, tile.Hashes)
+	return thing{"audit tile", tile.Index}.wrap(err)
+}
+
+// AuditTiles reads hash tiles for proofs, while tx lasts.
+func (tx *Tx) AuditTiles(ctx context.Context) audit.TileReader {
+	return func(level int, index uint64) ([]byte, error) {
+		what := thing{"audit tile", fmt.Sprintf("%d/%d", level, index)}
+		return value[[]byte](ctx, tx, what, `SELECT hashes FROM audit_tile WHERE level = $1 AND idx = $2`, level, index)
+	}
 }
 
 // AuditEntries returns entries that have an index, from the given one on.
 func (tx *Tx) AuditEntries(ctx context.Context, from uint64, limit int) ([]AuditEntry, error) {
 	return list[AuditEntry](ctx, tx, "audit entries", `
 		SELECT `+auditEntryColumns+` FROM audit_entry WHERE idx IS NOT NULL AND idx >= $1 ORDER BY idx LIMIT $2`, from, limit)
+}
+
+// AuditEntryByID returns an entry, pending or not.
+func (tx *Tx) AuditEntryByID(ctx context.Context, id string) (AuditEntry, error) {
+	return one[AuditEntry](ctx, tx, thing{"audit entry", id}, `SELECT `+auditEntryColumns+` FROM audit_entry WHERE id = $1`, id)
 }
 
 // NewestAuditEntries returns the last entries, pending ones too, in the order
@@ -150,6 +178,30 @@ func (tx *Tx) NewestCheckpoint(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	return note, err
+}
+
+// CheckpointAt returns the signed checkpoint of a size, nil where there is none.
+func (tx *Tx) CheckpointAt(ctx context.Context, size uint64) ([]byte, error) {
+	note, err := value[[]byte](ctx, tx, thing{"checkpoint of size", size}, `SELECT note FROM checkpoint WHERE size = $1`, size)
+	if fault.CodeOf(err) == fault.NotFound {
+		return nil, nil
+	}
+	return note, err
+}
+
+// signedNote is a checkpoint's row, as far as readers want it.
+type signedNote struct{ text []byte }
+
+func (n *signedNote) columns() []any { return []any{&n.text} }
+
+// Checkpoints returns signed checkpoints from a size on, ascending.
+func (tx *Tx) Checkpoints(ctx context.Context, from uint64, limit int) ([][]byte, error) {
+	found, err := list[signedNote](ctx, tx, "checkpoints", `SELECT note FROM checkpoint WHERE size >= $1 ORDER BY size LIMIT $2`, from, limit)
+	notes := make([][]byte, len(found))
+	for i, note := range found {
+		notes[i] = note.text
+	}
+	return notes, err
 }
 
 // PruneCheckpoints forgets checkpoints from before then, but never the newest,

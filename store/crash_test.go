@@ -110,7 +110,7 @@ func verbs(t *testing.T, db *store.DB) map[string]bool {
 		for _, d := range decisions {
 			halves[d.ID]++
 		}
-		entries, err := tx.PendingAuditEntries(t.Context(), 1<<30)
+		entries, err := tx.PendingLeaves(t.Context(), 1<<30)
 		for _, e := range entries {
 			halves[e.ID]++
 		}

@@ -31,13 +31,17 @@ func (tx *Tx) TakeLease(ctx context.Context, name, holder string, life time.Dura
 	if err != nil {
 		return Lease{}, err
 	}
-	return one[Lease](ctx, tx, what, `SELECT name, holder, fencing, ends_at FROM lease WHERE name = $1`, name)
+	return tx.Lease(ctx, name)
+}
+
+// Lease returns a lease, held or not; NotFound before it was ever taken.
+func (tx *Tx) Lease(ctx context.Context, name string) (Lease, error) {
+	return one[Lease](ctx, tx, thing{"lease", name}, `SELECT name, holder, fencing, ends_at FROM lease WHERE name = $1`, name)
 }
 
 // CheckLease says whether the lease is still the caller's.
 func (tx *Tx) CheckLease(ctx context.Context, l Lease) error {
-	held, err := one[Lease](ctx, tx, thing{"lease", l.Name}, `
-		SELECT name, holder, fencing, ends_at FROM lease WHERE name = $1`, l.Name)
+	held, err := tx.Lease(ctx, l.Name)
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,14 @@ package store_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/pressly/goose/v3"
 
+	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/store"
 	"github.com/rotunda-pki/rotunda/store/migrations"
 )
@@ -134,4 +136,31 @@ func explain(ctx context.Context, t *testing.T, db *sql.DB, question string) (pl
 		t.Fatal(err)
 	}
 	return plan
+}
+
+// TestMigrateLogToTiles: a log whose hashes stood one by one has tiles that give
+// its root, and is grown by them.
+func TestMigrateLogToTiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rotunda.db")
+	const many = 70000 // more than is moved at once
+	tree := audit.NewTree()
+	var content strings.Builder
+	for i := range many {
+		leaf := audit.LeafHash(fmt.Append(nil, i))
+		if err := tree.Append(leaf); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&content, "INSERT INTO audit_entry VALUES ('e%06d', %d, '%d', x'%x');\n", i, i, i, leaf[:])
+	}
+	first(t, path, fmt.Sprintf("BEGIN; %s UPDATE store_meta SET trust_domain = 'test.example', tree_size = %d; COMMIT;", content.String(), many))
+	err := open(t, path).Read(t.Context(), func(tx *store.Tx) error {
+		root, err := audit.Root(many, tx.AuditTiles(t.Context()))
+		if root != tree.Root() {
+			t.Errorf("the tiles give %s, want %s", root, tree.Root())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -49,6 +49,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	db.lock = lock
 	go db.write(first)
+	if err := db.fillTiles(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	return db, nil
 }
 

@@ -100,6 +100,15 @@ const (
 	// OperatorServiceWatchAuditEntriesProcedure is the fully-qualified name of the OperatorService's
 	// WatchAuditEntries RPC.
 	OperatorServiceWatchAuditEntriesProcedure = "/rotunda.v1.OperatorService/WatchAuditEntries"
+	// OperatorServiceShowAuditEntryProcedure is the fully-qualified name of the OperatorService's
+	// ShowAuditEntry RPC.
+	OperatorServiceShowAuditEntryProcedure = "/rotunda.v1.OperatorService/ShowAuditEntry"
+	// OperatorServiceProveAuditGrowthProcedure is the fully-qualified name of the OperatorService's
+	// ProveAuditGrowth RPC.
+	OperatorServiceProveAuditGrowthProcedure = "/rotunda.v1.OperatorService/ProveAuditGrowth"
+	// OperatorServiceListCheckpointsProcedure is the fully-qualified name of the OperatorService's
+	// ListCheckpoints RPC.
+	OperatorServiceListCheckpointsProcedure = "/rotunda.v1.OperatorService/ListCheckpoints"
 	// OperatorServiceImportAuthorityProcedure is the fully-qualified name of the OperatorService's
 	// ImportAuthority RPC.
 	OperatorServiceImportAuthorityProcedure = "/rotunda.v1.OperatorService/ImportAuthority"
@@ -213,6 +222,12 @@ type OperatorServiceClient interface {
 	ReleaseSlot(context.Context, *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error)
 	ListAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error)
 	WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.ServerStreamForClient[api.ListAuditEntriesResponse], error)
+	// ShowAuditEntry returns one entry with the proof that the log has it.
+	ShowAuditEntry(context.Context, *connect.Request[api.ShowAuditEntryRequest]) (*connect.Response[api.ShowAuditEntryResponse], error)
+	// ProveAuditGrowth returns the proof that the log was grown, not rewritten.
+	ProveAuditGrowth(context.Context, *connect.Request[api.ProveAuditGrowthRequest]) (*connect.Response[api.ProveAuditGrowthResponse], error)
+	// ListCheckpoints returns the signed checkpoints that are kept, oldest first.
+	ListCheckpoints(context.Context, *connect.Request[api.ListCheckpointsRequest]) (*connect.Response[api.ListCheckpointsResponse], error)
 	// ImportAuthority records a root that is not ours, for a change away from it.
 	ImportAuthority(context.Context, *connect.Request[api.ImportAuthorityRequest]) (*connect.Response[api.ImportAuthorityResponse], error)
 	// PrepareTrust makes the key of a new issuing authority and says what has to
@@ -431,6 +446,24 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("WatchAuditEntries")),
 			connect.WithClientOptions(opts...),
 		),
+		showAuditEntry: connect.NewClient[api.ShowAuditEntryRequest, api.ShowAuditEntryResponse](
+			httpClient,
+			baseURL+OperatorServiceShowAuditEntryProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ShowAuditEntry")),
+			connect.WithClientOptions(opts...),
+		),
+		proveAuditGrowth: connect.NewClient[api.ProveAuditGrowthRequest, api.ProveAuditGrowthResponse](
+			httpClient,
+			baseURL+OperatorServiceProveAuditGrowthProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ProveAuditGrowth")),
+			connect.WithClientOptions(opts...),
+		),
+		listCheckpoints: connect.NewClient[api.ListCheckpointsRequest, api.ListCheckpointsResponse](
+			httpClient,
+			baseURL+OperatorServiceListCheckpointsProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListCheckpoints")),
+			connect.WithClientOptions(opts...),
+		),
 		importAuthority: connect.NewClient[api.ImportAuthorityRequest, api.ImportAuthorityResponse](
 			httpClient,
 			baseURL+OperatorServiceImportAuthorityProcedure,
@@ -628,6 +661,9 @@ type operatorServiceClient struct {
 	releaseSlot       *connect.Client[api.ReleaseSlotRequest, api.ReleaseSlotResponse]
 	listAuditEntries  *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
 	watchAuditEntries *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
+	showAuditEntry    *connect.Client[api.ShowAuditEntryRequest, api.ShowAuditEntryResponse]
+	proveAuditGrowth  *connect.Client[api.ProveAuditGrowthRequest, api.ProveAuditGrowthResponse]
+	listCheckpoints   *connect.Client[api.ListCheckpointsRequest, api.ListCheckpointsResponse]
 	importAuthority   *connect.Client[api.ImportAuthorityRequest, api.ImportAuthorityResponse]
 	prepareTrust      *connect.Client[api.PrepareTrustRequest, api.PrepareTrustResponse]
 	beginTrust        *connect.Client[api.BeginTrustRequest, api.BeginTrustResponse]
@@ -776,6 +812,21 @@ func (c *operatorServiceClient) ListAuditEntries(ctx context.Context, req *conne
 // WatchAuditEntries calls rotunda.v1.OperatorService.WatchAuditEntries.
 func (c *operatorServiceClient) WatchAuditEntries(ctx context.Context, req *connect.Request[api.ListAuditEntriesRequest]) (*connect.ServerStreamForClient[api.ListAuditEntriesResponse], error) {
 	return c.watchAuditEntries.CallServerStream(ctx, req)
+}
+
+// ShowAuditEntry calls rotunda.v1.OperatorService.ShowAuditEntry.
+func (c *operatorServiceClient) ShowAuditEntry(ctx context.Context, req *connect.Request[api.ShowAuditEntryRequest]) (*connect.Response[api.ShowAuditEntryResponse], error) {
+	return c.showAuditEntry.CallUnary(ctx, req)
+}
+
+// ProveAuditGrowth calls rotunda.v1.OperatorService.ProveAuditGrowth.
+func (c *operatorServiceClient) ProveAuditGrowth(ctx context.Context, req *connect.Request[api.ProveAuditGrowthRequest]) (*connect.Response[api.ProveAuditGrowthResponse], error) {
+	return c.proveAuditGrowth.CallUnary(ctx, req)
+}
+
+// ListCheckpoints calls rotunda.v1.OperatorService.ListCheckpoints.
+func (c *operatorServiceClient) ListCheckpoints(ctx context.Context, req *connect.Request[api.ListCheckpointsRequest]) (*connect.Response[api.ListCheckpointsResponse], error) {
+	return c.listCheckpoints.CallUnary(ctx, req)
 }
 
 // ImportAuthority calls rotunda.v1.OperatorService.ImportAuthority.
@@ -950,6 +1001,12 @@ type OperatorServiceHandler interface {
 	ReleaseSlot(context.Context, *connect.Request[api.ReleaseSlotRequest]) (*connect.Response[api.ReleaseSlotResponse], error)
 	ListAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error)
 	WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest], *connect.ServerStream[api.ListAuditEntriesResponse]) error
+	// ShowAuditEntry returns one entry with the proof that the log has it.
+	ShowAuditEntry(context.Context, *connect.Request[api.ShowAuditEntryRequest]) (*connect.Response[api.ShowAuditEntryResponse], error)
+	// ProveAuditGrowth returns the proof that the log was grown, not rewritten.
+	ProveAuditGrowth(context.Context, *connect.Request[api.ProveAuditGrowthRequest]) (*connect.Response[api.ProveAuditGrowthResponse], error)
+	// ListCheckpoints returns the signed checkpoints that are kept, oldest first.
+	ListCheckpoints(context.Context, *connect.Request[api.ListCheckpointsRequest]) (*connect.Response[api.ListCheckpointsResponse], error)
 	// ImportAuthority records a root that is not ours, for a change away from it.
 	ImportAuthority(context.Context, *connect.Request[api.ImportAuthorityRequest]) (*connect.Response[api.ImportAuthorityResponse], error)
 	// PrepareTrust makes the key of a new issuing authority and says what has to
@@ -1162,6 +1219,24 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		OperatorServiceWatchAuditEntriesProcedure,
 		svc.WatchAuditEntries,
 		connect.WithSchema(operatorServiceMethods.ByName("WatchAuditEntries")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceShowAuditEntryHandler := connect.NewUnaryHandler(
+		OperatorServiceShowAuditEntryProcedure,
+		svc.ShowAuditEntry,
+		connect.WithSchema(operatorServiceMethods.ByName("ShowAuditEntry")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceProveAuditGrowthHandler := connect.NewUnaryHandler(
+		OperatorServiceProveAuditGrowthProcedure,
+		svc.ProveAuditGrowth,
+		connect.WithSchema(operatorServiceMethods.ByName("ProveAuditGrowth")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceListCheckpointsHandler := connect.NewUnaryHandler(
+		OperatorServiceListCheckpointsProcedure,
+		svc.ListCheckpoints,
+		connect.WithSchema(operatorServiceMethods.ByName("ListCheckpoints")),
 		connect.WithHandlerOptions(opts...),
 	)
 	operatorServiceImportAuthorityHandler := connect.NewUnaryHandler(
@@ -1382,6 +1457,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceListAuditEntriesHandler.ServeHTTP(w, r)
 		case OperatorServiceWatchAuditEntriesProcedure:
 			operatorServiceWatchAuditEntriesHandler.ServeHTTP(w, r)
+		case OperatorServiceShowAuditEntryProcedure:
+			operatorServiceShowAuditEntryHandler.ServeHTTP(w, r)
+		case OperatorServiceProveAuditGrowthProcedure:
+			operatorServiceProveAuditGrowthHandler.ServeHTTP(w, r)
+		case OperatorServiceListCheckpointsProcedure:
+			operatorServiceListCheckpointsHandler.ServeHTTP(w, r)
 		case OperatorServiceImportAuthorityProcedure:
 			operatorServiceImportAuthorityHandler.ServeHTTP(w, r)
 		case OperatorServicePrepareTrustProcedure:
@@ -1541,6 +1622,18 @@ func (UnimplementedOperatorServiceHandler) ListAuditEntries(context.Context, *co
 
 func (UnimplementedOperatorServiceHandler) WatchAuditEntries(context.Context, *connect.Request[api.ListAuditEntriesRequest], *connect.ServerStream[api.ListAuditEntriesResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.WatchAuditEntries is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ShowAuditEntry(context.Context, *connect.Request[api.ShowAuditEntryRequest]) (*connect.Response[api.ShowAuditEntryResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ShowAuditEntry is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ProveAuditGrowth(context.Context, *connect.Request[api.ProveAuditGrowthRequest]) (*connect.Response[api.ProveAuditGrowthResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ProveAuditGrowth is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListCheckpoints(context.Context, *connect.Request[api.ListCheckpointsRequest]) (*connect.Response[api.ListCheckpointsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListCheckpoints is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) ImportAuthority(context.Context, *connect.Request[api.ImportAuthorityRequest]) (*connect.Response[api.ImportAuthorityResponse], error) {

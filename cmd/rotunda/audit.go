@@ -21,9 +21,10 @@ func newAuditCommand() *cobra.Command {
 		Use:   "audit",
 		Short: "Read the audit log, and verify that nobody rewrote it",
 		Example: `  rotunda audit tail -n 50 -f
+  rotunda audit show 17
   rotunda audit verify`,
 	}
-	cmd.AddCommand(newAuditTailCommand(), newAuditVerifyCommand())
+	cmd.AddCommand(newAuditTailCommand(), newAuditShowCommand(), newAuditProveCommand(), newAuditVerifyCommand(), newAuditExportCommand())
 	return cmd
 }
 

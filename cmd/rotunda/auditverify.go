@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -14,9 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
@@ -24,42 +21,154 @@ import (
 const (
 	logKeyFile     = "log.pub"          // the pinned key, in the credentials directory
 	checkpointFile = "audit-checkpoint" // the newest one verified from here
-	pageOfEntries  = 1000
 )
 
 func newAuditVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Prove that the audit log is whole and was not rewritten",
-		Long: `Fetches every entry and trusts none: it checks the signature of the newest
-checkpoint with the log key pinned in log.pub or --log-key, computes the Merkle
-tree anew from the exact bytes of each entry, and checks that the log begins
-with the one that was verified from here before. The newest checkpoint is kept
-beside the credentials, or in --memory, for the next time.
+		Long: `Reads every entry and trusts none: it computes the Merkle tree anew from the exact
+bytes of each, and holds it to every checkpoint that there is: the newest, all
+that the server keeps, those of --checkpoint, and the one that was verified from
+here before. Their signatures are checked with the log key pinned in log.pub or
+--log-key. The newest checkpoint is kept beside the credentials, or in --memory,
+for the next time.
 
-A bad entry is named by its index. The exit code is 1 then.`,
+With --witness, one of the checkpoints of --checkpoint must be cosigned by --required
+of these witnesses (C2SP tlog-cosignature); that of the greatest size is named. What
+a witness cosigns is asked of it with rotunda audit prove --from.
+
+With --export it reads a file that rotunda audit export wrote, and asks no server.
+
+The first bad index is named: of an entry that was changed, removed, exchanged or
+cut off. The exit code is 1 then.`,
 		Example: `  rotunda audit verify
   rotunda audit verify --log-key log.pub --memory /var/lib/auditor
-  rotunda audit verify --socket /run/rotunda/admin.sock --log-key "$KEY" --memory .`,
+  rotunda audit verify --export audit.jsonl.zst --log-key log.pub --checkpoint seen.note
+  rotunda audit verify --socket /run/rotunda/admin.sock --log-key "$KEY" --memory . -o json`,
 		Args: cobra.NoArgs,
 	}
-	conn := connectionFlags(cmd.Flags())
-	key := cmd.Flags().String("log-key", "", "the log's public `key`, or the file that holds it (default: log.pub beside the credentials)")
-	memory := cmd.Flags().String("memory", "", "`directory` that keeps the newest checkpoint (default: that of the credentials)")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
-			verifier, err := pinnedKey(*key, s.credentials)
-			if err != nil {
-				return err
-			}
-			witness, err := openMemory(u, orElse(*memory, s.credentials), verifier)
-			if err != nil {
-				return err
-			}
-			return verifyLog(ctx, s, u, verifier, witness)
-		})
-	}
+	v := &verifying{conn: connectionFlags(cmd.Flags()), output: outputFlag(cmd)}
+	cmd.Flags().StringVar(&v.key, "log-key", "", "the log's public `key`, or the file that holds it (default: log.pub beside the credentials)")
+	cmd.Flags().StringVar(&v.memory, "memory", "", "`directory` that keeps the newest checkpoint (default: that of the credentials)")
+	cmd.Flags().StringVar(&v.export, "export", "", "verify this exported `file`, and ask no server")
+	cmd.Flags().StringSliceVar(&v.seen, "checkpoint", nil, "hold the log to the checkpoint in this `file` too, such as an agent's")
+	cmd.Flags().StringSliceVar(&v.witnesses, "witness", nil, "a witness's public `key`, or the file that holds it")
+	cmd.Flags().IntVar(&v.required, "required", 0, "how `many` witnesses must have cosigned (default: all)")
+	_ = cmd.MarkFlagFilename("export")
+	_ = cmd.MarkFlagFilename("checkpoint")
+	_ = cmd.MarkFlagDirname("memory")
+	cmd.RunE = v.run
 	return cmd
+}
+
+// verifying is what audit verify was asked for.
+type verifying struct {
+	conn                *connection
+	output              *format
+	key, memory, export string
+	seen, witnesses     []string
+	required            int
+}
+
+func (v *verifying) run(cmd *cobra.Command, _ []string) error {
+	if v.export != "" {
+		return v.offline(newUI(cmd))
+	}
+	return v.conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
+		verifier, err := pinnedKey(v.key, s.credentials)
+		if err != nil {
+			return err
+		}
+		seen, cosigned, err := v.checkpoints(verifier)
+		if err != nil {
+			return err
+		}
+		witness, err := openMemory(u, orElse(v.memory, s.credentials), verifier)
+		if err != nil {
+			return err
+		}
+		earlier, err := checkpointOf(witness, verifier)
+		if err != nil {
+			return err
+		}
+		log := &fetchedLog{server: s, ui: u, verifier: verifier}
+		if earlier.Size > 0 {
+			seen = append(seen, earlier)
+		}
+		err = log.fetch(ctx, seen)
+		if err == nil && witness != nil {
+			if err := witness.Advance(log.signed, log.prove); err != nil {
+				return tampered(fmt.Errorf("the log does not go with the one that was verified before: %w", err))
+			}
+		}
+		return u.showVerdict(*v.output, log.verdict(earlier.Size, cosigned), err)
+	})
+}
+
+// verdict is what was found of a log.
+type verdict struct {
+	Whole       bool      `json:"whole"`
+	Origin      string    `json:"origin"`
+	Size        uint64    `json:"size"`
+	Root        string    `json:"root"`
+	Checkpoints int       `json:"checkpoints"`
+	Cosigned    *cosigned `json:"cosigned,omitempty"`
+	Earlier     uint64    `json:"earlier,omitempty"`
+	NewestEntry string    `json:"newestEntry,omitempty"`
+	FirstBad    *uint64   `json:"firstBadIndex,omitempty"`
+	LastMaybe   *uint64   `json:"lastPossibleIndex,omitempty"` // where the first bad one is not certain
+	Reason      string    `json:"reason,omitempty"`
+}
+
+func newVerdict(cp audit.Checkpoint, checkpoints int, last []byte) verdict {
+	v := verdict{Origin: cp.Origin, Size: cp.Size, Root: hex.EncodeToString(cp.Root[:]), Checkpoints: checkpoints}
+	if entry, err := audit.Decode(last); err == nil {
+		v.NewestEntry = entry.Time.Format(time.RFC3339) + ", " + entry.Verb
+	}
+	return v
+}
+
+// showVerdict shows what was found. A log that is not whole is an error.
+func (u *ui) showVerdict(output format, v verdict, err error) error {
+	entry, bad := errors.AsType[*audit.BadEntry](err)
+	if err != nil && !bad {
+		return err
+	}
+	if bad {
+		v.FirstBad, v.Reason = &entry.Index, entry.Reason
+		if last := entry.End - 1; last > entry.Index {
+			v.LastMaybe = &last
+		}
+		if output == formatTable {
+			return tampered(err)
+		}
+	}
+	v.Whole = !bad
+	if err := u.showValue(output, v, func() {
+		u.say("The audit log is whole.")
+		u.sheet(v.sheet())
+	}); err != nil || v.Whole {
+		return err
+	}
+	return errReported
+}
+
+func (v verdict) sheet() []field {
+	fields := []field{
+		{"origin", v.Origin}, {"size", number(v.Size)}, {"root", v.Root},
+		{"checkpoints", fmt.Sprintf("%d, each signed and of this log", v.Checkpoints)},
+	}
+	if c := v.Cosigned; c != nil {
+		fields = append(fields, field{"cosigned", fmt.Sprintf("the first %d entries, by %s", c.Size, strings.Join(c.By, ", "))})
+	}
+	if v.NewestEntry != "" {
+		fields = append(fields, field{"newest entry", v.NewestEntry})
+	}
+	if v.Earlier > 0 {
+		fields = append(fields, field{"earlier", fmt.Sprintf("begins with the %d that were verified before", v.Earlier)})
+	}
+	return fields
 }
 
 func orElse(text, fallback string) string {
@@ -111,33 +220,6 @@ func openMemory(u *ui, dir string, verifier note.Verifier) (*audit.Witness, erro
 	return witness, nil
 }
 
-func verifyLog(ctx context.Context, s *server, u *ui, verifier note.Verifier, witness *audit.Witness) error {
-	log := &fetchedLog{}
-	signed, checkpoint, err := log.fetch(ctx, s, verifier)
-	if err != nil {
-		return err
-	}
-	earlier, err := checkpointOf(witness, verifier)
-	if err != nil {
-		return err
-	}
-	if log.root != checkpoint.Root {
-		return log.blame(earlier)
-	}
-	if checkpoint.Size < earlier.Size {
-		return tampered("the log has %d entries and had %d when it was verified before: the server was set back",
-			checkpoint.Size, earlier.Size)
-	}
-	if witness != nil {
-		if err := witness.Advance(signed, log.prove); err != nil {
-			return tampered("the log does not go with the one that was verified before: %v", err)
-		}
-	}
-	u.say("The audit log is whole.")
-	u.sheet(log.sheet(checkpoint, earlier.Size))
-	return nil
-}
-
 // checkpointOf is the one that was verified before; of size 0 when none was.
 func checkpointOf(witness *audit.Witness, verifier note.Verifier) (audit.Checkpoint, error) {
 	if witness == nil || witness.Newest() == nil {
@@ -146,151 +228,87 @@ func checkpointOf(witness *audit.Witness, verifier note.Verifier) (audit.Checkpo
 	return audit.OpenCheckpoint(witness.Newest(), verifier.Name(), verifier)
 }
 
-func tampered(format string, args ...any) error {
-	return fault.New(fault.Conflict, format, args...).
+func tampered(err error) error {
+	return fault.Wrap(fault.Conflict, err, "the audit log is not what was signed").
 		WithRemedy("keep the server's store as it is, and compare with what agents have witnessed")
 }
 
-// fetchedLog is the log as it was fetched, and the tree computed from it.
-type fetchedLog struct {
-	size    uint64
-	root    audit.Hash
-	hashes  []audit.Hash // in the order of tlog's stored hashes
-	strange []uint64     // entries whose content is not what the server says was hashed
-	last    audit.Entry
+// cosigned is how far witnesses vouch for a log.
+type cosigned struct {
+	Size uint64   `json:"size"`
+	By   []string `json:"by"`
 }
 
-// fetch reads entries page by page until it has all that the first page's
-// checkpoint covers. The log may grow meanwhile.
-func (l *fetchedLog) fetch(ctx context.Context, s *server, verifier note.Verifier) (signed []byte, cp audit.Checkpoint, err error) {
-	for {
-		page, err := invoke(ctx, s.ListAuditEntries, &api.ListAuditEntriesRequest{From: l.size, Limit: pageOfEntries})
+// checkpoints reads the checkpoints that somebody saw, such as an agent, and
+// finds the greatest one that enough witnesses cosigned, where that is asked.
+func (v *verifying) checkpoints(log note.Verifier) ([]audit.Checkpoint, *cosigned, error) {
+	witnesses, err := readWitnesses(v.witnesses)
+	if err != nil {
+		return nil, nil, err
+	}
+	required := v.required
+	if required == 0 {
+		required = len(witnesses)
+	}
+	if required < 0 || required > len(witnesses) {
+		return nil, nil, usagef("--required %d of %d witnesses", required, len(witnesses))
+	}
+	var seen []audit.Checkpoint
+	var best *cosigned
+	for _, path := range v.seen {
+		signed, err := os.ReadFile(path)
 		if err != nil {
-			return nil, cp, err
+			return nil, nil, fault.Wrap(fault.Invalid, err, "read --checkpoint")
 		}
-		if signed == nil {
-			signed = page.Checkpoint
-			if cp, err = openNewest(signed, verifier); err != nil {
-				return nil, cp, err
-			}
-		}
-		if room := cp.Size - l.size; uint64(len(page.Entries)) > room {
-			page.Entries = page.Entries[:room]
-		}
-		if err := l.take(page.Entries); err != nil {
-			return nil, cp, err
-		}
-		if l.size == cp.Size {
-			return signed, cp, nil
-		}
-		if len(page.Entries) == 0 {
-			return nil, cp, tampered("entry %d is missing: the checkpoint covers %d entries and the server has no more", l.size, cp.Size)
-		}
-	}
-}
-
-func openNewest(signed []byte, verifier note.Verifier) (audit.Checkpoint, error) {
-	if len(signed) == 0 {
-		return audit.Checkpoint{}, fault.New(fault.Unavailable, "the server has signed no checkpoint yet").WithRemedy("try again in a moment")
-	}
-	checkpoint, err := audit.OpenCheckpoint(signed, verifier.Name(), verifier)
-	if err != nil {
-		return checkpoint, tampered("the checkpoint is not signed by the pinned log key: %v", err)
-	}
-	return checkpoint, nil
-}
-
-// take checks entries and grows the tree by them.
-func (l *fetchedLog) take(entries []*api.AuditEntry) error {
-	var leaves []audit.Hash
-	for _, entry := range entries {
-		at := l.size + uint64(len(leaves))
-		leaf, err := l.check(at, entry)
+		checkpoint, err := audit.OpenCheckpoint(signed, log.Name(), log)
 		if err != nil {
-			return err
+			return nil, nil, fault.Wrap(fault.Invalid, err, "--checkpoint %s", path)
 		}
-		leaves = append(leaves, leaf)
+		seen = append(seen, checkpoint)
+		names, err := audit.Cosigners(signed, log, witnesses)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(names) >= max(required, 1) && (best == nil || checkpoint.Size > best.Size) {
+			best = &cosigned{checkpoint.Size, names}
+		}
 	}
-	stored, root, err := audit.Append(l.size, leaves, l.reader())
-	if err != nil {
-		return fmt.Errorf("compute the tree: %w", err)
+	if required > 0 && best == nil {
+		return nil, nil, fault.New(fault.Conflict, "no checkpoint of --checkpoint is cosigned by %d of the %d witnesses", required, len(witnesses)).
+			WithRemedy("send a witness what rotunda audit prove --from prints, and put its answer below the checkpoint")
 	}
-	l.hashes, l.root, l.size = append(l.hashes, stored...), root, l.size+uint64(len(leaves))
-	return nil
+	return seen, best, nil
 }
 
-func (l *fetchedLog) check(at uint64, entry *api.AuditEntry) (audit.Hash, error) {
-	if entry.Pending || entry.Index != at {
-		return audit.Hash{}, tampered("entry %d is missing: the server sent entry %d in its place", at, entry.Index)
-	}
-	decoded, err := audit.Decode(entry.Content)
-	if err != nil {
-		return audit.Hash{}, tampered("entry %d is not in the form that is hashed: %v", at, err)
-	}
-	if decoded.ID != entry.Id {
-		return audit.Hash{}, tampered("entry %d says that it is %s and is kept as %s", at, decoded.ID, entry.Id)
-	}
-	l.last = decoded
-	leaf := audit.LeafHash(entry.Content)
-	if len(entry.LeafHash) > 0 && !bytes.Equal(leaf[:], entry.LeafHash) {
-		l.strange = append(l.strange, at)
-	}
-	return leaf, nil
-}
-
-func (l *fetchedLog) reader() tlog.HashReader {
-	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		found := make([]tlog.Hash, len(indexes))
-		for i, index := range indexes {
-			if index >= int64(len(l.hashes)) {
-				return nil, fmt.Errorf("hash %d is beyond the %d fetched", index, len(l.hashes))
+func readWitnesses(keys []string) ([]note.Verifier, error) {
+	var witnesses []note.Verifier
+	known := map[string]bool{}
+	for _, key := range keys {
+		if exists(key) {
+			content, err := os.ReadFile(key)
+			if err != nil {
+				return nil, fault.Wrap(fault.Invalid, err, "read --witness")
 			}
-			found[i] = l.hashes[index]
+			key = strings.TrimSpace(string(content))
 		}
-		return found, nil
-	})
-}
-
-func (l *fetchedLog) prove(from, to uint64) ([]audit.Hash, error) {
-	return audit.ProveConsistency(from, to, l.reader())
-}
-
-// blame names the entries that are not what was hashed: by the hashes that
-// the server kept, or else by what was verified before.
-func (l *fetchedLog) blame(earlier audit.Checkpoint) error {
-	const most = 10
-	var names []string
-	for _, index := range l.strange {
-		if len(names) == most {
-			names = append(names, fmt.Sprintf("and %d more", len(l.strange)-most))
-			break
+		witness, err := audit.NewCosigner(key)
+		if err != nil {
+			return nil, err
 		}
-		names = append(names, number(index))
+		if known[key] {
+			return nil, usagef("--witness %s is given twice, and counts once", witness.Name())
+		}
+		known[key], witnesses = true, append(witnesses, witness)
 	}
-	if len(names) > 0 {
-		return tampered("entry %s is not what was written: its content does not have the hash in the tree", strings.Join(names, ", "))
-	}
-	if earlier.Size == 0 || earlier.Size > l.size {
-		return tampered("the entries do not give the root of the signed checkpoint: at least one is not what was written")
-	}
-	if root, err := audit.Root(earlier.Size, l.reader()); err != nil || root != earlier.Root {
-		return tampered("an entry between 0 and %d is not what was written; they were whole when they were verified before", earlier.Size-1)
-	}
-	return tampered("an entry between %d and %d is not what was written; those before are as they were verified before",
-		earlier.Size, l.size-1)
+	return witnesses, nil
 }
 
-func (l *fetchedLog) sheet(checkpoint audit.Checkpoint, before uint64) []field {
-	fields := []field{
-		{"origin", checkpoint.Origin},
-		{"size", number(checkpoint.Size)},
-		{"root", hex.EncodeToString(checkpoint.Root[:])},
+// entriesBar is how far a pass over the log has come, on one line.
+func entriesBar(doing string, done, of uint64) string {
+	if of == 0 {
+		return doing
 	}
-	if l.size > 0 {
-		fields = append(fields, field{"newest entry", l.last.Time.Format(time.RFC3339) + ", " + l.last.Verb})
-	}
-	if before > 0 {
-		fields = append(fields, field{"earlier", fmt.Sprintf("begins with the %d that were verified before", before)})
-	}
-	return fields
+	const width = 24
+	full := int(min(done*width/of, width))
+	return fmt.Sprintf("%s [%s%s] %s of %s entries", doing, strings.Repeat("=", full), strings.Repeat(" ", width-full), number(done), number(of))
 }

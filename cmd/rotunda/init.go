@@ -263,6 +263,9 @@ func (f *founding) found(ctx context.Context, work, state string, order authorit
 	if _, err := c.SequenceAudit(ctx); err != nil {
 		return err
 	}
+	if err := c.LeaveSequence(ctx); err != nil { // to the server
+		return err
+	}
 	return writeConfig(filepath.Join(work, "rotunda.yaml"), controlplane.Config{
 		TrustDomain: order.trustDomain.Name(), Listen: f.listen, AdminSocket: adminSocket(state), PublicURL: f.publicURL, AgentAddress: f.agent,
 		Names: f.names, Store: "rotunda.db", KEK: config,

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/store"
@@ -35,20 +33,20 @@ func (b *bench) sequence(tx *store.Tx, limit int) (audit.Hash, error) {
 	if err != nil {
 		return audit.Hash{}, err
 	}
-	entries, err := tx.PendingAuditEntries(b.ctx, limit)
+	pending, err := tx.PendingLeaves(b.ctx, limit)
 	if err != nil {
 		return audit.Hash{}, err
 	}
 	var ids []string
 	var leaves []audit.Hash
-	for _, e := range entries {
-		ids, leaves = append(ids, e.ID), append(leaves, e.LeafHash)
+	for _, leaf := range pending {
+		ids, leaves = append(ids, leaf.ID), append(leaves, leaf.Hash)
 	}
-	hashes, root, err := audit.Append(size, leaves, tx.AuditHashReader(b.ctx))
+	tiles, root, err := audit.Append(size, leaves, tx.AuditTiles(b.ctx))
 	if err != nil {
 		return root, err
 	}
-	return root, tx.IndexAuditEntries(b.ctx, size, ids, hashes)
+	return root, tx.GrowLog(b.ctx, store.LogGrowth{Size: size, IDs: ids, Tiles: tiles})
 }
 
 // testAuditLog: entries get their indexes in the order of their ids, slice by
@@ -56,7 +54,7 @@ func (b *bench) sequence(tx *store.Tx, limit int) (audit.Hash, error) {
 func testAuditLog(t *testing.T, b *bench) {
 	var root audit.Hash
 	total := 0
-	for _, grow := range []int{1, 2, 5, 64, 3} {
+	for _, grow := range []int{1, 2, 5, 64, 3, 300} { // beyond a tile
 		b.append(total, total+grow)
 		total += grow
 		newest := find(b, func(tx *store.Tx) ([]store.AuditEntry, error) { return tx.NewestAuditEntries(b.ctx, 2) })
@@ -82,7 +80,7 @@ func testAuditLog(t *testing.T, b *bench) {
 			want := store.AuditEntry{ID: entryID(i), Index: uint64(i), Content: []byte(entryID(i)), LeafHash: audit.LeafHash([]byte(entryID(i)))}
 			same(b, e, want)
 		}
-		stored, err := tlog.TreeHash(int64(total), tx.AuditHashReader(b.ctx))
+		stored, err := audit.Root(uint64(total), tx.AuditTiles(b.ctx))
 		if err != nil || len(entries) != total || stored != root {
 			t.Fatalf("%d entries, root %v, %v; want %d, %v", len(entries), stored, err, total, root)
 		}
@@ -92,51 +90,53 @@ func testAuditLog(t *testing.T, b *bench) {
 		}
 		return err
 	})
-	absent(b, func(tx *store.Tx) ([]audit.Hash, error) { return tx.AuditHashes(b.ctx, []int64{100000}) })
+	absent(b, func(tx *store.Tx) ([]byte, error) { return tx.AuditTiles(b.ctx)(0, 2) })
 	b.refuse(fault.Conflict, func(tx *store.Tx) error {
 		return tx.AppendAuditEntry(b.ctx, entryID(0), []byte("another"), audit.LeafHash([]byte("another")))
 	})
 }
 
-// testTwoSequencers: of two that saw one size, one grows the tree.
+// testTwoSequencers: of two that saw one size, one grows the tree; and who was
+// overtaken by a later lease does not, whatever it saw.
 func testTwoSequencers(t *testing.T, b *bench) {
 	b.append(0, 3)
-	leaf := func(n int) []audit.Hash { return []audit.Hash{audit.LeafHash([]byte(entryID(n)))} }
+	grow := func(size, fencing uint64, entries ...int) func(*store.Tx) error {
+		g := store.LogGrowth{Size: size, Fencing: fencing, Tiles: []audit.HashTile{{Hashes: make([]byte, audit.HashSize)}}}
+		for _, n := range entries {
+			g.IDs = append(g.IDs, entryID(n))
+		}
+		return func(tx *store.Tx) error { return tx.GrowLog(b.ctx, g) }
+	}
 	answers := make([]error, 3)
 	var group sync.WaitGroup
 	for i := range answers {
-		group.Go(func() {
-			answers[i] = b.Write(b.ctx, func(tx *store.Tx) error {
-				return tx.IndexAuditEntries(b.ctx, 0, []string{entryID(i)}, leaf(i))
-			})
-		})
+		group.Go(func() { answers[i] = b.Write(b.ctx, grow(0, 2, i)) })
 	}
 	group.Wait()
-	grown := 0
-	for _, err := range answers {
+	grown, left := 0, -1
+	for i, err := range answers {
 		if err == nil {
 			grown++
-		} else if fault.CodeOf(err) != fault.Conflict {
+		} else if left = i; fault.CodeOf(err) != fault.Conflict {
 			t.Error(err)
 		}
 	}
 	if size := find(b, func(tx *store.Tx) (uint64, error) { return tx.TreeSize(b.ctx) }); grown != 1 || size != 1 {
 		t.Fatalf("%d sequencers grew the tree to %d", grown, size)
 	}
-	indexed := find(b, func(tx *store.Tx) ([]store.AuditEntry, error) { return tx.AuditEntries(b.ctx, 0, 9) })
-	b.refuse(fault.Conflict, func(tx *store.Tx) error { // the entry has its index already
-		return tx.IndexAuditEntries(b.ctx, 1, []string{indexed[0].ID}, make([]audit.Hash, 2))
-	})
-	b.refuse(fault.Conflict, func(tx *store.Tx) error { // a gap in the log
-		pending, err := tx.PendingAuditEntries(b.ctx, 1)
-		if err != nil {
-			return err
-		}
-		return tx.IndexAuditEntries(b.ctx, 2, []string{pending[0].ID}, []audit.Hash{pending[0].LeafHash})
-	})
-	b.refuse(fault.Internal, func(tx *store.Tx) error { // hashes that can't be the tree's
-		return tx.IndexAuditEntries(b.ctx, 1, []string{entryID(2)}, make([]audit.Hash, 1))
-	})
+	var indexed int
+	_, err := fmt.Sscanf(find(b, func(tx *store.Tx) ([]store.AuditEntry, error) { return tx.AuditEntries(b.ctx, 0, 9) })[0].ID, "entry-%d", &indexed)
+	b.check(err)
+	b.refuse(fault.Conflict, grow(1, 2, indexed)) // the entry has its index already
+	b.refuse(fault.Conflict, grow(2, 2, left))    // a gap in the log
+	b.refuse(fault.Conflict, grow(1, 1, left))    // the lease went to another since
+	b.refuse(fault.Internal, grow(1, 2))
+	b.refuse(fault.Internal, grow(1, 2, 2, 0))
+	b.append(3, 6)
+	b.refuse(fault.Conflict, grow(1, 2, 3, 5)) // one came in between that was not hashed
+	b.write(grow(1, 3, 3, 4, 5))
+	b.refuse(fault.Conflict, grow(4, 2, left))
+	b.write(grow(4, 3, left))
 }
 
 func testCheckpoint(t *testing.T, b *bench) {

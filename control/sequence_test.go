@@ -1,0 +1,222 @@
+package control
+
+import (
+	"database/sql"
+	"sync"
+	"testing"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/audit"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+)
+
+// another is a second server's Control on the same store.
+func (d *domain) another() *domain {
+	d.t.Helper()
+	other := *d
+	other.open()
+	return &other
+}
+
+// wholeLog checks that every entry of the newest checkpoint is there and gives
+// its root, by the entries and by the tiles.
+func (d *domain) wholeLog() audit.Checkpoint {
+	d.t.Helper()
+	signed, err := d.Checkpoint(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	checkpoint, err := audit.OpenCheckpoint(signed, d.Origin(), d.logVerifier)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	tree := audit.NewTree()
+	for tree.Size() < checkpoint.Size {
+		list, err := d.ListAuditEntries(d.t.Context(), operator, &api.ListAuditEntriesRequest{From: tree.Size()})
+		if err != nil || len(list.Entries) == 0 {
+			d.t.Fatalf("entry %d: %v", tree.Size(), err)
+		}
+		for _, entry := range list.Entries {
+			if entry.Index != tree.Size() {
+				d.t.Fatalf("entry %d stands where %d should", entry.Index, tree.Size())
+			}
+			if err := tree.Append(audit.LeafHash(entry.Content)); err != nil {
+				d.t.Fatal(err)
+			}
+		}
+	}
+	if tree.Size() != checkpoint.Size || tree.Root() != checkpoint.Root {
+		d.t.Fatalf("%d entries give %s, signed are %d and %s", tree.Size(), tree.Root(), checkpoint.Size, checkpoint.Root)
+	}
+	return checkpoint
+}
+
+// Two servers sequence one store, and their leases pass from one to the other
+// all the time: each checkpoint that either signs is of one log.
+func TestTwoServersSequenceOneLog(t *testing.T) {
+	a := found(t)
+	b := a.another()
+	var witness sync.Mutex
+	var seen []audit.Checkpoint
+	took := map[*domain]int{}
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	for _, d := range []*domain{a, b} {
+		group.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				n, err := d.SequenceAudit(t.Context())
+				if err != nil && fault.CodeOf(err) != fault.Conflict {
+					t.Error(err)
+					return
+				}
+				a.clock.turn(sequencerLife / 3)
+				if n == 0 {
+					continue
+				}
+				signed, err := d.Checkpoint(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				checkpoint, err := audit.OpenCheckpoint(signed, d.Origin(), d.logVerifier)
+				if err != nil {
+					t.Error(err)
+				}
+				witness.Lock()
+				seen, took[d] = append(seen, checkpoint), took[d]+n
+				witness.Unlock()
+			}
+		})
+	}
+	for range 300 {
+		a.token(nil)
+	}
+	close(stop)
+	group.Wait()
+	if took[a] == 0 || took[b] == 0 {
+		t.Fatalf("the log was sequenced by one alone: %d, %d", took[a], took[b])
+	}
+	a.clock.turn(2 * sequencerLife)
+	if _, err := a.SequenceAudit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	newest := a.wholeLog()
+	for _, old := range seen {
+		response, err := a.ProveConsistency(t.Context(), Caller{Kind: Agent}, &api.ProveConsistencyRequest{From: old.Size, To: newest.Size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var proof []audit.Hash
+		for _, hash := range response.Proof {
+			proof = append(proof, audit.Hash(hash))
+		}
+		if err := audit.CheckConsistency(proof, old, newest); err != nil {
+			t.Errorf("from %d to %d: %v", old.Size, newest.Size, err)
+		}
+	}
+}
+
+// A server that stood still between hashing and committing, while its lease
+// went to another, commits nothing: neither what the other took meanwhile nor,
+// by its old lease, anything else.
+func TestOvertakenSequencerCommitsNothing(t *testing.T) {
+	a := found(t)
+	b := a.another()
+	a.token(nil)
+	stale, err := a.growth(t.Context())
+	if err != nil || len(stale.IDs) == 0 {
+		t.Fatalf("%d entries, %v", len(stale.IDs), err)
+	}
+	if n, err := b.SequenceAudit(t.Context()); err != nil || n != len(stale.IDs) {
+		t.Fatalf("%d taken, %v", n, err)
+	}
+	if err := a.commitGrowth(t.Context(), stale); fault.CodeOf(err) != fault.Conflict {
+		t.Errorf("under another's lease: %v", err)
+	}
+	a.clock.turn(2 * sequencerLife)
+	if err := a.commitGrowth(t.Context(), stale); fault.CodeOf(err) != fault.Conflict {
+		t.Errorf("with a lease, on an old size: %v", err)
+	}
+	a.wholeLog()
+	a.token(nil)
+	if n, err := b.SequenceAudit(t.Context()); err != nil || n == 0 {
+		t.Errorf("%d taken, %v", n, err)
+	}
+	a.token(nil)
+	if _, err := a.SequenceAudit(t.Context()); fault.CodeOf(err) != fault.Conflict {
+		t.Errorf("while the other holds the lease: %v", err)
+	}
+	if err := b.LeaveSequence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := a.SequenceAudit(t.Context()); err != nil || n == 0 {
+		t.Errorf("after the other left: %d taken, %v", n, err)
+	}
+	a.wholeLog()
+}
+
+// Nothing is signed over a tree that somebody changed in the store.
+func TestNothingIsAddedToAnAlteredLog(t *testing.T) {
+	d := found(t)
+	d.token(nil)
+	if _, err := d.SequenceAudit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := d.wholeLog()
+	d.token(nil)
+	for name, alter := range map[string]string{
+		"a hash":        `UPDATE audit_tile SET hashes = zeroblob(LENGTH(hashes))`,
+		"the tail":      `UPDATE audit_tile SET hashes = SUBSTR(hashes, 1, 32)`,
+		"the size":      `UPDATE store_meta SET tree_size = tree_size - 1`,
+		"all its tiles": `DELETE FROM audit_tile`,
+		"its checkpoint": `UPDATE checkpoint SET note = CAST(REPLACE(CAST(note AS TEXT), '/audit
+', '/audit
+9') AS BLOB)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			undo := d.altered(t, alter)
+			if n, err := d.SequenceAudit(t.Context()); fault.CodeOf(err) != fault.Internal {
+				t.Errorf("%d taken, %v", n, err)
+			}
+			undo()
+		})
+	}
+	if n, err := d.SequenceAudit(t.Context()); err != nil || n == 0 {
+		t.Errorf("put back, %d taken, %v", n, err)
+	}
+	if after := d.wholeLog(); after.Size <= before.Size {
+		t.Errorf("%d entries after %d", after.Size, before.Size)
+	}
+}
+
+// altered changes the store behind the server's back, until undo.
+func (d *domain) altered(t *testing.T, change string) (undo func()) {
+	t.Helper()
+	raw, err := sql.Open("sqlite", "file:"+d.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec := func(statements ...string) {
+		for _, statement := range statements {
+			if _, err := raw.Exec(statement); err != nil {
+				t.Fatalf("%s: %v", statement, err)
+			}
+		}
+	}
+	tables := []string{"audit_tile", "checkpoint", "store_meta"}
+	for _, table := range tables {
+		exec("DROP TABLE IF EXISTS kept_"+table, "CREATE TABLE kept_"+table+" AS SELECT * FROM "+table)
+	}
+	exec(change)
+	return func() {
+		for _, table := range tables {
+			exec("DELETE FROM "+table, "INSERT INTO "+table+" SELECT * FROM kept_"+table)
+		}
+		raw.Close()
+	}
+}
