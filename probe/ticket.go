@@ -124,6 +124,11 @@ func (t *Ticket) offer() (Spec, *session) {
 	return spec, &offered
 }
 
+// Unoffered is the result of a ticket that a proof did not come to.
+func (t *Ticket) Unoffered() TicketResult {
+	return TicketResult{Anchor: t.anchor, Protocol: t.protocol, Taken: t.taken, Untaken: "it was not offered: the proof did not come to it"}
+}
+
 // follow keeps the newer ticket of a session that was taken up: a server may
 // take each only once, and its clients go on with what they are given.
 func (t *Ticket) follow(seen Observation, offered *session) {
