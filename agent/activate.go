@@ -25,6 +25,9 @@ func (p *placement) activate(ctx context.Context, w *wish, s rotation.Step) erro
 	if err != nil {
 		return err
 	}
+	if err := p.takeTickets(ctx, w, s, v); err != nil || ctx.Err() != nil {
+		return err
+	}
 	if goes, err := p.note(ctx, w, s, v); err != nil || !goes {
 		return err
 	}

@@ -28,11 +28,12 @@ type placement struct {
 	// granting is held while a slot is begun, and while a desire is replaced.
 	granting sync.Mutex
 
-	mu       sync.Mutex // held while it is worked on
-	canaries canaries   // by which the trust of the process is tried
-	contact  contact    // what answers on the control path
-	ahead    found      // by the last look before a switch
-	wellAt   found      // when the member was last seen well after one
+	mu       sync.Mutex      // held while it is worked on
+	canaries canaries        // by which the trust of the process is tried
+	tickets  map[string]held // by anchor: sessions from before it was withdrawn
+	contact  contact         // what answers on the control path
+	ahead    found           // by the last look before a switch
+	wellAt   found           // when the member was last seen well after one
 	retrial  retrial
 	bridges  bridges
 	beside   beside

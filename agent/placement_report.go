@@ -20,6 +20,9 @@ func (p *placement) publish(w *wished, f rotation.Facts, s rotation.Step) {
 	if p.record.Pending != "" && report.State == api.State_STATE_STEADY {
 		report.Reason = p.record.Pending
 	}
+	if unseen := p.sessionsUnseen(report.State); unseen != "" && p.record.Pending == "" {
+		report.Reason = unseen
+	}
 	p.reportLists(report, f, s)
 	report.AsksSlot = s.AsksSlot
 	report.Orders = p.orderReports(w)

@@ -61,13 +61,17 @@ func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 	}
 	owing := look != nil && w.tries() && p.canaries.err != nil && p.e.Canaries != nil
 	lists := refusesRevoked(look)
+	shown := func(r *record) {
+		r.show(v.Number, level, seen, owing)
+		r.obeys(lists)
+		r.Sessions = r.unrefused(look)
+	}
 	switch {
 	case v.Committed() && served:
 		return p.disobeyed(w, v, seen, disobeys)
 	case v.Committed():
 		return p.change(func(r *record) {
-			r.show(v.Number, level, seen, owing)
-			r.obeys(lists)
+			shown(r)
 			if r.Failure != nil && !r.Failure.Restored {
 				r.Failure.Restored = true
 				r.Restores++
@@ -76,10 +80,7 @@ func (p *placement) prove(ctx context.Context, w *wish, s rotation.Step) error {
 	}
 	// What comes next is the commit, whatever else is desired: it is one fact.
 	p.e.reached("prove: shown")
-	err = p.stand(w, v, func(r *record) {
-		r.show(v.Number, level, seen, owing)
-		r.obeys(lists)
-	})
+	err = p.stand(w, v, shown)
 	if err == nil && served {
 		err = p.disobeyed(w, v, seen, disobeys)
 	}
@@ -122,11 +123,19 @@ func (p *placement) observe(ctx context.Context, w *wish, v rotation.Revision) (
 	expected := p.expectation(w, c, b)
 	var none error
 	expected.Trials, expected.MustAccept, none = p.trials(ctx, w, v, c, b)
+	tickets, results := p.offers(w, b)
+	if len(expected.Trials) > 0 {
+		expected.Tickets = tickets
+	}
 	verdict, observations := probe.Prove(ctx, expected)
 	var seen *probe.Observation
 	if len(observations) > 0 {
 		seen = &observations[len(observations)-1]
 		untried(seen, none)
+		for _, ticket := range tickets[min(len(seen.Tickets), len(tickets)):] {
+			results = append(results, ticket.Unoffered())
+		}
+		seen.Tickets = append(seen.Tickets, results...)
 	}
 	switch {
 	case verdict.Proven:

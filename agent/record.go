@@ -28,6 +28,7 @@ type record struct {
 	Level     api.Level             `json:"level"`               // shown for the revision in use
 	Trusts    pki.BundleDigest      `json:"trusts"`              // that the process is known to have taken
 	Untried   uint64                `json:"untried,omitempty"`   // revision that was proven without canaries, which could not be had
+	Sessions  []string              `json:"sessions,omitempty"`  // anchors that were withdrawn, and sessions under which were not seen refused yet
 	Pending   string                `json:"pending,omitempty"`   // takes effect only later, and when
 	Observed  *evidence             `json:"observed,omitempty"`  // newest
 	Failure   *failure              `json:"failure,omitempty"`   // of the newest failed attempt, until one succeeds

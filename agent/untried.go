@@ -76,24 +76,25 @@ func (p *placement) retry(ctx context.Context, w *wish) (bool, error) {
 		return false, err
 	}
 	p.e.reached("retry: tried")
-	return true, p.conclude(w, v, seen, refusesRevoked(look), problem)
+	return true, p.conclude(w, v, look, seen, problem)
 }
 
 // conclude records the verdict. A process that trusts whom it should not, or not
 // whom it should, is no longer proven: the rules load it once more, and say so.
-func (p *placement) conclude(w *wish, v rotation.Revision, seen *evidence, lists bool, problem error) error {
+func (p *placement) conclude(w *wish, v rotation.Revision, look *probe.Observation, seen *evidence, problem error) error {
 	now := p.e.Now()
 	if problem != nil {
 		p.e.Log.Warn("the process does not trust as its bundle says", "placement", p.id, "revision", v.Number, "error", problem.Error())
 	}
 	return p.change(func(r *record) {
 		r.Untried, r.Observed = 0, seen
-		if problem == nil {
-			r.obeys(lists)
-		} else {
+		if problem != nil {
 			r.Proven = 0
 			r.Fail(v.Number, rotation.Prove, fmt.Sprintf("tried later, when canaries could be had: %v", problem), false, w.desired, now)
+			return
 		}
+		r.obeys(refusesRevoked(look))
+		r.Sessions = r.unrefused(look)
 	})
 }
 

@@ -80,8 +80,9 @@ func trusts(seen *probe.Observation) bool {
 
 // triedAll says whether an observation has a trial under each root by which
 // something can be signed here: one that was accepted where the bundle has the
-// root, and one that was refused where it has not. By a root that is only
-// prepared nothing is signed but trials, so that its refusal is no loss.
+// root, and one that was refused where it has not, with each session from
+// before. By a root that is only prepared nothing is signed but trials, so that
+// its refusal is no loss.
 func triedAll(ctx context.Context, tx *store.Tx, bundle store.Bundle, seen *probe.Observation) (bool, error) {
 	all, err := tx.Authorities(ctx)
 	if err != nil || seen == nil {
@@ -107,6 +108,9 @@ func triedAll(ctx context.Context, tx *store.Tx, bundle store.Bundle, seen *prob
 		if !accept && authority.State == fleet.AuthorityPrepared {
 			continue
 		}
+		if !accept && !noneComesBack(byID[authority.ParentID], seen) {
+			return false, nil
+		}
 		tried[authority.ParentID] = tried[authority.ParentID] || slices.ContainsFunc(seen.Trials, func(trial probe.TrialResult) bool {
 			return trial.Name == trialName(authority.Name) && trial.Expected == accept && (trial.Accepted == probe.Accepted) == accept
 		})
@@ -117,6 +121,14 @@ func triedAll(ctx context.Context, tx *store.Tx, bundle store.Bundle, seen *prob
 		}
 	}
 	return true, nil
+}
+
+// noneComesBack says whether no client under the root was seen to come back
+// with a session of before its anchor was withdrawn, nor might one unseen. An
+// observation without a word of sessions is of a process that lost no anchor.
+func noneComesBack(root store.Authority, seen *probe.Observation) bool {
+	anchor := pki.FingerprintOf(root.Certificate).String()
+	return !slices.ContainsFunc(seen.Tickets, func(ticket probe.TicketResult) bool { return ticket.Anchor == anchor && !ticket.Shown() })
 }
 
 // trialName is what agents call a trial by a canary under the authority.

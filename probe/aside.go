@@ -10,6 +10,7 @@ import (
 // aside is what one pass of looks aside came to.
 type aside struct {
 	trials  []TrialResult
+	tickets []TicketResult
 	bare    Acceptance
 	refused []string
 }
@@ -17,14 +18,15 @@ type aside struct {
 // tell writes it into the observation that stands for a proof.
 func (o *Observation) tell(a aside) {
 	o.Trials, o.WithoutCertificate, o.RefusedProtocols = a.trials, a.bare, a.refused
+	o.Tickets = a.tickets
 }
 
 // lookAside looks where the ordinary handshakes do not: at what clients of an
 // older protocol are shown, at what a client without a certificate may do, and
-// at whom the server trusts.
+// at whom the server trusts, also where one comes back with an old session.
 func (p *proof) lookAside(ctx context.Context) (Finding, bool) {
 	p.aside = aside{}
-	for _, look := range []func(context.Context) (Finding, bool){p.lookOlder, p.lookTooOld, p.lookBare, p.lookTrials} {
+	for _, look := range []func(context.Context) (Finding, bool){p.lookOlder, p.lookTooOld, p.lookBare, p.lookTrials, p.lookTickets} {
 		if finding, ok := look(ctx); !ok || finding.Cause != Fits {
 			return finding, ok
 		}

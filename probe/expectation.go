@@ -39,6 +39,9 @@ type Expectation struct {
 	// So there must be one of each kind, or none at all; MustAccept counts as
 	// one known good.
 	Trials []Trial
+	// Tickets is sessions of before an anchor was withdrawn, which the server
+	// has to refuse. The trials are their controls, so that there must be some.
+	Tickets []*Ticket
 
 	// Observe is how long the server has to show this and nothing else.
 	Observe time.Duration

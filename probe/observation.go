@@ -111,6 +111,9 @@ type Observation struct {
 	// Trials is what the server made of the Expectation's trials, in their
 	// order.
 	Trials []TrialResult `json:"trials,omitempty"`
+	// Tickets is what it made of sessions from before an anchor was withdrawn,
+	// and why there were none to try.
+	Tickets []TicketResult `json:"tickets,omitempty"`
 	// WithoutCertificate is what it made of a client that had none.
 	WithoutCertificate Acceptance `json:"withoutCertificate,omitempty"`
 	// RefusedProtocols is what it was offered and would not speak.

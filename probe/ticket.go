@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"time"
 
@@ -9,72 +10,151 @@ import (
 )
 
 // Ticket is a session that a server gave to a client whose certificate it took,
-// to be tried again when that is not to be trusted any more: many servers look
+// to be offered again when that is not to be trusted any more: many servers look
 // at no certificate of whoever comes back with a session. It stands in memory
 // only. TLS 1.2 sessions that only the server remembers are not among them.
 type Ticket struct {
-	spec    Spec
-	session session
-	anchor  string
-	taken   time.Time
+	spec     Spec
+	session  session
+	anchor   string
+	protocol string
+	taken    time.Time
 }
 
-// TicketResult is what a server made of a client that came back.
+// TicketResult is what a server made of a client that came back with a session
+// of before its anchor was withdrawn, or why none could.
 type TicketResult struct {
-	Anchor   string     `json:"anchor"` // that the session was taken under
-	Taken    time.Time  `json:"taken"`
-	Resumed  bool       `json:"resumed"`            // the session was taken up; else a new one was begun
+	Anchor   string     `json:"anchor"`             // fingerprint of what the session was taken under
+	Protocol string     `json:"protocol,omitempty"` // that it was taken over
+	Taken    time.Time  `json:"taken,omitzero"`
+	Resumed  bool       `json:"resumed,omitempty"`  // the session was taken up; else a new one was begun
 	Accepted Acceptance `json:"accepted,omitempty"` // of the client, either way
 	Error    string     `json:"error,omitempty"`    // its refusal, in words
+	// NoneGiven says that the server was seen to give no ticket to a client that
+	// it took: there is none to come back with.
+	NoneGiven bool `json:"noneGiven,omitempty"`
+	// Untaken is why there is no ticket where the server may have given some to
+	// others. It shows nothing.
+	Untaken string `json:"untaken,omitempty"`
 }
 
-// TakeTicket shakes hands with the certificate of spec, which is under anchor
-// (its fingerprint), and keeps the session. Without a ticket, where the server
-// gives none or does not take the client, there is none to try later, and the
-// observation says which.
-func TakeTicket(ctx context.Context, spec Spec, anchor string) (*Ticket, Observation, error) {
+// Shown says whether it shows that no client comes back under the anchor.
+func (r TicketResult) Shown() bool { return r.NoneGiven || r.Untaken == "" && r.Accepted == Rejected }
+
+// TakeTickets shakes hands with the certificate of spec, which is under anchor
+// (its fingerprint), and keeps the sessions: one of the newest protocol that the
+// server speaks and, where clients may have that, one of TLS 1.2, for what keeps
+// the one from coming back may let the other. A result says what became of each.
+func TakeTickets(ctx context.Context, spec Spec, lowest uint16, anchor string) ([]*Ticket, []TicketResult, error) {
 	if spec.Certificate == nil {
-		return nil, Observation{}, fault.New(fault.Internal, "take a ticket of %s: there is no client certificate to show", spec.Address)
+		return nil, nil, fault.New(fault.Internal, "take a ticket of %s: there is no client certificate to show", spec.Address)
 	}
-	ticket := &Ticket{anchor: anchor}
-	spec.ReadAcceptance, spec.session = true, &ticket.session
-	seen, err := Handshake(ctx, spec)
-	if err != nil || seen.Accepted != Accepted || seen.Sent == "" || ticket.session.state == nil {
-		return nil, seen, err
+	var tickets []*Ticket
+	var results []TicketResult
+	for _, most := range []uint16{tls.VersionTLS13, tls.VersionTLS12} {
+		spec.MinVersion, spec.MaxVersion = lowest, most
+		ticket := &Ticket{spec: spec, anchor: anchor}
+		seen, err := ticket.take(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(results) > 0 && seen.declined() {
+			break // it speaks TLS 1.3 alone
+		}
+		result := ticket.taking(seen)
+		if results = append(results, result); !result.Taken.IsZero() {
+			tickets = append(tickets, ticket)
+		}
+		if lowest > tls.VersionTLS12 || seen.Protocol != tls.VersionName(tls.VersionTLS13) {
+			break
+		}
 	}
-	spec.session = nil
-	ticket.spec, ticket.taken = spec, seen.Time
-	return ticket, seen, nil
+	return tickets, results, nil
 }
 
-// Try comes back with the session, once more each time, and holds that the
-// server refuses it. A new session by the same certificate is as bad. That
-// shows something only beside a proof of the same time, whose controls show
-// that the server accepts anybody at all.
-func (t *Ticket) Try(ctx context.Context) (TicketResult, Finding, error) {
+func (t *Ticket) take(ctx context.Context) (Observation, error) {
+	spec := t.spec
+	spec.ReadAcceptance, spec.session = true, &t.session
+	t.spec.ReadAcceptance = true
+	seen, err := Handshake(ctx, spec)
+	t.protocol, t.taken = seen.Protocol, seen.Time
+	return seen, err
+}
+
+// taking says whether there is a ticket now, and if not why.
+func (t *Ticket) taking(seen Observation) TicketResult {
+	result := TicketResult{Anchor: t.anchor, Protocol: seen.Protocol}
+	switch {
+	case seen.Outcome != Served:
+		result.Untaken = fmt.Sprintf("%s at %s: %s", seen.Outcome, seen.Stage, seen.Error)
+	case seen.Sent == "":
+		result.Untaken = "the server asks for no certificate"
+	case seen.Accepted != Accepted && seen.Accepted != Silent:
+		result.Untaken = "the server did not take the client: " + orNone(seen.Error)
+	case t.session.state == nil:
+		result.NoneGiven = true
+	default:
+		result.Taken = seen.Time
+	}
+	return result
+}
+
+// lookTickets comes back with each session, and holds that the server refuses
+// it. A new session by the same certificate is as bad. The handshakes around it
+// and the trials show that the server accepts anybody at all.
+func (p *proof) lookTickets(ctx context.Context) (Finding, bool) {
+	for _, ticket := range p.expected.Tickets {
+		spec, offered := ticket.offer()
+		finding, ok := p.shake(ctx, spec, ticket.judge)
+		if !ok {
+			return finding, false
+		}
+		p.aside.tickets = append(p.aside.tickets, ticket.result(p.seen))
+		if ticket.follow(p.seen, offered); finding.Cause != Fits {
+			return finding, true
+		}
+	}
+	return Finding{}, true
+}
+
+// offer is how to come back with the session.
+func (t *Ticket) offer() (Spec, *session) {
 	spec, offered := t.spec, t.session
 	spec.session = &offered
-	seen, err := Handshake(ctx, spec)
-	if err != nil {
-		return TicketResult{}, Finding{}, err
-	}
-	result := TicketResult{Anchor: t.anchor, Taken: t.taken, Resumed: seen.Resumed, Accepted: seen.Accepted, Error: seen.Error}
-	if seen.Outcome == TLSFailed { // in TLS 1.2 the server refuses before it has shown anything
-		result.Accepted = Rejected
-	}
-	return result, t.judge(result, seen), nil
+	return spec, &offered
 }
 
-func (t *Ticket) judge(result TicketResult, seen Observation) Finding {
-	taken := t.taken.Format(time.RFC3339)
+// Unoffered is the result of a ticket that a proof did not come to.
+func (t *Ticket) Unoffered() TicketResult {
+	return TicketResult{Anchor: t.anchor, Protocol: t.protocol, Taken: t.taken, Untaken: "it was not offered: the proof did not come to it"}
+}
+
+// follow keeps the newer ticket of a session that was taken up: a server may
+// take each only once, and its clients go on with what they are given.
+func (t *Ticket) follow(seen Observation, offered *session) {
+	if seen.Resumed && offered.state != nil {
+		t.session = *offered
+	}
+}
+
+func (t *Ticket) result(seen Observation) TicketResult {
+	result := TicketResult{Anchor: t.anchor, Protocol: t.protocol, Taken: t.taken, Resumed: seen.Resumed, Accepted: seen.Accepted, Error: seen.Error}
+	if seen.Outcome == TLSFailed || seen.declined() { // in TLS 1.2 the server refuses before it has shown anything
+		result.Accepted = Rejected
+	}
+	return result
+}
+
+func (t *Ticket) judge(seen Observation) Finding {
+	result, taken := t.result(seen), t.taken.Format(time.RFC3339)
 	switch {
 	case result.Accepted == Rejected:
 		return Finding{}
 	case seen.Outcome != Served:
-		return Finding{CausePath, fmt.Sprintf("%s was not reached to try the ticket of %s (%s at %s): %s", seen.Address, taken, seen.Outcome, seen.Stage, seen.Error)}
+		return Finding{CausePath, fmt.Sprintf("%s was not reached to offer the ticket of %s (%s at %s): %s", seen.Address, taken, seen.Outcome, seen.Stage, seen.Error)}
 	case seen.Resumed:
-		return Finding{CauseTrusts, fmt.Sprintf("%s %s a session that was taken at %s under anchor %s: tickets and session caches outlive the anchor; switch them off, or restart it",
-			seen.Address, verb(result.Accepted), taken, brief(t.anchor))}
+		return Finding{CauseTrusts, fmt.Sprintf("%s %s a session that was taken at %s over %s under anchor %s, which is not in the bundle: its tickets and session cache outlive the anchor; switch them off, or rotate its ticket keys, restart it and close its sessions",
+			seen.Address, verb(result.Accepted), taken, t.protocol, brief(t.anchor))}
 	}
 	return Finding{CauseTrusts, fmt.Sprintf("%s takes up no session, and %s a client certificate under anchor %s in a new one", seen.Address, verb(result.Accepted), brief(t.anchor))}
 }

@@ -113,6 +113,9 @@ func (e Expectation) checkTrials() error {
 		}
 		good, bad = good || trial.Accept, bad || !trial.Accept && !trial.Revoked
 	}
+	if len(e.Tickets) > 0 && len(e.Trials) == 0 {
+		return fault.New(fault.Internal, "prove %s: a ticket that is refused shows nothing without trials as controls", e.Spec.Address)
+	}
 	if len(e.Trials) > 0 && !(good && bad) {
 		return fault.New(fault.Internal, "prove %s: trials need a certificate that should be accepted and one that should be refused, as controls", e.Spec.Address)
 	}

@@ -28,6 +28,12 @@ func showEvidence(u *ui, e *api.EvidenceRecord) {
 			fmt.Fprintf(u.out, "      %s\n", line) // its cells are printable
 		}
 	}
+	if len(seen.Tickets) > 0 {
+		u.say("    sessions from before an anchor was withdrawn:")
+		for _, line := range ticketTable(seen.Tickets).lines(&ui{colour: u.colour}) {
+			fmt.Fprintf(u.out, "      %s\n", line) // its cells are printable
+		}
+	}
 }
 
 func observationSheet(u *ui, seen probe.Observation) []field {
@@ -108,6 +114,27 @@ func trialTable(trials []probe.TrialResult) *table {
 			was = cell{was.text + " ✗", bad}
 		}
 		t.row(trial.Name, wanted, was, trial.Error)
+	}
+	return t
+}
+
+// ticketTable holds what became of each session that has to be refused.
+func ticketTable(tickets []probe.TicketResult) *table {
+	t := newTable("ANCHOR", "OVER", "TAKEN", "WAS", "IN ITS WORDS")
+	for _, ticket := range tickets {
+		taken, was, words := "–", cell{acceptance(ticket.Accepted), good}, ticket.Error
+		switch {
+		case ticket.NoneGiven:
+			was.text = "none given"
+		case ticket.Untaken != "":
+			was.text, words = "not taken", ticket.Untaken
+		default:
+			taken = ticket.Taken.Local().Format("15:04:05")
+		}
+		if !ticket.Shown() {
+			was = cell{was.text + " ✗", bad}
+		}
+		t.row(clip(ticket.Anchor, 16), ticket.Protocol, taken, was, words)
 	}
 	return t
 }

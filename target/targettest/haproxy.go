@@ -30,6 +30,8 @@ type HAProxyOptions struct {
 	// Certificate is what the bind line loads. Empty: combined.pem of the
 	// delivery.
 	Certificate string
+	// Sessions has it keep sessions and give tickets, as it does by itself.
+	Sessions bool
 	// Bind is more of the bind line.
 	Bind string
 	// Global is further lines of the section global.
@@ -113,7 +115,12 @@ func haproxyConfig(d *Delivery, opts HAProxyOptions, port int, stats, backend st
 	lines := []string{
 		"global",
 		fmt.Sprintf("    stats socket %s mode 600 level %s expose-fd listeners", stats, orDefault(opts.Level, "admin")),
-		"    tune.ssl.cachesize 0", "    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets", "    hard-stop-after 10s",
+		"    hard-stop-after 10s",
+	}
+	if opts.Sessions {
+		lines = append(lines, "    ssl-default-bind-options ssl-min-ver TLSv1.2")
+	} else {
+		lines = append(lines, "    tune.ssl.cachesize 0", "    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets")
 	}
 	if account := AccountOf("haproxy"); account != "" {
 		lines = append(lines, "    user "+account, "    group "+account)

@@ -24,6 +24,9 @@ type NginxOptions struct {
 	// VerifyDepth is ssl_verify_depth. 0: 2, so that a bridge is followed; -1:
 	// nginx's own.
 	VerifyDepth int
+	// Sessions has it give tickets and keep sessions in memory that its workers
+	// share.
+	Sessions bool
 	// Location replaces what is answered to everything.
 	Location string
 	// Server is further lines of the server block.
@@ -83,9 +86,13 @@ func nginxConfig(d *Delivery, opts NginxOptions, dir string, port int) string {
 		"    ssl_certificate_key "+d.File("key.pem")+";",
 		"    ssl_client_certificate "+d.File("bundle.pem")+";",
 		"    ssl_verify_client "+orDefault(opts.VerifyClient, "on")+";",
-		"    ssl_session_cache off;", "    ssl_session_tickets off;",
 		"    location / { "+orDefault(opts.Location, `return 200 "ok\n";`)+" }",
 	)
+	if opts.Sessions {
+		lines = append(lines, "    ssl_session_cache shared:SSL:1m;", "    ssl_session_tickets on;")
+	} else {
+		lines = append(lines, "    ssl_session_cache off;", "    ssl_session_tickets off;")
+	}
 	if depth > 0 {
 		lines = append(lines, fmt.Sprintf("    ssl_verify_depth %d;", depth))
 	}
