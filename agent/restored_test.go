@@ -62,7 +62,7 @@ func TestEpochIsTakenWithItsRestoreAlone(t *testing.T) {
 	refuse("of another epoch's restore", "began epoch 3", wrong)
 	moved := p.restored(t, entry)
 	moved.Index = 1
-	refuse("of an entry that is not in the log", "is not in the checkpoint", moved)
+	refuse("of an entry that is not in the log", "is not the one that the checkpoint", moved)
 	signer := p.logSigner
 	p.set(func() { p.logSigner = strangeLogKey(t) })
 	refuse("of a log by another key", "checkpoint of", good)

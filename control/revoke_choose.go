@@ -114,7 +114,7 @@ func oneCertificate(tx *store.Tx, record store.Certificate, req *api.RevokeReque
 		return chosen, fault.New(fault.Conflict, "certificate %s expired at %s: nobody takes it any more", record.Serial, record.NotAfter.Format(time.RFC3339))
 	case record.Kind == store.KindResponder:
 		return chosen, fault.New(fault.Conflict, "certificate %s is an OCSP responder's, which nobody looks for on a list (id-pkix-ocsp-nocheck)", record.Serial).
-			WithRemedy("it lives for days only; if its key is lost, so is its server's memory: rotunda compromise authority")
+			WithRemedy("it lives for days only; where its key is lost the server's memory was read: replace the issuing authority (rotunda trust rotate issuing)")
 	}
 	return chosen, nil
 }
@@ -213,7 +213,7 @@ func chooseAuthority(ctx context.Context, tx *store.Tx, name string) (chosenCert
 		return chosen, fault.New(fault.Conflict, "authority %s is not ours: whoever signed it revokes it", name)
 	case authority.State == fleet.AuthorityActive || authority.State == fleet.AuthorityPrepared:
 		return chosen, fault.New(fault.Conflict, "authority %s is %s: each certificate that it signed would be refused at once", name, authority.State).
-			WithRemedy("replace it first: rotunda trust rotate issuing; where its key is lost: rotunda compromise authority %s", name)
+			WithRemedy("replace it first: rotunda trust rotate issuing; where its key is lost, go on to another root (rotunda trust failover, rotunda trust rotate root)")
 	}
 	certificate, err := certificateOf(authority)
 	if err != nil {

@@ -21,7 +21,7 @@ const superseded = "superseded"
 
 const (
 	closingFor  = time.Hour // after a revocation is over
-	closingMost = 1000      // certificates: of more, by their issuers (rotunda compromise)
+	closingMost = 1000      // certificates: of more there are no orders
 )
 
 // closing is an order about certificates of one service's clients.

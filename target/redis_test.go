@@ -15,6 +15,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/internal/loopback"
 	"github.com/rotunda-pki/rotunda/probe"
 	"github.com/rotunda-pki/rotunda/target"
 	"github.com/rotunda-pki/rotunda/target/targettest"
@@ -241,10 +242,25 @@ func (r *rig) breaksLink() {
 	fails(r.t, r.health(), fault.Unavailable, "its link to the master", "is down")
 }
 
+// busPort is a port of a cluster's bus that nothing else takes. By itself Redis
+// takes its own plus 10000, which may be a connection's of somebody.
+func busPort(t *testing.T) string {
+	t.Helper()
+	address, err := loopback.Reserve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
 // TestRedisCluster: a cluster's member is well once all slots are served.
 func TestRedisCluster(t *testing.T) {
 	r := newRedis(t, targettest.RedisOptions{
-		Rights: "+config|set +config|get +info +cluster", Config: []string{"cluster-enabled yes", "tls-cluster yes"},
+		Rights: "+config|set +config|get +info +cluster", Config: []string{"cluster-enabled yes", "tls-cluster yes", "cluster-port " + busPort(t)},
 	})
 	if _, err := r.contact(r.s.Target); err != nil {
 		t.Fatal(err)
