@@ -476,6 +476,7 @@ func TestVerbsAskWhetherTheStoreIsRolledBack(t *testing.T) {
 	direct := map[string]bool{
 		"certificates.go": true, "connect.go": true, "entry.go": true, "placement.go": true, "report.go": true,
 		"restore.go": true, "rolledback.go": true, "testify.go": true, "found.go": true,
+		"sequence.go": true, // gives a lease back; what grows the log asks
 	}
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) < 50 {

@@ -124,7 +124,8 @@ func (c *Control) mySequence(ctx context.Context, tx *store.Tx) error {
 		return nil
 	}
 	if err == nil && lease.Holder != c.instance && tx.Now.Before(lease.EndsAt) {
-		return fault.New(fault.Conflict, "server %s sequences the audit log until %s", lease.Holder, lease.EndsAt.Format(time.RFC3339))
+		return fault.New(fault.Conflict, "server %s sequences the audit log until %s", lease.Holder, lease.EndsAt.Format(time.RFC3339)).
+			WithRemedy("try again then; of a server that was killed it is its last lease")
 	}
 	return err
 }
@@ -159,7 +160,7 @@ func (c *Control) soundTree(ctx context.Context, tx *store.Tx) (uint64, error) {
 // LeaveSequence gives the sequencer's lease back, so that another server goes
 // on at once.
 func (c *Control) LeaveSequence(ctx context.Context) error {
-	return c.change(ctx, func(tx *store.Tx) error {
+	return c.db.Write(ctx, func(tx *store.Tx) error {
 		lease, err := tx.Lease(ctx, sequencerLease)
 		if fault.CodeOf(err) == fault.NotFound || err == nil && (lease.Holder != c.instance || !tx.Now.Before(lease.EndsAt)) {
 			return nil
