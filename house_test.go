@@ -12,7 +12,7 @@ const module = "github.com/rotunda-pki/rotunda"
 // its own floor and of the floors below, never of one above.
 var floors = [][]string{
 	{"internal/fault", "internal/command", "internal/durable", "internal/socket", "internal/loopback", "pki", "audit"},
-	{"fleet", "ca", "ca/lint", "keys", "ocsp", "probe"},
+	{"fleet", "ca", "ca/lint", "keys", "ocsp", "probe", "forward"},
 	{"store", "store/migrations", "store/storetest", "policy", "rotation", "schedule", "rollout", "trust", "graph", "whatif", "simulate", "api", "api/apiconnect", "target"},
 	{"control"},
 	{"server", "reconcile", "agent"},

@@ -4434,7 +4434,7 @@ var File_rotunda_v1_operator_proto protoreflect.FileDescriptor
 const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"\x19rotunda/v1/operator.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x1arotunda/v1/emergency.proto\x1a\x16rotunda/v1/graph.proto\x1a\x17rotunda/v1/notice.proto\x1a\x1brotunda/v1/revocation.proto\x1a\x18rotunda/v1/restore.proto\x1a\x18rotunda/v1/rollout.proto\x1a\x17rotunda/v1/whatif.proto\"\r\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x1arotunda/v1/emergency.proto\x1a\x16rotunda/v1/graph.proto\x1a\x17rotunda/v1/notice.proto\x1a\x1brotunda/v1/revocation.proto\x1a\x18rotunda/v1/restore.proto\x1a\x18rotunda/v1/rollout.proto\x1a\x15rotunda/v1/sink.proto\x1a\x17rotunda/v1/whatif.proto\"\r\n" +
 	"\vInfoRequest\"\xb7\x02\n" +
 	"\fInfoResponse\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x18\n" +
@@ -4813,7 +4813,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\";\n" +
 	"\x17ListCheckpointsResponse\x12 \n" +
-	"\vcheckpoints\x18\x01 \x03(\fR\vcheckpoints2\xb8#\n" +
+	"\vcheckpoints\x18\x01 \x03(\fR\vcheckpoints2\x91$\n" +
 	"\x0fOperatorService\x129\n" +
 	"\x04Info\x12\x17.rotunda.v1.InfoRequest\x1a\x18.rotunda.v1.InfoResponse\x129\n" +
 	"\x04Plan\x12\x17.rotunda.v1.PlanRequest\x1a\x18.rotunda.v1.PlanResponse\x12<\n" +
@@ -4872,7 +4872,8 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x0fListEmergencies\x12\".rotunda.v1.ListEmergenciesRequest\x1a#.rotunda.v1.ListEmergenciesResponse\x12Z\n" +
 	"\x0fCreateEmergency\x12\".rotunda.v1.CreateEmergencyRequest\x1a#.rotunda.v1.CreateEmergencyResponse\x12Q\n" +
 	"\fUseEmergency\x12\x1f.rotunda.v1.UseEmergencyRequest\x1a .rotunda.v1.UseEmergencyResponse\x12B\n" +
-	"\aRestore\x12\x1a.rotunda.v1.RestoreRequest\x1a\x1b.rotunda.v1.RestoreResponse\x12?\n" +
+	"\aRestore\x12\x1a.rotunda.v1.RestoreRequest\x1a\x1b.rotunda.v1.RestoreResponse\x12W\n" +
+	"\x0eListAuditSinks\x12!.rotunda.v1.ListAuditSinksRequest\x1a\".rotunda.v1.ListAuditSinksResponse\x12?\n" +
 	"\x06WhatIf\x12\x19.rotunda.v1.WhatIfRequest\x1a\x1a.rotunda.v1.WhatIfResponseB(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
 
 var (
@@ -4993,34 +4994,36 @@ var file_rotunda_v1_operator_proto_goTypes = []any{
 	(*CreateEmergencyRequest)(nil),    // 100: rotunda.v1.CreateEmergencyRequest
 	(*UseEmergencyRequest)(nil),       // 101: rotunda.v1.UseEmergencyRequest
 	(*RestoreRequest)(nil),            // 102: rotunda.v1.RestoreRequest
-	(*WhatIfRequest)(nil),             // 103: rotunda.v1.WhatIfRequest
-	(*ImportAuthorityResponse)(nil),   // 104: rotunda.v1.ImportAuthorityResponse
-	(*PrepareTrustResponse)(nil),      // 105: rotunda.v1.PrepareTrustResponse
-	(*BeginTrustResponse)(nil),        // 106: rotunda.v1.BeginTrustResponse
-	(*ListTrustResponse)(nil),         // 107: rotunda.v1.ListTrustResponse
-	(*DecideTrustResponse)(nil),       // 108: rotunda.v1.DecideTrustResponse
-	(*EndCredentialResponse)(nil),     // 109: rotunda.v1.EndCredentialResponse
-	(*GraphResponse)(nil),             // 110: rotunda.v1.GraphResponse
-	(*ImpactResponse)(nil),            // 111: rotunda.v1.ImpactResponse
-	(*StartRolloutResponse)(nil),      // 112: rotunda.v1.StartRolloutResponse
-	(*ListRolloutsResponse)(nil),      // 113: rotunda.v1.ListRolloutsResponse
-	(*DescribeRolloutResponse)(nil),   // 114: rotunda.v1.DescribeRolloutResponse
-	(*DecideRolloutResponse)(nil),     // 115: rotunda.v1.DecideRolloutResponse
-	(*AnswerRolloutGateResponse)(nil), // 116: rotunda.v1.AnswerRolloutGateResponse
-	(*ListNoticesResponse)(nil),       // 117: rotunda.v1.ListNoticesResponse
-	(*RetryNoticesResponse)(nil),      // 118: rotunda.v1.RetryNoticesResponse
-	(*RevokeResponse)(nil),            // 119: rotunda.v1.RevokeResponse
-	(*ListRevocationsResponse)(nil),   // 120: rotunda.v1.ListRevocationsResponse
-	(*EndRevocationResponse)(nil),     // 121: rotunda.v1.EndRevocationResponse
-	(*PrepareRootListResponse)(nil),   // 122: rotunda.v1.PrepareRootListResponse
-	(*PutRootListResponse)(nil),       // 123: rotunda.v1.PutRootListResponse
-	(*OpenEmergencyResponse)(nil),     // 124: rotunda.v1.OpenEmergencyResponse
-	(*CloseEmergencyResponse)(nil),    // 125: rotunda.v1.CloseEmergencyResponse
-	(*ListEmergenciesResponse)(nil),   // 126: rotunda.v1.ListEmergenciesResponse
-	(*CreateEmergencyResponse)(nil),   // 127: rotunda.v1.CreateEmergencyResponse
-	(*UseEmergencyResponse)(nil),      // 128: rotunda.v1.UseEmergencyResponse
-	(*RestoreResponse)(nil),           // 129: rotunda.v1.RestoreResponse
-	(*WhatIfResponse)(nil),            // 130: rotunda.v1.WhatIfResponse
+	(*ListAuditSinksRequest)(nil),     // 103: rotunda.v1.ListAuditSinksRequest
+	(*WhatIfRequest)(nil),             // 104: rotunda.v1.WhatIfRequest
+	(*ImportAuthorityResponse)(nil),   // 105: rotunda.v1.ImportAuthorityResponse
+	(*PrepareTrustResponse)(nil),      // 106: rotunda.v1.PrepareTrustResponse
+	(*BeginTrustResponse)(nil),        // 107: rotunda.v1.BeginTrustResponse
+	(*ListTrustResponse)(nil),         // 108: rotunda.v1.ListTrustResponse
+	(*DecideTrustResponse)(nil),       // 109: rotunda.v1.DecideTrustResponse
+	(*EndCredentialResponse)(nil),     // 110: rotunda.v1.EndCredentialResponse
+	(*GraphResponse)(nil),             // 111: rotunda.v1.GraphResponse
+	(*ImpactResponse)(nil),            // 112: rotunda.v1.ImpactResponse
+	(*StartRolloutResponse)(nil),      // 113: rotunda.v1.StartRolloutResponse
+	(*ListRolloutsResponse)(nil),      // 114: rotunda.v1.ListRolloutsResponse
+	(*DescribeRolloutResponse)(nil),   // 115: rotunda.v1.DescribeRolloutResponse
+	(*DecideRolloutResponse)(nil),     // 116: rotunda.v1.DecideRolloutResponse
+	(*AnswerRolloutGateResponse)(nil), // 117: rotunda.v1.AnswerRolloutGateResponse
+	(*ListNoticesResponse)(nil),       // 118: rotunda.v1.ListNoticesResponse
+	(*RetryNoticesResponse)(nil),      // 119: rotunda.v1.RetryNoticesResponse
+	(*RevokeResponse)(nil),            // 120: rotunda.v1.RevokeResponse
+	(*ListRevocationsResponse)(nil),   // 121: rotunda.v1.ListRevocationsResponse
+	(*EndRevocationResponse)(nil),     // 122: rotunda.v1.EndRevocationResponse
+	(*PrepareRootListResponse)(nil),   // 123: rotunda.v1.PrepareRootListResponse
+	(*PutRootListResponse)(nil),       // 124: rotunda.v1.PutRootListResponse
+	(*OpenEmergencyResponse)(nil),     // 125: rotunda.v1.OpenEmergencyResponse
+	(*CloseEmergencyResponse)(nil),    // 126: rotunda.v1.CloseEmergencyResponse
+	(*ListEmergenciesResponse)(nil),   // 127: rotunda.v1.ListEmergenciesResponse
+	(*CreateEmergencyResponse)(nil),   // 128: rotunda.v1.CreateEmergencyResponse
+	(*UseEmergencyResponse)(nil),      // 129: rotunda.v1.UseEmergencyResponse
+	(*RestoreResponse)(nil),           // 130: rotunda.v1.RestoreResponse
+	(*ListAuditSinksResponse)(nil),    // 131: rotunda.v1.ListAuditSinksResponse
+	(*WhatIfResponse)(nil),            // 132: rotunda.v1.WhatIfResponse
 }
 var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	0,   // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
@@ -5140,64 +5143,66 @@ var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	100, // 114: rotunda.v1.OperatorService.CreateEmergency:input_type -> rotunda.v1.CreateEmergencyRequest
 	101, // 115: rotunda.v1.OperatorService.UseEmergency:input_type -> rotunda.v1.UseEmergencyRequest
 	102, // 116: rotunda.v1.OperatorService.Restore:input_type -> rotunda.v1.RestoreRequest
-	103, // 117: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
-	3,   // 118: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,   // 119: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10,  // 120: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13,  // 121: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15,  // 122: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18,  // 123: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20,  // 124: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23,  // 125: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25,  // 126: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	28,  // 127: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	30,  // 128: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	32,  // 129: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	36,  // 130: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	36,  // 131: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	39,  // 132: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	42,  // 133: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	45,  // 134: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	47,  // 135: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	49,  // 136: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	56,  // 137: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	52,  // 138: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
-	54,  // 139: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
-	59,  // 140: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	59,  // 141: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	61,  // 142: rotunda.v1.OperatorService.ShowAuditEntry:output_type -> rotunda.v1.ShowAuditEntryResponse
-	63,  // 143: rotunda.v1.OperatorService.ProveAuditGrowth:output_type -> rotunda.v1.ProveAuditGrowthResponse
-	65,  // 144: rotunda.v1.OperatorService.ListCheckpoints:output_type -> rotunda.v1.ListCheckpointsResponse
-	104, // 145: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
-	105, // 146: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
-	106, // 147: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
-	107, // 148: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
-	108, // 149: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
-	109, // 150: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
-	110, // 151: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
-	111, // 152: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
-	112, // 153: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
-	113, // 154: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
-	114, // 155: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	114, // 156: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	115, // 157: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
-	116, // 158: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
-	117, // 159: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
-	118, // 160: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
-	119, // 161: rotunda.v1.OperatorService.Revoke:output_type -> rotunda.v1.RevokeResponse
-	120, // 162: rotunda.v1.OperatorService.ListRevocations:output_type -> rotunda.v1.ListRevocationsResponse
-	121, // 163: rotunda.v1.OperatorService.EndRevocation:output_type -> rotunda.v1.EndRevocationResponse
-	122, // 164: rotunda.v1.OperatorService.PrepareRootList:output_type -> rotunda.v1.PrepareRootListResponse
-	123, // 165: rotunda.v1.OperatorService.PutRootList:output_type -> rotunda.v1.PutRootListResponse
-	124, // 166: rotunda.v1.OperatorService.OpenEmergency:output_type -> rotunda.v1.OpenEmergencyResponse
-	125, // 167: rotunda.v1.OperatorService.CloseEmergency:output_type -> rotunda.v1.CloseEmergencyResponse
-	126, // 168: rotunda.v1.OperatorService.ListEmergencies:output_type -> rotunda.v1.ListEmergenciesResponse
-	127, // 169: rotunda.v1.OperatorService.CreateEmergency:output_type -> rotunda.v1.CreateEmergencyResponse
-	128, // 170: rotunda.v1.OperatorService.UseEmergency:output_type -> rotunda.v1.UseEmergencyResponse
-	129, // 171: rotunda.v1.OperatorService.Restore:output_type -> rotunda.v1.RestoreResponse
-	130, // 172: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
-	118, // [118:173] is the sub-list for method output_type
-	63,  // [63:118] is the sub-list for method input_type
+	103, // 117: rotunda.v1.OperatorService.ListAuditSinks:input_type -> rotunda.v1.ListAuditSinksRequest
+	104, // 118: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
+	3,   // 119: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,   // 120: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10,  // 121: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13,  // 122: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15,  // 123: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18,  // 124: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20,  // 125: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23,  // 126: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25,  // 127: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	28,  // 128: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	30,  // 129: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	32,  // 130: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	36,  // 131: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	36,  // 132: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	39,  // 133: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	42,  // 134: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	45,  // 135: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	47,  // 136: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	49,  // 137: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	56,  // 138: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	52,  // 139: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	54,  // 140: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	59,  // 141: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	59,  // 142: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	61,  // 143: rotunda.v1.OperatorService.ShowAuditEntry:output_type -> rotunda.v1.ShowAuditEntryResponse
+	63,  // 144: rotunda.v1.OperatorService.ProveAuditGrowth:output_type -> rotunda.v1.ProveAuditGrowthResponse
+	65,  // 145: rotunda.v1.OperatorService.ListCheckpoints:output_type -> rotunda.v1.ListCheckpointsResponse
+	105, // 146: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
+	106, // 147: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
+	107, // 148: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
+	108, // 149: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
+	109, // 150: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
+	110, // 151: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
+	111, // 152: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
+	112, // 153: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
+	113, // 154: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
+	114, // 155: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
+	115, // 156: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	115, // 157: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	116, // 158: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
+	117, // 159: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
+	118, // 160: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
+	119, // 161: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
+	120, // 162: rotunda.v1.OperatorService.Revoke:output_type -> rotunda.v1.RevokeResponse
+	121, // 163: rotunda.v1.OperatorService.ListRevocations:output_type -> rotunda.v1.ListRevocationsResponse
+	122, // 164: rotunda.v1.OperatorService.EndRevocation:output_type -> rotunda.v1.EndRevocationResponse
+	123, // 165: rotunda.v1.OperatorService.PrepareRootList:output_type -> rotunda.v1.PrepareRootListResponse
+	124, // 166: rotunda.v1.OperatorService.PutRootList:output_type -> rotunda.v1.PutRootListResponse
+	125, // 167: rotunda.v1.OperatorService.OpenEmergency:output_type -> rotunda.v1.OpenEmergencyResponse
+	126, // 168: rotunda.v1.OperatorService.CloseEmergency:output_type -> rotunda.v1.CloseEmergencyResponse
+	127, // 169: rotunda.v1.OperatorService.ListEmergencies:output_type -> rotunda.v1.ListEmergenciesResponse
+	128, // 170: rotunda.v1.OperatorService.CreateEmergency:output_type -> rotunda.v1.CreateEmergencyResponse
+	129, // 171: rotunda.v1.OperatorService.UseEmergency:output_type -> rotunda.v1.UseEmergencyResponse
+	130, // 172: rotunda.v1.OperatorService.Restore:output_type -> rotunda.v1.RestoreResponse
+	131, // 173: rotunda.v1.OperatorService.ListAuditSinks:output_type -> rotunda.v1.ListAuditSinksResponse
+	132, // 174: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
+	119, // [119:175] is the sub-list for method output_type
+	63,  // [63:119] is the sub-list for method input_type
 	63,  // [63:63] is the sub-list for extension type_name
 	63,  // [63:63] is the sub-list for extension extendee
 	0,   // [0:63] is the sub-list for field type_name
@@ -5216,6 +5221,7 @@ func file_rotunda_v1_operator_proto_init() {
 	file_rotunda_v1_revocation_proto_init()
 	file_rotunda_v1_restore_proto_init()
 	file_rotunda_v1_rollout_proto_init()
+	file_rotunda_v1_sink_proto_init()
 	file_rotunda_v1_whatif_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -73,6 +73,7 @@ const (
 	OperatorService_CreateEmergency_FullMethodName   = "/rotunda.v1.OperatorService/CreateEmergency"
 	OperatorService_UseEmergency_FullMethodName      = "/rotunda.v1.OperatorService/UseEmergency"
 	OperatorService_Restore_FullMethodName           = "/rotunda.v1.OperatorService/Restore"
+	OperatorService_ListAuditSinks_FullMethodName    = "/rotunda.v1.OperatorService/ListAuditSinks"
 	OperatorService_WhatIf_FullMethodName            = "/rotunda.v1.OperatorService/WhatIf"
 )
 
@@ -178,6 +179,8 @@ type OperatorServiceClient interface {
 	// Restore ends that the store is rolled back: it takes what agents hold, and
 	// the revocations that are known. On the admin socket only.
 	Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (*RestoreResponse, error)
+	// ListAuditSinks shows how far the audit log was forwarded.
+	ListAuditSinks(ctx context.Context, in *ListAuditSinksRequest, opts ...grpc.CallOption) (*ListAuditSinksResponse, error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error)
 }
@@ -757,6 +760,16 @@ func (c *operatorServiceClient) Restore(ctx context.Context, in *RestoreRequest,
 	return out, nil
 }
 
+func (c *operatorServiceClient) ListAuditSinks(ctx context.Context, in *ListAuditSinksRequest, opts ...grpc.CallOption) (*ListAuditSinksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAuditSinksResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListAuditSinks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorServiceClient) WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WhatIfResponse)
@@ -869,6 +882,8 @@ type OperatorServiceServer interface {
 	// Restore ends that the store is rolled back: it takes what agents hold, and
 	// the revocations that are known. On the admin socket only.
 	Restore(context.Context, *RestoreRequest) (*RestoreResponse, error)
+	// ListAuditSinks shows how far the audit log was forwarded.
+	ListAuditSinks(context.Context, *ListAuditSinksRequest) (*ListAuditSinksResponse, error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
@@ -1042,6 +1057,9 @@ func (UnimplementedOperatorServiceServer) UseEmergency(context.Context, *UseEmer
 }
 func (UnimplementedOperatorServiceServer) Restore(context.Context, *RestoreRequest) (*RestoreResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Restore not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListAuditSinks(context.Context, *ListAuditSinksRequest) (*ListAuditSinksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAuditSinks not implemented")
 }
 func (UnimplementedOperatorServiceServer) WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhatIf not implemented")
@@ -2018,6 +2036,24 @@ func _OperatorService_Restore_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_ListAuditSinks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAuditSinksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListAuditSinks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListAuditSinks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListAuditSinks(ctx, req.(*ListAuditSinksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorService_WhatIf_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WhatIfRequest)
 	if err := dec(in); err != nil {
@@ -2246,6 +2282,10 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Restore",
 			Handler:    _OperatorService_Restore_Handler,
+		},
+		{
+			MethodName: "ListAuditSinks",
+			Handler:    _OperatorService_ListAuditSinks_Handler,
 		},
 		{
 			MethodName: "WhatIf",

@@ -72,6 +72,7 @@ type Control struct {
 	doubts     sync.Map // placement → what its report was last doubted for
 	refusals   refusals
 	canaries   canaryBudget
+	sinks      sync.Map // name → true, of sinks in this server's rotunda.yaml
 	listBytes  listBytes
 	answers    answers
 	figures    figures

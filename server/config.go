@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/forward"
 	"github.com/rotunda-pki/rotunda/internal/command"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
@@ -45,6 +46,8 @@ type Config struct {
 	Commands map[string]command.Config `yaml:"commands,omitempty"`
 	// How owners of services are told of changes.
 	Notices Notices `yaml:"notices,omitempty"`
+	// Where entries of the audit log are sent on.
+	Forward []forward.Config `yaml:"forward,omitempty"`
 	// The least severe log lines written: debug, info, warn or error.
 	LogLevel string `yaml:"logLevel,omitempty"`
 }
@@ -131,6 +134,15 @@ func LoadConfig(state string) (Config, error) {
 		return Config{}, fault.New(fault.Invalid, "read %s: %s", path, plain)
 	}
 	if err := config.validate(); err != nil {
+		return Config{}, fault.Wrap(fault.Invalid, err, "%s", path)
+	}
+	for i := range config.Forward {
+		sink := &config.Forward[i]
+		for _, file := range []*string{&sink.HeadersFile, &sink.CAFile, &sink.CertFile, &sink.KeyFile} {
+			*file = within(state, *file)
+		}
+	}
+	if err := forward.CheckAll(config.Forward); err != nil {
 		return Config{}, fault.Wrap(fault.Invalid, err, "%s", path)
 	}
 	config.Store = within(state, config.Store)

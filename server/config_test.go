@@ -29,6 +29,8 @@ func TestConfigRefusals(t *testing.T) {
 		"a command":              {"commands: {check: {argv: [/bin/true], user: nobody, timeout: 1m}}", "", ""},
 		"a shell's word":         {"commands: {check: {argv: [true]}}", "", "commands.check.argv: path \"true\": must be absolute"},
 		"no program":             {"commands: {check: {user: nobody}}", "", "commands.check: has no program"},
+		"a sink":                 {"forward: [{name: siem, kind: otlp, address: \"https://x/v1/logs\", headersFile: secret}]", "Authorization: x", ""},
+		"a sink without a file":  {"forward: [{name: siem, kind: syslog, address: \"tls://x:6514\", caFile: nowhere}]", "", "forward[0] (siem): caFile: open"},
 		"longer than may be":     {"commands: {check: {argv: [/bin/true], timeout: 31m}}", "", "commands.check.timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,7 +20,7 @@ func (s *Server) metricsServer() *http.Server {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		fleetCollector{s.control, s.log},
+		fleetCollector{s.control, s.log}, sinkCollector{s.control, s.log},
 	)
 	mux := http.NewServeMux()
 	// What the store can't tell now does not hide what the process knows.

@@ -1,16 +1,21 @@
 package server_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleettest"
+	"github.com/rotunda-pki/rotunda/forward"
 )
 
 // A real agent's first rotation is in the metrics, from issuance to expiry.
 func TestMetrics(t *testing.T) {
 	p := fleettest.NewPlane(t)
+	if err := p.DeclareSink(t.Context(), forward.Config{Name: "siem", Kind: forward.KindOTLP}); err != nil {
+		t.Fatal(err)
+	}
 	host := p.NewHost(map[string]string{"role": "files", "host": "h"})
 	p.Apply(strings.ReplaceAll(documents, "TREE", host.Tree()))
 	host.Start()
@@ -25,11 +30,19 @@ func TestMetrics(t *testing.T) {
 		"rotunda_agent_streams":                       "1",
 		`rotunda_placements{state="steady"}`:          "1",
 		`rotunda_placements_shown{level="delivered"}`: "1",
+		`rotunda_audit_sink_taken{sink="siem"}`:       "0",
+		`rotunda_audit_sink_failing{sink="siem"}`:     "0",
 		"rotunda_rotation_seconds_count":              "0", // nothing listens, so nothing is proven
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %q, want %s", name, got[name], want)
 		}
+	}
+	if lag, err := strconv.Atoi(got[`rotunda_audit_sink_lag{sink="siem"}`]); err != nil || lag == 0 {
+		t.Errorf("the sink that was sent nothing lags by %d: %v", lag, err)
+	}
+	if got[`rotunda_audit_sink_lag_seconds{sink="siem"}`] == "0" {
+		t.Error("what it lags by has no age")
 	}
 	for _, name := range []string{"rotunda_next_expiry_timestamp_seconds", "go_goroutines", "process_cpu_seconds_total"} {
 		if got[name] == "" {

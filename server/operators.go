@@ -199,6 +199,10 @@ func (o *operators) ListNotices(ctx context.Context, r *connect.Request[api.List
 	return answer(ctx, o.Server, r, o.control.ListNotices)
 }
 
+func (o *operators) ListAuditSinks(ctx context.Context, r *connect.Request[api.ListAuditSinksRequest]) (*connect.Response[api.ListAuditSinksResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListAuditSinks)
+}
+
 func (o *operators) RetryNotices(ctx context.Context, r *connect.Request[api.RetryNoticesRequest]) (*connect.Response[api.RetryNoticesResponse], error) {
 	return answer(ctx, o.Server, r, o.control.RetryNotices)
 }

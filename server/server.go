@@ -97,6 +97,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	group.Go(func() error {
 		return reconcile.Notices(ctx, s.control, reconcile.NewPoster(s.config.Notices.secret), s.log)
 	})
+	group.Go(func() error { return reconcile.Forward(ctx, s.control, s.config.Forward, s.log) })
 	s.ready.Store(true)
 	ready()
 	err = group.Wait()

@@ -186,6 +186,9 @@ const (
 	OperatorServiceUseEmergencyProcedure = "/rotunda.v1.OperatorService/UseEmergency"
 	// OperatorServiceRestoreProcedure is the fully-qualified name of the OperatorService's Restore RPC.
 	OperatorServiceRestoreProcedure = "/rotunda.v1.OperatorService/Restore"
+	// OperatorServiceListAuditSinksProcedure is the fully-qualified name of the OperatorService's
+	// ListAuditSinks RPC.
+	OperatorServiceListAuditSinksProcedure = "/rotunda.v1.OperatorService/ListAuditSinks"
 	// OperatorServiceWhatIfProcedure is the fully-qualified name of the OperatorService's WhatIf RPC.
 	OperatorServiceWhatIfProcedure = "/rotunda.v1.OperatorService/WhatIf"
 )
@@ -287,6 +290,8 @@ type OperatorServiceClient interface {
 	// Restore ends that the store is rolled back: it takes what agents hold, and
 	// the revocations that are known. On the admin socket only.
 	Restore(context.Context, *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error)
+	// ListAuditSinks shows how far the audit log was forwarded.
+	ListAuditSinks(context.Context, *connect.Request[api.ListAuditSinksRequest]) (*connect.Response[api.ListAuditSinksResponse], error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
@@ -626,6 +631,12 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("Restore")),
 			connect.WithClientOptions(opts...),
 		),
+		listAuditSinks: connect.NewClient[api.ListAuditSinksRequest, api.ListAuditSinksResponse](
+			httpClient,
+			baseURL+OperatorServiceListAuditSinksProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListAuditSinks")),
+			connect.WithClientOptions(opts...),
+		),
 		whatIf: connect.NewClient[api.WhatIfRequest, api.WhatIfResponse](
 			httpClient,
 			baseURL+OperatorServiceWhatIfProcedure,
@@ -691,6 +702,7 @@ type operatorServiceClient struct {
 	createEmergency   *connect.Client[api.CreateEmergencyRequest, api.CreateEmergencyResponse]
 	useEmergency      *connect.Client[api.UseEmergencyRequest, api.UseEmergencyResponse]
 	restore           *connect.Client[api.RestoreRequest, api.RestoreResponse]
+	listAuditSinks    *connect.Client[api.ListAuditSinksRequest, api.ListAuditSinksResponse]
 	whatIf            *connect.Client[api.WhatIfRequest, api.WhatIfResponse]
 }
 
@@ -964,6 +976,11 @@ func (c *operatorServiceClient) Restore(ctx context.Context, req *connect.Reques
 	return c.restore.CallUnary(ctx, req)
 }
 
+// ListAuditSinks calls rotunda.v1.OperatorService.ListAuditSinks.
+func (c *operatorServiceClient) ListAuditSinks(ctx context.Context, req *connect.Request[api.ListAuditSinksRequest]) (*connect.Response[api.ListAuditSinksResponse], error) {
+	return c.listAuditSinks.CallUnary(ctx, req)
+}
+
 // WhatIf calls rotunda.v1.OperatorService.WhatIf.
 func (c *operatorServiceClient) WhatIf(ctx context.Context, req *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {
 	return c.whatIf.CallUnary(ctx, req)
@@ -1066,6 +1083,8 @@ type OperatorServiceHandler interface {
 	// Restore ends that the store is rolled back: it takes what agents hold, and
 	// the revocations that are known. On the admin socket only.
 	Restore(context.Context, *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error)
+	// ListAuditSinks shows how far the audit log was forwarded.
+	ListAuditSinks(context.Context, *connect.Request[api.ListAuditSinksRequest]) (*connect.Response[api.ListAuditSinksResponse], error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
@@ -1401,6 +1420,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("Restore")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceListAuditSinksHandler := connect.NewUnaryHandler(
+		OperatorServiceListAuditSinksProcedure,
+		svc.ListAuditSinks,
+		connect.WithSchema(operatorServiceMethods.ByName("ListAuditSinks")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceWhatIfHandler := connect.NewUnaryHandler(
 		OperatorServiceWhatIfProcedure,
 		svc.WhatIf,
@@ -1517,6 +1542,8 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceUseEmergencyHandler.ServeHTTP(w, r)
 		case OperatorServiceRestoreProcedure:
 			operatorServiceRestoreHandler.ServeHTTP(w, r)
+		case OperatorServiceListAuditSinksProcedure:
+			operatorServiceListAuditSinksHandler.ServeHTTP(w, r)
 		case OperatorServiceWhatIfProcedure:
 			operatorServiceWhatIfHandler.ServeHTTP(w, r)
 		default:
@@ -1742,6 +1769,10 @@ func (UnimplementedOperatorServiceHandler) UseEmergency(context.Context, *connec
 
 func (UnimplementedOperatorServiceHandler) Restore(context.Context, *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.Restore is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListAuditSinks(context.Context, *connect.Request[api.ListAuditSinksRequest]) (*connect.Response[api.ListAuditSinksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListAuditSinks is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {

@@ -233,6 +233,10 @@ func (a *answering) ListNotices(_ context.Context, r *connect.Request[api.ListNo
 	return answer[api.ListNoticesRequest, api.ListNoticesResponse](a, "ListNotices", r)
 }
 
+func (a *answering) ListAuditSinks(_ context.Context, r *connect.Request[api.ListAuditSinksRequest]) (*connect.Response[api.ListAuditSinksResponse], error) {
+	return answer[api.ListAuditSinksRequest, api.ListAuditSinksResponse](a, "ListAuditSinks", r)
+}
+
 func (a *answering) RetryNotices(_ context.Context, r *connect.Request[api.RetryNoticesRequest]) (*connect.Response[api.RetryNoticesResponse], error) {
 	return answer[api.RetryNoticesRequest, api.RetryNoticesResponse](a, "RetryNotices", r)
 }

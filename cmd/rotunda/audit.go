@@ -19,12 +19,13 @@ import (
 func newAuditCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Read the audit log, and verify that nobody rewrote it",
+		Short: "Read the audit log, verify that nobody rewrote it, see where it is sent on",
 		Example: `  rotunda audit tail -n 50 -f
   rotunda audit show 17
-  rotunda audit verify`,
+  rotunda audit verify
+  rotunda audit sinks`,
 	}
-	cmd.AddCommand(newAuditTailCommand(), newAuditShowCommand(), newAuditProveCommand(), newAuditVerifyCommand(), newAuditExportCommand())
+	cmd.AddCommand(newAuditTailCommand(), newAuditShowCommand(), newAuditProveCommand(), newAuditVerifyCommand(), newAuditExportCommand(), newAuditSinksCommand())
 	return cmd
 }
 

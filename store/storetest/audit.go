@@ -172,3 +172,37 @@ func testCheckpoint(t *testing.T, b *bench) {
 	})
 	same(b, find(b, func(tx *store.Tx) ([]byte, error) { return tx.NewestCheckpoint(b.ctx) }), newest)
 }
+
+// testAuditSinks: a sink's cursor moves by compare-and-swap, keeps where it is
+// when its address changes, and errors end with what it takes.
+func testAuditSinks(t *testing.T, b *bench) {
+	b.append(0, 10)
+	b.write(func(tx *store.Tx) error { _, err := b.sequence(tx, 10); return err })
+	declare := func(address string) func(*store.Tx) error {
+		return func(tx *store.Tx) error { return tx.DeclareAuditSink(b.ctx, "siem", "otlp", address) }
+	}
+	b.write(declare("https://a"))
+	b.write(func(tx *store.Tx) error { return tx.FailAuditSink(b.ctx, "siem", "down") })
+	since := find(b, func(tx *store.Tx) (store.AuditSink, error) { return tx.AuditSink(b.ctx, "siem") }).FailingSince
+	b.pass(time.Minute)
+	b.write(func(tx *store.Tx) error { return tx.FailAuditSink(b.ctx, "siem", "still down") })
+	failing := find(b, func(tx *store.Tx) (store.AuditSink, error) { return tx.AuditSink(b.ctx, "siem") })
+	if failing.Tries != 2 || failing.LastError != "still down" || since.IsZero() || !failing.FailingSince.Equal(since) {
+		t.Errorf("after two failures: %+v", failing)
+	}
+	advance := func(from, to uint64) func(*store.Tx) error {
+		return func(tx *store.Tx) error { return tx.AdvanceAuditSink(b.ctx, "siem", from, to) }
+	}
+	b.write(advance(0, 7))
+	b.refuse(fault.Conflict, advance(0, 9))
+	b.write(declare("https://b"))
+	sinks := find(b, func(tx *store.Tx) ([]store.AuditSink, error) { return tx.AuditSinks(b.ctx) })
+	if len(sinks) != 1 || sinks[0].Taken != 7 || sinks[0].Tries != 0 || !sinks[0].FailingSince.IsZero() || sinks[0].LastError != "" || sinks[0].Address != "https://b" {
+		t.Errorf("sinks %+v", sinks)
+	}
+	for size, want := range map[int]uint64{0: 7, 1: 6, len(entryID(0)): 6, len(entryID(0)) + 1: 5, 1 << 20: 0} {
+		if back := find(b, func(tx *store.Tx) (uint64, error) { return tx.AuditEntriesBack(b.ctx, 7, size) }); back != want {
+			t.Errorf("%d bytes before 7 begin at %d, want %d", size, back, want)
+		}
+	}
+}

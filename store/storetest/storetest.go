@@ -73,6 +73,7 @@ func Run(t *testing.T, open Open) {
 		"Records/Decision":           testDecision,
 		"Records/Change":             testChange,
 		"Records/Lease":              testLease,
+		"AuditLog/Sinks":             testAuditSinks,
 		"Records/Rollout":            testRollout,
 		"Records/RolloutDecision":    testRolloutDecision,
 		"Records/RolloutTurn":        testRolloutTurn,
