@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/google/uuid"
@@ -164,12 +165,10 @@ func enterEntries(ctx context.Context, db *store.DB, entries int) (each, floor f
 		if err != nil {
 			return 0, 0, err
 		}
-		hashed += int(audit.LeafHash(content)[0])
+		runtime.KeepAlive(audit.LeafHash(content)) // so that no compiler leaves the hashing out
 	}
 	return each, float64((ownCPU() - before).Microseconds()) / float64(entries), nil
 }
-
-var hashed int // so that no compiler leaves the hashing out
 
 // exportLog writes the log as rotunda audit export does.
 func exportLog(ctx context.Context, c *control.Control, path string) error {
@@ -226,7 +225,7 @@ func verifyExported(c *control.Control, path string) (took, floor time.Duration,
 		hash := sha256.Sum256(content)
 		copy(node, hash[:])
 		hash = sha256.Sum256(node)
-		hashed += int(hash[0])
+		runtime.KeepAlive(hash)
 	}
 	return took, ownCPU() - before, nil
 }
