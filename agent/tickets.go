@@ -153,6 +153,6 @@ func (p *placement) sessionsUnseen(state api.State) string {
 	for _, anchor := range p.record.Sessions {
 		anchors = append(anchors, anchor[:min(12, len(anchor))]+"…")
 	}
-	return fmt.Sprintf("no ticket was taken, or none could be offered, under anchor %s, which was withdrawn: sessions from before may still be taken up; rotate its ticket keys, restart it, close its sessions, then apply an Exception of rule trust-adopt with an owner and an end",
+	return fmt.Sprintf("no ticket was taken, or none could be offered, under anchor %s, which was withdrawn: sessions from before may still be taken up; to be sure rotate its ticket keys, restart it, or close its sessions",
 		strings.Join(anchors, " and "))
 }

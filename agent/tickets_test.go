@@ -152,7 +152,7 @@ func TestNoTicketAfterRestart(t *testing.T) {
 	stop = l.run(r.named())
 	report := l.withdraws(stands(2))
 	for range 2 {
-		if got := ticketsOf(t, l, report); got != "untaken" || !strings.Contains(report.GetReason(), "no ticket was taken") || !strings.Contains(report.GetReason(), "trust-adopt") {
+		if got := ticketsOf(t, l, report); got != "untaken" || !strings.Contains(report.GetReason(), "no ticket was taken") || !strings.Contains(report.GetReason(), "rotate its ticket keys") {
 			t.Errorf("tickets: %s; it says: %s", got, report.GetReason())
 		}
 		stop()

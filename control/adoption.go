@@ -124,11 +124,12 @@ func triedAll(ctx context.Context, tx *store.Tx, bundle store.Bundle, seen *prob
 }
 
 // noneComesBack says whether no client under the root was seen to come back
-// with a session of before its anchor was withdrawn, nor might one unseen. An
-// observation without a word of sessions is of a process that lost no anchor.
+// with a session of before its anchor was withdrawn. What was taken has to be
+// seen refused. Where none could be taken there is nothing to see: its agent says
+// so in each statement, and a restart of an agent must not hold a change for ever.
 func noneComesBack(root store.Authority, seen *probe.Observation) bool {
 	anchor := pki.FingerprintOf(root.Certificate).String()
-	return !slices.ContainsFunc(seen.Tickets, func(ticket probe.TicketResult) bool { return ticket.Anchor == anchor && !ticket.Shown() })
+	return !slices.ContainsFunc(seen.Tickets, func(ticket probe.TicketResult) bool { return ticket.Anchor == anchor && !ticket.Taken.IsZero() && !ticket.Shown() })
 }
 
 // trialName is what agents call a trial by a canary under the authority.

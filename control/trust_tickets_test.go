@@ -55,8 +55,8 @@ func (p *party) shows(why string, tickets ...probe.TicketResult) {
 }
 
 // A process whose sessions of before were not seen refused holds the end of a
-// change, by name and with what its agent says; so do tickets that were taken
-// up, whatever level is reported with them. That it gives none does not.
+// change, by name and with what its agent says, whatever level is reported with
+// them. That it gives none does not, nor that its agent could take none.
 func TestSessionsHoldTheChange(t *testing.T) {
 	d := found(t)
 	hosts := d.parties(1)
@@ -73,7 +73,7 @@ func TestSessionsHoldTheChange(t *testing.T) {
 		}
 	}
 	for _, ticket := range []probe.TicketResult{
-		{Anchor: old, Untaken: "the agent was started anew"},
+		{Anchor: old, Taken: d.clock.now(), Untaken: "it was not offered"},
 		{Anchor: old, Resumed: true, Accepted: probe.Accepted, Taken: d.clock.now()},
 		{Anchor: old, Resumed: true, Accepted: probe.Silent, Taken: d.clock.now()},
 	} {
@@ -85,7 +85,8 @@ func TestSessionsHoldTheChange(t *testing.T) {
 			t.Error("it goes on")
 		}
 	}
-	host.shows("", probe.TicketResult{Anchor: old, NoneGiven: true}, probe.TicketResult{Anchor: old, Accepted: probe.Rejected, Taken: d.clock.now()})
+	host.shows("", probe.TicketResult{Anchor: old, NoneGiven: true}, probe.TicketResult{Anchor: old, Untaken: "the agent was started anew"},
+		probe.TicketResult{Anchor: old, Accepted: probe.Rejected, Taken: d.clock.now()})
 	for d.act() {
 	}
 	if change := d.change(); change.EndedAt == nil {
