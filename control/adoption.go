@@ -129,7 +129,9 @@ func triedAll(ctx context.Context, tx *store.Tx, bundle store.Bundle, seen *prob
 // so in each statement, and a restart of an agent must not hold a change for ever.
 func noneComesBack(root store.Authority, seen *probe.Observation) bool {
 	anchor := pki.FingerprintOf(root.Certificate).String()
-	return !slices.ContainsFunc(seen.Tickets, func(ticket probe.TicketResult) bool { return ticket.Anchor == anchor && !ticket.Taken.IsZero() && !ticket.Shown() })
+	return !slices.ContainsFunc(seen.Tickets, func(ticket probe.TicketResult) bool {
+		return ticket.Anchor == anchor && !ticket.Taken.IsZero() && !ticket.Shown()
+	})
 }
 
 // trialName is what agents call a trial by a canary under the authority.
