@@ -28,7 +28,7 @@ func (c *Control) DeclareSink(ctx context.Context, sink forward.Config) error {
 	if err != nil || known.Kind == sink.Kind && known.Address == sink.Address {
 		return err
 	}
-	return c.db.Write(ctx, func(tx *store.Tx) error {
+	return c.change(ctx, func(tx *store.Tx) error {
 		return tx.DeclareAuditSink(ctx, sink.Name, sink.Kind, sink.Address)
 	})
 }
@@ -48,7 +48,7 @@ func (c *Control) SinkPosition(ctx context.Context, name string) (sink store.Aud
 // LeaseSink makes the holder the one server that forwards to a sink, for a
 // while. While another is, it is a Conflict.
 func (c *Control) LeaseSink(ctx context.Context, name, holder string, life time.Duration) (lease store.Lease, err error) {
-	err = c.db.Write(ctx, func(tx *store.Tx) error {
+	err = c.change(ctx, func(tx *store.Tx) error {
 		lease, err = tx.TakeLease(ctx, "forward/"+name, holder, life)
 		return err
 	})
@@ -57,7 +57,7 @@ func (c *Control) LeaseSink(ctx context.Context, name, holder string, life time.
 
 // ReleaseSink lets another server forward at once.
 func (c *Control) ReleaseSink(ctx context.Context, lease store.Lease) error {
-	return unlessMoved(c.db.Write(ctx, func(tx *store.Tx) error { return tx.ReleaseLease(ctx, lease) }))
+	return unlessMoved(c.change(ctx, func(tx *store.Tx) error { return tx.ReleaseLease(ctx, lease) }))
 }
 
 // SinkBack is the index of the entry that so many bytes of entries before the
@@ -91,7 +91,7 @@ func (c *Control) SinkEntries(ctx context.Context, from uint64, limit int) (entr
 // SinkTook records that a sink that had taken from entries has taken to now.
 // The holder of another lease may not say so.
 func (c *Control) SinkTook(ctx context.Context, lease store.Lease, name string, from, to uint64) error {
-	return c.db.Write(ctx, func(tx *store.Tx) error {
+	return c.change(ctx, func(tx *store.Tx) error {
 		if err := tx.CheckLease(ctx, lease); err != nil {
 			return err
 		}
@@ -101,7 +101,7 @@ func (c *Control) SinkTook(ctx context.Context, lease store.Lease, name string, 
 
 // SinkFailed records why a sink took nothing.
 func (c *Control) SinkFailed(ctx context.Context, lease store.Lease, name, why string) error {
-	return c.db.Write(ctx, func(tx *store.Tx) error {
+	return c.change(ctx, func(tx *store.Tx) error {
 		if err := tx.CheckLease(ctx, lease); err != nil {
 			return err
 		}
