@@ -32,7 +32,7 @@ func (p *placement) check(ctx context.Context, w *wish, s rotation.Step) error {
 		p.fetchCanaries(ctx, w, v.Bundle)
 		p.fetchRevoked(ctx, w, v)
 	})
-	problem := p.examine(ctx, w, v)
+	problem := p.examine(ctx, w, v, fetching.Wait)
 	fetching.Wait()
 	var seen found
 	if problem == nil {
@@ -79,7 +79,9 @@ func (p *placement) objected(w *wish, v rotation.Revision, problem error) error 
 // spoiledError is a fault of the certificate itself.
 type spoiledError struct{ error }
 
-func (p *placement) examine(ctx context.Context, w *wish, v rotation.Revision) error {
+// examine looks at the files. fetched returns when there are no canaries to wait
+// for any more: lists are held against the authorities that they lead to.
+func (p *placement) examine(ctx context.Context, w *wish, v rotation.Revision, fetched func()) error {
 	b, err := p.bundle(ctx, v.Bundle)
 	if err != nil {
 		return err
@@ -91,6 +93,9 @@ func (p *placement) examine(ctx context.Context, w *wish, v rotation.Revision) e
 	c, err := p.drawer.credential(v)
 	if err != nil {
 		return &spoiledError{err}
+	}
+	if !v.CRL.None() {
+		fetched()
 	}
 	if err := p.examineLists(v, c, b); err != nil {
 		return err
