@@ -24,10 +24,14 @@ demo: ## rotate a real etcd cluster under load; ARGS='--output json' or ARGS=--k
 deps: ## install what the tests need (Debian packages)
 	./scripts/deps
 
+# The tests of control in which goroutines meet; the others are one after the other.
+CONTROL_AT_ONCE = TwoServers|AtOnce|UnderAFlood|Lane|Races|OneCommit|IsGoodForOne|GoesUnrecorded|PassIsWhole|Sequence
+
 .PHONY: test
 test: ## the product's tests, with the race detector where goroutines meet
 	$(GO) test $$($(GO) list ./... | grep -v /target$$)
-	$(GO) test -race -skip 'SIGKILL|Kill|TornLog' ./agent/... ./store/... ./server/... ./control/... ./fleettest/...
+	$(GO) test -race -skip 'SIGKILL|Kill|TornLog' ./agent/... ./store/... ./server/... ./fleettest/...
+	$(GO) test -race -run '$(CONTROL_AT_ONCE)' ./control
 	cd demo && $(GO) vet ./... && $(GO) test ./...
 
 .PHONY: test-targets

@@ -165,6 +165,11 @@ func TestRestoreOfAnOlderCopy(t *testing.T) {
 		now := p.agents()
 		return now["h0"].Connected && now["h1"].Connected && !now["h2"].Connected && now["h3"].Connected
 	})
+	p.await("all lists are out, so that the log rests", func() bool {
+		published, err := p.PublishCRLs(t.Context())
+		p.must(err)
+		return published == 0
+	})
 	lost, size := p.log()
 	witnessed(p, size, hosts[0], hosts[1], hosts[3])
 	issued := p.certificates()
