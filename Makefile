@@ -44,7 +44,7 @@ interop: ## every kind of server, under load and under sabotage (minutes)
 
 .PHONY: rootchange
 rootchange: ## roots replaced beneath real servers under load, with kills, liars and an older store (minutes)
-	cd interop && $(GO) vet ./rootchange && $(GO) test -count=1 -timeout 10m ./rootchange $(ARGS)
+	cd interop && $(GO) vet ./rootchange && $(GO) test -count=1 -timeout 20m ./rootchange $(ARGS)
 
 .PHONY: docs-targets
 docs-targets: ## run the suite and write what it counted to docs/targets.md
