@@ -3,7 +3,9 @@ package ca
 import (
 	"bytes"
 	"encoding/binary"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -26,6 +28,9 @@ var Reasons = map[string]int{
 	"unspecified": 0, "keyCompromise": 1, "cACompromise": 2, "affiliationChanged": 3, "superseded": 4,
 	"cessationOfOperation": 5, "certificateHold": 6, "privilegeWithdrawn": 9, "aACompromise": 10,
 }
+
+// ReasonNames are the names of Reasons, sorted.
+func ReasonNames() []string { return slices.Sorted(maps.Keys(Reasons)) }
 
 // Entries are those of a CRL, encoded: a list is signed anew without any being
 // encoded again. The end of each certificate stands beside its entry, 4 bytes of

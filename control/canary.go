@@ -145,7 +145,7 @@ func (c *Control) signCanary(ctx context.Context, tx *store.Tx, caller Caller, p
 		return nil, err
 	}
 	if revoked {
-		if err := tx.RevokeCertificate(ctx, issued.Serial, "superseded"); err != nil {
+		if err := tx.RevokeCertificate(ctx, issued.Serial, superseded); err != nil {
 			return nil, err
 		}
 	}

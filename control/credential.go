@@ -36,7 +36,7 @@ func (c *Control) EndCredential(ctx context.Context, caller Caller, req *api.End
 		if !record.RevokedAt.IsZero() {
 			return nil // a repeated call
 		}
-		if err := tx.RevokeCertificate(ctx, serial, "superseded"); err != nil {
+		if err := tx.RevokeCertificate(ctx, serial, superseded); err != nil {
 			return err
 		}
 		response.AuditId, err = done(ctx, tx, caller, "credential.end", "Operator/"+caller.ID, map[string]any{"serial": serial.String()})

@@ -122,7 +122,7 @@ func (c *Control) rejoin(ctx context.Context, tx *store.Tx, id string) error {
 			return err
 		}
 	}
-	return revokeIdentities(ctx, tx, id, "superseded")
+	return revokeIdentities(ctx, tx, id, superseded)
 }
 
 // repeatEnrolment answers an enrolment whose first answer was lost.

@@ -134,7 +134,7 @@ func reasonIn(entry audit.Entry) string {
 	if reason := textIn(entry.Detail, "reason"); ca.IsReason(reason) {
 		return reason
 	}
-	return "superseded"
+	return superseded
 }
 
 func textIn(detail map[string]any, key string) string {

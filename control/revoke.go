@@ -62,13 +62,12 @@ func (c *Control) revoked() {
 
 func checkRevoke(req *api.RevokeRequest) error {
 	chosen := count(req.Serial != "", req.Fingerprint != "", req.Placement != "", req.Agent != "", req.Service != "", req.Key != "", req.Authority != "", req.Operator != "")
-	_, known := ca.Reasons[req.Reason]
 	switch within := req.Within.AsDuration(); {
 	case chosen != 1:
 		return fault.New(fault.Invalid, "revoke wants a serial, a fingerprint, a placement, an agent, a service, a key, an authority or an operator, and exactly one of them")
-	case req.Reason != "" && !known:
+	case req.Reason != "" && !ca.IsReason(req.Reason):
 		return fault.New(fault.Invalid, "reason %q is none of RFC 5280", printable(req.Reason)).
-			WithRemedy("write one of: %s", reasonNames())
+			WithRemedy("write one of: %s", ca.ReasonNames())
 	case len(req.Labels) > 0 && req.Service == "":
 		return fault.New(fault.Invalid, "labels narrow a service, and nothing else")
 	case req.Lift && (req.Serial == "" && req.Fingerprint == ""):
@@ -81,15 +80,6 @@ func checkRevoke(req *api.RevokeRequest) error {
 		return fault.New(fault.Invalid, "a revocation is either now or within a time")
 	}
 	return nil
-}
-
-func reasonNames() []string {
-	var names []string
-	for name := range ca.Reasons {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // lift takes one certificate off hold.

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,7 +66,7 @@ func newRevokeCommand() *cobra.Command {
 	wait := flags.Bool("wait", false, "follow it until nothing is left to revoke")
 	cmd.ValidArgsFunction = completeRevoke(conn)
 	_ = cmd.RegisterFlagCompletionFunc("reason", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return sortedReasons(), cobra.ShellCompDirectiveNoFileComp
+		return ca.ReasonNames(), cobra.ShellCompDirectiveNoFileComp
 	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := revokeSubject(request, args[0], args[1]); err != nil {
@@ -164,15 +163,6 @@ func firstCertificate(path string) ([]byte, error) {
 		return nil, fault.Wrap(fault.Invalid, err, "certificate %s", path)
 	}
 	return certificates[0].Raw, nil
-}
-
-func sortedReasons() []string {
-	var names []string
-	for name := range ca.Reasons {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 func completeRevoke(conn *connection) completer {
