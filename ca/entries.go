@@ -3,9 +3,7 @@ package ca
 import (
 	"bytes"
 	"encoding/binary"
-	"maps"
 	"math"
-	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -22,15 +20,6 @@ type Revocation struct {
 	Reason string    // a name of RFC 5280, section 5.3.1; any other text stands for unspecified
 	Ends   time.Time // notAfter of the certificate
 }
-
-// Reasons are the CRLReasons of RFC 5280 that may stand in a full CRL, by name.
-var Reasons = map[string]int{
-	"unspecified": 0, "keyCompromise": 1, "cACompromise": 2, "affiliationChanged": 3, "superseded": 4,
-	"cessationOfOperation": 5, "certificateHold": 6, "privilegeWithdrawn": 9, "aACompromise": 10,
-}
-
-// ReasonNames are the names of Reasons, sorted.
-func ReasonNames() []string { return slices.Sorted(maps.Keys(Reasons)) }
 
 // Entries are those of a CRL, encoded: a list is signed anew without any being
 // encoded again. The end of each certificate stands beside its entry, 4 bytes of

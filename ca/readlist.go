@@ -6,23 +6,6 @@ import (
 	"strconv"
 )
 
-// ReasonOf is the name of a CRL entry's reason code; "unspecified" where the
-// code has none that may stand in a full CRL.
-func ReasonOf(code int) string {
-	for name, one := range Reasons {
-		if one == code {
-			return name
-		}
-	}
-	return "unspecified"
-}
-
-// IsReason says whether the text is the name of a reason for a revocation.
-func IsReason(text string) bool {
-	_, ok := Reasons[text]
-	return ok
-}
-
 var shardInURL = regexp.MustCompile(`/crl/[^/]+/([0-9]{1,3})\.crl`)
 
 // ShardOf is which list of its authority this is: the shard that its issuing

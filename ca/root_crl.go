@@ -68,19 +68,10 @@ func EntriesOf(list *x509.RevocationList, ends func(pki.Serial) time.Time) (*Ent
 		if err != nil {
 			return nil, err
 		}
-		err = entries.Add(Revocation{Serial: serial, At: entry.RevocationTime, Reason: reasonNamed(entry.ReasonCode), Ends: ends(serial)})
+		err = entries.Add(Revocation{Serial: serial, At: entry.RevocationTime, Reason: ReasonOf(entry.ReasonCode), Ends: ends(serial)})
 		if err != nil {
 			return nil, err
 		}
 	}
 	return entries, nil
-}
-
-func reasonNamed(code int) string {
-	for name, known := range Reasons {
-		if known == code {
-			return name
-		}
-	}
-	return "unspecified"
 }
