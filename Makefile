@@ -25,14 +25,34 @@ deps: ## install what the tests need (Debian packages)
 	./scripts/deps
 
 # The tests of control in which goroutines meet; the others are one after the other.
-CONTROL_AT_ONCE = TwoServers|AtOnce|UnderAFlood|Lane|Races|OneCommit|IsGoodForOne|GoesUnrecorded|PassIsWhole|Sequence
+CONTROL_AT_ONCE = TwoServers|AtOnce|UnderAFlood|Lane|Races|OneCommit|IsGoodForOne|GoesUnrecorded|PassIsWhole|Sequence|Calls|GroupWaits
+
+# Where goroutines meet in every test, and what of it kills processes that the race
+# detector would only slow down.
+AT_ONCE = ./agent/... ./store/... ./server/... ./fleettest/...
+KILLS   = SIGKILL|Kill|TornLog|TestPostgres$$|Move|Failover|TestDatabase|TestStopped|OfADatabase|MigrateAtOnce|SlowReaders|TestStore/(Records|Audit)|TestQuestions|MigrateLog
+FAULTS  = TestFaults
 
 .PHONY: test
 test: ## the product's tests, with the race detector where goroutines meet
-	$(GO) test $$($(GO) list ./... | grep -v /target$$)
-	$(GO) test -race -skip 'SIGKILL|Kill|TornLog' ./agent/... ./store/... ./server/... ./fleettest/...
+	$(GO) test $$($(GO) list ./... | grep -vE '/(target|agent|store|server|fleettest)(/|$$)') ./target/targettest
+	$(GO) test -race -skip '$(KILLS)|$(FAULTS)' $(AT_ONCE)
+	$(GO) test -run '$(KILLS)' -skip '$(FAULTS)' $(AT_ONCE)
 	$(GO) test -race -run '$(CONTROL_AT_ONCE)' ./control
 	cd demo && $(GO) vet ./... && $(GO) test ./...
+
+# What rests on a store, with one that is PostgreSQL's.
+ON_STORE = ./control ./server ./reconcile ./fleettest
+
+.PHONY: test-postgres
+test-postgres: ## what rests on a store, on a real PostgreSQL
+	$(GO) run ./internal/postgrestest/with $(GO) test -skip '$(FAULTS)' $(ON_STORE) $(ARGS)
+
+SCENARIO ?= list
+.PHONY: faults
+faults: ## bring a fault about on real servers and databases: SCENARIO=NAME, or all; without it their names
+	@$(GO) test -c -o bin/faults.test ./fleettest
+	@cd fleettest && ../bin/faults.test -test.timeout 15m -test.run '^$(FAULTS)$$' -scenario '$(SCENARIO:all=)'
 
 .PHONY: test-targets
 test-targets: ## each adapter against its real server
@@ -64,6 +84,10 @@ generate: ## regenerate api/ from its .proto files
 .PHONY: bench
 bench: build ## CPU per certificate beside its floor, memory at rest, time to ready
 	$(GO) run ./bench --rotunda bin/rotunda $(ARGS)
+
+.PHONY: bench-docs
+bench-docs: build ## the same, and write what was measured, and where, to docs/bench/
+	$(GO) run ./bench --rotunda bin/rotunda --docs docs/bench $(ARGS)
 
 SOAK ?= 10m
 .PHONY: soak

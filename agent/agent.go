@@ -198,7 +198,7 @@ func (a *Agent) assemble() error {
 	}
 	s := &syncer{
 		version: a.version, targets: a.config.targetList(), pace: a.pace, now: a.now, log: a.log, state: a.state, ids: a.ids, wishes: wishes,
-		clock: newServerClock(a.now), alarms: a.alarms, servers: newServers(a.config.Servers, a.pace.backoff),
+		clock: newServerClock(a.now), alarms: a.alarms, servers: newServers(a.config.Servers, a.pace, identity.AgentID),
 		linked: make(chan struct{}, 1), wanted: make(chan struct{}, 1), testimonies: newTestimonies(),
 	}
 	s.witness = &logWitness{
@@ -212,6 +212,7 @@ func (a *Agent) assemble() error {
 		Host: a.config.HostRules(), State: a.state.root, AgentID: identity.AgentID, Issue: s.issue, Bundles: store.bundles, Bridge: store.bridge, CRLs: store.crls, Staple: store.staple, Canaries: s.canaries,
 		Sign:       func(statement []byte) (*api.Evidence, error) { return a.ids.current.Load().sign(statement) },
 		ClockKnown: func() bool { _, known := s.clock.offset(); return known },
+		Status:     s.status,
 		Now:        a.now, Log: a.log,
 	})
 	s.performer, a.syncer = a.executor, s

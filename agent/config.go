@@ -39,10 +39,11 @@ const maxConfig = 1 << 20
 // directories, users, commands and passwords, and only what stands here under
 // that name exists.
 type Config struct {
-	// Servers are the agents' listeners of the control plane, each as
-	// host:port, the preferred one first. The agent stays with the first that
-	// answers and goes on to the next when it fails.
-	Servers []string `yaml:"servers"`
+	// Servers are the agents' listeners of the control plane, the preferred one
+	// first: each as host:port, or as {address: host:port, region: NAME}. They
+	// are what the agent begins with. Those that Region documents name come
+	// beside them, and are preferred where they are of the agent's own region.
+	Servers []ServerAddress `yaml:"servers"`
 
 	// State is the directory where the agent keeps its identity, the newest
 	// desired state and its placements' progress. Default:
@@ -79,6 +80,26 @@ type Config struct {
 	// ask this agent. Default: /run/rotunda/agent.sock, or agent.sock in the
 	// state directory where that is not the default one.
 	Socket string `yaml:"socket"`
+}
+
+// ServerAddress is where one server can be reached.
+type ServerAddress struct {
+	Address string `yaml:"address"`
+	Region  string `yaml:"region"` // empty: of no particular one
+}
+
+// UnmarshalYAML takes a plain host:port too.
+func (s *ServerAddress) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind == yaml.ScalarNode {
+		return node.Decode(&s.Address)
+	}
+	for i := 0; node.Kind == yaml.MappingNode && i+1 < len(node.Content); i += 2 {
+		if key := node.Content[i]; key.Value != "address" && key.Value != "region" {
+			return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: field %s not found in type ServerAddress", key.Line, key.Value)}}
+		}
+	}
+	type plain ServerAddress
+	return node.Decode((*plain)(s))
 }
 
 // Allow is what intents may name on this host.
@@ -253,11 +274,16 @@ func (v *configCheck) checkServers(c *Config) {
 	}
 	seen := map[string]bool{}
 	for i, server := range c.Servers {
-		v.hostPort(server, "servers", i)
-		if seen[server] {
-			v.fail("remove one", fmt.Sprintf("%s stands here twice", server), "servers", i)
+		v.hostPort(server.Address, "servers", i)
+		if seen[server.Address] {
+			v.fail("remove one", fmt.Sprintf("%s stands here twice", server.Address), "servers", i)
 		}
-		seen[server] = true
+		seen[server.Address] = true
+		if server.Region != "" {
+			if _, err := fleet.ParseName(server.Region); err != nil {
+				v.fail("write the name of a Region document", fmt.Sprintf("region %q: %v", server.Region, err), "servers", i)
+			}
+		}
 	}
 }
 
@@ -400,6 +426,7 @@ func lineOf(node *yaml.Node, at []any) int {
 		case int:
 			if node.Kind == yaml.SequenceNode && step < len(node.Content) {
 				next = node.Content[step]
+				line = next.Line
 			}
 		case string:
 			for i := 0; node.Kind == yaml.MappingNode && i+1 < len(node.Content); i += 2 {

@@ -227,3 +227,23 @@ func TestPassword(t *testing.T) {
 		t.Error("a directory is a password")
 	}
 }
+
+func TestServersWithRegions(t *testing.T) {
+	c, err := ParseConfig("agent.yaml", []byte("servers:\n  - a:1\n  - {address: 'b:2', region: eu}\n"))
+	check(t, err)
+	if len(c.Servers) != 2 || c.Servers[0] != (ServerAddress{"a:1", ""}) || c.Servers[1] != (ServerAddress{"b:2", "eu"}) {
+		t.Errorf("servers are %+v", c.Servers)
+	}
+	for text, says := range map[string]string{
+		"servers: ['a:1', {address: 'b:2', zone: x}]":     "agent.yaml:1: unknown field zone",
+		"servers: [{region: eu}]":                         "servers[0]: \"\": must be host:port",
+		"servers:\n  - {address: 'a:1', region: 'E U'}":   "agent.yaml:2: servers[0]: region \"E U\"",
+		"servers:\n  - a:1\n  - {address: 'a:1'}":         "agent.yaml:3: servers[1]: a:1 stands here twice",
+		"servers: [[a]]":                                  "agent.yaml:1",
+		"servers: [{address: 'a:1', region: [eu, 'us']}]": "agent.yaml:1",
+	} {
+		if _, err := ParseConfig("agent.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", text, err, says)
+		}
+	}
+}

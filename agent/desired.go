@@ -78,6 +78,7 @@ func (w *wishes) take(state *api.DesiredState) error {
 func (w *wishes) content(state *api.DesiredState) [sha256.Size]byte {
 	asks := &api.DesiredState{
 		Epoch: state.Epoch, Placements: state.Placements, Anchors: state.Anchors, RenewIdentityAt: state.RenewIdentityAt,
+		Region: state.Region, Servers: state.Servers,
 	}
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(asks)
 	if err != nil {

@@ -47,7 +47,8 @@ func (e *enrolment) run(ctx context.Context) (*Identity, []byte, error) {
 		if err := wait(ctx, rest, nil); err != nil {
 			return nil, nil, err
 		}
-		response, err := e.ask(ctx, server.address, request)
+		began := e.now()
+		response, err := e.ask(ctx, server, request)
 		if err == nil {
 			identity := &Identity{TrustDomain: e.token.TrustDomain, Token: e.token.ID, LogKey: e.token.LogKey, Obtained: e.now().UTC(), Key: key}
 			return identity, response.Checkpoint, e.fill(identity, response)
@@ -55,13 +56,13 @@ func (e *enrolment) run(ctx context.Context) (*Identity, []byte, error) {
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
 		}
-		e.log.Warn("enrolment", "server", server.address, "error", err)
-		e.servers.failed(server, e.now())
+		e.log.Warn("enrolment", "server", server, "error", err)
+		e.servers.failed(server, e.now(), e.now().Sub(began), fault.AfterOf(err), err.Error())
 		switch fault.CodeOf(err) {
 		case fault.Unavailable, fault.Internal:
-			delete(refused, server.address)
+			delete(refused, server)
 		default:
-			refused[server.address] = err
+			refused[server] = err
 		}
 		if len(refused) == len(e.servers.list) {
 			return nil, nil, fmt.Errorf("enrol: %w", err)
@@ -120,7 +121,7 @@ func (a *Agent) enrol(ctx context.Context) error {
 			WithRemedy("give it a token: rotunda token create")
 	}
 	identity, checkpoint, err := (&enrolment{
-		token: *a.token, servers: newServers(a.config.Servers, a.pace.backoff), ids: a.ids,
+		token: *a.token, servers: newServers(a.config.Servers, a.pace, ""), ids: a.ids,
 		version: a.version, now: a.now, log: a.log,
 	}).run(ctx)
 	if err != nil {

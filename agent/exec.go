@@ -104,6 +104,7 @@ func (e *Executor) Ready(intent, instance string) Readiness {
 type question struct {
 	Intent   string `json:"intent"`
 	Instance string `json:"instance"`
+	Status   bool   `json:"status,omitempty"` // how the agent stands, once, in place of an intent
 }
 
 const maxQuestion = 4 << 10
@@ -163,6 +164,12 @@ func (e *Executor) answer(ctx context.Context, conn net.Conn) error {
 // tell answers now and at each change.
 func (e *Executor) tell(ctx context.Context, conn net.Conn, q question) error {
 	encoder := json.NewEncoder(conn)
+	if q.Status && e.Status != nil {
+		if err := conn.SetWriteDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			return err
+		}
+		return encoder.Encode(e.Status())
+	}
 	var told Readiness
 	for first := true; ; first = false {
 		changed := e.next()
@@ -197,7 +204,7 @@ func AwaitReady(ctx context.Context, socket, intent, instance string, proven boo
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // ends the read
 	defer stop()
-	if err := json.NewEncoder(conn).Encode(question{intent, instance}); err != nil {
+	if err := json.NewEncoder(conn).Encode(question{Intent: intent, Instance: instance}); err != nil {
 		return Readiness{}, fmt.Errorf("ask the agent: %w", err)
 	}
 	var last Readiness

@@ -45,6 +45,10 @@ type ExecutorOptions struct {
 	// are none.
 	Canaries func(ctx context.Context, placementID string, csr []byte, revoked bool) ([]*api.Canary, error)
 
+	// Status is how the agent as a whole stands, for who asks on its socket. nil:
+	// nobody is told.
+	Status func() Status
+
 	// Reached is told of each point between two effects, by name: where a test
 	// may stop the process. nil: nobody is.
 	Reached func(point string)

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -67,6 +69,9 @@ func TestFirstIssuanceAndRenewal(t *testing.T) {
 	waitFor(t, "the old key destroyed", func() bool {
 		_, err := os.Stat(filepath.Join(l.dir, "state", placementsDir, "p1", keyName(1)))
 		return os.IsNotExist(err)
+	})
+	l.until("p1", "a report that it is destroyed", func(r *api.PlacementReport) bool {
+		return len(r.Destroyed) == 1 && r.Destroyed[0].Generation == 1
 	})
 	if len(s.broken) > 0 {
 		t.Errorf("the server could not use its files: %v", s.broken)
@@ -241,6 +246,41 @@ func TestIssueTroubles(t *testing.T) {
 	l.until("p1", "in conflict", func(r *api.PlacementReport) bool { return strings.Contains(r.GetFailure().GetReason(), "another key") })
 	l.want("p1", func(d *api.DesiredPlacement) { d.Attempt = 3 })
 	l.steady("p1", 3)
+}
+
+// A server that has too much to do says when to come back: not before, and
+// then without the pause that grows with each failure.
+func TestBusyServerIsAskedAgainWhenItSays(t *testing.T) {
+	const pause = 700 * time.Millisecond
+	l := newLab(t)
+	l.want("p1")
+	l.run()
+	l.steady("p1", 1)
+	asked := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.requests
+	}
+	l.mu.Lock()
+	l.refusal = &api.IssueResult{ErrorCode: string(fault.Unavailable), Error: "too much to do", RetryAfter: durationpb.New(pause)}
+	before := l.requests
+	l.mu.Unlock()
+	l.want("p1", renewThrough(1))
+	waitFor(t, "the first request", func() bool { return asked() > before })
+	began := time.Now()
+	for n := 2; n <= 4; n++ {
+		waitFor(t, "another request", func() bool { return asked() >= before+n })
+		took := time.Since(began)
+		if shortest := time.Duration(n-1) * pause; took < shortest-100*time.Millisecond || took > shortest+3*time.Second {
+			t.Errorf("request %d comes %s after the first", n, took)
+		}
+	}
+	l.mu.Lock()
+	l.refusal = nil
+	l.mu.Unlock()
+	if report := l.steady("p1", 2); report.GetFailure() != nil {
+		t.Errorf("report: %v", report)
+	}
 }
 
 // A server that signs what ran out already, by a wrong clock, is not asked

@@ -38,6 +38,7 @@ const (
 	crlFile        = "crl.pem"           // all CRLs
 	singleCRLFile  = "crl.der"           // that of the certificate's issuer, for who reads but one
 	crlConfigFile  = "crl.conf"          // of the process, to be included by its own
+	stapleConfig   = "staple.conf"       // the same of the response
 	stapleFile     = "staple.der"        // an OCSP response
 	combinedStaple = "combined.pem.ocsp" // the same, where HAProxy looks for it
 )
@@ -101,6 +102,9 @@ func (s besides) contents(formats []fleet.Format) []content {
 	var files []content
 	if s.config != nil {
 		files = append(files, plain(crlConfigFile, false, s.config))
+	}
+	if s.stapleConfig != nil {
+		files = append(files, plain(stapleConfig, false, s.stapleConfig))
 	}
 	if !s.crls.Digest().IsZero() {
 		files = append(files, plain(crlFile, false, s.crls.PEM()))
@@ -179,6 +183,8 @@ func readFile(name string, data []byte, c *credential, b pki.Bundle, s besides, 
 		return same(name, data, s.single)
 	case crlConfigFile:
 		return same(name, data, s.config)
+	case stapleConfig:
+		return same(name, data, s.stapleConfig)
 	case stapleFile, combinedStaple:
 		return same(name, data, s.staple)
 	case certFile:

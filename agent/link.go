@@ -15,6 +15,7 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/sys/unix"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -34,6 +35,7 @@ const (
 	maxMessage     = 64 << 20
 	dialTimeout    = 10 * time.Second
 	callTimeout    = 30 * time.Second
+	longestRetry   = time.Hour        // that a server may ask for
 	silenceTimeout = 30 * time.Second // until unacknowledged data ends the connection
 )
 
@@ -178,9 +180,19 @@ func (l *link) explain(err error) error {
 	said := status.Convert(err)
 	code := codeOf(said.Code())
 	if code == fault.Unavailable {
-		return fault.New(code, "server %s: %s", l.server, said.Message())
+		return fault.New(code, "server %s: %s", l.server, said.Message()).WithAfter(retryAfter(said))
 	}
 	return fault.New(code, "%s", said.Message())
+}
+
+// retryAfter is when the server said to come back; zero: it did not.
+func retryAfter(said *status.Status) time.Duration {
+	for _, detail := range said.Details() {
+		if info, ok := detail.(*errdetails.RetryInfo); ok {
+			return min(info.GetRetryDelay().AsDuration(), longestRetry)
+		}
+	}
+	return 0
 }
 
 // codeOf is the inverse of the server's table of codes.

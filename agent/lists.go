@@ -260,6 +260,8 @@ type besides struct {
 	single []byte // the list of the certificate's own issuer, DER
 	config []byte // of the process, that names the CRL or does not; nil: its kind takes none
 	staple []byte
+
+	stapleConfig []byte // as config, of the response
 }
 
 func (p *placement) besides(w *wish, v rotation.Revision, c *credential, b pki.Bundle) (besides, error) {
@@ -267,6 +269,9 @@ func (p *placement) besides(w *wish, v rotation.Revision, c *credential, b pki.B
 	var err error
 	if w.staleCRL != "" && !w.bare {
 		s.config = w.adapter.CRLConfig(w.target, !v.CRL.None())
+	}
+	if w.staples && !w.bare {
+		s.stapleConfig = w.adapter.StapleConfig(w.target, !v.Staple.None())
 	}
 	if !v.CRL.None() {
 		if s.crls, err = p.drawer.crls(v.CRL.Digest); err != nil {
@@ -291,6 +296,9 @@ func (w *wish) besideNames(v rotation.Revision) []string {
 	var names []string
 	if w.staleCRL != "" && w.adapter.CRLConfig(target.Target{}, false) != nil {
 		names = append(names, crlConfigFile)
+	}
+	if w.staples && w.adapter.StapleConfig(target.Target{}, false) != nil {
+		names = append(names, stapleConfig)
 	}
 	if !v.CRL.None() {
 		names = append(names, crlFile)

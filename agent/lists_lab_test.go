@@ -33,7 +33,7 @@ func (l *lab) crls(number int64, from time.Time, revoked ...*x509.Certificate) p
 	check(l.t, err)
 	root, err := ca.SignRootCRL(from, l.roots["a"].anchor, l.roots["a"].key, number, ca.NewEntries(ca.WholeList))
 	check(l.t, err)
-	return l.offerCRLs(issuing.DER, root)
+	return l.offerCRLs(issuing.DER(), root)
 }
 
 // offerCRLs lets CRLs be had by their digest.

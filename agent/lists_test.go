@@ -30,8 +30,8 @@ type listed struct {
 	kind string
 }
 
-// listedServers are servers of the kinds that are tried, each from how it names
-// its CRLs.
+// listedServers are servers of the kinds that are tried, each told where its
+// CRLs are. Those of the first two can include what names them instead.
 var listedServers = map[string]func(l *lab, id string, include bool) *listed{
 	"nginx": func(l *lab, id string, include bool) *listed {
 		d := &targettest.Delivery{Dir: l.path(id)}
@@ -49,13 +49,42 @@ var listedServers = map[string]func(l *lab, id string, include bool) *listed{
 		}
 		return &listed{l: l, id: id, kind: "postgres", Server: targettest.Postgres(l.t, d, targettest.PostgresOptions{Name: id, Config: []string{line}})}
 	},
+	"haproxy": func(l *lab, id string, _ bool) *listed {
+		d := &targettest.Delivery{Dir: l.path(id)}
+		return &listed{l: l, id: id, kind: "haproxy", Server: targettest.HAProxy(l.t, d, targettest.HAProxyOptions{Name: id, Bind: "crl-file " + d.File("crl.pem")})}
+	},
+	"mariadb": func(l *lab, id string, _ bool) *listed {
+		d := &targettest.Delivery{Dir: l.path(id)}
+		return &listed{l: l, id: id, kind: "mariadb", Server: targettest.MariaDB(l.t, d, targettest.MariaDBOptions{Name: id, Config: []string{"ssl-crl=" + d.File("crl.pem")}})}
+	},
+	"mosquitto": func(l *lab, id string, _ bool) *listed {
+		d := &targettest.Delivery{Dir: l.path(id)}
+		return &listed{l: l, id: id, kind: "mosquitto", Server: targettest.Mosquitto(l.t, d, targettest.MosquittoOptions{Name: id, Config: []string{"crlfile " + d.File("crl.pem")}})}
+	},
+	"etcd": func(l *lab, id string, _ bool) *listed {
+		d := &targettest.Delivery{Dir: l.path(id)}
+		return &listed{l: l, id: id, kind: "etcd", Server: targettest.Etcd(l.t, targettest.EtcdDeliveries{Server: d, Peer: d},
+			targettest.EtcdOptions{Name: id, Control: true, Arguments: []string{"--client-crl-file", d.File("crl.der")}})}
+	},
 }
+
+// listedAccounts are whose the files are, where the server does not run as the
+// test does.
+var listedAccounts = map[string]string{
+	"postgres": targettest.PostgresAccount(), "mariadb": targettest.MariaDBAccount(), "mosquitto": targettest.MosquittoAccount(),
+}
+
+// listedPasswords are those of the agent's account at a server.
+var listedPasswords = map[string]string{"postgres": targettest.PostgresPassword, "mariadb": targettest.MariaDBPassword}
 
 // place is a placement whose first revision is in place, with the CRLs.
 func (l *lab) placeListed(id, kind, account string, crls pki.CRLs, changes ...func(*api.DesiredPlacement)) {
 	l.t.Helper()
 	l.want(id, append([]func(*api.DesiredPlacement){func(d *api.DesiredPlacement) {
 		d.Target.Kind = kind
+		if kind == "haproxy" {
+			d.Files.Formats = []string{"pem", "combined"}
+		}
 		d.Files.Owner = account
 		d.Files.Mode = "0600"
 	}, listing(crls)}, changes...)...)
@@ -64,6 +93,9 @@ func (l *lab) placeListed(id, kind, account string, crls pki.CRLs, changes ...fu
 // running names the server in agent.yaml and asks for proofs at it.
 func (s *listed) wanted(d *api.DesiredPlacement) {
 	d.Target.Address, d.Target.ServerName, d.Target.ClientAuth = s.Target.Address, "orders.lab.test", "required"
+	if s.kind == "mariadb" { // its accounts say who has to show a certificate, not its handshake
+		d.Target.ClientAuth = "optional"
+	}
 	d.Proof.Level, d.Proof.Timeout.Seconds = api.Level_LEVEL_PROVEN, 5
 	d.Proof.Observe.Nanos = 100e6
 }
@@ -73,10 +105,7 @@ func listedRun(t *testing.T, kind string, include bool, crls func(*lab) pki.CRLs
 	t.Helper()
 	l := openLab(t, targettest.Dir(t, "lab-"))
 	first := crls(l)
-	account := ""
-	if kind == "postgres" {
-		account = targettest.PostgresAccount()
-	}
+	account := listedAccounts[kind]
 	l.placeListed("p1", kind, account, first, changes...)
 	allow := func(c *Config) { c.Allow.Users = []string{account} }
 	stop := l.run(allow)
@@ -91,7 +120,7 @@ func listedRun(t *testing.T, kind string, include bool, crls func(*lab) pki.CRLs
 		named := TargetConfig{Kind: kind, Address: control.Address, User: control.User, PIDFile: control.PIDFile, Program: control.Program, Arguments: control.Arguments}
 		if control.Password != nil {
 			named.PasswordFile = filepath.Join(l.dir, "target-password")
-			check(t, os.WriteFile(named.PasswordFile, []byte(targettest.PostgresPassword), 0o600))
+			check(t, os.WriteFile(named.PasswordFile, []byte(listedPasswords[kind]), 0o600))
 		}
 		c.Targets = map[string]TargetConfig{"p1": named}
 	})
@@ -257,7 +286,7 @@ func TestWhoServesTheRevokedIsFound(t *testing.T) {
 // No fresh list comes, nobody can be asked, and the profile says open: the list is
 // taken away before its end, and comes back.
 func TestListsAreSetAside(t *testing.T) {
-	for kind := range listedServers {
+	for _, kind := range []string{"nginx", "postgres"} {
 		t.Run(kind, func(t *testing.T) {
 			now := time.Now()
 			gone := (*tls.Certificate)(nil)

@@ -16,6 +16,9 @@ import (
 var (
 	connectedDesc  = agentMetric("connected", "1 while a stream to a server is open.")
 	sessionsDesc   = agentMetric("sessions_total", "Streams that have worked since the agent was started.")
+	serverDesc     = agentMetric("server", "1 for the server to which the stream is open.", "server", "region", "circle")
+	breakerDesc    = agentMetric("server_breaker", "1 for the state that the breaker of a server is in: closed, open or half-open.", "server", "region", "state")
+	returnsDesc    = agentMetric("returns_total", "Times that the agent went back to a nearer server since it was started.")
 	clockDesc      = agentMetric("clock_offset_seconds", "How far this host's clock is ahead of the server's.")
 	identityDesc   = agentMetric("identity_not_after_seconds", "End of the agent's own certificate, Unix time.")
 	alarmDesc      = agentMetric("alarm", "1 for each alarm that stands.", "kind")
@@ -37,7 +40,7 @@ type collector struct{ *Agent }
 // Describe implements prometheus.Collector.
 func (c collector) Describe(out chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		connectedDesc, sessionsDesc, clockDesc, identityDesc, alarmDesc,
+		connectedDesc, sessionsDesc, serverDesc, breakerDesc, returnsDesc, clockDesc, identityDesc, alarmDesc,
 		notAfterDesc, generationDesc, stateDesc, rotationsDesc, restoresDesc,
 	} {
 		out <- desc
@@ -53,9 +56,17 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
 	}
 	connected := 0.0
-	if _, err := c.syncer.online(); err == nil {
+	status := c.syncer.status()
+	if status.Connected {
 		connected = 1
 	}
+	for _, server := range status.Servers {
+		gauge(breakerDesc, 1, server.Address, server.Region, string(server.Breaker))
+		if status.Connected && server.Address == status.Server {
+			gauge(serverDesc, 1, server.Address, server.Region, server.Circle)
+		}
+	}
+	counter(returnsDesc, status.Returns)
 	gauge(connectedDesc, connected)
 	counter(sessionsDesc, c.syncer.sessions.Load())
 	if offset, known := c.syncer.clock.offset(); known {

@@ -485,6 +485,7 @@ func (p *placement) setBack(w *wish, s rotation.Action, generation uint64, err e
 	now := p.e.Now()
 	return p.change(func(r *record) {
 		r.SetBack(s, generation, err.Error(), transient, w.desired, now)
+		r.Setback.After = fault.AfterOf(err)
 		if !transient || s != rotation.Request {
 			r.Failure = &failure{Step: s, Reason: err.Error(), Generation: generation, At: now}
 		}

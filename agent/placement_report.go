@@ -120,6 +120,9 @@ func (p *placement) report(f rotation.Facts) *api.PlacementReport {
 			At: timestamppb.New(r.Failure.At), Restored: r.Failure.Restored, EvidenceDigest: r.Failure.Evidence,
 		}
 	}
+	for _, one := range r.Destroyed {
+		report.Destroyed = append(report.Destroyed, &api.DestroyedKey{Generation: one.Generation, At: timestamppb.New(one.At)})
+	}
 	v := r.Revision(f.Current)
 	if v == nil {
 		return report

@@ -18,12 +18,15 @@ import (
 	"github.com/google/uuid"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/mod/sumdb/note"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	health "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rotunda-pki/rotunda/api"
@@ -58,8 +61,31 @@ type plane struct {
 	fault    func(method string) error // before the call is carried out
 	lose     func(method string) error // after it was carried out, in place of the answer
 
+	unwell map[string]bool // servers, by their address
+	looks  map[string]int  // at them
+
 	reports chan *api.AgentReport
 	serials chan string // of the certificate under each stream that was opened
+}
+
+// planeHealth is the health check of one of the plane's servers.
+type planeHealth struct {
+	health.UnimplementedHealthServer
+	*plane
+	address string
+}
+
+func (h *planeHealth) Check(ctx context.Context, _ *health.HealthCheckRequest) (*health.HealthCheckResponse, error) {
+	if _, _, err := h.caller(ctx); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.looks[h.address]++
+	if h.unwell[h.address] {
+		return &health.HealthCheckResponse{Status: health.HealthCheckResponse_NOT_SERVING}, nil
+	}
+	return &health.HealthCheckResponse{Status: health.HealthCheckResponse_SERVING}, nil
 }
 
 type planeToken struct {
@@ -94,7 +120,7 @@ func newPlaneOf(t testing.TB, domain string) *plane {
 	t.Helper()
 	p := &plane{
 		domain: spiffeid.RequireTrustDomainFromString(domain), tokens: map[string]*planeToken{}, boots: map[string]uint64{},
-		revoked: map[string]bool{}, streams: map[*planeStream]bool{}, log: newPlaneLog(), life: time.Hour,
+		revoked: map[string]bool{}, unwell: map[string]bool{}, looks: map[string]int{}, streams: map[*planeStream]bool{}, log: newPlaneLog(), life: time.Hour,
 		reports: make(chan *api.AgentReport, 4096), serials: make(chan string, 4096),
 	}
 	now := time.Now()
@@ -134,6 +160,7 @@ func (p *plane) serve(t testing.TB, address string) (at string, stop func()) {
 		Certificates: []tls.Certificate{{Certificate: append(issued, p.root.Raw), PrivateKey: key}},
 	})))
 	api.RegisterAgentServiceServer(server, p)
+	health.RegisterHealthServer(server, &planeHealth{plane: p, address: listener.Addr().String()})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	var once sync.Once
@@ -424,6 +451,7 @@ var quick = pace{
 	beat: 30 * time.Millisecond, full: time.Second, firstState: 5 * time.Second,
 	backoff: backoff{5 * time.Millisecond, 50 * time.Millisecond}, unproven: 100 * time.Millisecond,
 	renewBackoff: backoff{5 * time.Millisecond, 50 * time.Millisecond},
+	steady:       20 * time.Millisecond, look: 20 * time.Millisecond, settle: 150 * time.Millisecond,
 }
 
 // running is an agent at work in this process.
@@ -436,7 +464,11 @@ type running struct {
 }
 
 func configFor(dir string, servers ...string) *Config {
-	c := &Config{Servers: servers, State: filepath.Join(dir, "state")}
+	var addresses []ServerAddress
+	for _, server := range servers {
+		addresses = append(addresses, ServerAddress{Address: server})
+	}
+	c := &Config{Servers: addresses, State: filepath.Join(dir, "state")}
 	c.fillDefaults()
 	return c
 }
@@ -528,3 +560,11 @@ func once(err error) func(string) error {
 }
 
 func isCanceled(err error) bool { return err == nil || errors.Is(err, context.Canceled) }
+
+// retryIn is a refusal that says when to come back.
+func retryIn(t testing.TB, pause time.Duration) error {
+	t.Helper()
+	answer, err := status.New(codes.Unavailable, "too much to do").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(pause)})
+	check(t, err)
+	return answer.Err()
+}

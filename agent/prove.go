@@ -280,5 +280,9 @@ func (p *placement) destroyKey(_ context.Context, w *wish, s rotation.Step) erro
 	}
 	p.e.reached("destroy-key: deleted")
 	p.e.Log.Info("key destroyed", "placement", p.id, "intent", w.intent, "generation", s.Generation)
-	return p.change(func(r *record) { r.Destroy(s.Generation) })
+	return p.change(func(r *record) {
+		r.Destroy(s.Generation)
+		r.Destroyed = append(r.Destroyed, destroyed{s.Generation, p.e.Now().UTC()})
+		r.Destroyed = r.Destroyed[max(0, len(r.Destroyed)-mostDestroyed):]
+	})
 }

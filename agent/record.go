@@ -39,7 +39,18 @@ type record struct {
 	Lists     map[string]string     `json:"lists,omitempty"`     // the newest number of a CRL that was in use, by issuer
 	CRLLevel  api.Level             `json:"crlLevel,omitempty"`  // shown for the CRLs in use
 	Orders    []carried             `json:"orders,omitempty"`    // carried out, of those that were desired then
+	Destroyed []destroyed           `json:"destroyed,omitempty"` // keys of earlier generations, the newest last
 }
+
+// destroyed is a key whose file was unlinked.
+type destroyed struct {
+	Generation uint64    `json:"generation"`
+	At         time.Time `json:"at"`
+}
+
+// mostDestroyed is of how many destroyed keys the record says: so many may go
+// between two reports that reach the server.
+const mostDestroyed = 8
 
 type evidence struct {
 	Statement []byte `json:"statement"`

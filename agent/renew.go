@@ -51,7 +51,7 @@ func (r renewer) attempt(ctx context.Context, failures *int) time.Duration {
 	if fault.CodeOf(err) != fault.Unavailable {
 		r.alarms.set(alarmIdentity, fmt.Sprintf("renewal of the agent's identity: %v", err))
 	}
-	rest := r.pace.renewBackoff.after(*failures)
+	rest := max(r.pace.renewBackoff.after(*failures), fault.AfterOf(err))
 	*failures++
 	return rest
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rotunda-pki/rotunda/admission"
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
@@ -29,7 +30,7 @@ func (p *placement) request(ctx context.Context, w *wish, s rotation.Step) error
 	if err != nil {
 		return err
 	}
-	result, err := p.e.issue(ctx, &api.PlacementRequest{PlacementId: p.id, Generation: s.Generation, Csr: csr})
+	result, err := p.e.issue(ctx, &api.PlacementRequest{PlacementId: p.id, Generation: s.Generation, Csr: csr}, p.expiring())
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -38,6 +39,20 @@ func (p *placement) request(ctx context.Context, w *wish, s rotation.Step) error
 	}
 	p.e.reached("request: issued")
 	return p.take(w, s.Generation, key, result)
+}
+
+// expiring says whether what stands is within the last tenth of its life, so
+// that a server lets its successor in before all others.
+func (p *placement) expiring() bool {
+	standing := p.record.Standing()
+	if standing == nil {
+		return false
+	}
+	g := p.record.Generation(standing.Generation)
+	if g == nil || g.Leaf == nil {
+		return false
+	}
+	return admission.Ask{IssuedAt: g.Leaf.NotBefore, NotAfter: g.Leaf.NotAfter}.Class(p.e.Now()) == admission.Expiring
 }
 
 // reserve makes the generation: its key first, then its number.
@@ -73,7 +88,7 @@ func (p *placement) reserve(w *wish, s rotation.Step) error {
 // take records what the server answered.
 func (p *placement) take(w *wish, generation uint64, key crypto.Signer, result *api.IssueResult) error {
 	if code := fault.Code(result.GetErrorCode()); code != "" {
-		err := fault.New(code, "%s", result.GetError())
+		err := fault.New(code, "%s", result.GetError()).WithAfter(min(result.GetRetryAfter().AsDuration(), longestRetry))
 		if code == fault.Conflict { // the number was used, with another key
 			return p.spoil(w, generation, err)
 		}
@@ -117,8 +132,9 @@ const (
 )
 
 type issueCall struct {
-	request *api.PlacementRequest
-	answer  chan<- issueAnswer // of capacity one
+	request  *api.PlacementRequest
+	expiring bool
+	answer   chan<- issueAnswer // of capacity one
 }
 
 type issueAnswer struct {
@@ -128,10 +144,10 @@ type issueAnswer struct {
 
 // issue asks for one certificate. While a call is under way, requests gather
 // and go together in the next.
-func (e *Executor) issue(ctx context.Context, request *api.PlacementRequest) (*api.IssueResult, error) {
+func (e *Executor) issue(ctx context.Context, request *api.PlacementRequest, expiring bool) (*api.IssueResult, error) {
 	answer := make(chan issueAnswer, 1)
 	select {
-	case e.issues <- issueCall{request, answer}:
+	case e.issues <- issueCall{request, expiring, answer}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -143,29 +159,39 @@ func (e *Executor) issue(ctx context.Context, request *api.PlacementRequest) (*a
 	}
 }
 
-// issueAll gathers requests while a call is under way.
+// issueLane has one call under way at a time.
+type issueLane struct {
+	waiting []issueCall
+	busy    bool
+}
+
+// issueAll gathers requests while a call is under way. A call is answered whole,
+// once a server that has much to do has let in all of it; so what expires has a
+// lane of its own.
 func (e *Executor) issueAll(ctx context.Context) {
-	var waiting []issueCall
-	done := make(chan struct{}, 1)
-	busy := false
+	lanes := map[bool]*issueLane{true: {}, false: {}}
+	done := make(chan *issueLane, len(lanes))
 	for {
-		if len(waiting) > 0 && !busy {
-			calls := waiting[:min(len(waiting), maxIssue)]
-			waiting = append([]issueCall(nil), waiting[len(calls):]...)
-			busy = true
-			go func() {
-				e.issueSome(ctx, calls)
-				done <- struct{}{}
-			}()
+		for _, lane := range lanes {
+			if len(lane.waiting) > 0 && !lane.busy {
+				calls := lane.waiting[:min(len(lane.waiting), maxIssue)]
+				lane.waiting = append([]issueCall(nil), lane.waiting[len(calls):]...)
+				lane.busy = true
+				go func() {
+					e.issueSome(ctx, calls)
+					done <- lane
+				}()
+			}
 		}
 		select {
 		case call := <-e.issues:
-			waiting = append(waiting, call)
-		case <-done:
-			busy = false
+			lane := lanes[call.expiring]
+			lane.waiting = append(lane.waiting, call)
+		case lane := <-done:
+			lane.busy = false
 		case <-ctx.Done():
-			if busy {
-				<-done
+			for lanes[true].busy || lanes[false].busy {
+				(<-done).busy = false
 			}
 			return
 		}

@@ -31,13 +31,17 @@ type pace struct {
 	full         time.Duration // between messages with all placements
 	firstState   time.Duration // from hello to the first desired state
 	backoff      backoff       // after failures of a server
+	steady       time.Duration // how long a stream must have lasted for its server to count as well
+	look         time.Duration // between looks at nearer servers
+	settle       time.Duration // how long a nearer server must be well to go back to it
 	unproven     time.Duration // how long a checkpoint may stay without a proof
 	renewBackoff backoff       // after a failed renewal of the identity
 }
 
 var steady = pace{
 	beat: 30 * time.Second, full: 10 * time.Minute, firstState: 30 * time.Second,
-	backoff:      backoff{250 * time.Millisecond, 15 * time.Second},
+	backoff: backoff{250 * time.Millisecond, 15 * time.Second},
+	steady:  30 * time.Second, look: 30 * time.Second, settle: time.Minute,
 	unproven:     10 * time.Minute,
 	renewBackoff: backoff{2 * time.Second, 5 * time.Minute},
 }
@@ -88,20 +92,20 @@ func (s *syncer) run(ctx context.Context) error {
 		if err := wait(ctx, rest, nil); err != nil {
 			return err
 		}
-		identity := s.pick()
-		worked, err := s.session(ctx, server.address, identity)
+		identity, began := s.pick(), s.now()
+		worked, err := s.session(ctx, server, identity)
 		if ctx.Err() != nil {
 			break
 		}
 		if errors.Is(err, errRefused) {
 			return err
 		}
-		s.after(server, identity, worked, err)
+		s.after(server, identity, worked, s.now().Sub(began), err)
 		switch {
 		case s.now().After(identity.NotAfter()):
-			s.renewExpired(ctx, server.address, identity)
+			s.renewExpired(ctx, server, identity)
 		case saysNo(err):
-			s.bearWitness(ctx, server.address, identity)
+			s.bearWitness(ctx, server, identity)
 		}
 	}
 	return ctx.Err()
@@ -119,21 +123,21 @@ func (s *syncer) pick() *Identity {
 }
 
 // after draws the conclusions from a session that has ended.
-func (s *syncer) after(server *serverHealth, identity *Identity, worked bool, err error) {
+func (s *syncer) after(server string, identity *Identity, worked bool, took time.Duration, err error) {
 	if errors.Is(err, errReconnect) {
 		return
 	}
 	if worked {
-		s.servers.worked(server)
-		s.log.Info("stream ended", "server", server.address, "error", err)
+		took = 0 // it served meanwhile
+		s.log.Info("stream ended", "server", server, "error", err)
 	} else {
 		if saysNo(err) {
 			s.refusals++
 		}
-		s.log.Warn("no stream", "server", server.address, "error", err)
+		s.log.Warn("no stream", "server", server, "error", err)
 		s.alarms.set(alarmServer, s.describe(err))
 	}
-	s.servers.failed(server, s.now())
+	s.servers.failed(server, s.now(), took, fault.AfterOf(err), textOf(err))
 	if now := s.now(); now.After(identity.NotAfter()) {
 		s.alarms.set(alarmIdentity, fmt.Sprintf("the agent's identity expired at %s; on the control plane: rotunda emergency open, or rotunda agent rejoin %s",
 			identity.NotAfter().UTC().Format(time.RFC3339), identity.AgentID))
@@ -181,7 +185,7 @@ func (s *syncer) session(ctx context.Context, server string, identity *Identity)
 		return false, s.judge(link.explain(err))
 	}
 
-	states := make(chan *api.DesiredState)
+	states, opened := make(chan *api.DesiredState), make(chan struct{})
 	group.Go(func() error {
 		for {
 			state, err := stream.Recv()
@@ -197,9 +201,22 @@ func (s *syncer) session(ctx context.Context, server string, identity *Identity)
 	})
 	group.Go(func() error {
 		defer s.link.CompareAndSwap(link, nil)
-		return s.serve(ctx, link, reporter, stream, states, &worked)
+		return s.serve(ctx, link, reporter, stream, states, opened)
+	})
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-opened:
+			return s.watchServers(ctx, link)
+		}
 	})
 	err = group.Wait()
+	select {
+	case <-opened:
+		worked = true
+	default:
+	}
 	if !worked {
 		err = s.judge(err)
 	}
@@ -216,7 +233,8 @@ func (s *syncer) judge(err error) error {
 }
 
 // serve is the open stream: it takes what comes and reports what changes.
-func (s *syncer) serve(ctx context.Context, link *link, reporter *reporter, stream api.AgentService_SyncClient, states <-chan *api.DesiredState, worked *bool) error {
+func (s *syncer) serve(ctx context.Context, link *link, reporter *reporter, stream api.AgentService_SyncClient, states <-chan *api.DesiredState, opened chan<- struct{}) error {
+	worked := false
 	first := time.NewTimer(s.pace.firstState)
 	defer first.Stop()
 	beat := time.NewTicker(s.pace.beat + rand.N(s.pace.beat/4+1))
@@ -231,10 +249,11 @@ func (s *syncer) serve(ctx context.Context, link *link, reporter *reporter, stre
 		case <-first.C:
 			return fault.New(fault.Unavailable, "server %s: no desired state within %s", link.server, s.pace.firstState)
 		case state := <-states:
-			if !*worked {
+			if !worked {
 				first.Stop()
-				*worked = true
+				worked = true
 				s.opened(link)
+				close(opened)
 			}
 			before := s.ids.current.Load().Anchors.Digest()
 			if err := s.take(state, link); err != nil {
@@ -280,6 +299,7 @@ func (s *syncer) opened(link *link) {
 	s.alarms.set(alarmServer, "")
 	s.alarms.set(alarmIdentity, "")
 	s.link.Store(link)
+	s.servers.arrived(link.server, s.now())
 	s.log.Info("stream open", "server", link.server)
 	if old := s.ids.fallback(); old != nil && old == link.identity {
 		s.log.Error("the renewed identity was refused; going on with the one before it")
@@ -314,6 +334,7 @@ func (s *syncer) take(state *api.DesiredState, link *link) error {
 	again := s.adopt(state.Anchors, link)
 	s.alarms.set(alarmDisk, textOf(s.wishes.take(state)))
 	s.newest.Store(state)
+	s.servers.tell(state.Region, state.Servers)
 	s.performer.SetDesired(state)
 	notify(s.wanted)
 	return again
@@ -363,6 +384,7 @@ func (s *syncer) watchClock() {
 func (s *syncer) carryOn() {
 	if s.wishes.current != nil {
 		s.newest.Store(s.wishes.current)
+		s.servers.tell(s.wishes.current.Region, s.wishes.current.Servers)
 		s.performer.SetDesired(withoutSlots(s.wishes.current))
 	}
 }

@@ -53,35 +53,6 @@ func TestFailover(t *testing.T) {
 	p.stream(t)
 }
 
-func TestServersRestInTurn(t *testing.T) {
-	now := time.Now()
-	s := newServers([]string{"a", "b"}, backoff{time.Second, 10 * time.Second})
-	first, rest := s.next(now)
-	if first.address != "a" || rest != 0 {
-		t.Fatalf("first is %s after %s", first.address, rest)
-	}
-	for range 50 { // the time to rest stays within its limit, and above zero
-		s.failed(first, now)
-		if d := first.rest.Sub(now); d <= 0 || d > 10*time.Second {
-			t.Fatalf("rests %s", d)
-		}
-	}
-	if next, rest := s.next(now); next.address != "b" || rest != 0 {
-		t.Errorf("next is %s after %s", next.address, rest)
-	}
-	second, _ := s.next(now)
-	s.failed(second, now)
-	first.rest = now.Add(9 * time.Second)
-	second.rest = now.Add(3 * time.Second)
-	if next, rest := s.next(now); next.address != "b" || rest != 3*time.Second {
-		t.Errorf("when all rest: %s after %s", next.address, rest)
-	}
-	s.worked(first)
-	if next, rest := s.next(now); next.address != "a" || rest != 0 || first.failures != 0 {
-		t.Errorf("after it worked: %s after %s", next.address, rest)
-	}
-}
-
 func TestOlderDesiredStateIsIgnored(t *testing.T) {
 	w := &wishes{root: mustRoot(t, t.TempDir())}
 	check(t, w.take(&api.DesiredState{Epoch: 2, Seq: 10}))

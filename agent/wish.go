@@ -34,6 +34,7 @@ type wish struct {
 	usages    []x509.ExtKeyUsage
 	peers     []pki.BundleDigest
 	staleCRL  fleet.OnStale // empty: no CRLs are delivered
+	staples   bool          // responses are delivered to be stapled
 	files     filesWish
 	adapter   target.Adapter
 	target    target.Target
@@ -133,6 +134,7 @@ func (w *wish) parseBundles(d *api.DesiredPlacement) error {
 
 func (w *wish) parseLists(d *api.DesiredPlacement) error {
 	w.staleCRL = fleet.OnStale(d.GetProfile().GetStaleCrl())
+	w.staples = d.GetProfile().GetStaple()
 	w.desired.Revoked = d.GetRevokedGenerations()
 	for _, one := range []struct {
 		name, digest string

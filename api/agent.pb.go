@@ -666,6 +666,7 @@ type IssueResult struct {
 	ErrorCode     string                 `protobuf:"bytes,2,opt,name=error_code,json=errorCode,proto3" json:"error_code,omitempty"` // "" or one of: invalid, not_found, conflict, forbidden, unavailable, internal
 	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	AuthoritySeq  uint64                 `protobuf:"varint,4,opt,name=authority_seq,json=authoritySeq,proto3" json:"authority_seq,omitempty"`
+	RetryAfter    *durationpb.Duration   `protobuf:"bytes,5,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"` // when unavailable: not before; absent: as the agent likes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -726,6 +727,13 @@ func (x *IssueResult) GetAuthoritySeq() uint64 {
 		return x.AuthoritySeq
 	}
 	return 0
+}
+
+func (x *IssueResult) GetRetryAfter() *durationpb.Duration {
+	if x != nil {
+		return x.RetryAfter
+	}
+	return nil
 }
 
 type IssueCanariesRequest struct {
@@ -1370,8 +1378,9 @@ type PlacementReport struct {
 	CrlLevel     Level          `protobuf:"varint,25,opt,name=crl_level,json=crlLevel,proto3,enum=rotunda.v1.Level" json:"crl_level,omitempty"` // the highest level shown for those CRLs
 	// Why a CRL that is desired is not in use, in words: set aside before its
 	// end, because its successor did not come and the profile says so.
-	CrlAside      string `protobuf:"bytes,26,opt,name=crl_aside,json=crlAside,proto3" json:"crl_aside,omitempty"`
-	StapleDigest  string `protobuf:"bytes,27,opt,name=staple_digest,json=stapleDigest,proto3" json:"staple_digest,omitempty"` // in use now; empty: none
+	CrlAside      string          `protobuf:"bytes,26,opt,name=crl_aside,json=crlAside,proto3" json:"crl_aside,omitempty"`
+	StapleDigest  string          `protobuf:"bytes,27,opt,name=staple_digest,json=stapleDigest,proto3" json:"staple_digest,omitempty"` // in use now; empty: none
+	Destroyed     []*DestroyedKey `protobuf:"bytes,28,rep,name=destroyed,proto3" json:"destroyed,omitempty"`                           // of earlier generations, the newest few
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1595,6 +1604,67 @@ func (x *PlacementReport) GetStapleDigest() string {
 	return ""
 }
 
+func (x *PlacementReport) GetDestroyed() []*DestroyedKey {
+	if x != nil {
+		return x.Destroyed
+	}
+	return nil
+}
+
+// DestroyedKey says that the file with a generation's key was unlinked. That is
+// not erasure.
+type DestroyedKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Generation    uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DestroyedKey) Reset() {
+	*x = DestroyedKey{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DestroyedKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DestroyedKey) ProtoMessage() {}
+
+func (x *DestroyedKey) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DestroyedKey.ProtoReflect.Descriptor instead.
+func (*DestroyedKey) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DestroyedKey) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *DestroyedKey) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // OrderReport is what became of an order to a target.
 type OrderReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1609,7 +1679,7 @@ type OrderReport struct {
 
 func (x *OrderReport) Reset() {
 	*x = OrderReport{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[19]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1691,7 @@ func (x *OrderReport) String() string {
 func (*OrderReport) ProtoMessage() {}
 
 func (x *OrderReport) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[19]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1704,7 @@ func (x *OrderReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderReport.ProtoReflect.Descriptor instead.
 func (*OrderReport) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *OrderReport) GetId() string {
@@ -1686,7 +1756,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[20]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1698,7 +1768,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[20]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1711,7 +1781,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Failure) GetStep() string {
@@ -1768,7 +1838,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[21]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1850,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[21]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1863,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Evidence) GetStatement() []byte {
@@ -1830,14 +1900,16 @@ type DesiredState struct {
 	RenewIdentityAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=renew_identity_at,json=renewIdentityAt,proto3" json:"renew_identity_at,omitempty"`
 	Restored        *Restored              `protobuf:"bytes,8,opt,name=restored,proto3" json:"restored,omitempty"` // how the epoch began, unless it is the first
 	// Changes when the agent is to testify: once for each. Empty: it is not.
-	Testify       string `protobuf:"bytes,9,opt,name=testify,proto3" json:"testify,omitempty"`
+	Testify       string          `protobuf:"bytes,9,opt,name=testify,proto3" json:"testify,omitempty"`
+	Region        string          `protobuf:"bytes,10,opt,name=region,proto3" json:"region,omitempty"`   // the agent's own; empty: none
+	Servers       []*RegionServer `protobuf:"bytes,11,rep,name=servers,proto3" json:"servers,omitempty"` // of all regions that are declared
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DesiredState) Reset() {
 	*x = DesiredState{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[22]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1849,7 +1921,7 @@ func (x *DesiredState) String() string {
 func (*DesiredState) ProtoMessage() {}
 
 func (x *DesiredState) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[22]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,7 +1934,7 @@ func (x *DesiredState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DesiredState.ProtoReflect.Descriptor instead.
 func (*DesiredState) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DesiredState) GetEpoch() uint64 {
@@ -1928,6 +2000,73 @@ func (x *DesiredState) GetTestify() string {
 	return ""
 }
 
+func (x *DesiredState) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *DesiredState) GetServers() []*RegionServer {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+// RegionServer is where a server of a region can be reached by agents.
+type RegionServer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"` // host:port
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionServer) Reset() {
+	*x = RegionServer{}
+	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionServer) ProtoMessage() {}
+
+func (x *RegionServer) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionServer.ProtoReflect.Descriptor instead.
+func (*RegionServer) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RegionServer) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *RegionServer) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // Restored is the audit entry by which a store that was put back from a copy
 // began its epoch, with the proof that it is in the log of the checkpoint that
 // comes with it.
@@ -1942,7 +2081,7 @@ type Restored struct {
 
 func (x *Restored) Reset() {
 	*x = Restored{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2093,7 @@ func (x *Restored) String() string {
 func (*Restored) ProtoMessage() {}
 
 func (x *Restored) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[23]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2106,7 @@ func (x *Restored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restored.ProtoReflect.Descriptor instead.
 func (*Restored) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Restored) GetEntry() []byte {
@@ -2007,7 +2146,7 @@ type TestifyRequest struct {
 
 func (x *TestifyRequest) Reset() {
 	*x = TestifyRequest{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2158,7 @@ func (x *TestifyRequest) String() string {
 func (*TestifyRequest) ProtoMessage() {}
 
 func (x *TestifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[24]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2171,7 @@ func (x *TestifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestifyRequest.ProtoReflect.Descriptor instead.
 func (*TestifyRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TestifyRequest) GetCheckpoint() []byte {
@@ -2081,7 +2220,7 @@ type HeldPlacement struct {
 
 func (x *HeldPlacement) Reset() {
 	*x = HeldPlacement{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2232,7 @@ func (x *HeldPlacement) String() string {
 func (*HeldPlacement) ProtoMessage() {}
 
 func (x *HeldPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[25]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2245,7 @@ func (x *HeldPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldPlacement.ProtoReflect.Descriptor instead.
 func (*HeldPlacement) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *HeldPlacement) GetPlacementId() string {
@@ -2140,7 +2279,7 @@ type HeldCertificate struct {
 
 func (x *HeldCertificate) Reset() {
 	*x = HeldCertificate{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2291,7 @@ func (x *HeldCertificate) String() string {
 func (*HeldCertificate) ProtoMessage() {}
 
 func (x *HeldCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[26]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2304,7 @@ func (x *HeldCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldCertificate.ProtoReflect.Descriptor instead.
 func (*HeldCertificate) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HeldCertificate) GetGeneration() uint64 {
@@ -2191,7 +2330,7 @@ type TestifyResponse struct {
 
 func (x *TestifyResponse) Reset() {
 	*x = TestifyResponse{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2203,7 +2342,7 @@ func (x *TestifyResponse) String() string {
 func (*TestifyResponse) ProtoMessage() {}
 
 func (x *TestifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[27]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2216,7 +2355,7 @@ func (x *TestifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestifyResponse.ProtoReflect.Descriptor instead.
 func (*TestifyResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TestifyResponse) GetTaken() bool {
@@ -2270,7 +2409,7 @@ type DesiredPlacement struct {
 
 func (x *DesiredPlacement) Reset() {
 	*x = DesiredPlacement{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2421,7 @@ func (x *DesiredPlacement) String() string {
 func (*DesiredPlacement) ProtoMessage() {}
 
 func (x *DesiredPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[28]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2434,7 @@ func (x *DesiredPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DesiredPlacement.ProtoReflect.Descriptor instead.
 func (*DesiredPlacement) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DesiredPlacement) GetPlacementId() string {
@@ -2524,7 +2663,7 @@ type EdgeLook struct {
 
 func (x *EdgeLook) Reset() {
 	*x = EdgeLook{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2536,7 +2675,7 @@ func (x *EdgeLook) String() string {
 func (*EdgeLook) ProtoMessage() {}
 
 func (x *EdgeLook) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[29]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2549,7 +2688,7 @@ func (x *EdgeLook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EdgeLook.ProtoReflect.Descriptor instead.
 func (*EdgeLook) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *EdgeLook) GetServer() string {
@@ -2612,7 +2751,7 @@ type EdgeReport struct {
 
 func (x *EdgeReport) Reset() {
 	*x = EdgeReport{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2624,7 +2763,7 @@ func (x *EdgeReport) String() string {
 func (*EdgeReport) ProtoMessage() {}
 
 func (x *EdgeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[30]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2637,7 +2776,7 @@ func (x *EdgeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EdgeReport.ProtoReflect.Descriptor instead.
 func (*EdgeReport) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *EdgeReport) GetServer() string {
@@ -2714,7 +2853,7 @@ type TargetOrder struct {
 
 func (x *TargetOrder) Reset() {
 	*x = TargetOrder{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[31]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2726,7 +2865,7 @@ func (x *TargetOrder) String() string {
 func (*TargetOrder) ProtoMessage() {}
 
 func (x *TargetOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[31]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2739,7 +2878,7 @@ func (x *TargetOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetOrder.ProtoReflect.Descriptor instead.
 func (*TargetOrder) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TargetOrder) GetId() string {
@@ -2791,7 +2930,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[32]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2803,7 +2942,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[32]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2816,7 +2955,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{32}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Slot) GetId() string {
@@ -2852,7 +2991,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[33]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2864,7 +3003,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[33]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2877,7 +3016,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{33}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Identity) GetCommonName() string {
@@ -2924,13 +3063,14 @@ type ProfileTerms struct {
 	// and the process refuses everybody after their end; "open", they are taken
 	// away before it. Empty: no CRLs are delivered.
 	StaleCrl      string `protobuf:"bytes,11,opt,name=stale_crl,json=staleCrl,proto3" json:"stale_crl,omitempty"`
+	Staple        bool   `protobuf:"varint,12,opt,name=staple,proto3" json:"staple,omitempty"` // OCSP responses are delivered beside its certificates
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProfileTerms) Reset() {
 	*x = ProfileTerms{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[34]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3082,7 @@ func (x *ProfileTerms) String() string {
 func (*ProfileTerms) ProtoMessage() {}
 
 func (x *ProfileTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[34]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3095,7 @@ func (x *ProfileTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileTerms.ProtoReflect.Descriptor instead.
 func (*ProfileTerms) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{34}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ProfileTerms) GetName() string {
@@ -3035,6 +3175,13 @@ func (x *ProfileTerms) GetStaleCrl() string {
 	return ""
 }
 
+func (x *ProfileTerms) GetStaple() bool {
+	if x != nil {
+		return x.Staple
+	}
+	return false
+}
+
 type TargetSpec struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Kind           string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // redis, postgres, ...: see rotunda targets
@@ -3052,7 +3199,7 @@ type TargetSpec struct {
 
 func (x *TargetSpec) Reset() {
 	*x = TargetSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[35]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3064,7 +3211,7 @@ func (x *TargetSpec) String() string {
 func (*TargetSpec) ProtoMessage() {}
 
 func (x *TargetSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[35]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3077,7 +3224,7 @@ func (x *TargetSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetSpec.ProtoReflect.Descriptor instead.
 func (*TargetSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{35}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TargetSpec) GetKind() string {
@@ -3157,7 +3304,7 @@ type FilesSpec struct {
 
 func (x *FilesSpec) Reset() {
 	*x = FilesSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[36]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3169,7 +3316,7 @@ func (x *FilesSpec) String() string {
 func (*FilesSpec) ProtoMessage() {}
 
 func (x *FilesSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[36]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3182,7 +3329,7 @@ func (x *FilesSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesSpec.ProtoReflect.Descriptor instead.
 func (*FilesSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{36}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *FilesSpec) GetDirectory() string {
@@ -3238,7 +3385,7 @@ type ProofSpec struct {
 
 func (x *ProofSpec) Reset() {
 	*x = ProofSpec{}
-	mi := &file_rotunda_v1_agent_proto_msgTypes[37]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3250,7 +3397,7 @@ func (x *ProofSpec) String() string {
 func (*ProofSpec) ProtoMessage() {}
 
 func (x *ProofSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_agent_proto_msgTypes[37]
+	mi := &file_rotunda_v1_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3263,7 +3410,7 @@ func (x *ProofSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofSpec.ProtoReflect.Descriptor instead.
 func (*ProofSpec) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{37}
+	return file_rotunda_v1_agent_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ProofSpec) GetLevel() Level {
@@ -3328,13 +3475,15 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"generation\x12\x10\n" +
 	"\x03csr\x18\x03 \x01(\fR\x03csr\"B\n" +
 	"\rIssueResponse\x121\n" +
-	"\aresults\x18\x01 \x03(\v2\x17.rotunda.v1.IssueResultR\aresults\"}\n" +
+	"\aresults\x18\x01 \x03(\v2\x17.rotunda.v1.IssueResultR\aresults\"\xb9\x01\n" +
 	"\vIssueResult\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1d\n" +
 	"\n" +
 	"error_code\x18\x02 \x01(\tR\terrorCode\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12#\n" +
-	"\rauthority_seq\x18\x04 \x01(\x04R\fauthoritySeq\"e\n" +
+	"\rauthority_seq\x18\x04 \x01(\x04R\fauthoritySeq\x12:\n" +
+	"\vretry_after\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"retryAfter\"e\n" +
 	"\x14IssueCanariesRequest\x12!\n" +
 	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12\x10\n" +
 	"\x03csr\x18\x02 \x01(\fR\x03csr\x12\x18\n" +
@@ -3384,7 +3533,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"FactsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfd\a\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb5\b\n" +
 	"\x0fPlacementReport\x12!\n" +
 	"\fplacement_id\x18\x01 \x01(\tR\vplacementId\x12'\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x11.rotunda.v1.StateR\x05state\x12\x16\n" +
@@ -3416,7 +3565,13 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"crl_digest\x18\x18 \x01(\tR\tcrlDigest\x12.\n" +
 	"\tcrl_level\x18\x19 \x01(\x0e2\x11.rotunda.v1.LevelR\bcrlLevel\x12\x1b\n" +
 	"\tcrl_aside\x18\x1a \x01(\tR\bcrlAside\x12#\n" +
-	"\rstaple_digest\x18\x1b \x01(\tR\fstapleDigest\"\xa4\x01\n" +
+	"\rstaple_digest\x18\x1b \x01(\tR\fstapleDigest\x126\n" +
+	"\tdestroyed\x18\x1c \x03(\v2\x18.rotunda.v1.DestroyedKeyR\tdestroyed\"Z\n" +
+	"\fDestroyedKey\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xa4\x01\n" +
 	"\vOrderReport\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x13.rotunda.v1.OutcomeR\aoutcome\x12\x14\n" +
@@ -3435,7 +3590,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\bEvidence\x12\x1c\n" +
 	"\tstatement\x18\x01 \x01(\fR\tstatement\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\x1a\n" +
-	"\bobserver\x18\x03 \x01(\tR\bobserver\"\xff\x02\n" +
+	"\bobserver\x18\x03 \x01(\tR\bobserver\"\xcb\x03\n" +
 	"\fDesiredState\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12;\n" +
@@ -3450,7 +3605,13 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\aanchors\x18\x06 \x03(\fR\aanchors\x12F\n" +
 	"\x11renew_identity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0frenewIdentityAt\x120\n" +
 	"\brestored\x18\b \x01(\v2\x14.rotunda.v1.RestoredR\brestored\x12\x18\n" +
-	"\atestify\x18\t \x01(\tR\atestify\"L\n" +
+	"\atestify\x18\t \x01(\tR\atestify\x12\x16\n" +
+	"\x06region\x18\n" +
+	" \x01(\tR\x06region\x122\n" +
+	"\aservers\x18\v \x03(\v2\x18.rotunda.v1.RegionServerR\aservers\"@\n" +
+	"\fRegionServer\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"L\n" +
 	"\bRestored\x12\x14\n" +
 	"\x05entry\x18\x01 \x01(\fR\x05entry\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x14\n" +
@@ -3547,7 +3708,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"commonName\x12\x1b\n" +
 	"\tdns_names\x18\x02 \x03(\tR\bdnsNames\x12!\n" +
 	"\fip_addresses\x18\x03 \x03(\tR\vipAddresses\x12\x1b\n" +
-	"\tspiffe_id\x18\x04 \x01(\tR\bspiffeId\"\xa3\x03\n" +
+	"\tspiffe_id\x18\x04 \x01(\tR\bspiffeId\"\xbb\x03\n" +
 	"\fProfileTerms\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\talgorithm\x18\x02 \x01(\tR\talgorithm\x125\n" +
@@ -3561,7 +3722,8 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\frepair_drift\x18\t \x01(\bR\vrepairDrift\x12/\n" +
 	"\x05grace\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12\x1b\n" +
-	"\tstale_crl\x18\v \x01(\tR\bstaleCrl\"\x96\x02\n" +
+	"\tstale_crl\x18\v \x01(\tR\bstaleCrl\x12\x16\n" +
+	"\x06staple\x18\f \x01(\bR\x06staple\"\x96\x02\n" +
 	"\n" +
 	"TargetSpec\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
@@ -3632,7 +3794,7 @@ func file_rotunda_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_rotunda_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_rotunda_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_rotunda_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_rotunda_v1_agent_proto_goTypes = []any{
 	(Outcome)(0),                     // 0: rotunda.v1.Outcome
 	(Level)(0),                       // 1: rotunda.v1.Level
@@ -3657,104 +3819,110 @@ var file_rotunda_v1_agent_proto_goTypes = []any{
 	(*AgentReport)(nil),              // 20: rotunda.v1.AgentReport
 	(*Hello)(nil),                    // 21: rotunda.v1.Hello
 	(*PlacementReport)(nil),          // 22: rotunda.v1.PlacementReport
-	(*OrderReport)(nil),              // 23: rotunda.v1.OrderReport
-	(*Failure)(nil),                  // 24: rotunda.v1.Failure
-	(*Evidence)(nil),                 // 25: rotunda.v1.Evidence
-	(*DesiredState)(nil),             // 26: rotunda.v1.DesiredState
-	(*Restored)(nil),                 // 27: rotunda.v1.Restored
-	(*TestifyRequest)(nil),           // 28: rotunda.v1.TestifyRequest
-	(*HeldPlacement)(nil),            // 29: rotunda.v1.HeldPlacement
-	(*HeldCertificate)(nil),          // 30: rotunda.v1.HeldCertificate
-	(*TestifyResponse)(nil),          // 31: rotunda.v1.TestifyResponse
-	(*DesiredPlacement)(nil),         // 32: rotunda.v1.DesiredPlacement
-	(*EdgeLook)(nil),                 // 33: rotunda.v1.EdgeLook
-	(*EdgeReport)(nil),               // 34: rotunda.v1.EdgeReport
-	(*TargetOrder)(nil),              // 35: rotunda.v1.TargetOrder
-	(*Slot)(nil),                     // 36: rotunda.v1.Slot
-	(*Identity)(nil),                 // 37: rotunda.v1.Identity
-	(*ProfileTerms)(nil),             // 38: rotunda.v1.ProfileTerms
-	(*TargetSpec)(nil),               // 39: rotunda.v1.TargetSpec
-	(*FilesSpec)(nil),                // 40: rotunda.v1.FilesSpec
-	(*ProofSpec)(nil),                // 41: rotunda.v1.ProofSpec
-	nil,                              // 42: rotunda.v1.EnrolRequest.FactsEntry
-	nil,                              // 43: rotunda.v1.Hello.FactsEntry
-	(*timestamppb.Timestamp)(nil),    // 44: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 45: google.protobuf.Duration
+	(*DestroyedKey)(nil),             // 23: rotunda.v1.DestroyedKey
+	(*OrderReport)(nil),              // 24: rotunda.v1.OrderReport
+	(*Failure)(nil),                  // 25: rotunda.v1.Failure
+	(*Evidence)(nil),                 // 26: rotunda.v1.Evidence
+	(*DesiredState)(nil),             // 27: rotunda.v1.DesiredState
+	(*RegionServer)(nil),             // 28: rotunda.v1.RegionServer
+	(*Restored)(nil),                 // 29: rotunda.v1.Restored
+	(*TestifyRequest)(nil),           // 30: rotunda.v1.TestifyRequest
+	(*HeldPlacement)(nil),            // 31: rotunda.v1.HeldPlacement
+	(*HeldCertificate)(nil),          // 32: rotunda.v1.HeldCertificate
+	(*TestifyResponse)(nil),          // 33: rotunda.v1.TestifyResponse
+	(*DesiredPlacement)(nil),         // 34: rotunda.v1.DesiredPlacement
+	(*EdgeLook)(nil),                 // 35: rotunda.v1.EdgeLook
+	(*EdgeReport)(nil),               // 36: rotunda.v1.EdgeReport
+	(*TargetOrder)(nil),              // 37: rotunda.v1.TargetOrder
+	(*Slot)(nil),                     // 38: rotunda.v1.Slot
+	(*Identity)(nil),                 // 39: rotunda.v1.Identity
+	(*ProfileTerms)(nil),             // 40: rotunda.v1.ProfileTerms
+	(*TargetSpec)(nil),               // 41: rotunda.v1.TargetSpec
+	(*FilesSpec)(nil),                // 42: rotunda.v1.FilesSpec
+	(*ProofSpec)(nil),                // 43: rotunda.v1.ProofSpec
+	nil,                              // 44: rotunda.v1.EnrolRequest.FactsEntry
+	nil,                              // 45: rotunda.v1.Hello.FactsEntry
+	(*durationpb.Duration)(nil),      // 46: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 47: google.protobuf.Timestamp
 }
 var file_rotunda_v1_agent_proto_depIdxs = []int32{
-	42, // 0: rotunda.v1.EnrolRequest.facts:type_name -> rotunda.v1.EnrolRequest.FactsEntry
+	44, // 0: rotunda.v1.EnrolRequest.facts:type_name -> rotunda.v1.EnrolRequest.FactsEntry
 	9,  // 1: rotunda.v1.IssueRequest.requests:type_name -> rotunda.v1.PlacementRequest
 	11, // 2: rotunda.v1.IssueResponse.results:type_name -> rotunda.v1.IssueResult
-	14, // 3: rotunda.v1.IssueCanariesResponse.canaries:type_name -> rotunda.v1.Canary
-	17, // 4: rotunda.v1.FetchBlobsResponse.blobs:type_name -> rotunda.v1.Blob
-	21, // 5: rotunda.v1.AgentReport.hello:type_name -> rotunda.v1.Hello
-	44, // 6: rotunda.v1.AgentReport.agent_time:type_name -> google.protobuf.Timestamp
-	22, // 7: rotunda.v1.AgentReport.placements:type_name -> rotunda.v1.PlacementReport
-	43, // 8: rotunda.v1.Hello.facts:type_name -> rotunda.v1.Hello.FactsEntry
-	2,  // 9: rotunda.v1.PlacementReport.state:type_name -> rotunda.v1.State
-	44, // 10: rotunda.v1.PlacementReport.not_after:type_name -> google.protobuf.Timestamp
-	1,  // 11: rotunda.v1.PlacementReport.level:type_name -> rotunda.v1.Level
-	25, // 12: rotunda.v1.PlacementReport.evidence:type_name -> rotunda.v1.Evidence
-	24, // 13: rotunda.v1.PlacementReport.failure:type_name -> rotunda.v1.Failure
-	45, // 14: rotunda.v1.PlacementReport.took:type_name -> google.protobuf.Duration
-	44, // 15: rotunda.v1.PlacementReport.committed_at:type_name -> google.protobuf.Timestamp
-	23, // 16: rotunda.v1.PlacementReport.orders:type_name -> rotunda.v1.OrderReport
-	34, // 17: rotunda.v1.PlacementReport.edges:type_name -> rotunda.v1.EdgeReport
-	1,  // 18: rotunda.v1.PlacementReport.crl_level:type_name -> rotunda.v1.Level
-	0,  // 19: rotunda.v1.OrderReport.outcome:type_name -> rotunda.v1.Outcome
-	44, // 20: rotunda.v1.OrderReport.at:type_name -> google.protobuf.Timestamp
-	44, // 21: rotunda.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	44, // 22: rotunda.v1.DesiredState.server_time:type_name -> google.protobuf.Timestamp
-	32, // 23: rotunda.v1.DesiredState.placements:type_name -> rotunda.v1.DesiredPlacement
-	44, // 24: rotunda.v1.DesiredState.renew_identity_at:type_name -> google.protobuf.Timestamp
-	27, // 25: rotunda.v1.DesiredState.restored:type_name -> rotunda.v1.Restored
-	29, // 26: rotunda.v1.TestifyRequest.placements:type_name -> rotunda.v1.HeldPlacement
-	30, // 27: rotunda.v1.HeldPlacement.certificates:type_name -> rotunda.v1.HeldCertificate
-	37, // 28: rotunda.v1.DesiredPlacement.identity:type_name -> rotunda.v1.Identity
-	38, // 29: rotunda.v1.DesiredPlacement.profile:type_name -> rotunda.v1.ProfileTerms
-	39, // 30: rotunda.v1.DesiredPlacement.target:type_name -> rotunda.v1.TargetSpec
-	40, // 31: rotunda.v1.DesiredPlacement.files:type_name -> rotunda.v1.FilesSpec
-	41, // 32: rotunda.v1.DesiredPlacement.proof:type_name -> rotunda.v1.ProofSpec
-	44, // 33: rotunda.v1.DesiredPlacement.renew_after:type_name -> google.protobuf.Timestamp
-	44, // 34: rotunda.v1.DesiredPlacement.renew_before:type_name -> google.protobuf.Timestamp
-	44, // 35: rotunda.v1.DesiredPlacement.renew_from:type_name -> google.protobuf.Timestamp
-	36, // 36: rotunda.v1.DesiredPlacement.slot:type_name -> rotunda.v1.Slot
-	35, // 37: rotunda.v1.DesiredPlacement.orders:type_name -> rotunda.v1.TargetOrder
-	33, // 38: rotunda.v1.DesiredPlacement.edges:type_name -> rotunda.v1.EdgeLook
-	44, // 39: rotunda.v1.DesiredPlacement.crl_until:type_name -> google.protobuf.Timestamp
-	44, // 40: rotunda.v1.DesiredPlacement.staple_until:type_name -> google.protobuf.Timestamp
-	25, // 41: rotunda.v1.EdgeReport.evidence:type_name -> rotunda.v1.Evidence
-	44, // 42: rotunda.v1.EdgeReport.at:type_name -> google.protobuf.Timestamp
-	3,  // 43: rotunda.v1.TargetOrder.act:type_name -> rotunda.v1.Act
-	45, // 44: rotunda.v1.Slot.start_within:type_name -> google.protobuf.Duration
-	45, // 45: rotunda.v1.ProfileTerms.lifetime:type_name -> google.protobuf.Duration
-	45, // 46: rotunda.v1.ProfileTerms.ride_out:type_name -> google.protobuf.Duration
-	45, // 47: rotunda.v1.ProfileTerms.key_age:type_name -> google.protobuf.Duration
-	45, // 48: rotunda.v1.ProfileTerms.grace:type_name -> google.protobuf.Duration
-	1,  // 49: rotunda.v1.ProofSpec.level:type_name -> rotunda.v1.Level
-	45, // 50: rotunda.v1.ProofSpec.observe:type_name -> google.protobuf.Duration
-	45, // 51: rotunda.v1.ProofSpec.timeout:type_name -> google.protobuf.Duration
-	4,  // 52: rotunda.v1.AgentService.Enrol:input_type -> rotunda.v1.EnrolRequest
-	6,  // 53: rotunda.v1.AgentService.RenewIdentity:input_type -> rotunda.v1.RenewIdentityRequest
-	8,  // 54: rotunda.v1.AgentService.Issue:input_type -> rotunda.v1.IssueRequest
-	12, // 55: rotunda.v1.AgentService.IssueCanaries:input_type -> rotunda.v1.IssueCanariesRequest
-	15, // 56: rotunda.v1.AgentService.FetchBlobs:input_type -> rotunda.v1.FetchBlobsRequest
-	18, // 57: rotunda.v1.AgentService.ProveConsistency:input_type -> rotunda.v1.ProveConsistencyRequest
-	28, // 58: rotunda.v1.AgentService.Testify:input_type -> rotunda.v1.TestifyRequest
-	20, // 59: rotunda.v1.AgentService.Sync:input_type -> rotunda.v1.AgentReport
-	5,  // 60: rotunda.v1.AgentService.Enrol:output_type -> rotunda.v1.EnrolResponse
-	7,  // 61: rotunda.v1.AgentService.RenewIdentity:output_type -> rotunda.v1.RenewIdentityResponse
-	10, // 62: rotunda.v1.AgentService.Issue:output_type -> rotunda.v1.IssueResponse
-	13, // 63: rotunda.v1.AgentService.IssueCanaries:output_type -> rotunda.v1.IssueCanariesResponse
-	16, // 64: rotunda.v1.AgentService.FetchBlobs:output_type -> rotunda.v1.FetchBlobsResponse
-	19, // 65: rotunda.v1.AgentService.ProveConsistency:output_type -> rotunda.v1.ProveConsistencyResponse
-	31, // 66: rotunda.v1.AgentService.Testify:output_type -> rotunda.v1.TestifyResponse
-	26, // 67: rotunda.v1.AgentService.Sync:output_type -> rotunda.v1.DesiredState
-	60, // [60:68] is the sub-list for method output_type
-	52, // [52:60] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	46, // 3: rotunda.v1.IssueResult.retry_after:type_name -> google.protobuf.Duration
+	14, // 4: rotunda.v1.IssueCanariesResponse.canaries:type_name -> rotunda.v1.Canary
+	17, // 5: rotunda.v1.FetchBlobsResponse.blobs:type_name -> rotunda.v1.Blob
+	21, // 6: rotunda.v1.AgentReport.hello:type_name -> rotunda.v1.Hello
+	47, // 7: rotunda.v1.AgentReport.agent_time:type_name -> google.protobuf.Timestamp
+	22, // 8: rotunda.v1.AgentReport.placements:type_name -> rotunda.v1.PlacementReport
+	45, // 9: rotunda.v1.Hello.facts:type_name -> rotunda.v1.Hello.FactsEntry
+	2,  // 10: rotunda.v1.PlacementReport.state:type_name -> rotunda.v1.State
+	47, // 11: rotunda.v1.PlacementReport.not_after:type_name -> google.protobuf.Timestamp
+	1,  // 12: rotunda.v1.PlacementReport.level:type_name -> rotunda.v1.Level
+	26, // 13: rotunda.v1.PlacementReport.evidence:type_name -> rotunda.v1.Evidence
+	25, // 14: rotunda.v1.PlacementReport.failure:type_name -> rotunda.v1.Failure
+	46, // 15: rotunda.v1.PlacementReport.took:type_name -> google.protobuf.Duration
+	47, // 16: rotunda.v1.PlacementReport.committed_at:type_name -> google.protobuf.Timestamp
+	24, // 17: rotunda.v1.PlacementReport.orders:type_name -> rotunda.v1.OrderReport
+	36, // 18: rotunda.v1.PlacementReport.edges:type_name -> rotunda.v1.EdgeReport
+	1,  // 19: rotunda.v1.PlacementReport.crl_level:type_name -> rotunda.v1.Level
+	23, // 20: rotunda.v1.PlacementReport.destroyed:type_name -> rotunda.v1.DestroyedKey
+	47, // 21: rotunda.v1.DestroyedKey.at:type_name -> google.protobuf.Timestamp
+	0,  // 22: rotunda.v1.OrderReport.outcome:type_name -> rotunda.v1.Outcome
+	47, // 23: rotunda.v1.OrderReport.at:type_name -> google.protobuf.Timestamp
+	47, // 24: rotunda.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	47, // 25: rotunda.v1.DesiredState.server_time:type_name -> google.protobuf.Timestamp
+	34, // 26: rotunda.v1.DesiredState.placements:type_name -> rotunda.v1.DesiredPlacement
+	47, // 27: rotunda.v1.DesiredState.renew_identity_at:type_name -> google.protobuf.Timestamp
+	29, // 28: rotunda.v1.DesiredState.restored:type_name -> rotunda.v1.Restored
+	28, // 29: rotunda.v1.DesiredState.servers:type_name -> rotunda.v1.RegionServer
+	31, // 30: rotunda.v1.TestifyRequest.placements:type_name -> rotunda.v1.HeldPlacement
+	32, // 31: rotunda.v1.HeldPlacement.certificates:type_name -> rotunda.v1.HeldCertificate
+	39, // 32: rotunda.v1.DesiredPlacement.identity:type_name -> rotunda.v1.Identity
+	40, // 33: rotunda.v1.DesiredPlacement.profile:type_name -> rotunda.v1.ProfileTerms
+	41, // 34: rotunda.v1.DesiredPlacement.target:type_name -> rotunda.v1.TargetSpec
+	42, // 35: rotunda.v1.DesiredPlacement.files:type_name -> rotunda.v1.FilesSpec
+	43, // 36: rotunda.v1.DesiredPlacement.proof:type_name -> rotunda.v1.ProofSpec
+	47, // 37: rotunda.v1.DesiredPlacement.renew_after:type_name -> google.protobuf.Timestamp
+	47, // 38: rotunda.v1.DesiredPlacement.renew_before:type_name -> google.protobuf.Timestamp
+	47, // 39: rotunda.v1.DesiredPlacement.renew_from:type_name -> google.protobuf.Timestamp
+	38, // 40: rotunda.v1.DesiredPlacement.slot:type_name -> rotunda.v1.Slot
+	37, // 41: rotunda.v1.DesiredPlacement.orders:type_name -> rotunda.v1.TargetOrder
+	35, // 42: rotunda.v1.DesiredPlacement.edges:type_name -> rotunda.v1.EdgeLook
+	47, // 43: rotunda.v1.DesiredPlacement.crl_until:type_name -> google.protobuf.Timestamp
+	47, // 44: rotunda.v1.DesiredPlacement.staple_until:type_name -> google.protobuf.Timestamp
+	26, // 45: rotunda.v1.EdgeReport.evidence:type_name -> rotunda.v1.Evidence
+	47, // 46: rotunda.v1.EdgeReport.at:type_name -> google.protobuf.Timestamp
+	3,  // 47: rotunda.v1.TargetOrder.act:type_name -> rotunda.v1.Act
+	46, // 48: rotunda.v1.Slot.start_within:type_name -> google.protobuf.Duration
+	46, // 49: rotunda.v1.ProfileTerms.lifetime:type_name -> google.protobuf.Duration
+	46, // 50: rotunda.v1.ProfileTerms.ride_out:type_name -> google.protobuf.Duration
+	46, // 51: rotunda.v1.ProfileTerms.key_age:type_name -> google.protobuf.Duration
+	46, // 52: rotunda.v1.ProfileTerms.grace:type_name -> google.protobuf.Duration
+	1,  // 53: rotunda.v1.ProofSpec.level:type_name -> rotunda.v1.Level
+	46, // 54: rotunda.v1.ProofSpec.observe:type_name -> google.protobuf.Duration
+	46, // 55: rotunda.v1.ProofSpec.timeout:type_name -> google.protobuf.Duration
+	4,  // 56: rotunda.v1.AgentService.Enrol:input_type -> rotunda.v1.EnrolRequest
+	6,  // 57: rotunda.v1.AgentService.RenewIdentity:input_type -> rotunda.v1.RenewIdentityRequest
+	8,  // 58: rotunda.v1.AgentService.Issue:input_type -> rotunda.v1.IssueRequest
+	12, // 59: rotunda.v1.AgentService.IssueCanaries:input_type -> rotunda.v1.IssueCanariesRequest
+	15, // 60: rotunda.v1.AgentService.FetchBlobs:input_type -> rotunda.v1.FetchBlobsRequest
+	18, // 61: rotunda.v1.AgentService.ProveConsistency:input_type -> rotunda.v1.ProveConsistencyRequest
+	30, // 62: rotunda.v1.AgentService.Testify:input_type -> rotunda.v1.TestifyRequest
+	20, // 63: rotunda.v1.AgentService.Sync:input_type -> rotunda.v1.AgentReport
+	5,  // 64: rotunda.v1.AgentService.Enrol:output_type -> rotunda.v1.EnrolResponse
+	7,  // 65: rotunda.v1.AgentService.RenewIdentity:output_type -> rotunda.v1.RenewIdentityResponse
+	10, // 66: rotunda.v1.AgentService.Issue:output_type -> rotunda.v1.IssueResponse
+	13, // 67: rotunda.v1.AgentService.IssueCanaries:output_type -> rotunda.v1.IssueCanariesResponse
+	16, // 68: rotunda.v1.AgentService.FetchBlobs:output_type -> rotunda.v1.FetchBlobsResponse
+	19, // 69: rotunda.v1.AgentService.ProveConsistency:output_type -> rotunda.v1.ProveConsistencyResponse
+	33, // 70: rotunda.v1.AgentService.Testify:output_type -> rotunda.v1.TestifyResponse
+	27, // 71: rotunda.v1.AgentService.Sync:output_type -> rotunda.v1.DesiredState
+	64, // [64:72] is the sub-list for method output_type
+	56, // [56:64] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_agent_proto_init() }
@@ -3768,7 +3936,7 @@ func file_rotunda_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_agent_proto_rawDesc), len(file_rotunda_v1_agent_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

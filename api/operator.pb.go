@@ -1633,6 +1633,218 @@ func (x *RevokeTokenResponse) GetAuditId() string {
 	return ""
 }
 
+type ListServersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListServersRequest) Reset() {
+	*x = ListServersRequest{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListServersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListServersRequest) ProtoMessage() {}
+
+func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListServersRequest.ProtoReflect.Descriptor instead.
+func (*ListServersRequest) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{24}
+}
+
+type ListServersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Servers       []*ServerInfo          `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
+	Shared        bool                   `protobuf:"varint,2,opt,name=shared,proto3" json:"shared,omitempty"` // others may use the store too
+	Store         string                 `protobuf:"bytes,3,opt,name=store,proto3" json:"store,omitempty"`    // where it lies; without a secret
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListServersResponse) Reset() {
+	*x = ListServersResponse{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListServersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListServersResponse) ProtoMessage() {}
+
+func (x *ListServersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListServersResponse.ProtoReflect.Descriptor instead.
+func (*ListServersResponse) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ListServersResponse) GetServers() []*ServerInfo {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *ListServersResponse) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
+func (x *ListServersResponse) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+type ServerInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Instance      string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"` // of its process
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`         // of its host
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`   // where agents reach it
+	Version       string                 `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	Schema        uint64                 `protobuf:"varint,5,opt,name=schema,proto3" json:"schema,omitempty"` // the newest that it knows
+	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	SeenAt        *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=seen_at,json=seenAt,proto3" json:"seen_at,omitempty"` // when it last said that it is there
+	Agents        uint32                 `protobuf:"varint,8,opt,name=agents,proto3" json:"agents,omitempty"`              // connected to it
+	Here          bool                   `protobuf:"varint,9,opt,name=here,proto3" json:"here,omitempty"`                  // it answers this call
+	Alive         bool                   `protobuf:"varint,10,opt,name=alive,proto3" json:"alive,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerInfo) Reset() {
+	*x = ServerInfo{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerInfo) ProtoMessage() {}
+
+func (x *ServerInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerInfo.ProtoReflect.Descriptor instead.
+func (*ServerInfo) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ServerInfo) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *ServerInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ServerInfo) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ServerInfo) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ServerInfo) GetSchema() uint64 {
+	if x != nil {
+		return x.Schema
+	}
+	return 0
+}
+
+func (x *ServerInfo) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *ServerInfo) GetSeenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SeenAt
+	}
+	return nil
+}
+
+func (x *ServerInfo) GetAgents() uint32 {
+	if x != nil {
+		return x.Agents
+	}
+	return 0
+}
+
+func (x *ServerInfo) GetHere() bool {
+	if x != nil {
+		return x.Here
+	}
+	return false
+}
+
+func (x *ServerInfo) GetAlive() bool {
+	if x != nil {
+		return x.Alive
+	}
+	return false
+}
+
 type ListAgentsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1641,7 +1853,7 @@ type ListAgentsRequest struct {
 
 func (x *ListAgentsRequest) Reset() {
 	*x = ListAgentsRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[24]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1865,7 @@ func (x *ListAgentsRequest) String() string {
 func (*ListAgentsRequest) ProtoMessage() {}
 
 func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[24]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1878,7 @@ func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsRequest.ProtoReflect.Descriptor instead.
 func (*ListAgentsRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 type AgentInfo struct {
@@ -1690,7 +1902,7 @@ type AgentInfo struct {
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[25]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +1914,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[25]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +1927,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AgentInfo) GetId() string {
@@ -1818,7 +2030,7 @@ type ListAgentsResponse struct {
 
 func (x *ListAgentsResponse) Reset() {
 	*x = ListAgentsResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[26]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +2042,7 @@ func (x *ListAgentsResponse) String() string {
 func (*ListAgentsResponse) ProtoMessage() {}
 
 func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[26]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +2055,7 @@ func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsResponse.ProtoReflect.Descriptor instead.
 func (*ListAgentsResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListAgentsResponse) GetAgents() []*AgentInfo {
@@ -1864,7 +2076,7 @@ type LabelAgentRequest struct {
 
 func (x *LabelAgentRequest) Reset() {
 	*x = LabelAgentRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[27]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +2088,7 @@ func (x *LabelAgentRequest) String() string {
 func (*LabelAgentRequest) ProtoMessage() {}
 
 func (x *LabelAgentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[27]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +2101,7 @@ func (x *LabelAgentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelAgentRequest.ProtoReflect.Descriptor instead.
 func (*LabelAgentRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LabelAgentRequest) GetAgentId() string {
@@ -1923,7 +2135,7 @@ type LabelAgentResponse struct {
 
 func (x *LabelAgentResponse) Reset() {
 	*x = LabelAgentResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[28]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +2147,7 @@ func (x *LabelAgentResponse) String() string {
 func (*LabelAgentResponse) ProtoMessage() {}
 
 func (x *LabelAgentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[28]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +2160,7 @@ func (x *LabelAgentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelAgentResponse.ProtoReflect.Descriptor instead.
 func (*LabelAgentResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{28}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LabelAgentResponse) GetAgent() *AgentInfo {
@@ -1976,7 +2188,7 @@ type RetireAgentRequest struct {
 
 func (x *RetireAgentRequest) Reset() {
 	*x = RetireAgentRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[29]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1988,7 +2200,7 @@ func (x *RetireAgentRequest) String() string {
 func (*RetireAgentRequest) ProtoMessage() {}
 
 func (x *RetireAgentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[29]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2001,7 +2213,7 @@ func (x *RetireAgentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireAgentRequest.ProtoReflect.Descriptor instead.
 func (*RetireAgentRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{29}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RetireAgentRequest) GetAgentId() string {
@@ -2035,7 +2247,7 @@ type RetireAgentResponse struct {
 
 func (x *RetireAgentResponse) Reset() {
 	*x = RetireAgentResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[30]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2047,7 +2259,7 @@ func (x *RetireAgentResponse) String() string {
 func (*RetireAgentResponse) ProtoMessage() {}
 
 func (x *RetireAgentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[30]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2060,7 +2272,7 @@ func (x *RetireAgentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireAgentResponse.ProtoReflect.Descriptor instead.
 func (*RetireAgentResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{30}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RetireAgentResponse) GetEffects() []string {
@@ -2088,7 +2300,7 @@ type ListPlacementsRequest struct {
 
 func (x *ListPlacementsRequest) Reset() {
 	*x = ListPlacementsRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[31]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +2312,7 @@ func (x *ListPlacementsRequest) String() string {
 func (*ListPlacementsRequest) ProtoMessage() {}
 
 func (x *ListPlacementsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[31]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +2325,7 @@ func (x *ListPlacementsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlacementsRequest.ProtoReflect.Descriptor instead.
 func (*ListPlacementsRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{31}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListPlacementsRequest) GetService() string {
@@ -2173,7 +2385,7 @@ type PlacementStatus struct {
 
 func (x *PlacementStatus) Reset() {
 	*x = PlacementStatus{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[32]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +2397,7 @@ func (x *PlacementStatus) String() string {
 func (*PlacementStatus) ProtoMessage() {}
 
 func (x *PlacementStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[32]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +2410,7 @@ func (x *PlacementStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementStatus.ProtoReflect.Descriptor instead.
 func (*PlacementStatus) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{32}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PlacementStatus) GetId() string {
@@ -2410,7 +2622,7 @@ type ProfileOverride struct {
 
 func (x *ProfileOverride) Reset() {
 	*x = ProfileOverride{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[33]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2634,7 @@ func (x *ProfileOverride) String() string {
 func (*ProfileOverride) ProtoMessage() {}
 
 func (x *ProfileOverride) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[33]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2647,7 @@ func (x *ProfileOverride) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileOverride.ProtoReflect.Descriptor instead.
 func (*ProfileOverride) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ProfileOverride) GetProfile() string {
@@ -2463,14 +2675,17 @@ type ListPlacementsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Placements    []*PlacementStatus     `protobuf:"bytes,1,rep,name=placements,proto3" json:"placements,omitempty"`
 	RolledBack    string                 `protobuf:"bytes,2,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"` // as in InfoResponse
-	Emergencies   []string               `protobuf:"bytes,3,rep,name=emergencies,proto3" json:"emergencies,omitempty"`                 // in words: windows that are open, emergency credentials that were used within a day
+	Emergencies   []string               `protobuf:"bytes,3,rep,name=emergencies,proto3" json:"emergencies,omitempty"`                 // in words: windows that are open, emergency credentials that were used within a day, compromises that are not over, that the issuing authority has expired
+	Behind        []string               `protobuf:"bytes,4,rep,name=behind,proto3" json:"behind,omitempty"`                           // in words: synthetic intents that have shown no rotation for three of their turns
+	LogAlarms     []string               `protobuf:"bytes,7,rep,name=log_alarms,json=logAlarms,proto3" json:"log_alarms,omitempty"`    // in words: witnesses of the audit log that contradict it
+	Unpublished   string                 `protobuf:"bytes,8,opt,name=unpublished,proto3" json:"unpublished,omitempty"`                 // in words: that checkpoints wait for cosignatures, and since when; empty: none does
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListPlacementsResponse) Reset() {
 	*x = ListPlacementsResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[34]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2697,7 @@ func (x *ListPlacementsResponse) String() string {
 func (*ListPlacementsResponse) ProtoMessage() {}
 
 func (x *ListPlacementsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[34]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2710,7 @@ func (x *ListPlacementsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlacementsResponse.ProtoReflect.Descriptor instead.
 func (*ListPlacementsResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListPlacementsResponse) GetPlacements() []*PlacementStatus {
@@ -2519,6 +2734,27 @@ func (x *ListPlacementsResponse) GetEmergencies() []string {
 	return nil
 }
 
+func (x *ListPlacementsResponse) GetBehind() []string {
+	if x != nil {
+		return x.Behind
+	}
+	return nil
+}
+
+func (x *ListPlacementsResponse) GetLogAlarms() []string {
+	if x != nil {
+		return x.LogAlarms
+	}
+	return nil
+}
+
+func (x *ListPlacementsResponse) GetUnpublished() string {
+	if x != nil {
+		return x.Unpublished
+	}
+	return ""
+}
+
 type DescribePlacementRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2528,7 +2764,7 @@ type DescribePlacementRequest struct {
 
 func (x *DescribePlacementRequest) Reset() {
 	*x = DescribePlacementRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[35]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2540,7 +2776,7 @@ func (x *DescribePlacementRequest) String() string {
 func (*DescribePlacementRequest) ProtoMessage() {}
 
 func (x *DescribePlacementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[35]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2553,7 +2789,7 @@ func (x *DescribePlacementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePlacementRequest.ProtoReflect.Descriptor instead.
 func (*DescribePlacementRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DescribePlacementRequest) GetId() string {
@@ -2578,7 +2814,7 @@ type EvidenceRecord struct {
 
 func (x *EvidenceRecord) Reset() {
 	*x = EvidenceRecord{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[36]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2590,7 +2826,7 @@ func (x *EvidenceRecord) String() string {
 func (*EvidenceRecord) ProtoMessage() {}
 
 func (x *EvidenceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[36]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2603,7 +2839,7 @@ func (x *EvidenceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceRecord.ProtoReflect.Descriptor instead.
 func (*EvidenceRecord) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *EvidenceRecord) GetDigest() string {
@@ -2667,7 +2903,7 @@ type DescribePlacementResponse struct {
 
 func (x *DescribePlacementResponse) Reset() {
 	*x = DescribePlacementResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[37]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2679,7 +2915,7 @@ func (x *DescribePlacementResponse) String() string {
 func (*DescribePlacementResponse) ProtoMessage() {}
 
 func (x *DescribePlacementResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[37]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2692,7 +2928,7 @@ func (x *DescribePlacementResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePlacementResponse.ProtoReflect.Descriptor instead.
 func (*DescribePlacementResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DescribePlacementResponse) GetStatus() *PlacementStatus {
@@ -2734,7 +2970,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[38]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +2982,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[38]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +2995,7 @@ func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCertificatesRequest.ProtoReflect.Descriptor instead.
 func (*ListCertificatesRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListCertificatesRequest) GetExpiring() *durationpb.Duration {
@@ -2800,13 +3036,16 @@ type CertificateInfo struct {
 	Fingerprint      string                 `protobuf:"bytes,13,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	Spki             string                 `protobuf:"bytes,14,opt,name=spki,proto3" json:"spki,omitempty"`
 	Der              []byte                 `protobuf:"bytes,15,opt,name=der,proto3" json:"der,omitempty"`
+	AuthorityName    string                 `protobuf:"bytes,16,opt,name=authority_name,json=authorityName,proto3" json:"authority_name,omitempty"`
+	AuthorityRegion  string                 `protobuf:"bytes,17,opt,name=authority_region,json=authorityRegion,proto3" json:"authority_region,omitempty"` // empty: of none
+	Region           string                 `protobuf:"bytes,18,opt,name=region,proto3" json:"region,omitempty"`                                          // of the agent, when a leaf was issued
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
 
 func (x *CertificateInfo) Reset() {
 	*x = CertificateInfo{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[39]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2818,7 +3057,7 @@ func (x *CertificateInfo) String() string {
 func (*CertificateInfo) ProtoMessage() {}
 
 func (x *CertificateInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[39]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2831,7 +3070,7 @@ func (x *CertificateInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateInfo.ProtoReflect.Descriptor instead.
 func (*CertificateInfo) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CertificateInfo) GetSerial() string {
@@ -2939,6 +3178,27 @@ func (x *CertificateInfo) GetDer() []byte {
 	return nil
 }
 
+func (x *CertificateInfo) GetAuthorityName() string {
+	if x != nil {
+		return x.AuthorityName
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetAuthorityRegion() string {
+	if x != nil {
+		return x.AuthorityRegion
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
 type ListCertificatesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Certificates  []*CertificateInfo     `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`
@@ -2948,7 +3208,7 @@ type ListCertificatesResponse struct {
 
 func (x *ListCertificatesResponse) Reset() {
 	*x = ListCertificatesResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[40]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2960,7 +3220,7 @@ func (x *ListCertificatesResponse) String() string {
 func (*ListCertificatesResponse) ProtoMessage() {}
 
 func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[40]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2973,7 +3233,7 @@ func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCertificatesResponse.ProtoReflect.Descriptor instead.
 func (*ListCertificatesResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListCertificatesResponse) GetCertificates() []*CertificateInfo {
@@ -2991,7 +3251,7 @@ type ListAuthoritiesRequest struct {
 
 func (x *ListAuthoritiesRequest) Reset() {
 	*x = ListAuthoritiesRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[41]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3003,7 +3263,7 @@ func (x *ListAuthoritiesRequest) String() string {
 func (*ListAuthoritiesRequest) ProtoMessage() {}
 
 func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[41]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3016,7 +3276,7 @@ func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuthoritiesRequest.ProtoReflect.Descriptor instead.
 func (*ListAuthoritiesRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 type AuthorityInfo struct {
@@ -3031,13 +3291,15 @@ type AuthorityInfo struct {
 	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
 	Der           []byte                 `protobuf:"bytes,9,opt,name=der,proto3" json:"der,omitempty"`
 	Fingerprint   string                 `protobuf:"bytes,10,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Region        string                 `protobuf:"bytes,11,opt,name=region,proto3" json:"region,omitempty"`   // whose agents' certificates it signs; empty: of none
+	Stopped       string                 `protobuf:"bytes,12,opt,name=stopped,proto3" json:"stopped,omitempty"` // by whom, when and why it was put out of use; empty: it is in use
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuthorityInfo) Reset() {
 	*x = AuthorityInfo{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[42]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3049,7 +3311,7 @@ func (x *AuthorityInfo) String() string {
 func (*AuthorityInfo) ProtoMessage() {}
 
 func (x *AuthorityInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[42]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3062,7 +3324,7 @@ func (x *AuthorityInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorityInfo.ProtoReflect.Descriptor instead.
 func (*AuthorityInfo) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AuthorityInfo) GetId() string {
@@ -3135,6 +3397,269 @@ func (x *AuthorityInfo) GetFingerprint() string {
 	return ""
 }
 
+func (x *AuthorityInfo) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *AuthorityInfo) GetStopped() string {
+	if x != nil {
+		return x.Stopped
+	}
+	return ""
+}
+
+type CreateAuthorityRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Response      []byte                 `protobuf:"bytes,1,opt,name=response,proto3" json:"response,omitempty"` // JSON, of rotunda authority sign
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateAuthorityRequest) Reset() {
+	*x = CreateAuthorityRequest{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateAuthorityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateAuthorityRequest) ProtoMessage() {}
+
+func (x *CreateAuthorityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateAuthorityRequest.ProtoReflect.Descriptor instead.
+func (*CreateAuthorityRequest) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *CreateAuthorityRequest) GetResponse() []byte {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *CreateAuthorityRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *CreateAuthorityRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type CreateAuthorityResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Authority     *AuthorityInfo         `protobuf:"bytes,1,opt,name=authority,proto3" json:"authority,omitempty"`
+	Notes         []string               `protobuf:"bytes,2,rep,name=notes,proto3" json:"notes,omitempty"`
+	AuditId       string                 `protobuf:"bytes,3,opt,name=audit_id,json=auditId,proto3" json:"audit_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateAuthorityResponse) Reset() {
+	*x = CreateAuthorityResponse{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateAuthorityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateAuthorityResponse) ProtoMessage() {}
+
+func (x *CreateAuthorityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateAuthorityResponse.ProtoReflect.Descriptor instead.
+func (*CreateAuthorityResponse) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *CreateAuthorityResponse) GetAuthority() *AuthorityInfo {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+func (x *CreateAuthorityResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+func (x *CreateAuthorityResponse) GetAuditId() string {
+	if x != nil {
+		return x.AuditId
+	}
+	return ""
+}
+
+type DecideAuthorityRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Stop          bool                   `protobuf:"varint,2,opt,name=stop,proto3" json:"stop,omitempty"` // false: start
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	DryRun        bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideAuthorityRequest) Reset() {
+	*x = DecideAuthorityRequest{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideAuthorityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideAuthorityRequest) ProtoMessage() {}
+
+func (x *DecideAuthorityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideAuthorityRequest.ProtoReflect.Descriptor instead.
+func (*DecideAuthorityRequest) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *DecideAuthorityRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DecideAuthorityRequest) GetStop() bool {
+	if x != nil {
+		return x.Stop
+	}
+	return false
+}
+
+func (x *DecideAuthorityRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DecideAuthorityRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type DecideAuthorityResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Authority *AuthorityInfo         `protobuf:"bytes,1,opt,name=authority,proto3" json:"authority,omitempty"`
+	// Who signs for the authority's region from then on.
+	Signer        string `protobuf:"bytes,2,opt,name=signer,proto3" json:"signer,omitempty"`
+	AuditId       string `protobuf:"bytes,3,opt,name=audit_id,json=auditId,proto3" json:"audit_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideAuthorityResponse) Reset() {
+	*x = DecideAuthorityResponse{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideAuthorityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideAuthorityResponse) ProtoMessage() {}
+
+func (x *DecideAuthorityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideAuthorityResponse.ProtoReflect.Descriptor instead.
+func (*DecideAuthorityResponse) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *DecideAuthorityResponse) GetAuthority() *AuthorityInfo {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+func (x *DecideAuthorityResponse) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *DecideAuthorityResponse) GetAuditId() string {
+	if x != nil {
+		return x.AuditId
+	}
+	return ""
+}
+
 type ListAuthoritiesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Authorities   []*AuthorityInfo       `protobuf:"bytes,1,rep,name=authorities,proto3" json:"authorities,omitempty"`
@@ -3144,7 +3669,7 @@ type ListAuthoritiesResponse struct {
 
 func (x *ListAuthoritiesResponse) Reset() {
 	*x = ListAuthoritiesResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[43]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3156,7 +3681,7 @@ func (x *ListAuthoritiesResponse) String() string {
 func (*ListAuthoritiesResponse) ProtoMessage() {}
 
 func (x *ListAuthoritiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[43]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3169,7 +3694,7 @@ func (x *ListAuthoritiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuthoritiesResponse.ProtoReflect.Descriptor instead.
 func (*ListAuthoritiesResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListAuthoritiesResponse) GetAuthorities() []*AuthorityInfo {
@@ -3190,7 +3715,7 @@ type IssueOperatorRequest struct {
 
 func (x *IssueOperatorRequest) Reset() {
 	*x = IssueOperatorRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[44]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3202,7 +3727,7 @@ func (x *IssueOperatorRequest) String() string {
 func (*IssueOperatorRequest) ProtoMessage() {}
 
 func (x *IssueOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[44]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3215,7 +3740,7 @@ func (x *IssueOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueOperatorRequest.ProtoReflect.Descriptor instead.
 func (*IssueOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *IssueOperatorRequest) GetName() string {
@@ -3250,7 +3775,7 @@ type IssueOperatorResponse struct {
 
 func (x *IssueOperatorResponse) Reset() {
 	*x = IssueOperatorResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[45]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3262,7 +3787,7 @@ func (x *IssueOperatorResponse) String() string {
 func (*IssueOperatorResponse) ProtoMessage() {}
 
 func (x *IssueOperatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[45]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3275,7 +3800,7 @@ func (x *IssueOperatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueOperatorResponse.ProtoReflect.Descriptor instead.
 func (*IssueOperatorResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *IssueOperatorResponse) GetChain() [][]byte {
@@ -3316,7 +3841,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[46]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3328,7 +3853,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[46]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3341,7 +3866,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RotateRequest) GetIntent() string {
@@ -3405,7 +3930,7 @@ type RotateResponse struct {
 
 func (x *RotateResponse) Reset() {
 	*x = RotateResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3417,7 +3942,7 @@ func (x *RotateResponse) String() string {
 func (*RotateResponse) ProtoMessage() {}
 
 func (x *RotateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3430,7 +3955,7 @@ func (x *RotateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateResponse.ProtoReflect.Descriptor instead.
 func (*RotateResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RotateResponse) GetPlacements() []string {
@@ -3471,7 +3996,7 @@ type ListSlotsRequest struct {
 
 func (x *ListSlotsRequest) Reset() {
 	*x = ListSlotsRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3483,7 +4008,7 @@ func (x *ListSlotsRequest) String() string {
 func (*ListSlotsRequest) ProtoMessage() {}
 
 func (x *ListSlotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3496,7 +4021,7 @@ func (x *ListSlotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSlotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSlotsRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListSlotsRequest) GetCluster() string {
@@ -3533,7 +4058,7 @@ type SlotInfo struct {
 
 func (x *SlotInfo) Reset() {
 	*x = SlotInfo{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3545,7 +4070,7 @@ func (x *SlotInfo) String() string {
 func (*SlotInfo) ProtoMessage() {}
 
 func (x *SlotInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3558,7 +4083,7 @@ func (x *SlotInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotInfo.ProtoReflect.Descriptor instead.
 func (*SlotInfo) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SlotInfo) GetId() string {
@@ -3654,7 +4179,7 @@ type ListSlotsResponse struct {
 
 func (x *ListSlotsResponse) Reset() {
 	*x = ListSlotsResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3666,7 +4191,7 @@ func (x *ListSlotsResponse) String() string {
 func (*ListSlotsResponse) ProtoMessage() {}
 
 func (x *ListSlotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3679,7 +4204,7 @@ func (x *ListSlotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSlotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSlotsResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListSlotsResponse) GetSlots() []*SlotInfo {
@@ -3699,7 +4224,7 @@ type ReleaseSlotRequest struct {
 
 func (x *ReleaseSlotRequest) Reset() {
 	*x = ReleaseSlotRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3711,7 +4236,7 @@ func (x *ReleaseSlotRequest) String() string {
 func (*ReleaseSlotRequest) ProtoMessage() {}
 
 func (x *ReleaseSlotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3724,7 +4249,7 @@ func (x *ReleaseSlotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseSlotRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseSlotRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ReleaseSlotRequest) GetId() string {
@@ -3750,7 +4275,7 @@ type ReleaseSlotResponse struct {
 
 func (x *ReleaseSlotResponse) Reset() {
 	*x = ReleaseSlotResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3762,7 +4287,7 @@ func (x *ReleaseSlotResponse) String() string {
 func (*ReleaseSlotResponse) ProtoMessage() {}
 
 func (x *ReleaseSlotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3775,7 +4300,7 @@ func (x *ReleaseSlotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseSlotResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseSlotResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ReleaseSlotResponse) GetAuditId() string {
@@ -3795,7 +4320,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3807,7 +4332,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3820,7 +4345,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ResumeRequest) GetIntent() string {
@@ -3846,7 +4371,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3858,7 +4383,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3871,7 +4396,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ResumeResponse) GetAuditId() string {
@@ -3892,7 +4417,7 @@ type ListAuditEntriesRequest struct {
 
 func (x *ListAuditEntriesRequest) Reset() {
 	*x = ListAuditEntriesRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3904,7 +4429,7 @@ func (x *ListAuditEntriesRequest) String() string {
 func (*ListAuditEntriesRequest) ProtoMessage() {}
 
 func (x *ListAuditEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3917,7 +4442,7 @@ func (x *ListAuditEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListAuditEntriesRequest) GetFrom() uint64 {
@@ -3954,7 +4479,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3966,7 +4491,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3979,7 +4504,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{56}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *AuditEntry) GetId() string {
@@ -4028,7 +4553,7 @@ type ListAuditEntriesResponse struct {
 
 func (x *ListAuditEntriesResponse) Reset() {
 	*x = ListAuditEntriesResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[57]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4040,7 +4565,7 @@ func (x *ListAuditEntriesResponse) String() string {
 func (*ListAuditEntriesResponse) ProtoMessage() {}
 
 func (x *ListAuditEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[57]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4053,7 +4578,7 @@ func (x *ListAuditEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{57}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListAuditEntriesResponse) GetEntries() []*AuditEntry {
@@ -4088,7 +4613,7 @@ type ShowAuditEntryRequest struct {
 
 func (x *ShowAuditEntryRequest) Reset() {
 	*x = ShowAuditEntryRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[58]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4100,7 +4625,7 @@ func (x *ShowAuditEntryRequest) String() string {
 func (*ShowAuditEntryRequest) ProtoMessage() {}
 
 func (x *ShowAuditEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[58]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4113,7 +4638,7 @@ func (x *ShowAuditEntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowAuditEntryRequest.ProtoReflect.Descriptor instead.
 func (*ShowAuditEntryRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{58}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ShowAuditEntryRequest) GetIndex() uint64 {
@@ -4149,7 +4674,7 @@ type ShowAuditEntryResponse struct {
 
 func (x *ShowAuditEntryResponse) Reset() {
 	*x = ShowAuditEntryResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[59]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4161,7 +4686,7 @@ func (x *ShowAuditEntryResponse) String() string {
 func (*ShowAuditEntryResponse) ProtoMessage() {}
 
 func (x *ShowAuditEntryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[59]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4174,7 +4699,7 @@ func (x *ShowAuditEntryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowAuditEntryResponse.ProtoReflect.Descriptor instead.
 func (*ShowAuditEntryResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{59}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ShowAuditEntryResponse) GetEntry() *AuditEntry {
@@ -4215,7 +4740,7 @@ type ProveAuditGrowthRequest struct {
 
 func (x *ProveAuditGrowthRequest) Reset() {
 	*x = ProveAuditGrowthRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[60]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4227,7 +4752,7 @@ func (x *ProveAuditGrowthRequest) String() string {
 func (*ProveAuditGrowthRequest) ProtoMessage() {}
 
 func (x *ProveAuditGrowthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[60]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4240,7 +4765,7 @@ func (x *ProveAuditGrowthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveAuditGrowthRequest.ProtoReflect.Descriptor instead.
 func (*ProveAuditGrowthRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{60}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ProveAuditGrowthRequest) GetFrom() uint64 {
@@ -4270,7 +4795,7 @@ type ProveAuditGrowthResponse struct {
 
 func (x *ProveAuditGrowthResponse) Reset() {
 	*x = ProveAuditGrowthResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[61]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4282,7 +4807,7 @@ func (x *ProveAuditGrowthResponse) String() string {
 func (*ProveAuditGrowthResponse) ProtoMessage() {}
 
 func (x *ProveAuditGrowthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[61]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4295,7 +4820,7 @@ func (x *ProveAuditGrowthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveAuditGrowthResponse.ProtoReflect.Descriptor instead.
 func (*ProveAuditGrowthResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{61}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ProveAuditGrowthResponse) GetFrom() uint64 {
@@ -4343,7 +4868,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[62]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4355,7 +4880,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[62]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4368,7 +4893,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{62}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListCheckpointsRequest) GetFrom() uint64 {
@@ -4394,7 +4919,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[63]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4406,7 +4931,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[63]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4419,7 +4944,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{63}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListCheckpointsResponse) GetCheckpoints() [][]byte {
@@ -4434,7 +4959,7 @@ var File_rotunda_v1_operator_proto protoreflect.FileDescriptor
 const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"\x19rotunda/v1/operator.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x16rotunda/v1/trust.proto\x1a\x1arotunda/v1/emergency.proto\x1a\x16rotunda/v1/graph.proto\x1a\x17rotunda/v1/notice.proto\x1a\x1brotunda/v1/revocation.proto\x1a\x18rotunda/v1/restore.proto\x1a\x18rotunda/v1/rollout.proto\x1a\x15rotunda/v1/sink.proto\x1a\x17rotunda/v1/whatif.proto\"\r\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/agent.proto\x1a\x1brotunda/v1/compromise.proto\x1a\x16rotunda/v1/trust.proto\x1a\x1arotunda/v1/emergency.proto\x1a\x16rotunda/v1/graph.proto\x1a\x17rotunda/v1/notice.proto\x1a\x1brotunda/v1/revocation.proto\x1a\x18rotunda/v1/restore.proto\x1a\x1arotunda/v1/retention.proto\x1a\x17rotunda/v1/region.proto\x1a\x18rotunda/v1/rollout.proto\x1a\x15rotunda/v1/sink.proto\x1a\x17rotunda/v1/whatif.proto\x1a\x18rotunda/v1/witness.proto\"\r\n" +
 	"\vInfoRequest\"\xb7\x02\n" +
 	"\fInfoResponse\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x18\n" +
@@ -4569,7 +5094,26 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"0\n" +
 	"\x13RevokeTokenResponse\x12\x19\n" +
-	"\baudit_id\x18\x01 \x01(\tR\aauditId\"\x13\n" +
+	"\baudit_id\x18\x01 \x01(\tR\aauditId\"\x14\n" +
+	"\x12ListServersRequest\"u\n" +
+	"\x13ListServersResponse\x120\n" +
+	"\aservers\x18\x01 \x03(\v2\x16.rotunda.v1.ServerInfoR\aservers\x12\x16\n" +
+	"\x06shared\x18\x02 \x01(\bR\x06shared\x12\x14\n" +
+	"\x05store\x18\x03 \x01(\tR\x05store\"\xba\x02\n" +
+	"\n" +
+	"ServerInfo\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x12\x16\n" +
+	"\x06schema\x18\x05 \x01(\x04R\x06schema\x129\n" +
+	"\n" +
+	"started_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x123\n" +
+	"\aseen_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x06seenAt\x12\x16\n" +
+	"\x06agents\x18\b \x01(\rR\x06agents\x12\x12\n" +
+	"\x04here\x18\t \x01(\bR\x04here\x12\x14\n" +
+	"\x05alive\x18\n" +
+	" \x01(\bR\x05alive\"\x13\n" +
 	"\x11ListAgentsRequest\"\xec\x04\n" +
 	"\tAgentInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x129\n" +
@@ -4654,14 +5198,18 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x0fProfileOverride\x12\x18\n" +
 	"\aprofile\x18\x01 \x01(\tR\aprofile\x12\x18\n" +
 	"\arollout\x18\x02 \x01(\tR\arollout\x120\n" +
-	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x98\x01\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xf1\x01\n" +
 	"\x16ListPlacementsResponse\x12;\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1b.rotunda.v1.PlacementStatusR\n" +
 	"placements\x12\x1f\n" +
 	"\vrolled_back\x18\x02 \x01(\tR\n" +
 	"rolledBack\x12 \n" +
-	"\vemergencies\x18\x03 \x03(\tR\vemergencies\"*\n" +
+	"\vemergencies\x18\x03 \x03(\tR\vemergencies\x12\x16\n" +
+	"\x06behind\x18\x04 \x03(\tR\x06behind\x12\x1d\n" +
+	"\n" +
+	"log_alarms\x18\a \x03(\tR\tlogAlarms\x12 \n" +
+	"\vunpublished\x18\b \x01(\tR\vunpublished\"*\n" +
 	"\x18DescribePlacementRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xda\x01\n" +
 	"\x0eEvidenceRecord\x12\x16\n" +
@@ -4680,7 +5228,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x17ListCertificatesRequest\x125\n" +
 	"\bexpiring\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bexpiring\x12'\n" +
 	"\x0finclude_expired\x18\x02 \x01(\bR\x0eincludeExpired\x12\x16\n" +
-	"\x06intent\x18\x03 \x01(\tR\x06intent\"\x85\x04\n" +
+	"\x06intent\x18\x03 \x01(\tR\x06intent\"\xef\x04\n" +
 	"\x0fCertificateInfo\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -4701,10 +5249,13 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x11revocation_reason\x18\f \x01(\tR\x10revocationReason\x12 \n" +
 	"\vfingerprint\x18\r \x01(\tR\vfingerprint\x12\x12\n" +
 	"\x04spki\x18\x0e \x01(\tR\x04spki\x12\x10\n" +
-	"\x03der\x18\x0f \x01(\fR\x03der\"[\n" +
+	"\x03der\x18\x0f \x01(\fR\x03der\x12%\n" +
+	"\x0eauthority_name\x18\x10 \x01(\tR\rauthorityName\x12)\n" +
+	"\x10authority_region\x18\x11 \x01(\tR\x0fauthorityRegion\x12\x16\n" +
+	"\x06region\x18\x12 \x01(\tR\x06region\"[\n" +
 	"\x18ListCertificatesResponse\x12?\n" +
 	"\fcertificates\x18\x01 \x03(\v2\x1b.rotunda.v1.CertificateInfoR\fcertificates\"\x18\n" +
-	"\x16ListAuthoritiesRequest\"\x94\x02\n" +
+	"\x16ListAuthoritiesRequest\"\xc6\x02\n" +
 	"\rAuthorityInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -4716,7 +5267,26 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\tnot_after\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x10\n" +
 	"\x03der\x18\t \x01(\fR\x03der\x12 \n" +
 	"\vfingerprint\x18\n" +
-	" \x01(\tR\vfingerprint\"V\n" +
+	" \x01(\tR\vfingerprint\x12\x16\n" +
+	"\x06region\x18\v \x01(\tR\x06region\x12\x18\n" +
+	"\astopped\x18\f \x01(\tR\astopped\"e\n" +
+	"\x16CreateAuthorityRequest\x12\x1a\n" +
+	"\bresponse\x18\x01 \x01(\fR\bresponse\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\x83\x01\n" +
+	"\x17CreateAuthorityResponse\x127\n" +
+	"\tauthority\x18\x01 \x01(\v2\x19.rotunda.v1.AuthorityInfoR\tauthority\x12\x14\n" +
+	"\x05notes\x18\x02 \x03(\tR\x05notes\x12\x19\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"q\n" +
+	"\x16DecideAuthorityRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04stop\x18\x02 \x01(\bR\x04stop\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\x85\x01\n" +
+	"\x17DecideAuthorityResponse\x127\n" +
+	"\tauthority\x18\x01 \x01(\v2\x19.rotunda.v1.AuthorityInfoR\tauthority\x12\x16\n" +
+	"\x06signer\x18\x02 \x01(\tR\x06signer\x12\x19\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"V\n" +
 	"\x17ListAuthoritiesResponse\x12;\n" +
 	"\vauthorities\x18\x01 \x03(\v2\x19.rotunda.v1.AuthorityInfoR\vauthorities\"s\n" +
 	"\x14IssueOperatorRequest\x12\x12\n" +
@@ -4813,7 +5383,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\";\n" +
 	"\x17ListCheckpointsResponse\x12 \n" +
-	"\vcheckpoints\x18\x01 \x03(\fR\vcheckpoints2\x91$\n" +
+	"\vcheckpoints\x18\x01 \x03(\fR\vcheckpoints2\xd7,\n" +
 	"\x0fOperatorService\x129\n" +
 	"\x04Info\x12\x17.rotunda.v1.InfoRequest\x1a\x18.rotunda.v1.InfoResponse\x129\n" +
 	"\x04Plan\x12\x17.rotunda.v1.PlanRequest\x1a\x18.rotunda.v1.PlanResponse\x12<\n" +
@@ -4824,9 +5394,11 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\vCreateToken\x12\x1e.rotunda.v1.CreateTokenRequest\x1a\x1f.rotunda.v1.CreateTokenResponse\x12K\n" +
 	"\n" +
 	"ListTokens\x12\x1d.rotunda.v1.ListTokensRequest\x1a\x1e.rotunda.v1.ListTokensResponse\x12N\n" +
-	"\vRevokeToken\x12\x1e.rotunda.v1.RevokeTokenRequest\x1a\x1f.rotunda.v1.RevokeTokenResponse\x12K\n" +
+	"\vRevokeToken\x12\x1e.rotunda.v1.RevokeTokenRequest\x1a\x1f.rotunda.v1.RevokeTokenResponse\x12N\n" +
+	"\vListServers\x12\x1e.rotunda.v1.ListServersRequest\x1a\x1f.rotunda.v1.ListServersResponse\x12K\n" +
 	"\n" +
-	"ListAgents\x12\x1d.rotunda.v1.ListAgentsRequest\x1a\x1e.rotunda.v1.ListAgentsResponse\x12K\n" +
+	"ListAgents\x12\x1d.rotunda.v1.ListAgentsRequest\x1a\x1e.rotunda.v1.ListAgentsResponse\x12N\n" +
+	"\vListRegions\x12\x1e.rotunda.v1.ListRegionsRequest\x1a\x1f.rotunda.v1.ListRegionsResponse\x12K\n" +
 	"\n" +
 	"LabelAgent\x12\x1d.rotunda.v1.LabelAgentRequest\x1a\x1e.rotunda.v1.LabelAgentResponse\x12N\n" +
 	"\vRetireAgent\x12\x1e.rotunda.v1.RetireAgentRequest\x1a\x1f.rotunda.v1.RetireAgentResponse\x12W\n" +
@@ -4845,7 +5417,9 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x0eShowAuditEntry\x12!.rotunda.v1.ShowAuditEntryRequest\x1a\".rotunda.v1.ShowAuditEntryResponse\x12]\n" +
 	"\x10ProveAuditGrowth\x12#.rotunda.v1.ProveAuditGrowthRequest\x1a$.rotunda.v1.ProveAuditGrowthResponse\x12Z\n" +
 	"\x0fListCheckpoints\x12\".rotunda.v1.ListCheckpointsRequest\x1a#.rotunda.v1.ListCheckpointsResponse\x12Z\n" +
-	"\x0fImportAuthority\x12\".rotunda.v1.ImportAuthorityRequest\x1a#.rotunda.v1.ImportAuthorityResponse\x12Q\n" +
+	"\x0fImportAuthority\x12\".rotunda.v1.ImportAuthorityRequest\x1a#.rotunda.v1.ImportAuthorityResponse\x12Z\n" +
+	"\x0fCreateAuthority\x12\".rotunda.v1.CreateAuthorityRequest\x1a#.rotunda.v1.CreateAuthorityResponse\x12Z\n" +
+	"\x0fDecideAuthority\x12\".rotunda.v1.DecideAuthorityRequest\x1a#.rotunda.v1.DecideAuthorityResponse\x12Q\n" +
 	"\fPrepareTrust\x12\x1f.rotunda.v1.PrepareTrustRequest\x1a .rotunda.v1.PrepareTrustResponse\x12K\n" +
 	"\n" +
 	"BeginTrust\x12\x1d.rotunda.v1.BeginTrustRequest\x1a\x1e.rotunda.v1.BeginTrustResponse\x12H\n" +
@@ -4864,7 +5438,12 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\fRetryNotices\x12\x1f.rotunda.v1.RetryNoticesRequest\x1a .rotunda.v1.RetryNoticesResponse\x12?\n" +
 	"\x06Revoke\x12\x19.rotunda.v1.RevokeRequest\x1a\x1a.rotunda.v1.RevokeResponse\x12Z\n" +
 	"\x0fListRevocations\x12\".rotunda.v1.ListRevocationsRequest\x1a#.rotunda.v1.ListRevocationsResponse\x12T\n" +
-	"\rEndRevocation\x12 .rotunda.v1.EndRevocationRequest\x1a!.rotunda.v1.EndRevocationResponse\x12Z\n" +
+	"\rEndRevocation\x12 .rotunda.v1.EndRevocationRequest\x1a!.rotunda.v1.EndRevocationResponse\x12K\n" +
+	"\n" +
+	"Compromise\x12\x1d.rotunda.v1.CompromiseRequest\x1a\x1e.rotunda.v1.CompromiseResponse\x12Z\n" +
+	"\x0fListCompromises\x12\".rotunda.v1.ListCompromisesRequest\x1a#.rotunda.v1.ListCompromisesResponse\x12T\n" +
+	"\rEndCompromise\x12 .rotunda.v1.EndCompromiseRequest\x1a!.rotunda.v1.EndCompromiseResponse\x12b\n" +
+	"\x11CollectCompromise\x12$.rotunda.v1.CollectCompromiseRequest\x1a%.rotunda.v1.CollectCompromiseResponse0\x01\x12Z\n" +
 	"\x0fPrepareRootList\x12\".rotunda.v1.PrepareRootListRequest\x1a#.rotunda.v1.PrepareRootListResponse\x12N\n" +
 	"\vPutRootList\x12\x1e.rotunda.v1.PutRootListRequest\x1a\x1f.rotunda.v1.PutRootListResponse\x12T\n" +
 	"\rOpenEmergency\x12 .rotunda.v1.OpenEmergencyRequest\x1a!.rotunda.v1.OpenEmergencyResponse\x12W\n" +
@@ -4872,8 +5451,12 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x0fListEmergencies\x12\".rotunda.v1.ListEmergenciesRequest\x1a#.rotunda.v1.ListEmergenciesResponse\x12Z\n" +
 	"\x0fCreateEmergency\x12\".rotunda.v1.CreateEmergencyRequest\x1a#.rotunda.v1.CreateEmergencyResponse\x12Q\n" +
 	"\fUseEmergency\x12\x1f.rotunda.v1.UseEmergencyRequest\x1a .rotunda.v1.UseEmergencyResponse\x12B\n" +
-	"\aRestore\x12\x1a.rotunda.v1.RestoreRequest\x1a\x1b.rotunda.v1.RestoreResponse\x12W\n" +
-	"\x0eListAuditSinks\x12!.rotunda.v1.ListAuditSinksRequest\x1a\".rotunda.v1.ListAuditSinksResponse\x12?\n" +
+	"\aRestore\x12\x1a.rotunda.v1.RestoreRequest\x1a\x1b.rotunda.v1.RestoreResponse\x12u\n" +
+	"\x18ListArchivedCertificates\x12+.rotunda.v1.ListArchivedCertificatesRequest\x1a,.rotunda.v1.ListArchivedCertificatesResponse\x12Z\n" +
+	"\x0fRetentionStatus\x12\".rotunda.v1.RetentionStatusRequest\x1a#.rotunda.v1.RetentionStatusResponse\x12Q\n" +
+	"\fRunRetention\x12\x1f.rotunda.v1.RunRetentionRequest\x1a .rotunda.v1.RunRetentionResponse\x12W\n" +
+	"\x0eListAuditSinks\x12!.rotunda.v1.ListAuditSinksRequest\x1a\".rotunda.v1.ListAuditSinksResponse\x12c\n" +
+	"\x12ListAuditWitnesses\x12%.rotunda.v1.ListAuditWitnessesRequest\x1a&.rotunda.v1.ListAuditWitnessesResponse\x12?\n" +
 	"\x06WhatIf\x12\x19.rotunda.v1.WhatIfRequest\x1a\x1a.rotunda.v1.WhatIfResponseB(Z&github.com/rotunda-pki/rotunda/api;apib\x06proto3"
 
 var (
@@ -4889,141 +5472,166 @@ func file_rotunda_v1_operator_proto_rawDescGZIP() []byte {
 }
 
 var file_rotunda_v1_operator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rotunda_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_rotunda_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_rotunda_v1_operator_proto_goTypes = []any{
-	(Finding_Severity)(0),             // 0: rotunda.v1.Finding.Severity
-	(Difference_Op)(0),                // 1: rotunda.v1.Difference.Op
-	(*InfoRequest)(nil),               // 2: rotunda.v1.InfoRequest
-	(*InfoResponse)(nil),              // 3: rotunda.v1.InfoResponse
-	(*SourceFile)(nil),                // 4: rotunda.v1.SourceFile
-	(*Finding)(nil),                   // 5: rotunda.v1.Finding
-	(*Difference)(nil),                // 6: rotunda.v1.Difference
-	(*PlanRequest)(nil),               // 7: rotunda.v1.PlanRequest
-	(*PlanResponse)(nil),              // 8: rotunda.v1.PlanResponse
-	(*ApplyRequest)(nil),              // 9: rotunda.v1.ApplyRequest
-	(*ApplyResponse)(nil),             // 10: rotunda.v1.ApplyResponse
-	(*ListDocumentsRequest)(nil),      // 11: rotunda.v1.ListDocumentsRequest
-	(*StoredDocument)(nil),            // 12: rotunda.v1.StoredDocument
-	(*ListDocumentsResponse)(nil),     // 13: rotunda.v1.ListDocumentsResponse
-	(*DeleteDocumentRequest)(nil),     // 14: rotunda.v1.DeleteDocumentRequest
-	(*DeleteDocumentResponse)(nil),    // 15: rotunda.v1.DeleteDocumentResponse
-	(*ReplayPolicyRequest)(nil),       // 16: rotunda.v1.ReplayPolicyRequest
-	(*ReplayDifference)(nil),          // 17: rotunda.v1.ReplayDifference
-	(*ReplayPolicyResponse)(nil),      // 18: rotunda.v1.ReplayPolicyResponse
-	(*CreateTokenRequest)(nil),        // 19: rotunda.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),       // 20: rotunda.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),         // 21: rotunda.v1.ListTokensRequest
-	(*TokenInfo)(nil),                 // 22: rotunda.v1.TokenInfo
-	(*ListTokensResponse)(nil),        // 23: rotunda.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),        // 24: rotunda.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),       // 25: rotunda.v1.RevokeTokenResponse
-	(*ListAgentsRequest)(nil),         // 26: rotunda.v1.ListAgentsRequest
-	(*AgentInfo)(nil),                 // 27: rotunda.v1.AgentInfo
-	(*ListAgentsResponse)(nil),        // 28: rotunda.v1.ListAgentsResponse
-	(*LabelAgentRequest)(nil),         // 29: rotunda.v1.LabelAgentRequest
-	(*LabelAgentResponse)(nil),        // 30: rotunda.v1.LabelAgentResponse
-	(*RetireAgentRequest)(nil),        // 31: rotunda.v1.RetireAgentRequest
-	(*RetireAgentResponse)(nil),       // 32: rotunda.v1.RetireAgentResponse
-	(*ListPlacementsRequest)(nil),     // 33: rotunda.v1.ListPlacementsRequest
-	(*PlacementStatus)(nil),           // 34: rotunda.v1.PlacementStatus
-	(*ProfileOverride)(nil),           // 35: rotunda.v1.ProfileOverride
-	(*ListPlacementsResponse)(nil),    // 36: rotunda.v1.ListPlacementsResponse
-	(*DescribePlacementRequest)(nil),  // 37: rotunda.v1.DescribePlacementRequest
-	(*EvidenceRecord)(nil),            // 38: rotunda.v1.EvidenceRecord
-	(*DescribePlacementResponse)(nil), // 39: rotunda.v1.DescribePlacementResponse
-	(*ListCertificatesRequest)(nil),   // 40: rotunda.v1.ListCertificatesRequest
-	(*CertificateInfo)(nil),           // 41: rotunda.v1.CertificateInfo
-	(*ListCertificatesResponse)(nil),  // 42: rotunda.v1.ListCertificatesResponse
-	(*ListAuthoritiesRequest)(nil),    // 43: rotunda.v1.ListAuthoritiesRequest
-	(*AuthorityInfo)(nil),             // 44: rotunda.v1.AuthorityInfo
-	(*ListAuthoritiesResponse)(nil),   // 45: rotunda.v1.ListAuthoritiesResponse
-	(*IssueOperatorRequest)(nil),      // 46: rotunda.v1.IssueOperatorRequest
-	(*IssueOperatorResponse)(nil),     // 47: rotunda.v1.IssueOperatorResponse
-	(*RotateRequest)(nil),             // 48: rotunda.v1.RotateRequest
-	(*RotateResponse)(nil),            // 49: rotunda.v1.RotateResponse
-	(*ListSlotsRequest)(nil),          // 50: rotunda.v1.ListSlotsRequest
-	(*SlotInfo)(nil),                  // 51: rotunda.v1.SlotInfo
-	(*ListSlotsResponse)(nil),         // 52: rotunda.v1.ListSlotsResponse
-	(*ReleaseSlotRequest)(nil),        // 53: rotunda.v1.ReleaseSlotRequest
-	(*ReleaseSlotResponse)(nil),       // 54: rotunda.v1.ReleaseSlotResponse
-	(*ResumeRequest)(nil),             // 55: rotunda.v1.ResumeRequest
-	(*ResumeResponse)(nil),            // 56: rotunda.v1.ResumeResponse
-	(*ListAuditEntriesRequest)(nil),   // 57: rotunda.v1.ListAuditEntriesRequest
-	(*AuditEntry)(nil),                // 58: rotunda.v1.AuditEntry
-	(*ListAuditEntriesResponse)(nil),  // 59: rotunda.v1.ListAuditEntriesResponse
-	(*ShowAuditEntryRequest)(nil),     // 60: rotunda.v1.ShowAuditEntryRequest
-	(*ShowAuditEntryResponse)(nil),    // 61: rotunda.v1.ShowAuditEntryResponse
-	(*ProveAuditGrowthRequest)(nil),   // 62: rotunda.v1.ProveAuditGrowthRequest
-	(*ProveAuditGrowthResponse)(nil),  // 63: rotunda.v1.ProveAuditGrowthResponse
-	(*ListCheckpointsRequest)(nil),    // 64: rotunda.v1.ListCheckpointsRequest
-	(*ListCheckpointsResponse)(nil),   // 65: rotunda.v1.ListCheckpointsResponse
-	nil,                               // 66: rotunda.v1.CreateTokenRequest.LabelsEntry
-	nil,                               // 67: rotunda.v1.TokenInfo.LabelsEntry
-	nil,                               // 68: rotunda.v1.AgentInfo.LabelsEntry
-	nil,                               // 69: rotunda.v1.AgentInfo.FactsEntry
-	nil,                               // 70: rotunda.v1.LabelAgentRequest.SetEntry
-	(*timestamppb.Timestamp)(nil),     // 71: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 72: google.protobuf.Duration
-	(State)(0),                        // 73: rotunda.v1.State
-	(Level)(0),                        // 74: rotunda.v1.Level
-	(*Failure)(nil),                   // 75: rotunda.v1.Failure
-	(*DesiredPlacement)(nil),          // 76: rotunda.v1.DesiredPlacement
-	(*ImportAuthorityRequest)(nil),    // 77: rotunda.v1.ImportAuthorityRequest
-	(*PrepareTrustRequest)(nil),       // 78: rotunda.v1.PrepareTrustRequest
-	(*BeginTrustRequest)(nil),         // 79: rotunda.v1.BeginTrustRequest
-	(*ListTrustRequest)(nil),          // 80: rotunda.v1.ListTrustRequest
-	(*DecideTrustRequest)(nil),        // 81: rotunda.v1.DecideTrustRequest
-	(*EndCredentialRequest)(nil),      // 82: rotunda.v1.EndCredentialRequest
-	(*GraphRequest)(nil),              // 83: rotunda.v1.GraphRequest
-	(*ImpactRequest)(nil),             // 84: rotunda.v1.ImpactRequest
-	(*StartRolloutRequest)(nil),       // 85: rotunda.v1.StartRolloutRequest
-	(*ListRolloutsRequest)(nil),       // 86: rotunda.v1.ListRolloutsRequest
-	(*DescribeRolloutRequest)(nil),    // 87: rotunda.v1.DescribeRolloutRequest
-	(*DecideRolloutRequest)(nil),      // 88: rotunda.v1.DecideRolloutRequest
-	(*AnswerRolloutGateRequest)(nil),  // 89: rotunda.v1.AnswerRolloutGateRequest
-	(*ListNoticesRequest)(nil),        // 90: rotunda.v1.ListNoticesRequest
-	(*RetryNoticesRequest)(nil),       // 91: rotunda.v1.RetryNoticesRequest
-	(*RevokeRequest)(nil),             // 92: rotunda.v1.RevokeRequest
-	(*ListRevocationsRequest)(nil),    // 93: rotunda.v1.ListRevocationsRequest
-	(*EndRevocationRequest)(nil),      // 94: rotunda.v1.EndRevocationRequest
-	(*PrepareRootListRequest)(nil),    // 95: rotunda.v1.PrepareRootListRequest
-	(*PutRootListRequest)(nil),        // 96: rotunda.v1.PutRootListRequest
-	(*OpenEmergencyRequest)(nil),      // 97: rotunda.v1.OpenEmergencyRequest
-	(*CloseEmergencyRequest)(nil),     // 98: rotunda.v1.CloseEmergencyRequest
-	(*ListEmergenciesRequest)(nil),    // 99: rotunda.v1.ListEmergenciesRequest
-	(*CreateEmergencyRequest)(nil),    // 100: rotunda.v1.CreateEmergencyRequest
-	(*UseEmergencyRequest)(nil),       // 101: rotunda.v1.UseEmergencyRequest
-	(*RestoreRequest)(nil),            // 102: rotunda.v1.RestoreRequest
-	(*ListAuditSinksRequest)(nil),     // 103: rotunda.v1.ListAuditSinksRequest
-	(*WhatIfRequest)(nil),             // 104: rotunda.v1.WhatIfRequest
-	(*ImportAuthorityResponse)(nil),   // 105: rotunda.v1.ImportAuthorityResponse
-	(*PrepareTrustResponse)(nil),      // 106: rotunda.v1.PrepareTrustResponse
-	(*BeginTrustResponse)(nil),        // 107: rotunda.v1.BeginTrustResponse
-	(*ListTrustResponse)(nil),         // 108: rotunda.v1.ListTrustResponse
-	(*DecideTrustResponse)(nil),       // 109: rotunda.v1.DecideTrustResponse
-	(*EndCredentialResponse)(nil),     // 110: rotunda.v1.EndCredentialResponse
-	(*GraphResponse)(nil),             // 111: rotunda.v1.GraphResponse
-	(*ImpactResponse)(nil),            // 112: rotunda.v1.ImpactResponse
-	(*StartRolloutResponse)(nil),      // 113: rotunda.v1.StartRolloutResponse
-	(*ListRolloutsResponse)(nil),      // 114: rotunda.v1.ListRolloutsResponse
-	(*DescribeRolloutResponse)(nil),   // 115: rotunda.v1.DescribeRolloutResponse
-	(*DecideRolloutResponse)(nil),     // 116: rotunda.v1.DecideRolloutResponse
-	(*AnswerRolloutGateResponse)(nil), // 117: rotunda.v1.AnswerRolloutGateResponse
-	(*ListNoticesResponse)(nil),       // 118: rotunda.v1.ListNoticesResponse
-	(*RetryNoticesResponse)(nil),      // 119: rotunda.v1.RetryNoticesResponse
-	(*RevokeResponse)(nil),            // 120: rotunda.v1.RevokeResponse
-	(*ListRevocationsResponse)(nil),   // 121: rotunda.v1.ListRevocationsResponse
-	(*EndRevocationResponse)(nil),     // 122: rotunda.v1.EndRevocationResponse
-	(*PrepareRootListResponse)(nil),   // 123: rotunda.v1.PrepareRootListResponse
-	(*PutRootListResponse)(nil),       // 124: rotunda.v1.PutRootListResponse
-	(*OpenEmergencyResponse)(nil),     // 125: rotunda.v1.OpenEmergencyResponse
-	(*CloseEmergencyResponse)(nil),    // 126: rotunda.v1.CloseEmergencyResponse
-	(*ListEmergenciesResponse)(nil),   // 127: rotunda.v1.ListEmergenciesResponse
-	(*CreateEmergencyResponse)(nil),   // 128: rotunda.v1.CreateEmergencyResponse
-	(*UseEmergencyResponse)(nil),      // 129: rotunda.v1.UseEmergencyResponse
-	(*RestoreResponse)(nil),           // 130: rotunda.v1.RestoreResponse
-	(*ListAuditSinksResponse)(nil),    // 131: rotunda.v1.ListAuditSinksResponse
-	(*WhatIfResponse)(nil),            // 132: rotunda.v1.WhatIfResponse
+	(Finding_Severity)(0),                    // 0: rotunda.v1.Finding.Severity
+	(Difference_Op)(0),                       // 1: rotunda.v1.Difference.Op
+	(*InfoRequest)(nil),                      // 2: rotunda.v1.InfoRequest
+	(*InfoResponse)(nil),                     // 3: rotunda.v1.InfoResponse
+	(*SourceFile)(nil),                       // 4: rotunda.v1.SourceFile
+	(*Finding)(nil),                          // 5: rotunda.v1.Finding
+	(*Difference)(nil),                       // 6: rotunda.v1.Difference
+	(*PlanRequest)(nil),                      // 7: rotunda.v1.PlanRequest
+	(*PlanResponse)(nil),                     // 8: rotunda.v1.PlanResponse
+	(*ApplyRequest)(nil),                     // 9: rotunda.v1.ApplyRequest
+	(*ApplyResponse)(nil),                    // 10: rotunda.v1.ApplyResponse
+	(*ListDocumentsRequest)(nil),             // 11: rotunda.v1.ListDocumentsRequest
+	(*StoredDocument)(nil),                   // 12: rotunda.v1.StoredDocument
+	(*ListDocumentsResponse)(nil),            // 13: rotunda.v1.ListDocumentsResponse
+	(*DeleteDocumentRequest)(nil),            // 14: rotunda.v1.DeleteDocumentRequest
+	(*DeleteDocumentResponse)(nil),           // 15: rotunda.v1.DeleteDocumentResponse
+	(*ReplayPolicyRequest)(nil),              // 16: rotunda.v1.ReplayPolicyRequest
+	(*ReplayDifference)(nil),                 // 17: rotunda.v1.ReplayDifference
+	(*ReplayPolicyResponse)(nil),             // 18: rotunda.v1.ReplayPolicyResponse
+	(*CreateTokenRequest)(nil),               // 19: rotunda.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),              // 20: rotunda.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),                // 21: rotunda.v1.ListTokensRequest
+	(*TokenInfo)(nil),                        // 22: rotunda.v1.TokenInfo
+	(*ListTokensResponse)(nil),               // 23: rotunda.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),               // 24: rotunda.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),              // 25: rotunda.v1.RevokeTokenResponse
+	(*ListServersRequest)(nil),               // 26: rotunda.v1.ListServersRequest
+	(*ListServersResponse)(nil),              // 27: rotunda.v1.ListServersResponse
+	(*ServerInfo)(nil),                       // 28: rotunda.v1.ServerInfo
+	(*ListAgentsRequest)(nil),                // 29: rotunda.v1.ListAgentsRequest
+	(*AgentInfo)(nil),                        // 30: rotunda.v1.AgentInfo
+	(*ListAgentsResponse)(nil),               // 31: rotunda.v1.ListAgentsResponse
+	(*LabelAgentRequest)(nil),                // 32: rotunda.v1.LabelAgentRequest
+	(*LabelAgentResponse)(nil),               // 33: rotunda.v1.LabelAgentResponse
+	(*RetireAgentRequest)(nil),               // 34: rotunda.v1.RetireAgentRequest
+	(*RetireAgentResponse)(nil),              // 35: rotunda.v1.RetireAgentResponse
+	(*ListPlacementsRequest)(nil),            // 36: rotunda.v1.ListPlacementsRequest
+	(*PlacementStatus)(nil),                  // 37: rotunda.v1.PlacementStatus
+	(*ProfileOverride)(nil),                  // 38: rotunda.v1.ProfileOverride
+	(*ListPlacementsResponse)(nil),           // 39: rotunda.v1.ListPlacementsResponse
+	(*DescribePlacementRequest)(nil),         // 40: rotunda.v1.DescribePlacementRequest
+	(*EvidenceRecord)(nil),                   // 41: rotunda.v1.EvidenceRecord
+	(*DescribePlacementResponse)(nil),        // 42: rotunda.v1.DescribePlacementResponse
+	(*ListCertificatesRequest)(nil),          // 43: rotunda.v1.ListCertificatesRequest
+	(*CertificateInfo)(nil),                  // 44: rotunda.v1.CertificateInfo
+	(*ListCertificatesResponse)(nil),         // 45: rotunda.v1.ListCertificatesResponse
+	(*ListAuthoritiesRequest)(nil),           // 46: rotunda.v1.ListAuthoritiesRequest
+	(*AuthorityInfo)(nil),                    // 47: rotunda.v1.AuthorityInfo
+	(*CreateAuthorityRequest)(nil),           // 48: rotunda.v1.CreateAuthorityRequest
+	(*CreateAuthorityResponse)(nil),          // 49: rotunda.v1.CreateAuthorityResponse
+	(*DecideAuthorityRequest)(nil),           // 50: rotunda.v1.DecideAuthorityRequest
+	(*DecideAuthorityResponse)(nil),          // 51: rotunda.v1.DecideAuthorityResponse
+	(*ListAuthoritiesResponse)(nil),          // 52: rotunda.v1.ListAuthoritiesResponse
+	(*IssueOperatorRequest)(nil),             // 53: rotunda.v1.IssueOperatorRequest
+	(*IssueOperatorResponse)(nil),            // 54: rotunda.v1.IssueOperatorResponse
+	(*RotateRequest)(nil),                    // 55: rotunda.v1.RotateRequest
+	(*RotateResponse)(nil),                   // 56: rotunda.v1.RotateResponse
+	(*ListSlotsRequest)(nil),                 // 57: rotunda.v1.ListSlotsRequest
+	(*SlotInfo)(nil),                         // 58: rotunda.v1.SlotInfo
+	(*ListSlotsResponse)(nil),                // 59: rotunda.v1.ListSlotsResponse
+	(*ReleaseSlotRequest)(nil),               // 60: rotunda.v1.ReleaseSlotRequest
+	(*ReleaseSlotResponse)(nil),              // 61: rotunda.v1.ReleaseSlotResponse
+	(*ResumeRequest)(nil),                    // 62: rotunda.v1.ResumeRequest
+	(*ResumeResponse)(nil),                   // 63: rotunda.v1.ResumeResponse
+	(*ListAuditEntriesRequest)(nil),          // 64: rotunda.v1.ListAuditEntriesRequest
+	(*AuditEntry)(nil),                       // 65: rotunda.v1.AuditEntry
+	(*ListAuditEntriesResponse)(nil),         // 66: rotunda.v1.ListAuditEntriesResponse
+	(*ShowAuditEntryRequest)(nil),            // 67: rotunda.v1.ShowAuditEntryRequest
+	(*ShowAuditEntryResponse)(nil),           // 68: rotunda.v1.ShowAuditEntryResponse
+	(*ProveAuditGrowthRequest)(nil),          // 69: rotunda.v1.ProveAuditGrowthRequest
+	(*ProveAuditGrowthResponse)(nil),         // 70: rotunda.v1.ProveAuditGrowthResponse
+	(*ListCheckpointsRequest)(nil),           // 71: rotunda.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),          // 72: rotunda.v1.ListCheckpointsResponse
+	nil,                                      // 73: rotunda.v1.CreateTokenRequest.LabelsEntry
+	nil,                                      // 74: rotunda.v1.TokenInfo.LabelsEntry
+	nil,                                      // 75: rotunda.v1.AgentInfo.LabelsEntry
+	nil,                                      // 76: rotunda.v1.AgentInfo.FactsEntry
+	nil,                                      // 77: rotunda.v1.LabelAgentRequest.SetEntry
+	(*timestamppb.Timestamp)(nil),            // 78: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),              // 79: google.protobuf.Duration
+	(State)(0),                               // 80: rotunda.v1.State
+	(Level)(0),                               // 81: rotunda.v1.Level
+	(*Failure)(nil),                          // 82: rotunda.v1.Failure
+	(*DesiredPlacement)(nil),                 // 83: rotunda.v1.DesiredPlacement
+	(*ListRegionsRequest)(nil),               // 84: rotunda.v1.ListRegionsRequest
+	(*ImportAuthorityRequest)(nil),           // 85: rotunda.v1.ImportAuthorityRequest
+	(*PrepareTrustRequest)(nil),              // 86: rotunda.v1.PrepareTrustRequest
+	(*BeginTrustRequest)(nil),                // 87: rotunda.v1.BeginTrustRequest
+	(*ListTrustRequest)(nil),                 // 88: rotunda.v1.ListTrustRequest
+	(*DecideTrustRequest)(nil),               // 89: rotunda.v1.DecideTrustRequest
+	(*EndCredentialRequest)(nil),             // 90: rotunda.v1.EndCredentialRequest
+	(*GraphRequest)(nil),                     // 91: rotunda.v1.GraphRequest
+	(*ImpactRequest)(nil),                    // 92: rotunda.v1.ImpactRequest
+	(*StartRolloutRequest)(nil),              // 93: rotunda.v1.StartRolloutRequest
+	(*ListRolloutsRequest)(nil),              // 94: rotunda.v1.ListRolloutsRequest
+	(*DescribeRolloutRequest)(nil),           // 95: rotunda.v1.DescribeRolloutRequest
+	(*DecideRolloutRequest)(nil),             // 96: rotunda.v1.DecideRolloutRequest
+	(*AnswerRolloutGateRequest)(nil),         // 97: rotunda.v1.AnswerRolloutGateRequest
+	(*ListNoticesRequest)(nil),               // 98: rotunda.v1.ListNoticesRequest
+	(*RetryNoticesRequest)(nil),              // 99: rotunda.v1.RetryNoticesRequest
+	(*RevokeRequest)(nil),                    // 100: rotunda.v1.RevokeRequest
+	(*ListRevocationsRequest)(nil),           // 101: rotunda.v1.ListRevocationsRequest
+	(*EndRevocationRequest)(nil),             // 102: rotunda.v1.EndRevocationRequest
+	(*CompromiseRequest)(nil),                // 103: rotunda.v1.CompromiseRequest
+	(*ListCompromisesRequest)(nil),           // 104: rotunda.v1.ListCompromisesRequest
+	(*EndCompromiseRequest)(nil),             // 105: rotunda.v1.EndCompromiseRequest
+	(*CollectCompromiseRequest)(nil),         // 106: rotunda.v1.CollectCompromiseRequest
+	(*PrepareRootListRequest)(nil),           // 107: rotunda.v1.PrepareRootListRequest
+	(*PutRootListRequest)(nil),               // 108: rotunda.v1.PutRootListRequest
+	(*OpenEmergencyRequest)(nil),             // 109: rotunda.v1.OpenEmergencyRequest
+	(*CloseEmergencyRequest)(nil),            // 110: rotunda.v1.CloseEmergencyRequest
+	(*ListEmergenciesRequest)(nil),           // 111: rotunda.v1.ListEmergenciesRequest
+	(*CreateEmergencyRequest)(nil),           // 112: rotunda.v1.CreateEmergencyRequest
+	(*UseEmergencyRequest)(nil),              // 113: rotunda.v1.UseEmergencyRequest
+	(*RestoreRequest)(nil),                   // 114: rotunda.v1.RestoreRequest
+	(*ListArchivedCertificatesRequest)(nil),  // 115: rotunda.v1.ListArchivedCertificatesRequest
+	(*RetentionStatusRequest)(nil),           // 116: rotunda.v1.RetentionStatusRequest
+	(*RunRetentionRequest)(nil),              // 117: rotunda.v1.RunRetentionRequest
+	(*ListAuditSinksRequest)(nil),            // 118: rotunda.v1.ListAuditSinksRequest
+	(*ListAuditWitnessesRequest)(nil),        // 119: rotunda.v1.ListAuditWitnessesRequest
+	(*WhatIfRequest)(nil),                    // 120: rotunda.v1.WhatIfRequest
+	(*ListRegionsResponse)(nil),              // 121: rotunda.v1.ListRegionsResponse
+	(*ImportAuthorityResponse)(nil),          // 122: rotunda.v1.ImportAuthorityResponse
+	(*PrepareTrustResponse)(nil),             // 123: rotunda.v1.PrepareTrustResponse
+	(*BeginTrustResponse)(nil),               // 124: rotunda.v1.BeginTrustResponse
+	(*ListTrustResponse)(nil),                // 125: rotunda.v1.ListTrustResponse
+	(*DecideTrustResponse)(nil),              // 126: rotunda.v1.DecideTrustResponse
+	(*EndCredentialResponse)(nil),            // 127: rotunda.v1.EndCredentialResponse
+	(*GraphResponse)(nil),                    // 128: rotunda.v1.GraphResponse
+	(*ImpactResponse)(nil),                   // 129: rotunda.v1.ImpactResponse
+	(*StartRolloutResponse)(nil),             // 130: rotunda.v1.StartRolloutResponse
+	(*ListRolloutsResponse)(nil),             // 131: rotunda.v1.ListRolloutsResponse
+	(*DescribeRolloutResponse)(nil),          // 132: rotunda.v1.DescribeRolloutResponse
+	(*DecideRolloutResponse)(nil),            // 133: rotunda.v1.DecideRolloutResponse
+	(*AnswerRolloutGateResponse)(nil),        // 134: rotunda.v1.AnswerRolloutGateResponse
+	(*ListNoticesResponse)(nil),              // 135: rotunda.v1.ListNoticesResponse
+	(*RetryNoticesResponse)(nil),             // 136: rotunda.v1.RetryNoticesResponse
+	(*RevokeResponse)(nil),                   // 137: rotunda.v1.RevokeResponse
+	(*ListRevocationsResponse)(nil),          // 138: rotunda.v1.ListRevocationsResponse
+	(*EndRevocationResponse)(nil),            // 139: rotunda.v1.EndRevocationResponse
+	(*CompromiseResponse)(nil),               // 140: rotunda.v1.CompromiseResponse
+	(*ListCompromisesResponse)(nil),          // 141: rotunda.v1.ListCompromisesResponse
+	(*EndCompromiseResponse)(nil),            // 142: rotunda.v1.EndCompromiseResponse
+	(*CollectCompromiseResponse)(nil),        // 143: rotunda.v1.CollectCompromiseResponse
+	(*PrepareRootListResponse)(nil),          // 144: rotunda.v1.PrepareRootListResponse
+	(*PutRootListResponse)(nil),              // 145: rotunda.v1.PutRootListResponse
+	(*OpenEmergencyResponse)(nil),            // 146: rotunda.v1.OpenEmergencyResponse
+	(*CloseEmergencyResponse)(nil),           // 147: rotunda.v1.CloseEmergencyResponse
+	(*ListEmergenciesResponse)(nil),          // 148: rotunda.v1.ListEmergenciesResponse
+	(*CreateEmergencyResponse)(nil),          // 149: rotunda.v1.CreateEmergencyResponse
+	(*UseEmergencyResponse)(nil),             // 150: rotunda.v1.UseEmergencyResponse
+	(*RestoreResponse)(nil),                  // 151: rotunda.v1.RestoreResponse
+	(*ListArchivedCertificatesResponse)(nil), // 152: rotunda.v1.ListArchivedCertificatesResponse
+	(*RetentionStatusResponse)(nil),          // 153: rotunda.v1.RetentionStatusResponse
+	(*RunRetentionResponse)(nil),             // 154: rotunda.v1.RunRetentionResponse
+	(*ListAuditSinksResponse)(nil),           // 155: rotunda.v1.ListAuditSinksResponse
+	(*ListAuditWitnessesResponse)(nil),       // 156: rotunda.v1.ListAuditWitnessesResponse
+	(*WhatIfResponse)(nil),                   // 157: rotunda.v1.WhatIfResponse
 }
 var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	0,   // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
@@ -5034,178 +5642,207 @@ var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	4,   // 5: rotunda.v1.ApplyRequest.files:type_name -> rotunda.v1.SourceFile
 	6,   // 6: rotunda.v1.ApplyResponse.differences:type_name -> rotunda.v1.Difference
 	5,   // 7: rotunda.v1.ApplyResponse.findings:type_name -> rotunda.v1.Finding
-	71,  // 8: rotunda.v1.StoredDocument.changed_at:type_name -> google.protobuf.Timestamp
+	78,  // 8: rotunda.v1.StoredDocument.changed_at:type_name -> google.protobuf.Timestamp
 	12,  // 9: rotunda.v1.ListDocumentsResponse.documents:type_name -> rotunda.v1.StoredDocument
 	4,   // 10: rotunda.v1.ReplayPolicyRequest.files:type_name -> rotunda.v1.SourceFile
-	71,  // 11: rotunda.v1.ReplayPolicyRequest.since:type_name -> google.protobuf.Timestamp
+	78,  // 11: rotunda.v1.ReplayPolicyRequest.since:type_name -> google.protobuf.Timestamp
 	17,  // 12: rotunda.v1.ReplayPolicyResponse.differences:type_name -> rotunda.v1.ReplayDifference
-	66,  // 13: rotunda.v1.CreateTokenRequest.labels:type_name -> rotunda.v1.CreateTokenRequest.LabelsEntry
-	72,  // 14: rotunda.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	71,  // 15: rotunda.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	67,  // 16: rotunda.v1.TokenInfo.labels:type_name -> rotunda.v1.TokenInfo.LabelsEntry
-	71,  // 17: rotunda.v1.TokenInfo.expires_at:type_name -> google.protobuf.Timestamp
-	71,  // 18: rotunda.v1.TokenInfo.used_at:type_name -> google.protobuf.Timestamp
+	73,  // 13: rotunda.v1.CreateTokenRequest.labels:type_name -> rotunda.v1.CreateTokenRequest.LabelsEntry
+	79,  // 14: rotunda.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	78,  // 15: rotunda.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	74,  // 16: rotunda.v1.TokenInfo.labels:type_name -> rotunda.v1.TokenInfo.LabelsEntry
+	78,  // 17: rotunda.v1.TokenInfo.expires_at:type_name -> google.protobuf.Timestamp
+	78,  // 18: rotunda.v1.TokenInfo.used_at:type_name -> google.protobuf.Timestamp
 	22,  // 19: rotunda.v1.ListTokensResponse.tokens:type_name -> rotunda.v1.TokenInfo
-	68,  // 20: rotunda.v1.AgentInfo.labels:type_name -> rotunda.v1.AgentInfo.LabelsEntry
-	69,  // 21: rotunda.v1.AgentInfo.facts:type_name -> rotunda.v1.AgentInfo.FactsEntry
-	71,  // 22: rotunda.v1.AgentInfo.seen_at:type_name -> google.protobuf.Timestamp
-	71,  // 23: rotunda.v1.AgentInfo.enrolled_at:type_name -> google.protobuf.Timestamp
-	71,  // 24: rotunda.v1.AgentInfo.identity_not_after:type_name -> google.protobuf.Timestamp
-	27,  // 25: rotunda.v1.ListAgentsResponse.agents:type_name -> rotunda.v1.AgentInfo
-	70,  // 26: rotunda.v1.LabelAgentRequest.set:type_name -> rotunda.v1.LabelAgentRequest.SetEntry
-	27,  // 27: rotunda.v1.LabelAgentResponse.agent:type_name -> rotunda.v1.AgentInfo
-	71,  // 28: rotunda.v1.PlacementStatus.not_after:type_name -> google.protobuf.Timestamp
-	73,  // 29: rotunda.v1.PlacementStatus.state:type_name -> rotunda.v1.State
-	74,  // 30: rotunda.v1.PlacementStatus.level:type_name -> rotunda.v1.Level
-	71,  // 31: rotunda.v1.PlacementStatus.proven_since:type_name -> google.protobuf.Timestamp
-	71,  // 32: rotunda.v1.PlacementStatus.renew_after:type_name -> google.protobuf.Timestamp
-	75,  // 33: rotunda.v1.PlacementStatus.failure:type_name -> rotunda.v1.Failure
-	72,  // 34: rotunda.v1.PlacementStatus.took:type_name -> google.protobuf.Duration
-	71,  // 35: rotunda.v1.PlacementStatus.reported_at:type_name -> google.protobuf.Timestamp
-	71,  // 36: rotunda.v1.PlacementStatus.rotate_at:type_name -> google.protobuf.Timestamp
-	35,  // 37: rotunda.v1.PlacementStatus.profile_override:type_name -> rotunda.v1.ProfileOverride
-	71,  // 38: rotunda.v1.ProfileOverride.since:type_name -> google.protobuf.Timestamp
-	34,  // 39: rotunda.v1.ListPlacementsResponse.placements:type_name -> rotunda.v1.PlacementStatus
-	71,  // 40: rotunda.v1.EvidenceRecord.at:type_name -> google.protobuf.Timestamp
-	34,  // 41: rotunda.v1.DescribePlacementResponse.status:type_name -> rotunda.v1.PlacementStatus
-	76,  // 42: rotunda.v1.DescribePlacementResponse.desired:type_name -> rotunda.v1.DesiredPlacement
-	41,  // 43: rotunda.v1.DescribePlacementResponse.certificates:type_name -> rotunda.v1.CertificateInfo
-	38,  // 44: rotunda.v1.DescribePlacementResponse.evidence:type_name -> rotunda.v1.EvidenceRecord
-	72,  // 45: rotunda.v1.ListCertificatesRequest.expiring:type_name -> google.protobuf.Duration
-	71,  // 46: rotunda.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
-	71,  // 47: rotunda.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
-	71,  // 48: rotunda.v1.CertificateInfo.revoked_at:type_name -> google.protobuf.Timestamp
-	41,  // 49: rotunda.v1.ListCertificatesResponse.certificates:type_name -> rotunda.v1.CertificateInfo
-	71,  // 50: rotunda.v1.AuthorityInfo.not_after:type_name -> google.protobuf.Timestamp
-	44,  // 51: rotunda.v1.ListAuthoritiesResponse.authorities:type_name -> rotunda.v1.AuthorityInfo
-	72,  // 52: rotunda.v1.IssueOperatorRequest.lifetime:type_name -> google.protobuf.Duration
-	72,  // 53: rotunda.v1.RotateRequest.over:type_name -> google.protobuf.Duration
-	34,  // 54: rotunda.v1.RotateResponse.affected:type_name -> rotunda.v1.PlacementStatus
-	72,  // 55: rotunda.v1.RotateResponse.over:type_name -> google.protobuf.Duration
-	71,  // 56: rotunda.v1.SlotInfo.granted_at:type_name -> google.protobuf.Timestamp
-	71,  // 57: rotunda.v1.SlotInfo.begun_at:type_name -> google.protobuf.Timestamp
-	71,  // 58: rotunda.v1.SlotInfo.ended_at:type_name -> google.protobuf.Timestamp
-	71,  // 59: rotunda.v1.SlotInfo.start_by:type_name -> google.protobuf.Timestamp
-	51,  // 60: rotunda.v1.ListSlotsResponse.slots:type_name -> rotunda.v1.SlotInfo
-	58,  // 61: rotunda.v1.ListAuditEntriesResponse.entries:type_name -> rotunda.v1.AuditEntry
-	58,  // 62: rotunda.v1.ShowAuditEntryResponse.entry:type_name -> rotunda.v1.AuditEntry
-	2,   // 63: rotunda.v1.OperatorService.Info:input_type -> rotunda.v1.InfoRequest
-	7,   // 64: rotunda.v1.OperatorService.Plan:input_type -> rotunda.v1.PlanRequest
-	9,   // 65: rotunda.v1.OperatorService.Apply:input_type -> rotunda.v1.ApplyRequest
-	11,  // 66: rotunda.v1.OperatorService.ListDocuments:input_type -> rotunda.v1.ListDocumentsRequest
-	14,  // 67: rotunda.v1.OperatorService.DeleteDocument:input_type -> rotunda.v1.DeleteDocumentRequest
-	16,  // 68: rotunda.v1.OperatorService.ReplayPolicy:input_type -> rotunda.v1.ReplayPolicyRequest
-	19,  // 69: rotunda.v1.OperatorService.CreateToken:input_type -> rotunda.v1.CreateTokenRequest
-	21,  // 70: rotunda.v1.OperatorService.ListTokens:input_type -> rotunda.v1.ListTokensRequest
-	24,  // 71: rotunda.v1.OperatorService.RevokeToken:input_type -> rotunda.v1.RevokeTokenRequest
-	26,  // 72: rotunda.v1.OperatorService.ListAgents:input_type -> rotunda.v1.ListAgentsRequest
-	29,  // 73: rotunda.v1.OperatorService.LabelAgent:input_type -> rotunda.v1.LabelAgentRequest
-	31,  // 74: rotunda.v1.OperatorService.RetireAgent:input_type -> rotunda.v1.RetireAgentRequest
-	33,  // 75: rotunda.v1.OperatorService.ListPlacements:input_type -> rotunda.v1.ListPlacementsRequest
-	33,  // 76: rotunda.v1.OperatorService.WatchPlacements:input_type -> rotunda.v1.ListPlacementsRequest
-	37,  // 77: rotunda.v1.OperatorService.DescribePlacement:input_type -> rotunda.v1.DescribePlacementRequest
-	40,  // 78: rotunda.v1.OperatorService.ListCertificates:input_type -> rotunda.v1.ListCertificatesRequest
-	43,  // 79: rotunda.v1.OperatorService.ListAuthorities:input_type -> rotunda.v1.ListAuthoritiesRequest
-	46,  // 80: rotunda.v1.OperatorService.IssueOperator:input_type -> rotunda.v1.IssueOperatorRequest
-	48,  // 81: rotunda.v1.OperatorService.Rotate:input_type -> rotunda.v1.RotateRequest
-	55,  // 82: rotunda.v1.OperatorService.Resume:input_type -> rotunda.v1.ResumeRequest
-	50,  // 83: rotunda.v1.OperatorService.ListSlots:input_type -> rotunda.v1.ListSlotsRequest
-	53,  // 84: rotunda.v1.OperatorService.ReleaseSlot:input_type -> rotunda.v1.ReleaseSlotRequest
-	57,  // 85: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	57,  // 86: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	60,  // 87: rotunda.v1.OperatorService.ShowAuditEntry:input_type -> rotunda.v1.ShowAuditEntryRequest
-	62,  // 88: rotunda.v1.OperatorService.ProveAuditGrowth:input_type -> rotunda.v1.ProveAuditGrowthRequest
-	64,  // 89: rotunda.v1.OperatorService.ListCheckpoints:input_type -> rotunda.v1.ListCheckpointsRequest
-	77,  // 90: rotunda.v1.OperatorService.ImportAuthority:input_type -> rotunda.v1.ImportAuthorityRequest
-	78,  // 91: rotunda.v1.OperatorService.PrepareTrust:input_type -> rotunda.v1.PrepareTrustRequest
-	79,  // 92: rotunda.v1.OperatorService.BeginTrust:input_type -> rotunda.v1.BeginTrustRequest
-	80,  // 93: rotunda.v1.OperatorService.ListTrust:input_type -> rotunda.v1.ListTrustRequest
-	81,  // 94: rotunda.v1.OperatorService.DecideTrust:input_type -> rotunda.v1.DecideTrustRequest
-	82,  // 95: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
-	83,  // 96: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
-	84,  // 97: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
-	85,  // 98: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
-	86,  // 99: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
-	87,  // 100: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
-	87,  // 101: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
-	88,  // 102: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
-	89,  // 103: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
-	90,  // 104: rotunda.v1.OperatorService.ListNotices:input_type -> rotunda.v1.ListNoticesRequest
-	91,  // 105: rotunda.v1.OperatorService.RetryNotices:input_type -> rotunda.v1.RetryNoticesRequest
-	92,  // 106: rotunda.v1.OperatorService.Revoke:input_type -> rotunda.v1.RevokeRequest
-	93,  // 107: rotunda.v1.OperatorService.ListRevocations:input_type -> rotunda.v1.ListRevocationsRequest
-	94,  // 108: rotunda.v1.OperatorService.EndRevocation:input_type -> rotunda.v1.EndRevocationRequest
-	95,  // 109: rotunda.v1.OperatorService.PrepareRootList:input_type -> rotunda.v1.PrepareRootListRequest
-	96,  // 110: rotunda.v1.OperatorService.PutRootList:input_type -> rotunda.v1.PutRootListRequest
-	97,  // 111: rotunda.v1.OperatorService.OpenEmergency:input_type -> rotunda.v1.OpenEmergencyRequest
-	98,  // 112: rotunda.v1.OperatorService.CloseEmergency:input_type -> rotunda.v1.CloseEmergencyRequest
-	99,  // 113: rotunda.v1.OperatorService.ListEmergencies:input_type -> rotunda.v1.ListEmergenciesRequest
-	100, // 114: rotunda.v1.OperatorService.CreateEmergency:input_type -> rotunda.v1.CreateEmergencyRequest
-	101, // 115: rotunda.v1.OperatorService.UseEmergency:input_type -> rotunda.v1.UseEmergencyRequest
-	102, // 116: rotunda.v1.OperatorService.Restore:input_type -> rotunda.v1.RestoreRequest
-	103, // 117: rotunda.v1.OperatorService.ListAuditSinks:input_type -> rotunda.v1.ListAuditSinksRequest
-	104, // 118: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
-	3,   // 119: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,   // 120: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10,  // 121: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13,  // 122: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15,  // 123: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18,  // 124: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20,  // 125: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23,  // 126: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25,  // 127: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	28,  // 128: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	30,  // 129: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	32,  // 130: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	36,  // 131: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	36,  // 132: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	39,  // 133: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	42,  // 134: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	45,  // 135: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	47,  // 136: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	49,  // 137: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	56,  // 138: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	52,  // 139: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
-	54,  // 140: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
-	59,  // 141: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	59,  // 142: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	61,  // 143: rotunda.v1.OperatorService.ShowAuditEntry:output_type -> rotunda.v1.ShowAuditEntryResponse
-	63,  // 144: rotunda.v1.OperatorService.ProveAuditGrowth:output_type -> rotunda.v1.ProveAuditGrowthResponse
-	65,  // 145: rotunda.v1.OperatorService.ListCheckpoints:output_type -> rotunda.v1.ListCheckpointsResponse
-	105, // 146: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
-	106, // 147: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
-	107, // 148: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
-	108, // 149: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
-	109, // 150: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
-	110, // 151: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
-	111, // 152: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
-	112, // 153: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
-	113, // 154: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
-	114, // 155: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
-	115, // 156: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	115, // 157: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	116, // 158: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
-	117, // 159: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
-	118, // 160: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
-	119, // 161: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
-	120, // 162: rotunda.v1.OperatorService.Revoke:output_type -> rotunda.v1.RevokeResponse
-	121, // 163: rotunda.v1.OperatorService.ListRevocations:output_type -> rotunda.v1.ListRevocationsResponse
-	122, // 164: rotunda.v1.OperatorService.EndRevocation:output_type -> rotunda.v1.EndRevocationResponse
-	123, // 165: rotunda.v1.OperatorService.PrepareRootList:output_type -> rotunda.v1.PrepareRootListResponse
-	124, // 166: rotunda.v1.OperatorService.PutRootList:output_type -> rotunda.v1.PutRootListResponse
-	125, // 167: rotunda.v1.OperatorService.OpenEmergency:output_type -> rotunda.v1.OpenEmergencyResponse
-	126, // 168: rotunda.v1.OperatorService.CloseEmergency:output_type -> rotunda.v1.CloseEmergencyResponse
-	127, // 169: rotunda.v1.OperatorService.ListEmergencies:output_type -> rotunda.v1.ListEmergenciesResponse
-	128, // 170: rotunda.v1.OperatorService.CreateEmergency:output_type -> rotunda.v1.CreateEmergencyResponse
-	129, // 171: rotunda.v1.OperatorService.UseEmergency:output_type -> rotunda.v1.UseEmergencyResponse
-	130, // 172: rotunda.v1.OperatorService.Restore:output_type -> rotunda.v1.RestoreResponse
-	131, // 173: rotunda.v1.OperatorService.ListAuditSinks:output_type -> rotunda.v1.ListAuditSinksResponse
-	132, // 174: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
-	119, // [119:175] is the sub-list for method output_type
-	63,  // [63:119] is the sub-list for method input_type
-	63,  // [63:63] is the sub-list for extension type_name
-	63,  // [63:63] is the sub-list for extension extendee
-	0,   // [0:63] is the sub-list for field type_name
+	28,  // 20: rotunda.v1.ListServersResponse.servers:type_name -> rotunda.v1.ServerInfo
+	78,  // 21: rotunda.v1.ServerInfo.started_at:type_name -> google.protobuf.Timestamp
+	78,  // 22: rotunda.v1.ServerInfo.seen_at:type_name -> google.protobuf.Timestamp
+	75,  // 23: rotunda.v1.AgentInfo.labels:type_name -> rotunda.v1.AgentInfo.LabelsEntry
+	76,  // 24: rotunda.v1.AgentInfo.facts:type_name -> rotunda.v1.AgentInfo.FactsEntry
+	78,  // 25: rotunda.v1.AgentInfo.seen_at:type_name -> google.protobuf.Timestamp
+	78,  // 26: rotunda.v1.AgentInfo.enrolled_at:type_name -> google.protobuf.Timestamp
+	78,  // 27: rotunda.v1.AgentInfo.identity_not_after:type_name -> google.protobuf.Timestamp
+	30,  // 28: rotunda.v1.ListAgentsResponse.agents:type_name -> rotunda.v1.AgentInfo
+	77,  // 29: rotunda.v1.LabelAgentRequest.set:type_name -> rotunda.v1.LabelAgentRequest.SetEntry
+	30,  // 30: rotunda.v1.LabelAgentResponse.agent:type_name -> rotunda.v1.AgentInfo
+	78,  // 31: rotunda.v1.PlacementStatus.not_after:type_name -> google.protobuf.Timestamp
+	80,  // 32: rotunda.v1.PlacementStatus.state:type_name -> rotunda.v1.State
+	81,  // 33: rotunda.v1.PlacementStatus.level:type_name -> rotunda.v1.Level
+	78,  // 34: rotunda.v1.PlacementStatus.proven_since:type_name -> google.protobuf.Timestamp
+	78,  // 35: rotunda.v1.PlacementStatus.renew_after:type_name -> google.protobuf.Timestamp
+	82,  // 36: rotunda.v1.PlacementStatus.failure:type_name -> rotunda.v1.Failure
+	79,  // 37: rotunda.v1.PlacementStatus.took:type_name -> google.protobuf.Duration
+	78,  // 38: rotunda.v1.PlacementStatus.reported_at:type_name -> google.protobuf.Timestamp
+	78,  // 39: rotunda.v1.PlacementStatus.rotate_at:type_name -> google.protobuf.Timestamp
+	38,  // 40: rotunda.v1.PlacementStatus.profile_override:type_name -> rotunda.v1.ProfileOverride
+	78,  // 41: rotunda.v1.ProfileOverride.since:type_name -> google.protobuf.Timestamp
+	37,  // 42: rotunda.v1.ListPlacementsResponse.placements:type_name -> rotunda.v1.PlacementStatus
+	78,  // 43: rotunda.v1.EvidenceRecord.at:type_name -> google.protobuf.Timestamp
+	37,  // 44: rotunda.v1.DescribePlacementResponse.status:type_name -> rotunda.v1.PlacementStatus
+	83,  // 45: rotunda.v1.DescribePlacementResponse.desired:type_name -> rotunda.v1.DesiredPlacement
+	44,  // 46: rotunda.v1.DescribePlacementResponse.certificates:type_name -> rotunda.v1.CertificateInfo
+	41,  // 47: rotunda.v1.DescribePlacementResponse.evidence:type_name -> rotunda.v1.EvidenceRecord
+	79,  // 48: rotunda.v1.ListCertificatesRequest.expiring:type_name -> google.protobuf.Duration
+	78,  // 49: rotunda.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
+	78,  // 50: rotunda.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
+	78,  // 51: rotunda.v1.CertificateInfo.revoked_at:type_name -> google.protobuf.Timestamp
+	44,  // 52: rotunda.v1.ListCertificatesResponse.certificates:type_name -> rotunda.v1.CertificateInfo
+	78,  // 53: rotunda.v1.AuthorityInfo.not_after:type_name -> google.protobuf.Timestamp
+	47,  // 54: rotunda.v1.CreateAuthorityResponse.authority:type_name -> rotunda.v1.AuthorityInfo
+	47,  // 55: rotunda.v1.DecideAuthorityResponse.authority:type_name -> rotunda.v1.AuthorityInfo
+	47,  // 56: rotunda.v1.ListAuthoritiesResponse.authorities:type_name -> rotunda.v1.AuthorityInfo
+	79,  // 57: rotunda.v1.IssueOperatorRequest.lifetime:type_name -> google.protobuf.Duration
+	79,  // 58: rotunda.v1.RotateRequest.over:type_name -> google.protobuf.Duration
+	37,  // 59: rotunda.v1.RotateResponse.affected:type_name -> rotunda.v1.PlacementStatus
+	79,  // 60: rotunda.v1.RotateResponse.over:type_name -> google.protobuf.Duration
+	78,  // 61: rotunda.v1.SlotInfo.granted_at:type_name -> google.protobuf.Timestamp
+	78,  // 62: rotunda.v1.SlotInfo.begun_at:type_name -> google.protobuf.Timestamp
+	78,  // 63: rotunda.v1.SlotInfo.ended_at:type_name -> google.protobuf.Timestamp
+	78,  // 64: rotunda.v1.SlotInfo.start_by:type_name -> google.protobuf.Timestamp
+	58,  // 65: rotunda.v1.ListSlotsResponse.slots:type_name -> rotunda.v1.SlotInfo
+	65,  // 66: rotunda.v1.ListAuditEntriesResponse.entries:type_name -> rotunda.v1.AuditEntry
+	65,  // 67: rotunda.v1.ShowAuditEntryResponse.entry:type_name -> rotunda.v1.AuditEntry
+	2,   // 68: rotunda.v1.OperatorService.Info:input_type -> rotunda.v1.InfoRequest
+	7,   // 69: rotunda.v1.OperatorService.Plan:input_type -> rotunda.v1.PlanRequest
+	9,   // 70: rotunda.v1.OperatorService.Apply:input_type -> rotunda.v1.ApplyRequest
+	11,  // 71: rotunda.v1.OperatorService.ListDocuments:input_type -> rotunda.v1.ListDocumentsRequest
+	14,  // 72: rotunda.v1.OperatorService.DeleteDocument:input_type -> rotunda.v1.DeleteDocumentRequest
+	16,  // 73: rotunda.v1.OperatorService.ReplayPolicy:input_type -> rotunda.v1.ReplayPolicyRequest
+	19,  // 74: rotunda.v1.OperatorService.CreateToken:input_type -> rotunda.v1.CreateTokenRequest
+	21,  // 75: rotunda.v1.OperatorService.ListTokens:input_type -> rotunda.v1.ListTokensRequest
+	24,  // 76: rotunda.v1.OperatorService.RevokeToken:input_type -> rotunda.v1.RevokeTokenRequest
+	26,  // 77: rotunda.v1.OperatorService.ListServers:input_type -> rotunda.v1.ListServersRequest
+	29,  // 78: rotunda.v1.OperatorService.ListAgents:input_type -> rotunda.v1.ListAgentsRequest
+	84,  // 79: rotunda.v1.OperatorService.ListRegions:input_type -> rotunda.v1.ListRegionsRequest
+	32,  // 80: rotunda.v1.OperatorService.LabelAgent:input_type -> rotunda.v1.LabelAgentRequest
+	34,  // 81: rotunda.v1.OperatorService.RetireAgent:input_type -> rotunda.v1.RetireAgentRequest
+	36,  // 82: rotunda.v1.OperatorService.ListPlacements:input_type -> rotunda.v1.ListPlacementsRequest
+	36,  // 83: rotunda.v1.OperatorService.WatchPlacements:input_type -> rotunda.v1.ListPlacementsRequest
+	40,  // 84: rotunda.v1.OperatorService.DescribePlacement:input_type -> rotunda.v1.DescribePlacementRequest
+	43,  // 85: rotunda.v1.OperatorService.ListCertificates:input_type -> rotunda.v1.ListCertificatesRequest
+	46,  // 86: rotunda.v1.OperatorService.ListAuthorities:input_type -> rotunda.v1.ListAuthoritiesRequest
+	53,  // 87: rotunda.v1.OperatorService.IssueOperator:input_type -> rotunda.v1.IssueOperatorRequest
+	55,  // 88: rotunda.v1.OperatorService.Rotate:input_type -> rotunda.v1.RotateRequest
+	62,  // 89: rotunda.v1.OperatorService.Resume:input_type -> rotunda.v1.ResumeRequest
+	57,  // 90: rotunda.v1.OperatorService.ListSlots:input_type -> rotunda.v1.ListSlotsRequest
+	60,  // 91: rotunda.v1.OperatorService.ReleaseSlot:input_type -> rotunda.v1.ReleaseSlotRequest
+	64,  // 92: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
+	64,  // 93: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
+	67,  // 94: rotunda.v1.OperatorService.ShowAuditEntry:input_type -> rotunda.v1.ShowAuditEntryRequest
+	69,  // 95: rotunda.v1.OperatorService.ProveAuditGrowth:input_type -> rotunda.v1.ProveAuditGrowthRequest
+	71,  // 96: rotunda.v1.OperatorService.ListCheckpoints:input_type -> rotunda.v1.ListCheckpointsRequest
+	85,  // 97: rotunda.v1.OperatorService.ImportAuthority:input_type -> rotunda.v1.ImportAuthorityRequest
+	48,  // 98: rotunda.v1.OperatorService.CreateAuthority:input_type -> rotunda.v1.CreateAuthorityRequest
+	50,  // 99: rotunda.v1.OperatorService.DecideAuthority:input_type -> rotunda.v1.DecideAuthorityRequest
+	86,  // 100: rotunda.v1.OperatorService.PrepareTrust:input_type -> rotunda.v1.PrepareTrustRequest
+	87,  // 101: rotunda.v1.OperatorService.BeginTrust:input_type -> rotunda.v1.BeginTrustRequest
+	88,  // 102: rotunda.v1.OperatorService.ListTrust:input_type -> rotunda.v1.ListTrustRequest
+	89,  // 103: rotunda.v1.OperatorService.DecideTrust:input_type -> rotunda.v1.DecideTrustRequest
+	90,  // 104: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
+	91,  // 105: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
+	92,  // 106: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
+	93,  // 107: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
+	94,  // 108: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
+	95,  // 109: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	95,  // 110: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	96,  // 111: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
+	97,  // 112: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
+	98,  // 113: rotunda.v1.OperatorService.ListNotices:input_type -> rotunda.v1.ListNoticesRequest
+	99,  // 114: rotunda.v1.OperatorService.RetryNotices:input_type -> rotunda.v1.RetryNoticesRequest
+	100, // 115: rotunda.v1.OperatorService.Revoke:input_type -> rotunda.v1.RevokeRequest
+	101, // 116: rotunda.v1.OperatorService.ListRevocations:input_type -> rotunda.v1.ListRevocationsRequest
+	102, // 117: rotunda.v1.OperatorService.EndRevocation:input_type -> rotunda.v1.EndRevocationRequest
+	103, // 118: rotunda.v1.OperatorService.Compromise:input_type -> rotunda.v1.CompromiseRequest
+	104, // 119: rotunda.v1.OperatorService.ListCompromises:input_type -> rotunda.v1.ListCompromisesRequest
+	105, // 120: rotunda.v1.OperatorService.EndCompromise:input_type -> rotunda.v1.EndCompromiseRequest
+	106, // 121: rotunda.v1.OperatorService.CollectCompromise:input_type -> rotunda.v1.CollectCompromiseRequest
+	107, // 122: rotunda.v1.OperatorService.PrepareRootList:input_type -> rotunda.v1.PrepareRootListRequest
+	108, // 123: rotunda.v1.OperatorService.PutRootList:input_type -> rotunda.v1.PutRootListRequest
+	109, // 124: rotunda.v1.OperatorService.OpenEmergency:input_type -> rotunda.v1.OpenEmergencyRequest
+	110, // 125: rotunda.v1.OperatorService.CloseEmergency:input_type -> rotunda.v1.CloseEmergencyRequest
+	111, // 126: rotunda.v1.OperatorService.ListEmergencies:input_type -> rotunda.v1.ListEmergenciesRequest
+	112, // 127: rotunda.v1.OperatorService.CreateEmergency:input_type -> rotunda.v1.CreateEmergencyRequest
+	113, // 128: rotunda.v1.OperatorService.UseEmergency:input_type -> rotunda.v1.UseEmergencyRequest
+	114, // 129: rotunda.v1.OperatorService.Restore:input_type -> rotunda.v1.RestoreRequest
+	115, // 130: rotunda.v1.OperatorService.ListArchivedCertificates:input_type -> rotunda.v1.ListArchivedCertificatesRequest
+	116, // 131: rotunda.v1.OperatorService.RetentionStatus:input_type -> rotunda.v1.RetentionStatusRequest
+	117, // 132: rotunda.v1.OperatorService.RunRetention:input_type -> rotunda.v1.RunRetentionRequest
+	118, // 133: rotunda.v1.OperatorService.ListAuditSinks:input_type -> rotunda.v1.ListAuditSinksRequest
+	119, // 134: rotunda.v1.OperatorService.ListAuditWitnesses:input_type -> rotunda.v1.ListAuditWitnessesRequest
+	120, // 135: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
+	3,   // 136: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,   // 137: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10,  // 138: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13,  // 139: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15,  // 140: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18,  // 141: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20,  // 142: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23,  // 143: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25,  // 144: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	27,  // 145: rotunda.v1.OperatorService.ListServers:output_type -> rotunda.v1.ListServersResponse
+	31,  // 146: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	121, // 147: rotunda.v1.OperatorService.ListRegions:output_type -> rotunda.v1.ListRegionsResponse
+	33,  // 148: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	35,  // 149: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	39,  // 150: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	39,  // 151: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	42,  // 152: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	45,  // 153: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	52,  // 154: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	54,  // 155: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	56,  // 156: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	63,  // 157: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	59,  // 158: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	61,  // 159: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	66,  // 160: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	66,  // 161: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	68,  // 162: rotunda.v1.OperatorService.ShowAuditEntry:output_type -> rotunda.v1.ShowAuditEntryResponse
+	70,  // 163: rotunda.v1.OperatorService.ProveAuditGrowth:output_type -> rotunda.v1.ProveAuditGrowthResponse
+	72,  // 164: rotunda.v1.OperatorService.ListCheckpoints:output_type -> rotunda.v1.ListCheckpointsResponse
+	122, // 165: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
+	49,  // 166: rotunda.v1.OperatorService.CreateAuthority:output_type -> rotunda.v1.CreateAuthorityResponse
+	51,  // 167: rotunda.v1.OperatorService.DecideAuthority:output_type -> rotunda.v1.DecideAuthorityResponse
+	123, // 168: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
+	124, // 169: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
+	125, // 170: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
+	126, // 171: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
+	127, // 172: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
+	128, // 173: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
+	129, // 174: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
+	130, // 175: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
+	131, // 176: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
+	132, // 177: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	132, // 178: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	133, // 179: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
+	134, // 180: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
+	135, // 181: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
+	136, // 182: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
+	137, // 183: rotunda.v1.OperatorService.Revoke:output_type -> rotunda.v1.RevokeResponse
+	138, // 184: rotunda.v1.OperatorService.ListRevocations:output_type -> rotunda.v1.ListRevocationsResponse
+	139, // 185: rotunda.v1.OperatorService.EndRevocation:output_type -> rotunda.v1.EndRevocationResponse
+	140, // 186: rotunda.v1.OperatorService.Compromise:output_type -> rotunda.v1.CompromiseResponse
+	141, // 187: rotunda.v1.OperatorService.ListCompromises:output_type -> rotunda.v1.ListCompromisesResponse
+	142, // 188: rotunda.v1.OperatorService.EndCompromise:output_type -> rotunda.v1.EndCompromiseResponse
+	143, // 189: rotunda.v1.OperatorService.CollectCompromise:output_type -> rotunda.v1.CollectCompromiseResponse
+	144, // 190: rotunda.v1.OperatorService.PrepareRootList:output_type -> rotunda.v1.PrepareRootListResponse
+	145, // 191: rotunda.v1.OperatorService.PutRootList:output_type -> rotunda.v1.PutRootListResponse
+	146, // 192: rotunda.v1.OperatorService.OpenEmergency:output_type -> rotunda.v1.OpenEmergencyResponse
+	147, // 193: rotunda.v1.OperatorService.CloseEmergency:output_type -> rotunda.v1.CloseEmergencyResponse
+	148, // 194: rotunda.v1.OperatorService.ListEmergencies:output_type -> rotunda.v1.ListEmergenciesResponse
+	149, // 195: rotunda.v1.OperatorService.CreateEmergency:output_type -> rotunda.v1.CreateEmergencyResponse
+	150, // 196: rotunda.v1.OperatorService.UseEmergency:output_type -> rotunda.v1.UseEmergencyResponse
+	151, // 197: rotunda.v1.OperatorService.Restore:output_type -> rotunda.v1.RestoreResponse
+	152, // 198: rotunda.v1.OperatorService.ListArchivedCertificates:output_type -> rotunda.v1.ListArchivedCertificatesResponse
+	153, // 199: rotunda.v1.OperatorService.RetentionStatus:output_type -> rotunda.v1.RetentionStatusResponse
+	154, // 200: rotunda.v1.OperatorService.RunRetention:output_type -> rotunda.v1.RunRetentionResponse
+	155, // 201: rotunda.v1.OperatorService.ListAuditSinks:output_type -> rotunda.v1.ListAuditSinksResponse
+	156, // 202: rotunda.v1.OperatorService.ListAuditWitnesses:output_type -> rotunda.v1.ListAuditWitnessesResponse
+	157, // 203: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
+	136, // [136:204] is the sub-list for method output_type
+	68,  // [68:136] is the sub-list for method input_type
+	68,  // [68:68] is the sub-list for extension type_name
+	68,  // [68:68] is the sub-list for extension extendee
+	0,   // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_operator_proto_init() }
@@ -5214,22 +5851,26 @@ func file_rotunda_v1_operator_proto_init() {
 		return
 	}
 	file_rotunda_v1_agent_proto_init()
+	file_rotunda_v1_compromise_proto_init()
 	file_rotunda_v1_trust_proto_init()
 	file_rotunda_v1_emergency_proto_init()
 	file_rotunda_v1_graph_proto_init()
 	file_rotunda_v1_notice_proto_init()
 	file_rotunda_v1_revocation_proto_init()
 	file_rotunda_v1_restore_proto_init()
+	file_rotunda_v1_retention_proto_init()
+	file_rotunda_v1_region_proto_init()
 	file_rotunda_v1_rollout_proto_init()
 	file_rotunda_v1_sink_proto_init()
 	file_rotunda_v1_whatif_proto_init()
+	file_rotunda_v1_witness_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_operator_proto_rawDesc), len(file_rotunda_v1_operator_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   69,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

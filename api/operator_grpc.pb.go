@@ -19,62 +19,74 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	OperatorService_Info_FullMethodName              = "/rotunda.v1.OperatorService/Info"
-	OperatorService_Plan_FullMethodName              = "/rotunda.v1.OperatorService/Plan"
-	OperatorService_Apply_FullMethodName             = "/rotunda.v1.OperatorService/Apply"
-	OperatorService_ListDocuments_FullMethodName     = "/rotunda.v1.OperatorService/ListDocuments"
-	OperatorService_DeleteDocument_FullMethodName    = "/rotunda.v1.OperatorService/DeleteDocument"
-	OperatorService_ReplayPolicy_FullMethodName      = "/rotunda.v1.OperatorService/ReplayPolicy"
-	OperatorService_CreateToken_FullMethodName       = "/rotunda.v1.OperatorService/CreateToken"
-	OperatorService_ListTokens_FullMethodName        = "/rotunda.v1.OperatorService/ListTokens"
-	OperatorService_RevokeToken_FullMethodName       = "/rotunda.v1.OperatorService/RevokeToken"
-	OperatorService_ListAgents_FullMethodName        = "/rotunda.v1.OperatorService/ListAgents"
-	OperatorService_LabelAgent_FullMethodName        = "/rotunda.v1.OperatorService/LabelAgent"
-	OperatorService_RetireAgent_FullMethodName       = "/rotunda.v1.OperatorService/RetireAgent"
-	OperatorService_ListPlacements_FullMethodName    = "/rotunda.v1.OperatorService/ListPlacements"
-	OperatorService_WatchPlacements_FullMethodName   = "/rotunda.v1.OperatorService/WatchPlacements"
-	OperatorService_DescribePlacement_FullMethodName = "/rotunda.v1.OperatorService/DescribePlacement"
-	OperatorService_ListCertificates_FullMethodName  = "/rotunda.v1.OperatorService/ListCertificates"
-	OperatorService_ListAuthorities_FullMethodName   = "/rotunda.v1.OperatorService/ListAuthorities"
-	OperatorService_IssueOperator_FullMethodName     = "/rotunda.v1.OperatorService/IssueOperator"
-	OperatorService_Rotate_FullMethodName            = "/rotunda.v1.OperatorService/Rotate"
-	OperatorService_Resume_FullMethodName            = "/rotunda.v1.OperatorService/Resume"
-	OperatorService_ListSlots_FullMethodName         = "/rotunda.v1.OperatorService/ListSlots"
-	OperatorService_ReleaseSlot_FullMethodName       = "/rotunda.v1.OperatorService/ReleaseSlot"
-	OperatorService_ListAuditEntries_FullMethodName  = "/rotunda.v1.OperatorService/ListAuditEntries"
-	OperatorService_WatchAuditEntries_FullMethodName = "/rotunda.v1.OperatorService/WatchAuditEntries"
-	OperatorService_ShowAuditEntry_FullMethodName    = "/rotunda.v1.OperatorService/ShowAuditEntry"
-	OperatorService_ProveAuditGrowth_FullMethodName  = "/rotunda.v1.OperatorService/ProveAuditGrowth"
-	OperatorService_ListCheckpoints_FullMethodName   = "/rotunda.v1.OperatorService/ListCheckpoints"
-	OperatorService_ImportAuthority_FullMethodName   = "/rotunda.v1.OperatorService/ImportAuthority"
-	OperatorService_PrepareTrust_FullMethodName      = "/rotunda.v1.OperatorService/PrepareTrust"
-	OperatorService_BeginTrust_FullMethodName        = "/rotunda.v1.OperatorService/BeginTrust"
-	OperatorService_ListTrust_FullMethodName         = "/rotunda.v1.OperatorService/ListTrust"
-	OperatorService_DecideTrust_FullMethodName       = "/rotunda.v1.OperatorService/DecideTrust"
-	OperatorService_EndCredential_FullMethodName     = "/rotunda.v1.OperatorService/EndCredential"
-	OperatorService_Graph_FullMethodName             = "/rotunda.v1.OperatorService/Graph"
-	OperatorService_Impact_FullMethodName            = "/rotunda.v1.OperatorService/Impact"
-	OperatorService_StartRollout_FullMethodName      = "/rotunda.v1.OperatorService/StartRollout"
-	OperatorService_ListRollouts_FullMethodName      = "/rotunda.v1.OperatorService/ListRollouts"
-	OperatorService_DescribeRollout_FullMethodName   = "/rotunda.v1.OperatorService/DescribeRollout"
-	OperatorService_WatchRollout_FullMethodName      = "/rotunda.v1.OperatorService/WatchRollout"
-	OperatorService_DecideRollout_FullMethodName     = "/rotunda.v1.OperatorService/DecideRollout"
-	OperatorService_AnswerRolloutGate_FullMethodName = "/rotunda.v1.OperatorService/AnswerRolloutGate"
-	OperatorService_ListNotices_FullMethodName       = "/rotunda.v1.OperatorService/ListNotices"
-	OperatorService_RetryNotices_FullMethodName      = "/rotunda.v1.OperatorService/RetryNotices"
-	OperatorService_Revoke_FullMethodName            = "/rotunda.v1.OperatorService/Revoke"
-	OperatorService_ListRevocations_FullMethodName   = "/rotunda.v1.OperatorService/ListRevocations"
-	OperatorService_EndRevocation_FullMethodName     = "/rotunda.v1.OperatorService/EndRevocation"
-	OperatorService_PrepareRootList_FullMethodName   = "/rotunda.v1.OperatorService/PrepareRootList"
-	OperatorService_PutRootList_FullMethodName       = "/rotunda.v1.OperatorService/PutRootList"
-	OperatorService_OpenEmergency_FullMethodName     = "/rotunda.v1.OperatorService/OpenEmergency"
-	OperatorService_CloseEmergency_FullMethodName    = "/rotunda.v1.OperatorService/CloseEmergency"
-	OperatorService_ListEmergencies_FullMethodName   = "/rotunda.v1.OperatorService/ListEmergencies"
-	OperatorService_CreateEmergency_FullMethodName   = "/rotunda.v1.OperatorService/CreateEmergency"
-	OperatorService_UseEmergency_FullMethodName      = "/rotunda.v1.OperatorService/UseEmergency"
-	OperatorService_Restore_FullMethodName           = "/rotunda.v1.OperatorService/Restore"
-	OperatorService_ListAuditSinks_FullMethodName    = "/rotunda.v1.OperatorService/ListAuditSinks"
-	OperatorService_WhatIf_FullMethodName            = "/rotunda.v1.OperatorService/WhatIf"
+	OperatorService_Info_FullMethodName                     = "/rotunda.v1.OperatorService/Info"
+	OperatorService_Plan_FullMethodName                     = "/rotunda.v1.OperatorService/Plan"
+	OperatorService_Apply_FullMethodName                    = "/rotunda.v1.OperatorService/Apply"
+	OperatorService_ListDocuments_FullMethodName            = "/rotunda.v1.OperatorService/ListDocuments"
+	OperatorService_DeleteDocument_FullMethodName           = "/rotunda.v1.OperatorService/DeleteDocument"
+	OperatorService_ReplayPolicy_FullMethodName             = "/rotunda.v1.OperatorService/ReplayPolicy"
+	OperatorService_CreateToken_FullMethodName              = "/rotunda.v1.OperatorService/CreateToken"
+	OperatorService_ListTokens_FullMethodName               = "/rotunda.v1.OperatorService/ListTokens"
+	OperatorService_RevokeToken_FullMethodName              = "/rotunda.v1.OperatorService/RevokeToken"
+	OperatorService_ListServers_FullMethodName              = "/rotunda.v1.OperatorService/ListServers"
+	OperatorService_ListAgents_FullMethodName               = "/rotunda.v1.OperatorService/ListAgents"
+	OperatorService_ListRegions_FullMethodName              = "/rotunda.v1.OperatorService/ListRegions"
+	OperatorService_LabelAgent_FullMethodName               = "/rotunda.v1.OperatorService/LabelAgent"
+	OperatorService_RetireAgent_FullMethodName              = "/rotunda.v1.OperatorService/RetireAgent"
+	OperatorService_ListPlacements_FullMethodName           = "/rotunda.v1.OperatorService/ListPlacements"
+	OperatorService_WatchPlacements_FullMethodName          = "/rotunda.v1.OperatorService/WatchPlacements"
+	OperatorService_DescribePlacement_FullMethodName        = "/rotunda.v1.OperatorService/DescribePlacement"
+	OperatorService_ListCertificates_FullMethodName         = "/rotunda.v1.OperatorService/ListCertificates"
+	OperatorService_ListAuthorities_FullMethodName          = "/rotunda.v1.OperatorService/ListAuthorities"
+	OperatorService_IssueOperator_FullMethodName            = "/rotunda.v1.OperatorService/IssueOperator"
+	OperatorService_Rotate_FullMethodName                   = "/rotunda.v1.OperatorService/Rotate"
+	OperatorService_Resume_FullMethodName                   = "/rotunda.v1.OperatorService/Resume"
+	OperatorService_ListSlots_FullMethodName                = "/rotunda.v1.OperatorService/ListSlots"
+	OperatorService_ReleaseSlot_FullMethodName              = "/rotunda.v1.OperatorService/ReleaseSlot"
+	OperatorService_ListAuditEntries_FullMethodName         = "/rotunda.v1.OperatorService/ListAuditEntries"
+	OperatorService_WatchAuditEntries_FullMethodName        = "/rotunda.v1.OperatorService/WatchAuditEntries"
+	OperatorService_ShowAuditEntry_FullMethodName           = "/rotunda.v1.OperatorService/ShowAuditEntry"
+	OperatorService_ProveAuditGrowth_FullMethodName         = "/rotunda.v1.OperatorService/ProveAuditGrowth"
+	OperatorService_ListCheckpoints_FullMethodName          = "/rotunda.v1.OperatorService/ListCheckpoints"
+	OperatorService_ImportAuthority_FullMethodName          = "/rotunda.v1.OperatorService/ImportAuthority"
+	OperatorService_CreateAuthority_FullMethodName          = "/rotunda.v1.OperatorService/CreateAuthority"
+	OperatorService_DecideAuthority_FullMethodName          = "/rotunda.v1.OperatorService/DecideAuthority"
+	OperatorService_PrepareTrust_FullMethodName             = "/rotunda.v1.OperatorService/PrepareTrust"
+	OperatorService_BeginTrust_FullMethodName               = "/rotunda.v1.OperatorService/BeginTrust"
+	OperatorService_ListTrust_FullMethodName                = "/rotunda.v1.OperatorService/ListTrust"
+	OperatorService_DecideTrust_FullMethodName              = "/rotunda.v1.OperatorService/DecideTrust"
+	OperatorService_EndCredential_FullMethodName            = "/rotunda.v1.OperatorService/EndCredential"
+	OperatorService_Graph_FullMethodName                    = "/rotunda.v1.OperatorService/Graph"
+	OperatorService_Impact_FullMethodName                   = "/rotunda.v1.OperatorService/Impact"
+	OperatorService_StartRollout_FullMethodName             = "/rotunda.v1.OperatorService/StartRollout"
+	OperatorService_ListRollouts_FullMethodName             = "/rotunda.v1.OperatorService/ListRollouts"
+	OperatorService_DescribeRollout_FullMethodName          = "/rotunda.v1.OperatorService/DescribeRollout"
+	OperatorService_WatchRollout_FullMethodName             = "/rotunda.v1.OperatorService/WatchRollout"
+	OperatorService_DecideRollout_FullMethodName            = "/rotunda.v1.OperatorService/DecideRollout"
+	OperatorService_AnswerRolloutGate_FullMethodName        = "/rotunda.v1.OperatorService/AnswerRolloutGate"
+	OperatorService_ListNotices_FullMethodName              = "/rotunda.v1.OperatorService/ListNotices"
+	OperatorService_RetryNotices_FullMethodName             = "/rotunda.v1.OperatorService/RetryNotices"
+	OperatorService_Revoke_FullMethodName                   = "/rotunda.v1.OperatorService/Revoke"
+	OperatorService_ListRevocations_FullMethodName          = "/rotunda.v1.OperatorService/ListRevocations"
+	OperatorService_EndRevocation_FullMethodName            = "/rotunda.v1.OperatorService/EndRevocation"
+	OperatorService_Compromise_FullMethodName               = "/rotunda.v1.OperatorService/Compromise"
+	OperatorService_ListCompromises_FullMethodName          = "/rotunda.v1.OperatorService/ListCompromises"
+	OperatorService_EndCompromise_FullMethodName            = "/rotunda.v1.OperatorService/EndCompromise"
+	OperatorService_CollectCompromise_FullMethodName        = "/rotunda.v1.OperatorService/CollectCompromise"
+	OperatorService_PrepareRootList_FullMethodName          = "/rotunda.v1.OperatorService/PrepareRootList"
+	OperatorService_PutRootList_FullMethodName              = "/rotunda.v1.OperatorService/PutRootList"
+	OperatorService_OpenEmergency_FullMethodName            = "/rotunda.v1.OperatorService/OpenEmergency"
+	OperatorService_CloseEmergency_FullMethodName           = "/rotunda.v1.OperatorService/CloseEmergency"
+	OperatorService_ListEmergencies_FullMethodName          = "/rotunda.v1.OperatorService/ListEmergencies"
+	OperatorService_CreateEmergency_FullMethodName          = "/rotunda.v1.OperatorService/CreateEmergency"
+	OperatorService_UseEmergency_FullMethodName             = "/rotunda.v1.OperatorService/UseEmergency"
+	OperatorService_Restore_FullMethodName                  = "/rotunda.v1.OperatorService/Restore"
+	OperatorService_ListArchivedCertificates_FullMethodName = "/rotunda.v1.OperatorService/ListArchivedCertificates"
+	OperatorService_RetentionStatus_FullMethodName          = "/rotunda.v1.OperatorService/RetentionStatus"
+	OperatorService_RunRetention_FullMethodName             = "/rotunda.v1.OperatorService/RunRetention"
+	OperatorService_ListAuditSinks_FullMethodName           = "/rotunda.v1.OperatorService/ListAuditSinks"
+	OperatorService_ListAuditWitnesses_FullMethodName       = "/rotunda.v1.OperatorService/ListAuditWitnesses"
+	OperatorService_WhatIf_FullMethodName                   = "/rotunda.v1.OperatorService/WhatIf"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -95,7 +107,9 @@ type OperatorServiceClient interface {
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
+	ListServers(ctx context.Context, in *ListServersRequest, opts ...grpc.CallOption) (*ListServersResponse, error)
 	ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error)
+	ListRegions(ctx context.Context, in *ListRegionsRequest, opts ...grpc.CallOption) (*ListRegionsResponse, error)
 	LabelAgent(ctx context.Context, in *LabelAgentRequest, opts ...grpc.CallOption) (*LabelAgentResponse, error)
 	RetireAgent(ctx context.Context, in *RetireAgentRequest, opts ...grpc.CallOption) (*RetireAgentResponse, error)
 	ListPlacements(ctx context.Context, in *ListPlacementsRequest, opts ...grpc.CallOption) (*ListPlacementsResponse, error)
@@ -122,6 +136,11 @@ type OperatorServiceClient interface {
 	ListCheckpoints(ctx context.Context, in *ListCheckpointsRequest, opts ...grpc.CallOption) (*ListCheckpointsResponse, error)
 	// ImportAuthority records a root that is not ours, for a change away from it.
 	ImportAuthority(ctx context.Context, in *ImportAuthorityRequest, opts ...grpc.CallOption) (*ImportAuthorityResponse, error)
+	// CreateAuthority gives a region an issuing authority of its own, by what was
+	// signed for it: see PrepareTrust.
+	CreateAuthority(ctx context.Context, in *CreateAuthorityRequest, opts ...grpc.CallOption) (*CreateAuthorityResponse, error)
+	// DecideAuthority puts an issuing authority out of use, or in use again.
+	DecideAuthority(ctx context.Context, in *DecideAuthorityRequest, opts ...grpc.CallOption) (*DecideAuthorityResponse, error)
 	// PrepareTrust makes the key of a new issuing authority and says what has to
 	// be signed for it where the root's key is. Nothing else changes.
 	PrepareTrust(ctx context.Context, in *PrepareTrustRequest, opts ...grpc.CallOption) (*PrepareTrustResponse, error)
@@ -159,6 +178,14 @@ type OperatorServiceClient interface {
 	ListRevocations(ctx context.Context, in *ListRevocationsRequest, opts ...grpc.CallOption) (*ListRevocationsResponse, error)
 	// EndRevocation lets what is not revoked yet be.
 	EndRevocation(ctx context.Context, in *EndRevocationRequest, opts ...grpc.CallOption) (*EndRevocationResponse, error)
+	// Compromise answers to something in wrong hands: it revokes, has new keys made
+	// in waves, closes sessions, and moves trust where an authority fell.
+	Compromise(ctx context.Context, in *CompromiseRequest, opts ...grpc.CallOption) (*CompromiseResponse, error)
+	ListCompromises(ctx context.Context, in *ListCompromisesRequest, opts ...grpc.CallOption) (*ListCompromisesResponse, error)
+	// EndCompromise lets one be; what it began goes on.
+	EndCompromise(ctx context.Context, in *EndCompromiseRequest, opts ...grpc.CallOption) (*EndCompromiseResponse, error)
+	// CollectCompromise sends what the server knows of one, for a forensic bundle.
+	CollectCompromise(ctx context.Context, in *CollectCompromiseRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CollectCompromiseResponse], error)
 	// PrepareRootList says what the list of a root has to say; PutRootList takes
 	// what was signed where the root's key is.
 	PrepareRootList(ctx context.Context, in *PrepareRootListRequest, opts ...grpc.CallOption) (*PrepareRootListResponse, error)
@@ -179,8 +206,16 @@ type OperatorServiceClient interface {
 	// Restore ends that the store is rolled back: it takes what agents hold, and
 	// the revocations that are known. On the admin socket only.
 	Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (*RestoreResponse, error)
+	// ListArchivedCertificates finds certificates whose records have gone to archives.
+	ListArchivedCertificates(ctx context.Context, in *ListArchivedCertificatesRequest, opts ...grpc.CallOption) (*ListArchivedCertificatesResponse, error)
+	// RetentionStatus shows what is kept for how long, and how the archives stand.
+	RetentionStatus(ctx context.Context, in *RetentionStatusRequest, opts ...grpc.CallOption) (*RetentionStatusResponse, error)
+	// RunRetention makes a pass of retention now, or says what one would do.
+	RunRetention(ctx context.Context, in *RunRetentionRequest, opts ...grpc.CallOption) (*RunRetentionResponse, error)
 	// ListAuditSinks shows how far the audit log was forwarded.
 	ListAuditSinks(ctx context.Context, in *ListAuditSinksRequest, opts ...grpc.CallOption) (*ListAuditSinksResponse, error)
+	// ListAuditWitnesses shows who cosigned how much of the audit log.
+	ListAuditWitnesses(ctx context.Context, in *ListAuditWitnessesRequest, opts ...grpc.CallOption) (*ListAuditWitnessesResponse, error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*WhatIfResponse, error)
 }
@@ -283,10 +318,30 @@ func (c *operatorServiceClient) RevokeToken(ctx context.Context, in *RevokeToken
 	return out, nil
 }
 
+func (c *operatorServiceClient) ListServers(ctx context.Context, in *ListServersRequest, opts ...grpc.CallOption) (*ListServersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListServersResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListServers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorServiceClient) ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAgentsResponse)
 	err := c.cc.Invoke(ctx, OperatorService_ListAgents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ListRegions(ctx context.Context, in *ListRegionsRequest, opts ...grpc.CallOption) (*ListRegionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRegionsResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListRegions_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -491,6 +546,26 @@ func (c *operatorServiceClient) ImportAuthority(ctx context.Context, in *ImportA
 	return out, nil
 }
 
+func (c *operatorServiceClient) CreateAuthority(ctx context.Context, in *CreateAuthorityRequest, opts ...grpc.CallOption) (*CreateAuthorityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateAuthorityResponse)
+	err := c.cc.Invoke(ctx, OperatorService_CreateAuthority_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) DecideAuthority(ctx context.Context, in *DecideAuthorityRequest, opts ...grpc.CallOption) (*DecideAuthorityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DecideAuthorityResponse)
+	err := c.cc.Invoke(ctx, OperatorService_DecideAuthority_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorServiceClient) PrepareTrust(ctx context.Context, in *PrepareTrustRequest, opts ...grpc.CallOption) (*PrepareTrustResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PrepareTrustResponse)
@@ -680,6 +755,55 @@ func (c *operatorServiceClient) EndRevocation(ctx context.Context, in *EndRevoca
 	return out, nil
 }
 
+func (c *operatorServiceClient) Compromise(ctx context.Context, in *CompromiseRequest, opts ...grpc.CallOption) (*CompromiseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompromiseResponse)
+	err := c.cc.Invoke(ctx, OperatorService_Compromise_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ListCompromises(ctx context.Context, in *ListCompromisesRequest, opts ...grpc.CallOption) (*ListCompromisesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCompromisesResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListCompromises_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) EndCompromise(ctx context.Context, in *EndCompromiseRequest, opts ...grpc.CallOption) (*EndCompromiseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EndCompromiseResponse)
+	err := c.cc.Invoke(ctx, OperatorService_EndCompromise_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) CollectCompromise(ctx context.Context, in *CollectCompromiseRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CollectCompromiseResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &OperatorService_ServiceDesc.Streams[3], OperatorService_CollectCompromise_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CollectCompromiseRequest, CollectCompromiseResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperatorService_CollectCompromiseClient = grpc.ServerStreamingClient[CollectCompromiseResponse]
+
 func (c *operatorServiceClient) PrepareRootList(ctx context.Context, in *PrepareRootListRequest, opts ...grpc.CallOption) (*PrepareRootListResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PrepareRootListResponse)
@@ -760,10 +884,50 @@ func (c *operatorServiceClient) Restore(ctx context.Context, in *RestoreRequest,
 	return out, nil
 }
 
+func (c *operatorServiceClient) ListArchivedCertificates(ctx context.Context, in *ListArchivedCertificatesRequest, opts ...grpc.CallOption) (*ListArchivedCertificatesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListArchivedCertificatesResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListArchivedCertificates_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) RetentionStatus(ctx context.Context, in *RetentionStatusRequest, opts ...grpc.CallOption) (*RetentionStatusResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetentionStatusResponse)
+	err := c.cc.Invoke(ctx, OperatorService_RetentionStatus_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) RunRetention(ctx context.Context, in *RunRetentionRequest, opts ...grpc.CallOption) (*RunRetentionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RunRetentionResponse)
+	err := c.cc.Invoke(ctx, OperatorService_RunRetention_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorServiceClient) ListAuditSinks(ctx context.Context, in *ListAuditSinksRequest, opts ...grpc.CallOption) (*ListAuditSinksResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAuditSinksResponse)
 	err := c.cc.Invoke(ctx, OperatorService_ListAuditSinks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ListAuditWitnesses(ctx context.Context, in *ListAuditWitnessesRequest, opts ...grpc.CallOption) (*ListAuditWitnessesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAuditWitnessesResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListAuditWitnesses_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -798,7 +962,9 @@ type OperatorServiceServer interface {
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
+	ListServers(context.Context, *ListServersRequest) (*ListServersResponse, error)
 	ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error)
+	ListRegions(context.Context, *ListRegionsRequest) (*ListRegionsResponse, error)
 	LabelAgent(context.Context, *LabelAgentRequest) (*LabelAgentResponse, error)
 	RetireAgent(context.Context, *RetireAgentRequest) (*RetireAgentResponse, error)
 	ListPlacements(context.Context, *ListPlacementsRequest) (*ListPlacementsResponse, error)
@@ -825,6 +991,11 @@ type OperatorServiceServer interface {
 	ListCheckpoints(context.Context, *ListCheckpointsRequest) (*ListCheckpointsResponse, error)
 	// ImportAuthority records a root that is not ours, for a change away from it.
 	ImportAuthority(context.Context, *ImportAuthorityRequest) (*ImportAuthorityResponse, error)
+	// CreateAuthority gives a region an issuing authority of its own, by what was
+	// signed for it: see PrepareTrust.
+	CreateAuthority(context.Context, *CreateAuthorityRequest) (*CreateAuthorityResponse, error)
+	// DecideAuthority puts an issuing authority out of use, or in use again.
+	DecideAuthority(context.Context, *DecideAuthorityRequest) (*DecideAuthorityResponse, error)
 	// PrepareTrust makes the key of a new issuing authority and says what has to
 	// be signed for it where the root's key is. Nothing else changes.
 	PrepareTrust(context.Context, *PrepareTrustRequest) (*PrepareTrustResponse, error)
@@ -862,6 +1033,14 @@ type OperatorServiceServer interface {
 	ListRevocations(context.Context, *ListRevocationsRequest) (*ListRevocationsResponse, error)
 	// EndRevocation lets what is not revoked yet be.
 	EndRevocation(context.Context, *EndRevocationRequest) (*EndRevocationResponse, error)
+	// Compromise answers to something in wrong hands: it revokes, has new keys made
+	// in waves, closes sessions, and moves trust where an authority fell.
+	Compromise(context.Context, *CompromiseRequest) (*CompromiseResponse, error)
+	ListCompromises(context.Context, *ListCompromisesRequest) (*ListCompromisesResponse, error)
+	// EndCompromise lets one be; what it began goes on.
+	EndCompromise(context.Context, *EndCompromiseRequest) (*EndCompromiseResponse, error)
+	// CollectCompromise sends what the server knows of one, for a forensic bundle.
+	CollectCompromise(*CollectCompromiseRequest, grpc.ServerStreamingServer[CollectCompromiseResponse]) error
 	// PrepareRootList says what the list of a root has to say; PutRootList takes
 	// what was signed where the root's key is.
 	PrepareRootList(context.Context, *PrepareRootListRequest) (*PrepareRootListResponse, error)
@@ -882,8 +1061,16 @@ type OperatorServiceServer interface {
 	// Restore ends that the store is rolled back: it takes what agents hold, and
 	// the revocations that are known. On the admin socket only.
 	Restore(context.Context, *RestoreRequest) (*RestoreResponse, error)
+	// ListArchivedCertificates finds certificates whose records have gone to archives.
+	ListArchivedCertificates(context.Context, *ListArchivedCertificatesRequest) (*ListArchivedCertificatesResponse, error)
+	// RetentionStatus shows what is kept for how long, and how the archives stand.
+	RetentionStatus(context.Context, *RetentionStatusRequest) (*RetentionStatusResponse, error)
+	// RunRetention makes a pass of retention now, or says what one would do.
+	RunRetention(context.Context, *RunRetentionRequest) (*RunRetentionResponse, error)
 	// ListAuditSinks shows how far the audit log was forwarded.
 	ListAuditSinks(context.Context, *ListAuditSinksRequest) (*ListAuditSinksResponse, error)
+	// ListAuditWitnesses shows who cosigned how much of the audit log.
+	ListAuditWitnesses(context.Context, *ListAuditWitnessesRequest) (*ListAuditWitnessesResponse, error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
@@ -923,8 +1110,14 @@ func (UnimplementedOperatorServiceServer) ListTokens(context.Context, *ListToken
 func (UnimplementedOperatorServiceServer) RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeToken not implemented")
 }
+func (UnimplementedOperatorServiceServer) ListServers(context.Context, *ListServersRequest) (*ListServersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListServers not implemented")
+}
 func (UnimplementedOperatorServiceServer) ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAgents not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListRegions(context.Context, *ListRegionsRequest) (*ListRegionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRegions not implemented")
 }
 func (UnimplementedOperatorServiceServer) LabelAgent(context.Context, *LabelAgentRequest) (*LabelAgentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LabelAgent not implemented")
@@ -980,6 +1173,12 @@ func (UnimplementedOperatorServiceServer) ListCheckpoints(context.Context, *List
 func (UnimplementedOperatorServiceServer) ImportAuthority(context.Context, *ImportAuthorityRequest) (*ImportAuthorityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ImportAuthority not implemented")
 }
+func (UnimplementedOperatorServiceServer) CreateAuthority(context.Context, *CreateAuthorityRequest) (*CreateAuthorityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateAuthority not implemented")
+}
+func (UnimplementedOperatorServiceServer) DecideAuthority(context.Context, *DecideAuthorityRequest) (*DecideAuthorityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DecideAuthority not implemented")
+}
 func (UnimplementedOperatorServiceServer) PrepareTrust(context.Context, *PrepareTrustRequest) (*PrepareTrustResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PrepareTrust not implemented")
 }
@@ -1034,6 +1233,18 @@ func (UnimplementedOperatorServiceServer) ListRevocations(context.Context, *List
 func (UnimplementedOperatorServiceServer) EndRevocation(context.Context, *EndRevocationRequest) (*EndRevocationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EndRevocation not implemented")
 }
+func (UnimplementedOperatorServiceServer) Compromise(context.Context, *CompromiseRequest) (*CompromiseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Compromise not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListCompromises(context.Context, *ListCompromisesRequest) (*ListCompromisesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCompromises not implemented")
+}
+func (UnimplementedOperatorServiceServer) EndCompromise(context.Context, *EndCompromiseRequest) (*EndCompromiseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndCompromise not implemented")
+}
+func (UnimplementedOperatorServiceServer) CollectCompromise(*CollectCompromiseRequest, grpc.ServerStreamingServer[CollectCompromiseResponse]) error {
+	return status.Error(codes.Unimplemented, "method CollectCompromise not implemented")
+}
 func (UnimplementedOperatorServiceServer) PrepareRootList(context.Context, *PrepareRootListRequest) (*PrepareRootListResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PrepareRootList not implemented")
 }
@@ -1058,8 +1269,20 @@ func (UnimplementedOperatorServiceServer) UseEmergency(context.Context, *UseEmer
 func (UnimplementedOperatorServiceServer) Restore(context.Context, *RestoreRequest) (*RestoreResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Restore not implemented")
 }
+func (UnimplementedOperatorServiceServer) ListArchivedCertificates(context.Context, *ListArchivedCertificatesRequest) (*ListArchivedCertificatesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListArchivedCertificates not implemented")
+}
+func (UnimplementedOperatorServiceServer) RetentionStatus(context.Context, *RetentionStatusRequest) (*RetentionStatusResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetentionStatus not implemented")
+}
+func (UnimplementedOperatorServiceServer) RunRetention(context.Context, *RunRetentionRequest) (*RunRetentionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RunRetention not implemented")
+}
 func (UnimplementedOperatorServiceServer) ListAuditSinks(context.Context, *ListAuditSinksRequest) (*ListAuditSinksResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAuditSinks not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListAuditWitnesses(context.Context, *ListAuditWitnessesRequest) (*ListAuditWitnessesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAuditWitnesses not implemented")
 }
 func (UnimplementedOperatorServiceServer) WhatIf(context.Context, *WhatIfRequest) (*WhatIfResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhatIf not implemented")
@@ -1247,6 +1470,24 @@ func _OperatorService_RevokeToken_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_ListServers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListServersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListServers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListServers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListServers(ctx, req.(*ListServersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorService_ListAgents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListAgentsRequest)
 	if err := dec(in); err != nil {
@@ -1261,6 +1502,24 @@ func _OperatorService_ListAgents_Handler(srv interface{}, ctx context.Context, d
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OperatorServiceServer).ListAgents(ctx, req.(*ListAgentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ListRegions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRegionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListRegions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListRegions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListRegions(ctx, req.(*ListRegionsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1571,6 +1830,42 @@ func _OperatorService_ImportAuthority_Handler(srv interface{}, ctx context.Conte
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OperatorServiceServer).ImportAuthority(ctx, req.(*ImportAuthorityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_CreateAuthority_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateAuthorityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).CreateAuthority(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_CreateAuthority_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).CreateAuthority(ctx, req.(*CreateAuthorityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_DecideAuthority_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DecideAuthorityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).DecideAuthority(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_DecideAuthority_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).DecideAuthority(ctx, req.(*DecideAuthorityRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1892,6 +2187,71 @@ func _OperatorService_EndRevocation_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_Compromise_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompromiseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).Compromise(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_Compromise_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).Compromise(ctx, req.(*CompromiseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ListCompromises_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCompromisesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListCompromises(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListCompromises_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListCompromises(ctx, req.(*ListCompromisesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_EndCompromise_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndCompromiseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).EndCompromise(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_EndCompromise_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).EndCompromise(ctx, req.(*EndCompromiseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_CollectCompromise_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CollectCompromiseRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(OperatorServiceServer).CollectCompromise(m, &grpc.GenericServerStream[CollectCompromiseRequest, CollectCompromiseResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperatorService_CollectCompromiseServer = grpc.ServerStreamingServer[CollectCompromiseResponse]
+
 func _OperatorService_PrepareRootList_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PrepareRootListRequest)
 	if err := dec(in); err != nil {
@@ -2036,6 +2396,60 @@ func _OperatorService_Restore_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_ListArchivedCertificates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListArchivedCertificatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListArchivedCertificates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListArchivedCertificates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListArchivedCertificates(ctx, req.(*ListArchivedCertificatesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_RetentionStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetentionStatusRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).RetentionStatus(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_RetentionStatus_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).RetentionStatus(ctx, req.(*RetentionStatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_RunRetention_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RunRetentionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).RunRetention(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_RunRetention_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).RunRetention(ctx, req.(*RunRetentionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorService_ListAuditSinks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListAuditSinksRequest)
 	if err := dec(in); err != nil {
@@ -2050,6 +2464,24 @@ func _OperatorService_ListAuditSinks_Handler(srv interface{}, ctx context.Contex
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OperatorServiceServer).ListAuditSinks(ctx, req.(*ListAuditSinksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ListAuditWitnesses_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAuditWitnessesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListAuditWitnesses(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListAuditWitnesses_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListAuditWitnesses(ctx, req.(*ListAuditWitnessesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -2116,8 +2548,16 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _OperatorService_RevokeToken_Handler,
 		},
 		{
+			MethodName: "ListServers",
+			Handler:    _OperatorService_ListServers_Handler,
+		},
+		{
 			MethodName: "ListAgents",
 			Handler:    _OperatorService_ListAgents_Handler,
+		},
+		{
+			MethodName: "ListRegions",
+			Handler:    _OperatorService_ListRegions_Handler,
 		},
 		{
 			MethodName: "LabelAgent",
@@ -2182,6 +2622,14 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ImportAuthority",
 			Handler:    _OperatorService_ImportAuthority_Handler,
+		},
+		{
+			MethodName: "CreateAuthority",
+			Handler:    _OperatorService_CreateAuthority_Handler,
+		},
+		{
+			MethodName: "DecideAuthority",
+			Handler:    _OperatorService_DecideAuthority_Handler,
 		},
 		{
 			MethodName: "PrepareTrust",
@@ -2252,6 +2700,18 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _OperatorService_EndRevocation_Handler,
 		},
 		{
+			MethodName: "Compromise",
+			Handler:    _OperatorService_Compromise_Handler,
+		},
+		{
+			MethodName: "ListCompromises",
+			Handler:    _OperatorService_ListCompromises_Handler,
+		},
+		{
+			MethodName: "EndCompromise",
+			Handler:    _OperatorService_EndCompromise_Handler,
+		},
+		{
 			MethodName: "PrepareRootList",
 			Handler:    _OperatorService_PrepareRootList_Handler,
 		},
@@ -2284,8 +2744,24 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _OperatorService_Restore_Handler,
 		},
 		{
+			MethodName: "ListArchivedCertificates",
+			Handler:    _OperatorService_ListArchivedCertificates_Handler,
+		},
+		{
+			MethodName: "RetentionStatus",
+			Handler:    _OperatorService_RetentionStatus_Handler,
+		},
+		{
+			MethodName: "RunRetention",
+			Handler:    _OperatorService_RunRetention_Handler,
+		},
+		{
 			MethodName: "ListAuditSinks",
 			Handler:    _OperatorService_ListAuditSinks_Handler,
+		},
+		{
+			MethodName: "ListAuditWitnesses",
+			Handler:    _OperatorService_ListAuditWitnesses_Handler,
 		},
 		{
 			MethodName: "WhatIf",
@@ -2306,6 +2782,11 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchRollout",
 			Handler:       _OperatorService_WatchRollout_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "CollectCompromise",
+			Handler:       _OperatorService_CollectCompromise_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -43,6 +43,7 @@ type RolloutSpec struct {
 	Told          bool                   `protobuf:"varint,15,opt,name=told,proto3" json:"told,omitempty"`                                                                            // every owner has to have been reached before
 	Profile       string                 `protobuf:"bytes,16,opt,name=profile,proto3" json:"profile,omitempty"`                                                                       // that its placements get in the place of their intent's; empty: their intent's
 	Slice         map[string]string      `protobuf:"bytes,17,rep,name=slice,proto3" json:"slice,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // with profile: labels of the agents at which they get it
+	Urgent        bool                   `protobuf:"varint,18,opt,name=urgent,proto3" json:"urgent,omitempty"`                                                                        // it goes on inside freezes too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -194,6 +195,13 @@ func (x *RolloutSpec) GetSlice() map[string]string {
 		return x.Slice
 	}
 	return nil
+}
+
+func (x *RolloutSpec) GetUrgent() bool {
+	if x != nil {
+		return x.Urgent
+	}
+	return false
 }
 
 // RolloutGate is somebody outside who says whether a wave was good: a webhook,
@@ -1500,7 +1508,7 @@ var File_rotunda_v1_rollout_proto protoreflect.FileDescriptor
 const file_rotunda_v1_rollout_proto_rawDesc = "" +
 	"\n" +
 	"\x18rotunda/v1/rollout.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17rotunda/v1/notice.proto\"\xde\x04\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17rotunda/v1/notice.proto\"\xf6\x04\n" +
 	"\vRolloutSpec\x12\x14\n" +
 	"\x05steps\x18\x01 \x03(\tR\x05steps\x12\x1b\n" +
 	"\tby_region\x18\x02 \x01(\bR\bbyRegion\x12\x18\n" +
@@ -1520,7 +1528,8 @@ const file_rotunda_v1_rollout_proto_rawDesc = "" +
 	"\x06notice\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x06notice\x12\x12\n" +
 	"\x04told\x18\x0f \x01(\bR\x04told\x12\x18\n" +
 	"\aprofile\x18\x10 \x01(\tR\aprofile\x128\n" +
-	"\x05slice\x18\x11 \x03(\v2\".rotunda.v1.RolloutSpec.SliceEntryR\x05slice\x1a8\n" +
+	"\x05slice\x18\x11 \x03(\v2\".rotunda.v1.RolloutSpec.SliceEntryR\x05slice\x12\x16\n" +
+	"\x06urgent\x18\x12 \x01(\bR\x06urgent\x1a8\n" +
 	"\n" +
 	"SliceEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

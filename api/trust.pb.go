@@ -25,11 +25,12 @@ const (
 
 type PrepareTrustRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
-	Kind            string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`                                              // root; issuing: under the root that there is; standby: a root beside it, or another issuing authority under the one that stands by
+	Kind            string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`                                              // root; issuing: under the root that there is; standby: a root beside it, or another issuing authority under the one that stands by; region: a region's first issuing authority
 	RootName        string                 `protobuf:"bytes,2,opt,name=root_name,json=rootName,proto3" json:"root_name,omitempty"`                      // common name of the new root; empty: the trust domain's and the month
 	Algorithm       string                 `protobuf:"bytes,3,opt,name=algorithm,proto3" json:"algorithm,omitempty"`                                    // of the new keys; empty: that of the old ones
 	RootLifetime    *durationpb.Duration   `protobuf:"bytes,4,opt,name=root_lifetime,json=rootLifetime,proto3" json:"root_lifetime,omitempty"`          // absent: that of the old one
 	IssuingLifetime *durationpb.Duration   `protobuf:"bytes,5,opt,name=issuing_lifetime,json=issuingLifetime,proto3" json:"issuing_lifetime,omitempty"` // absent: that of the old one
+	Region          string                 `protobuf:"bytes,6,opt,name=region,proto3" json:"region,omitempty"`                                          // of issuing: whose authority is replaced, empty: that of no region; of region: which gets one
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -97,6 +98,13 @@ func (x *PrepareTrustRequest) GetIssuingLifetime() *durationpb.Duration {
 		return x.IssuingLifetime
 	}
 	return nil
+}
+
+func (x *PrepareTrustRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
 }
 
 type PrepareTrustResponse struct {
@@ -609,6 +617,7 @@ type TrustChange struct {
 	Standby       bool                   `protobuf:"varint,20,opt,name=standby,proto3" json:"standby,omitempty"`      // the new root is kept for later
 	Unprovable    []string               `protobuf:"bytes,21,rep,name=unprovable,proto3" json:"unprovable,omitempty"` // parties that can't be shown to refuse the old root, since its key is elsewhere
 	Notices       []*Notice              `protobuf:"bytes,22,rep,name=notices,proto3" json:"notices,omitempty"`       // what owners are told of it, the oldest first
+	Foreign       bool                   `protobuf:"varint,23,opt,name=foreign,proto3" json:"foreign,omitempty"`      // the key of the old root is elsewhere: that nobody takes what is under it is unprovable
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -795,6 +804,13 @@ func (x *TrustChange) GetNotices() []*Notice {
 		return x.Notices
 	}
 	return nil
+}
+
+func (x *TrustChange) GetForeign() bool {
+	if x != nil {
+		return x.Foreign
+	}
+	return false
 }
 
 // ImportAuthorityRequest records an authority whose key is somebody else's.
@@ -1072,18 +1088,21 @@ func (x *TrustWait) GetRemedy() string {
 
 // TrustParty is one who must trust the new anchor.
 type TrustParty struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Has           string                 `protobuf:"bytes,2,opt,name=has,proto3" json:"has,omitempty"` // delivered, loaded, proven; empty: nothing
-	Needs         string                 `protobuf:"bytes,3,opt,name=needs,proto3" json:"needs,omitempty"`
-	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
-	Evidence      string                 `protobuf:"bytes,5,opt,name=evidence,proto3" json:"evidence,omitempty"` // digest
-	Away          bool                   `protobuf:"varint,6,opt,name=away,proto3" json:"away,omitempty"`
-	Excused       string                 `protobuf:"bytes,7,opt,name=excused,proto3" json:"excused,omitempty"`
-	PlacementId   string                 `protobuf:"bytes,8,opt,name=placement_id,json=placementId,proto3" json:"placement_id,omitempty"` // empty: an agent
-	Agent         string                 `protobuf:"bytes,9,opt,name=agent,proto3" json:"agent,omitempty"`
-	Service       string                 `protobuf:"bytes,10,opt,name=service,proto3" json:"service,omitempty"`
-	Orders        []string               `protobuf:"bytes,11,rep,name=orders,proto3" json:"orders,omitempty"` // what became of links and sessions, in words
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Has         string                 `protobuf:"bytes,2,opt,name=has,proto3" json:"has,omitempty"` // delivered, loaded, proven; empty: nothing
+	Needs       string                 `protobuf:"bytes,3,opt,name=needs,proto3" json:"needs,omitempty"`
+	Since       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	Evidence    string                 `protobuf:"bytes,5,opt,name=evidence,proto3" json:"evidence,omitempty"` // digest
+	Away        bool                   `protobuf:"varint,6,opt,name=away,proto3" json:"away,omitempty"`
+	Excused     string                 `protobuf:"bytes,7,opt,name=excused,proto3" json:"excused,omitempty"`
+	PlacementId string                 `protobuf:"bytes,8,opt,name=placement_id,json=placementId,proto3" json:"placement_id,omitempty"` // empty: an agent
+	Agent       string                 `protobuf:"bytes,9,opt,name=agent,proto3" json:"agent,omitempty"`
+	Service     string                 `protobuf:"bytes,10,opt,name=service,proto3" json:"service,omitempty"`
+	Orders      []string               `protobuf:"bytes,11,rep,name=orders,proto3" json:"orders,omitempty"` // what became of links and sessions, in words
+	// Declared servers that it can't look at, since the path is blocked, in words:
+	// that holds nothing, and shows nothing of trust.
+	Blocked       []string `protobuf:"bytes,12,rep,name=blocked,proto3" json:"blocked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1191,6 +1210,13 @@ func (x *TrustParty) GetService() string {
 func (x *TrustParty) GetOrders() []string {
 	if x != nil {
 		return x.Orders
+	}
+	return nil
+}
+
+func (x *TrustParty) GetBlocked() []string {
+	if x != nil {
+		return x.Blocked
 	}
 	return nil
 }
@@ -1449,13 +1475,14 @@ var File_rotunda_v1_trust_proto protoreflect.FileDescriptor
 const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\n" +
 	"\x16rotunda/v1/trust.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17rotunda/v1/notice.proto\x1a\x18rotunda/v1/rollout.proto\"\xea\x01\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17rotunda/v1/notice.proto\x1a\x18rotunda/v1/rollout.proto\"\x82\x02\n" +
 	"\x13PrepareTrustRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1b\n" +
 	"\troot_name\x18\x02 \x01(\tR\brootName\x12\x1c\n" +
 	"\talgorithm\x18\x03 \x01(\tR\talgorithm\x12>\n" +
 	"\rroot_lifetime\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\frootLifetime\x12D\n" +
-	"\x10issuing_lifetime\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0fissuingLifetime\"[\n" +
+	"\x10issuing_lifetime\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0fissuingLifetime\x12\x16\n" +
+	"\x06region\x18\x06 \x01(\tR\x06region\"[\n" +
 	"\x14PrepareTrustResponse\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x19\n" +
@@ -1492,7 +1519,7 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\x13DecideTrustResponse\x12/\n" +
 	"\x06change\x18\x01 \x01(\v2\x17.rotunda.v1.TrustChangeR\x06change\x12\x18\n" +
 	"\aeffects\x18\x02 \x03(\tR\aeffects\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xfe\x05\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\x98\x06\n" +
 	"\vTrustChange\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12&\n" +
@@ -1518,7 +1545,8 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\n" +
 	"unprovable\x18\x15 \x03(\tR\n" +
 	"unprovable\x12,\n" +
-	"\anotices\x18\x16 \x03(\v2\x12.rotunda.v1.NoticeR\anotices\"\xa5\x01\n" +
+	"\anotices\x18\x16 \x03(\v2\x12.rotunda.v1.NoticeR\anotices\x12\x18\n" +
+	"\aforeign\x18\x17 \x01(\bR\aforeign\"\xa5\x01\n" +
 	"\x16ImportAuthorityRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\fR\x04root\x12\x18\n" +
@@ -1538,7 +1566,7 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\tTrustWait\x12\x10\n" +
 	"\x03who\x18\x01 \x01(\tR\x03who\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06remedy\x18\x03 \x01(\tR\x06remedy\"\xaf\x02\n" +
+	"\x06remedy\x18\x03 \x01(\tR\x06remedy\"\xc9\x02\n" +
 	"\n" +
 	"TrustParty\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
@@ -1552,7 +1580,8 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\x05agent\x18\t \x01(\tR\x05agent\x12\x18\n" +
 	"\aservice\x18\n" +
 	" \x01(\tR\aservice\x12\x16\n" +
-	"\x06orders\x18\v \x03(\tR\x06orders\"\xc5\x01\n" +
+	"\x06orders\x18\v \x03(\tR\x06orders\x12\x18\n" +
+	"\ablocked\x18\f \x03(\tR\ablocked\"\xc5\x01\n" +
 	"\vTrustHolder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fplacement_id\x18\x02 \x01(\tR\vplacementId\x127\n" +

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -162,7 +161,12 @@ func appendArray[T any](b []byte, values []T) ([]byte, error) {
 }
 
 func appendObject[T any](b []byte, fields map[string]T) ([]byte, error) {
-	names := slices.SortedFunc(maps.Keys(fields), compareUTF16)
+	var few [8]string // what entries say fits on the stack
+	names := few[:0]
+	for name := range fields {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, compareUTF16)
 	b = append(b, '{')
 	for i, name := range names {
 		if !utf8.ValidString(name) {
@@ -200,6 +204,9 @@ func compareUTF16(x, y string) int {
 func appendText(b []byte, text string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
+	if isPlain(text) { // nearly all that is written
+		return append(append(b, text...), '"')
+	}
 	for _, r := range text { // yields U+FFFD for a broken byte
 		switch {
 		case r == '"' || r == '\\':
@@ -221,4 +228,14 @@ func appendText(b []byte, text string) []byte {
 		}
 	}
 	return append(b, '"')
+}
+
+// isPlain says whether a text is ASCII and needs no escapes.
+func isPlain(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }

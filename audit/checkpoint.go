@@ -73,6 +73,16 @@ func OpenCheckpoint(msg []byte, origin string, v note.Verifier) (Checkpoint, err
 	return c, nil
 }
 
+// Bare is a signed checkpoint with v's signature alone: those of others are left
+// out.
+func Bare(msg []byte, v note.Verifier) ([]byte, error) {
+	n, err := note.Open(msg, note.VerifierList(v))
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "checkpoint of %q", v.Name())
+	}
+	return note.Sign(&note.Note{Text: n.Text, Sigs: n.Sigs})
+}
+
 func parseCheckpoint(text string) (Checkpoint, error) {
 	lines := strings.Split(text, "\n")
 	if len(lines) != 4 || lines[3] != "" {

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"golang.org/x/mod/sumdb/note"
 )
 
 // newCosigner makes a witness's key.
@@ -50,13 +48,9 @@ func TestCosigners(t *testing.T) {
 	k1, v1 := newCosigner(t, "witness.example/w1")
 	k2, v2 := newCosigner(t, "witness.example/w2")
 	k3, v3 := newCosigner(t, "witness.example/w3")
-	var known []note.Verifier
-	for _, vkey := range []string{v1, v2} {
-		v, err := NewCosigner(vkey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		known = append(known, v)
+	known, err := NewCosigners(v1, v2)
+	if err != nil {
+		t.Fatal(err)
 	}
 	const at = 1900000000
 	nine, eight := sign(9), sign(8)

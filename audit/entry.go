@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -123,10 +124,14 @@ func Decode(content []byte) (Entry, error) {
 	return e, nil
 }
 
+// textOfUUID is how long the one form is in which an id is written: uuid.Parse
+// takes others, and the case of letters, too.
+const textOfUUID = 36
+
 func (e Entry) validate() error {
 	id, err := uuid.Parse(e.ID)
 	switch {
-	case err != nil || id.Version() != 7 || id.String() != e.ID:
+	case err != nil || id.Version() != 7 || len(e.ID) != textOfUUID || strings.ToLower(e.ID) != e.ID:
 		return fault.New(fault.Invalid, "audit entry: id %q must be a UUIDv7", e.ID)
 	case e.Time.UTC().Year() < 1970 || e.Time.UTC().Year() > 9999:
 		return fault.New(fault.Invalid, "audit entry %s: time %v must be between 1970 and 9999", e.ID, e.Time)

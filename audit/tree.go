@@ -83,6 +83,9 @@ func CheckConsistency(proof []Hash, old, now Checkpoint) error {
 	return nil
 }
 
+// Empty is the checkpoint of a log before its first entry.
+func Empty(origin string) Checkpoint { return Checkpoint{Origin: origin, Root: emptyRoot()} }
+
 func emptyRoot() Hash {
 	root, _ := tlog.TreeHash(0, nil) // reads nothing
 	return root

@@ -111,9 +111,9 @@ func (f *Follower) compare() error {
 // Export is what an export was found to be.
 type Export struct {
 	Checkpoint  Checkpoint
-	Signed      []byte // the checkpoint as it was signed
-	Checkpoints int    // that were checked in all
-	Last        []byte // the newest entry
+	Notes       [][]byte // its checkpoints as they were signed and cosigned, that one first
+	Checkpoints int      // that were checked in all
+	Last        []byte   // the newest entry
 }
 
 // VerifyExport reads an export to its end and checks all of it: the form of
@@ -183,7 +183,7 @@ func readHead(lines *bufio.Reader, v note.Verifier) (Export, []Checkpoint, error
 	if err := parseStrict(line, &header); err != nil || header.Format != ExportFormat {
 		return export, nil, fault.New(fault.Invalid, "the export's header is not one of %s", ExportFormat)
 	}
-	export.Signed = []byte(header.Checkpoint)
+	export.Notes = [][]byte{[]byte(header.Checkpoint)}
 	if export.Checkpoint, err = openExported(header.Checkpoint, v); err != nil {
 		return export, nil, err
 	}
@@ -201,7 +201,7 @@ func readHead(lines *bufio.Reader, v note.Verifier) (Export, []Checkpoint, error
 		if err != nil {
 			return export, nil, fault.Wrap(fault.Conflict, err, "checkpoint %d of the export", i)
 		}
-		checkpoints = append(checkpoints, checkpoint)
+		checkpoints, export.Notes = append(checkpoints, checkpoint), append(export.Notes, []byte(one.Checkpoint))
 	}
 	return export, checkpoints, nil
 }

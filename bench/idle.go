@@ -129,13 +129,13 @@ func atRest(ctx context.Context, server, agent *process) ([]Result, error) {
 		name, aim string
 		process   *process
 	}{{fmt.Sprintf("agent with %d targets", targets), "≤ 16", agent}, {"server", "≤ 30", server}} {
-		bytes, err := one.process.rssAnon()
+		bytes, err := one.process.number().RSSAnon()
 		if err != nil {
 			return nil, err
 		}
 		results = append(results, Result{Name: one.name + ": idle RssAnon", Value: bytes / (1 << 20), Unit: "MiB", Target: one.aim})
 	}
-	spent, err := agent.spent(func() error { return pause(ctx, rest) })
+	spent, err := agent.number().Spent(func() error { return pause(ctx, rest) })
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/control"
+	"github.com/rotunda-pki/rotunda/internal/measure"
 	"github.com/rotunda-pki/rotunda/keys"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
@@ -54,7 +55,7 @@ func measureLog(ctx context.Context, dir string, entries int) ([]Result, error) 
 	if err != nil {
 		return nil, err
 	}
-	before := ownCPU()
+	before := measure.OwnCPU()
 	for {
 		n, err := c.SequenceAudit(ctx)
 		if err != nil {
@@ -64,7 +65,7 @@ func measureLog(ctx context.Context, dir string, entries int) ([]Result, error) 
 			break
 		}
 	}
-	sequenced := ownCPU() - before
+	sequenced := measure.OwnCPU() - before
 	path := filepath.Join(dir, "export")
 	if err := exportLog(ctx, c, path); err != nil {
 		return nil, err
@@ -139,7 +140,7 @@ func issuanceEntry(i int) audit.Entry {
 // first two.
 func enterEntries(ctx context.Context, db *store.DB, entries int) (each, floor float64, err error) {
 	const group = 256
-	before := ownCPU()
+	before := measure.OwnCPU()
 	for from := 0; from < entries; from += group {
 		err := db.Write(ctx, func(tx *store.Tx) error {
 			for i := from; i < min(from+group, entries); i++ {
@@ -148,7 +149,7 @@ func enterEntries(ctx context.Context, db *store.DB, entries int) (each, floor f
 				if err != nil {
 					return err
 				}
-				if err := tx.AppendAuditEntry(ctx, entry.ID, content, audit.LeafHash(content)); err != nil {
+				if err := tx.AppendAuditEntries(ctx, store.NewAuditEntry{ID: entry.ID, Content: content, LeafHash: audit.LeafHash(content)}); err != nil {
 					return err
 				}
 			}
@@ -158,8 +159,8 @@ func enterEntries(ctx context.Context, db *store.DB, entries int) (each, floor f
 			return 0, 0, err
 		}
 	}
-	each = float64((ownCPU() - before).Microseconds()) / float64(entries)
-	before = ownCPU()
+	each = float64((measure.OwnCPU() - before).Microseconds()) / float64(entries)
+	before = measure.OwnCPU()
 	for i := range entries {
 		content, err := issuanceEntry(i).Encode()
 		if err != nil {
@@ -167,7 +168,7 @@ func enterEntries(ctx context.Context, db *store.DB, entries int) (each, floor f
 		}
 		runtime.KeepAlive(audit.LeafHash(content)) // so that no compiler leaves the hashing out
 	}
-	return each, float64((ownCPU() - before).Microseconds()) / float64(entries), nil
+	return each, float64((measure.OwnCPU() - before).Microseconds()) / float64(entries), nil
 }
 
 // exportLog writes the log as rotunda audit export does.
@@ -213,21 +214,21 @@ func verifyExported(c *control.Control, path string) (took, floor time.Duration,
 		return 0, 0, err
 	}
 	defer file.Close()
-	before := ownCPU()
+	before := measure.OwnCPU()
 	export, err := audit.VerifyExport(file, verifier, nil, func(uint64, uint64) {})
 	if err != nil {
 		return 0, 0, err
 	}
-	took = ownCPU() - before
+	took = measure.OwnCPU() - before
 	content, node := make([]byte, len(export.Last)+1), make([]byte, 2*audit.HashSize+1)
-	before = ownCPU()
+	before = measure.OwnCPU()
 	for range export.Checkpoint.Size {
 		hash := sha256.Sum256(content)
 		copy(node, hash[:])
 		hash = sha256.Sum256(node)
 		runtime.KeepAlive(hash)
 	}
-	return took, ownCPU() - before, nil
+	return took, measure.OwnCPU() - before, nil
 }
 
 // proveTenMillion is the median time of an inclusion and of a consistency proof
@@ -274,7 +275,7 @@ func proveTenMillion(ctx context.Context, dir string) (Result, error) {
 		}
 		floors = append(floors, float64(time.Since(start).Nanoseconds())/1000)
 	}
-	result.Value, result.Floor = median(times), median(floors)
+	result.Value, result.Floor = measure.Median(times), measure.Median(floors)
 	return result, nil
 }
 

@@ -5,26 +5,26 @@
 package main
 
 import (
-	"cmp"
+	"bytes"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/internal/measure"
 )
 
 // Result is one line of the report.
-type Result struct {
-	Name   string  `json:"name"`
-	Value  float64 `json:"value"`
-	Unit   string  `json:"unit"`
-	Floor  float64 `json:"floor,omitempty"` // of the same unit, measured in the same run
-	Target string  `json:"target"`
-}
+type Result = measure.Result
 
 // options are what the bench was asked for.
 type options struct {
@@ -41,14 +41,20 @@ func main() {
 	output := flag.String("output", "table", "table or json")
 	flag.IntVar(&o.certificates, "certificates", 1500, "certificates for each round of issuance")
 	flag.IntVar(&o.starts, "starts", 11, "starts of the server for the time to ready")
-	only := flag.String("only", "ready,issuance,push,plan,ocsp,revocation,log,rotations,idle", "what to measure")
+	only := flag.String("only", "ready,issuance,push,revoked,plan,ocsp,revocation,log,rotations,idle", "what to measure")
+	docs := flag.String("docs", "", "write the report into this directory, too, as JSON and as a page")
 	kinds := flag.String("kinds", "", "whose rotations to measure, such as redis,nginx; empty: all kinds")
 	flag.Parse()
 	o.only, o.kinds = words(*only), words(*kinds)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	results, err := run(ctx, o)
-	show(results, *output)
+	report := &measure.Report{Title: "make bench", At: time.Now(), Host: measure.ThisHost(os.TempDir()), Versions: versions(ctx, o.binary)}
+	var err error
+	report.Results, err = run(ctx, o)
+	report.Took, report.Host.LoadAfter = time.Since(report.At).Round(time.Second).String(), measure.Load()
+	if err == nil {
+		err = show(report, *output, *docs)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -59,18 +65,34 @@ func words(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
 }
 
-func show(results []Result, output string) {
+// show prints the report, and writes it where it is kept.
+func show(report *measure.Report, output, docs string) error {
+	write := report.WriteTable
 	if output == "json" {
-		json.NewEncoder(os.Stdout).Encode(results)
-		return
+		write = report.WriteJSON
 	}
-	for _, r := range results {
-		floor := ""
-		if r.Floor > 0 {
-			floor = fmt.Sprintf("floor %.0f, ratio %.2f", r.Floor, r.Value/r.Floor)
+	if err := write(os.Stdout); err != nil || docs == "" {
+		return err
+	}
+	for name, write := range map[string]func(io.Writer) error{"bench.json": report.WriteJSON, "bench.md": report.WriteMarkdown} {
+		var content bytes.Buffer
+		if err := write(&content); err != nil {
+			return err
 		}
-		fmt.Printf("%-50s %10.1f %-8s %-28s aim %s\n", r.Name, r.Value, r.Unit, floor, r.Target)
+		if err := os.WriteFile(filepath.Join(docs, name), content.Bytes(), 0o644); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// versions are those of the binary that is measured and of the compiler.
+func versions(ctx context.Context, binary string) map[string]string {
+	said, err := exec.CommandContext(ctx, binary, "version").Output()
+	if err != nil {
+		said = []byte("unknown")
+	}
+	return map[string]string{"rotunda": strings.TrimPrefix(strings.TrimSpace(string(said)), "rotunda "), "go": runtime.Version()}
 }
 
 // run measures what was asked for, each part in a trust domain of its own.
@@ -83,6 +105,7 @@ func run(ctx context.Context, o options) ([]Result, error) {
 		{"ready", func(b *bench, ctx context.Context) ([]Result, error) { return b.timeToReady(ctx, o.starts) }},
 		{"issuance", func(b *bench, ctx context.Context) ([]Result, error) { return b.issuance(ctx, o.certificates) }},
 		{"push", (*bench).push},
+		{"revoked", (*bench).revoked},
 		{"plan", (*bench).plan},
 		{"revocation", (*bench).revocation},
 		{"ocsp", (*bench).ocsp},
@@ -106,9 +129,4 @@ func run(ctx context.Context, o options) ([]Result, error) {
 		}
 	}
 	return results, nil
-}
-
-func median[T cmp.Ordered](values []T) T {
-	slices.Sort(values)
-	return values[len(values)/2]
 }

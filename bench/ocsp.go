@@ -18,6 +18,7 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/fleettest"
+	"github.com/rotunda-pki/rotunda/internal/measure"
 	"github.com/rotunda-pki/rotunda/ocsp"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/server"
@@ -68,8 +69,8 @@ func (b *bench) ocsp(ctx context.Context) (results []Result, err error) {
 			}
 		}
 		results = []Result{
-			{Name: "OCSP answer that is kept, by GET", Value: median(kept), Unit: "CPU-µs", Target: "≤ 25"},
-			{Name: "OCSP answer signed for a nonce, by POST", Value: median(fresh), Unit: "CPU-µs", Floor: median(least), Target: "ratio ≤ 1.3"},
+			{Name: "OCSP answer that is kept, by GET", Value: measure.Median(kept), Unit: "CPU-µs", Target: "≤ 25"},
+			{Name: "OCSP answer signed for a nonce, by POST", Value: measure.Median(fresh), Unit: "CPU-µs", Floor: measure.Median(least), Target: "ratio ≤ 1.3"},
 		}
 		return nil
 	})
@@ -112,13 +113,13 @@ func withNonce(request []byte) []byte {
 
 // cpuEach is how much of the processors one call takes, in µs.
 func cpuEach(work func() error) (float64, error) {
-	before := ownCPU()
+	before := measure.OwnCPU()
 	for range ocspRequests {
 		if err := work(); err != nil {
 			return 0, err
 		}
 	}
-	return float64((ownCPU() - before).Nanoseconds()) / 1e3 / ocspRequests, nil
+	return float64((measure.OwnCPU() - before).Nanoseconds()) / 1e3 / ocspRequests, nil
 }
 
 // asking returns a func that has a handler answer one request. What net/http does

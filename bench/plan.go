@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/measure"
 	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/schedule"
 	"github.com/rotunda-pki/rotunda/trust"
@@ -100,7 +101,7 @@ func repeated(work func()) float64 {
 		work()
 		times = append(times, float64(time.Since(began).Microseconds())/1000)
 	}
-	return median(times)
+	return measure.Median(times)
 }
 
 func heapInUse() uint64 {

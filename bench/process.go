@@ -8,12 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/internal/loopback"
+	"github.com/rotunda-pki/rotunda/internal/measure"
 )
 
 // process is a child of the bench. It ends with it.
@@ -50,53 +50,7 @@ func (p *process) stop() error {
 	return p.command.Wait()
 }
 
-// rssAnon is the process's anonymous resident memory, in bytes.
-func (p *process) rssAnon() (float64, error) {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	for _, line := range strings.Split(string(content), "\n") {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "RssAnon:" {
-			kib, err := strconv.ParseFloat(fields[1], 64)
-			return kib * 1024, err
-		}
-	}
-	return 0, fmt.Errorf("no RssAnon of process %d", p.command.Process.Pid)
-}
-
-// cpu is the CPU time that the process used so far, user and system.
-func (p *process) cpu() (time.Duration, error) {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(content), ") ")
-	fields := strings.Fields(rest)
-	const ticksPerSecond = 100 // USER_HZ, the same on every Linux
-	var ticks int64
-	for _, field := range fields[11:13] {
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
-}
-
-// spent is the CPU time that the process uses while work is done.
-func (p *process) spent(work func() error) (time.Duration, error) {
-	before, err := p.cpu()
-	if err != nil {
-		return 0, err
-	}
-	if err := work(); err != nil {
-		return 0, err
-	}
-	after, err := p.cpu()
-	return after - before, err
-}
+func (p *process) number() measure.Process { return measure.Process(p.command.Process.Pid) }
 
 // bench is a trust domain of its own in a temporary directory.
 type bench struct {
@@ -182,5 +136,5 @@ func (b *bench) timeToReady(ctx context.Context, starts int) ([]Result, error) {
 			return nil, fmt.Errorf("stop the server: %w", err)
 		}
 	}
-	return []Result{{Name: "server: start to ready", Value: median(times), Unit: "ms", Target: "≤ 150"}}, nil
+	return []Result{{Name: "server: start to ready", Value: measure.Median(times), Unit: "ms", Target: "≤ 150"}}, nil
 }

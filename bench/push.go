@@ -4,18 +4,16 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/grpc"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/rotunda-pki/rotunda/api"
-	"github.com/rotunda-pki/rotunda/api/apiconnect"
 	"github.com/rotunda-pki/rotunda/ca"
+	"github.com/rotunda-pki/rotunda/internal/fleetload"
+	"github.com/rotunda-pki/rotunda/internal/measure"
 	"github.com/rotunda-pki/rotunda/pki"
 )
 
@@ -23,12 +21,6 @@ import (
 const listeners = 1000
 
 var benchDomain = spiffeid.RequireTrustDomainFromString("bench.example")
-
-// listener is a connected agent that only listens.
-type listener struct {
-	conn   *grpc.ClientConn
-	stream grpc.BidiStreamingClient[api.AgentReport, api.DesiredState]
-}
 
 // heard is when a listener had a bundle of so many anchors.
 type heard struct {
@@ -49,11 +41,16 @@ func (b *bench) push(ctx context.Context) ([]Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	news := make(chan heard, listeners)
-	all, err := b.listen(ctx, news)
+	load, err := b.load(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	all, err := b.listen(ctx, load.Run, nil, func(_ *fleetload.Agent, desired *api.DesiredState, err error) {
+		news <- heard{at: time.Now(), anchors: len(desired.GetAnchors()), err: err}
+	})
 	defer func() {
-		for _, one := range all {
-			_ = one.conn.Close()
-		}
+		cancel() // so that nobody hears of it
+		fleetload.Disconnect(all)
 	}()
 	if err != nil {
 		return nil, err
@@ -64,7 +61,7 @@ func (b *bench) push(ctx context.Context) ([]Result, error) {
 	var medians, tails, spent []float64
 	for round := range rounds {
 		var took []float64
-		cpu, err := server.spent(func() error {
+		cpu, err := server.number().Spent(func() error {
 			took, err = b.pushOnce(ctx, news, round)
 			return err
 		})
@@ -75,9 +72,9 @@ func (b *bench) push(ctx context.Context) ([]Result, error) {
 		spent = append(spent, float64(cpu.Milliseconds())/listeners)
 	}
 	return []Result{
-		{Name: fmt.Sprintf("a bundle to %d agents: median", listeners), Value: median(medians), Unit: "ms", Target: "-"},
-		{Name: fmt.Sprintf("a bundle to %d agents: p99", listeners), Value: median(tails), Unit: "ms", Target: "≤ 250"},
-		{Name: fmt.Sprintf("a bundle to %d agents: server CPU for each", listeners), Value: median(spent), Unit: "ms", Target: "-"},
+		{Name: fmt.Sprintf("a bundle to %d agents: median", listeners), Value: measure.Median(medians), Unit: "ms", Target: "-"},
+		{Name: fmt.Sprintf("a bundle to %d agents: p99", listeners), Value: measure.Median(tails), Unit: "ms", Target: "≤ 250"},
+		{Name: fmt.Sprintf("a bundle to %d agents: server CPU for each", listeners), Value: measure.Median(spent), Unit: "ms", Target: "-"},
 	}, nil
 }
 
@@ -126,76 +123,14 @@ func await(ctx context.Context, news <-chan heard, anchors int) (times []time.Ti
 	return times, nil
 }
 
-// listen enrols the agents and opens their streams.
-func (b *bench) listen(ctx context.Context, news chan<- heard) ([]*listener, error) {
-	operator := b.operator()
-	var (
-		mu    sync.Mutex
-		all   []*listener
-		group sync.WaitGroup
-		first error
-	)
-	turns := make(chan struct{})
-	for range 16 {
-		group.Go(func() {
-			for range turns {
-				one, err := b.listener(ctx, operator, news)
-				mu.Lock()
-				if err != nil && first == nil {
-					first = err
-				}
-				if one != nil {
-					all = append(all, one)
-				}
-				mu.Unlock()
-			}
-		})
+// listen enrols agents with these labels and opens their streams.
+func (b *bench) listen(ctx context.Context, run *fleetload.Run, labels map[string]string, told fleetload.Told) ([]*fleetload.Agent, error) {
+	all, err := run.EnrolLike(ctx, listeners, enrolling, func(int) map[string]string { return labels }, func(int) {})
+	if err != nil {
+		return nil, err
 	}
-	for range listeners {
-		turns <- struct{}{}
-	}
-	close(turns)
-	group.Wait()
-	return all, first
+	return all, fleetload.Connect(ctx, all, enrolling, told)
 }
 
-// listener enrols one agent and tells news what it hears.
-func (b *bench) listener(ctx context.Context, operator apiconnect.OperatorServiceClient, news chan<- heard) (*listener, error) {
-	token, err := operator.CreateToken(ctx, connect.NewRequest(&api.CreateTokenRequest{}))
-	if err != nil {
-		return nil, err
-	}
-	bundle, err := b.root()
-	if err != nil {
-		return nil, err
-	}
-	fields := strings.SplitN(token.Msg.Token, ".", 6)
-	own, err := b.identity(ctx, bundle, fields[1], fields[2])
-	if err != nil {
-		return nil, err
-	}
-	conn, err := b.dial(bundle, own)
-	if err != nil {
-		return nil, err
-	}
-	one := &listener{conn: conn}
-	if one.stream, err = api.NewAgentServiceClient(conn).Sync(ctx); err != nil {
-		return one, err
-	}
-	if err := one.stream.Send(&api.AgentReport{Hello: &api.Hello{Boot: 1}}); err != nil {
-		return one, err
-	}
-	go func() {
-		for {
-			desired, err := one.stream.Recv()
-			if err != nil {
-				if ctx.Err() == nil {
-					news <- heard{err: err}
-				}
-				return
-			}
-			news <- heard{at: time.Now(), anchors: len(desired.Anchors)}
-		}
-	}()
-	return one, nil
-}
+// enrolling is how many agents enrol and connect at once.
+const enrolling = 16

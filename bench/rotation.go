@@ -16,6 +16,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/measure"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/probe"
 	"github.com/rotunda-pki/rotunda/target"
@@ -174,7 +175,7 @@ func bareReload(r *rig, kind fleet.TargetKind, authority *targettest.Authority, 
 		}
 		times = append(times, float64(time.Since(began).Microseconds())/1000)
 	}
-	return median(times), nil
+	return measure.Median(times), nil
 }
 
 // adopt has an agent of its own take over the server's directory, and waits
@@ -274,5 +275,5 @@ func (b *bench) rotate(ctx context.Context, intent string) (float64, error) {
 			times = append(times, float64((ended.Sub(began)-observed).Microseconds())/1000)
 		}
 	}
-	return median(times), nil
+	return measure.Median(times), nil
 }

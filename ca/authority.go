@@ -21,8 +21,9 @@ import (
 // Shards is how many CRLs an authority publishes.
 const Shards = pki.Shards
 
-// Authority is an issuing authority that can sign: its certificate and key. It
-// is immutable, and safe for use by many goroutines if its signer is.
+// Authority is an issuing authority that can sign: its certificate and key. What
+// it certifies by does not change, and it is safe for use by many goroutines if
+// its signer is.
 type Authority struct {
 	ID          string
 	Certificate *x509.Certificate
@@ -31,6 +32,12 @@ type Authority struct {
 	signer    crypto.Signer
 	publicURL string
 	permitted constraints
+	algorithm algorithm
+	selfCheck *selfCheck
+
+	// What certificates of this authority have in common, encoded.
+	keyID                         []byte // the authority's own key identifier, as an extension
+	leafAccess, certificateAccess []byte // where to ask about a leaf; where the authority's certificate is
 }
 
 // NewAuthority puts an authority together. Chain is what is sent after a leaf:
@@ -62,6 +69,13 @@ func NewAuthority(id string, cert *x509.Certificate, chain []*x509.Certificate, 
 		return nil, fault.New(fault.Invalid, "authority %s: the chain has %d certificates, at most %d may follow a leaf", id, len(chain), pki.MaxIntermediates)
 	}
 	a := &Authority{ID: id, Certificate: cert, signer: signer, publicURL: base, permitted: constraintsOf(cert)}
+	a.selfCheck = &selfCheck{each: mustCheckEach(signer)}
+	if a.algorithm, err = signatureAlgorithm(signer.Public()); err != nil {
+		return nil, err
+	}
+	if err := a.encodeCommon(); err != nil {
+		return nil, err
+	}
 	for _, link := range chain {
 		a.chain = append(a.chain, link.Raw)
 	}

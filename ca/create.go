@@ -212,11 +212,11 @@ func addAddresses(template *x509.Certificate, parentID, publicURL string) error 
 // signAuthority signs template by the parent's key and reads the result back.
 func signAuthority(template, parent *x509.Certificate, public crypto.PublicKey, parentKey crypto.Signer) (*x509.Certificate, error) {
 	if len(template.SubjectKeyId) == 0 { // a bridge has its root's
-		_, id, err := identifyKey(public)
+		key, err := encodeKey(public)
 		if err != nil {
 			return nil, err
 		}
-		template.SubjectKeyId = id
+		template.SubjectKeyId = key.id
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, parentKey)
 	if err != nil {

@@ -1,8 +1,10 @@
 package ca
 
 import (
+	"crypto/sha256"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"slices"
 	"strconv"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
 )
 
 // WholeList is the shard number of the list that has all that an authority
@@ -23,11 +26,23 @@ type CRLTerms struct {
 	This, Next time.Time
 }
 
-// SignedCRL is a list in pieces, so that its entries need not be kept twice: its
-// DER is Head, the entries and Tail.
+// SignedCRL is a list in pieces, one behind the other: what was encoded before
+// and may be megabytes is hashed where it stands, and copied nowhere.
 type SignedCRL struct {
-	Head, Tail []byte
-	DER        []byte
+	Head, Entries, Tail []byte
+}
+
+// DER is the list as it was signed.
+func (s SignedCRL) DER() []byte { return slices.Concat(s.Head, s.Entries, s.Tail) }
+
+// Fingerprint is the hash of the DER.
+func (s SignedCRL) Fingerprint() (f pki.Fingerprint) {
+	h := sha256.New()
+	for _, piece := range [][]byte{s.Head, s.Entries, s.Tail} {
+		h.Write(piece)
+	}
+	h.Sum(f[:0])
+	return f
 }
 
 // SignCRL signs the list of a shard, or the WholeList, around entries that were
@@ -42,25 +57,7 @@ func (a *Authority) SignCRL(shard int, t CRLTerms, entries *Entries) (SignedCRL,
 	if err != nil {
 		return SignedCRL{}, err
 	}
-	extensions, err := a.crlExtensions(shard, t.Number)
-	if err != nil {
-		return SignedCRL{}, err
-	}
-	b := cryptobyte.NewBuilder(make([]byte, 0, len(entries.der)+crlRest))
-	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1Int64(1) // v2
-		b.AddBytes(algorithm.der)
-		b.AddBytes(a.Certificate.RawSubject)
-		addTime(b, t.This)
-		addTime(b, t.Next)
-		if entries.Len() > 0 {
-			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(entries.der) })
-		}
-		b.AddASN1(cryptobyte_asn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
-			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { addExtensions(b, extensions) })
-		})
-	})
-	tbs, err := b.Bytes()
+	tbs, err := a.tbsCRL(shard, t, entries, algorithm)
 	if err != nil {
 		return SignedCRL{}, fault.Wrap(fault.Internal, err, "encode CRL %s of authority %s", shardName(shard), a.ID)
 	}
@@ -68,16 +65,34 @@ func (a *Authority) SignCRL(shard int, t CRLTerms, entries *Entries) (SignedCRL,
 	if err != nil {
 		return SignedCRL{}, fault.Wrap(fault.Internal, err, "sign CRL %s of authority %s", shardName(shard), a.ID)
 	}
-	at, ok := entriesAt(der)
-	if !ok {
-		return SignedCRL{}, fault.New(fault.Internal, "CRL %s of authority %s was encoded wrongly", shardName(shard), a.ID)
-	}
-	return SignedCRL{Head: der[:at], Tail: der[at+len(entries.der):], DER: der}, nil
+	return SignedCRL{Head: der.head, Entries: der.middle, Tail: der.tail}, nil
 }
 
-// crlRest is more than a list has beside its entries: names, extensions, an
-// RSA signature.
-const crlRest = 4 << 10
+// tbsCRL is the TBSCertList (RFC 5280, section 5.1).
+func (a *Authority) tbsCRL(shard int, t CRLTerms, entries *Entries, algorithm algorithm) (pieces, error) {
+	extensions, err := a.crlExtensions(shard, t.Number)
+	if err != nil {
+		return pieces{}, err
+	}
+	var head, tail cryptobyte.Builder
+	head.AddASN1Int64(1) // v2
+	head.AddBytes(algorithm.der)
+	head.AddBytes(a.Certificate.RawSubject)
+	addTime(&head, t.This)
+	addTime(&head, t.Next)
+	if entries.Len() > 0 {
+		head.AddBytes(sequenceHeader(len(entries.der)))
+	}
+	tail.AddASN1(cryptobyte_asn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+		b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { addExtensions(b, extensions) })
+	})
+	before, err := head.Bytes()
+	if err != nil {
+		return pieces{}, err
+	}
+	behind, err := tail.Bytes()
+	return pieces{before, entries.der, behind}.sequence(), err
+}
 
 func (a *Authority) checkCRL(shard int, t CRLTerms, entries *Entries) error {
 	switch {

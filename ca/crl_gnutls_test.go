@@ -39,7 +39,7 @@ func TestGnuTLSVerifiesLists(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		write("crl.pem", pki.EncodeCRLPEM(signed.DER))
+		write("crl.pem", pki.EncodeCRLPEM(signed.DER()))
 		if out, err := certtool("--verify-crl", "--load-ca-certificate", "ca.pem", "--infile", "crl.pem"); err != nil || !strings.Contains(out, "Verified") {
 			t.Errorf("shard %d: %v %s", shard, err, out)
 		}

@@ -3,6 +3,7 @@ package ca
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/pem"
 	"strings"
 	"testing"
@@ -52,7 +53,7 @@ func TestCRLSaysWhatWasRevoked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := x509.ParseRevocationList(signed.DER)
+	list, err := x509.ParseRevocationList(signed.DER())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +73,39 @@ func TestCRLSaysWhatWasRevoked(t *testing.T) {
 	}
 }
 
+// Lengths of one to four bytes: a list is put together around its entries, and
+// other people's parser finds all of them.
+func TestListsOfAllSizesParse(t *testing.T) {
+	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
+	for _, n := range []int{0, 1, 2, 3, 5, 6, 1_500, 1_700, 420_000} {
+		entries := NewEntries(WholeList)
+		for i := range n {
+			var serial pki.Serial
+			binary.BigEndian.PutUint64(serial[:], 1<<40+uint64(i))
+			if err := entries.Add(Revocation{serial, now, "superseded", now.Add(time.Hour)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		signed, err := h.issuing.SignCRL(WholeList, hourFrom(now, 1), entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := x509.ParseRevocationList(signed.DER())
+		if err != nil {
+			t.Fatalf("%d entries: %v", n, err)
+		}
+		if err := list.CheckSignatureFrom(h.issuing.Certificate); err != nil || len(list.RevokedCertificateEntries) != n {
+			t.Errorf("%d entries: %d parsed, %v", n, len(list.RevokedCertificateEntries), err)
+		}
+		if signed.Fingerprint() != pki.FingerprintOf(signed.DER()) {
+			t.Errorf("%d entries: the fingerprint is another's", n)
+		}
+		if _, err := ReadEntries(WholeList, entries.DER(), entries.Ends()); err != nil {
+			t.Errorf("%d entries: %v", n, err)
+		}
+	}
+}
+
 // The critical extension binds a list to its address, and OpenSSL shows it.
 func TestCRLNamesItsShard(t *testing.T) {
 	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
@@ -79,7 +113,7 @@ func TestCRLNamesItsShard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := map[string][]byte{"crl.pem": crlPEM(signed.DER), "ca.pem": pki.EncodeCertificatesPEM(h.issuing.Certificate.Raw)}
+	files := map[string][]byte{"crl.pem": crlPEM(signed.DER()), "ca.pem": pki.EncodeCertificatesPEM(h.issuing.Certificate.Raw)}
 	out, err := openssl(t, files, "crl", "-in", "crl.pem", "-noout", "-text", "-CAfile", "ca.pem", "-verify")
 	if err != nil {
 		t.Fatal(out)
@@ -118,7 +152,7 @@ func TestOpenSSLObeysTheCRL(t *testing.T) {
 			}
 			files := map[string][]byte{
 				"root.pem": pki.EncodeCertificatesPEM(h.root.Raw), "leaf.pem": pki.EncodeCertificatesPEM(issued.DER),
-				"ca.pem": pki.EncodeCertificatesPEM(h.issuing.Certificate.Raw), "crl.pem": crlPEM(signed.DER),
+				"ca.pem": pki.EncodeCertificatesPEM(h.issuing.Certificate.Raw), "crl.pem": crlPEM(signed.DER()),
 			}
 			out, err := openssl(t, files, "verify", "-attime", attime(now), "-no-CApath", "-crl_check",
 				"-CAfile", "root.pem", "-untrusted", "ca.pem", "-CRLfile", "crl.pem", "leaf.pem")

@@ -48,10 +48,12 @@ func (e *Entries) DER() []byte { return e.der }
 // beside them. It keeps both.
 func ReadEntries(shard int, der, ends []byte) (*Entries, error) {
 	counted := 0
-	for rest := cryptobyte.String(der); !rest.Empty(); counted++ {
-		if !rest.SkipASN1(cryptobyte_asn1.SEQUENCE) {
+	for rest := der; len(rest) > 0; counted++ {
+		entry, ok := firstEntry(rest)
+		if !ok {
 			return nil, fault.New(fault.Internal, "entry %d of a stored CRL does not parse", counted)
 		}
+		rest = rest[len(entry):]
 	}
 	if counted*endSize != len(ends) {
 		return nil, fault.New(fault.Internal, "a stored CRL has %d entries, and %d bytes of ends beside them", counted, len(ends))
@@ -59,25 +61,13 @@ func ReadEntries(shard int, der, ends []byte) (*Entries, error) {
 	return &Entries{shard: shard, der: der, ends: ends}, nil
 }
 
-// entriesAt finds where the entries of a CertificateList (RFC 5280, section 5.1)
-// begin; where it has none, where they would.
-func entriesAt(crl []byte) (int, bool) {
-	input := cryptobyte.String(crl)
-	var list, tbs cryptobyte.String
-	ok := input.ReadASN1(&list, cryptobyte_asn1.SEQUENCE) && list.ReadASN1(&tbs, cryptobyte_asn1.SEQUENCE) &&
-		tbs.SkipASN1(cryptobyte_asn1.INTEGER) && tbs.SkipASN1(cryptobyte_asn1.SEQUENCE) && tbs.SkipASN1(cryptobyte_asn1.SEQUENCE)
-	for range 2 { // thisUpdate, nextUpdate
-		ok = ok && tbs.SkipOptionalASN1(cryptobyte_asn1.UTCTime) && tbs.SkipOptionalASN1(cryptobyte_asn1.GeneralizedTime)
+// firstEntry is the SEQUENCE at the beginning. Those that Add encodes are shorter
+// than 128 bytes, and there may be a million.
+func firstEntry(der []byte) (entry []byte, ok bool) {
+	if len(der) < 2 || der[0] != byte(cryptobyte_asn1.SEQUENCE) || der[1] >= 0x80 || len(der) < 2+int(der[1]) {
+		return nil, false
 	}
-	if !ok {
-		return 0, false
-	}
-	behind := len(tbs) + len(list)
-	var revoked cryptobyte.String
-	if !tbs.ReadASN1(&revoked, cryptobyte_asn1.SEQUENCE) {
-		return len(crl) - behind, true
-	}
-	return len(crl) - len(list) - len(tbs) - len(revoked), true
+	return der[:2+int(der[1])], true
 }
 
 // Add puts a revocation at the end. Its serial must not be there already: see
@@ -126,6 +116,19 @@ func (e *Entries) Has(serial pki.Serial) bool {
 	return found
 }
 
+// Serials are those that are listed.
+func (e *Entries) Serials() map[pki.Serial]bool {
+	all := make(map[pki.Serial]bool, e.Len())
+	e.each(func(entry []byte, _ time.Time) {
+		var serial pki.Serial
+		if number := bytes.TrimLeft(serialIn(entry), "\x00"); len(number) <= len(serial) {
+			copy(serial[len(serial)-len(number):], number)
+			all[serial] = true
+		}
+	})
+	return all
+}
+
 // Remove takes the entries of serials away; it looks at each entry once.
 func (e *Entries) Remove(serials ...pki.Serial) {
 	gone := map[string]bool{}
@@ -163,12 +166,13 @@ func (e *Entries) keep(stays func(entry []byte, ends time.Time) bool) {
 }
 
 func (e *Entries) each(visit func(entry []byte, ends time.Time)) {
-	rest := cryptobyte.String(e.der)
-	for i := 0; !rest.Empty(); i++ {
-		var entry cryptobyte.String
-		if !rest.ReadASN1Element(&entry, cryptobyte_asn1.SEQUENCE) {
-			return // what is here was encoded here, or parsed by crypto/x509
+	rest := e.der
+	for i := 0; len(rest) > 0; i++ {
+		entry, ok := firstEntry(rest)
+		if !ok {
+			return // no: Add encoded it
 		}
+		rest = rest[len(entry):]
 		minutes := binary.BigEndian.Uint32(e.ends[i*endSize:])
 		visit(entry, time.Unix(int64(minutes)*60, 0))
 	}

@@ -68,7 +68,7 @@ func compareCRL(t *testing.T, h house, signed SignedCRL, template *x509.Revocati
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := x509.ParseRevocationList(signed.DER)
+	got, err := x509.ParseRevocationList(signed.DER())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,10 +116,10 @@ func TestEntriesAreWhatWasPutThere(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if !bytes.Equal(slices.Concat(signed.Head, entries.DER(), signed.Tail), signed.DER) {
+				if !bytes.Equal(slices.Concat(signed.Head, entries.DER(), signed.Tail), signed.DER()) {
 					t.Fatal("head, entries and tail are not the list")
 				}
-				list, err := x509.ParseRevocationList(signed.DER)
+				list, err := x509.ParseRevocationList(signed.DER())
 				if err != nil || len(list.RevokedCertificateEntries) != entries.Len() {
 					t.Fatal(err)
 				}

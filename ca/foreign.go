@@ -65,8 +65,8 @@ func checkForeignIssuing(now time.Time, root, cert *x509.Certificate) error {
 // foreignWarnings are in the order in which an operator would meet them.
 func foreignWarnings(now time.Time, root *x509.Certificate) []string {
 	warnings := []string{
-		"its key is not here: no canary can be signed under it, so that a process trusts it, or no longer does, stays unprovable, " +
-			"and its withdrawal needs an exception",
+		"its key is not here: no canary can be signed under it, so that a process trusts it, or no longer does, stays unprovable: " +
+			"its withdrawal rests on what processes say that they loaded",
 	}
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	if left := root.NotAfter.Sub(now); left < longNotice {

@@ -1,8 +1,7 @@
 package ca
 
 import (
-	"crypto/rand"
-	"crypto/x509"
+	"slices"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -32,15 +31,13 @@ func (a *Authority) Issue(p *Prepared) (Issued, error) {
 	if !p.used.CompareAndSwap(false, true) {
 		return Issued{}, fault.New(fault.Internal, "authority %s: serial %s was issued before", a.ID, p.serial)
 	}
-	// CreateCertificate verifies its own signature, which catches a faulty
-	// signer before the certificate leaves.
-	der, err := x509.CreateCertificate(rand.Reader, p.template, a.Certificate, p.public, a.signer)
+	der, err := a.sign(p.tbs)
 	if err != nil {
 		return Issued{}, fault.Wrap(fault.Internal, err, "authority %s: sign serial %s", a.ID, p.serial)
 	}
 	return Issued{
-		Authority: a.ID, DER: der, Serial: p.serial, NotBefore: p.template.NotBefore, NotAfter: p.template.NotAfter,
+		Authority: a.ID, DER: der, Serial: p.serial, NotBefore: p.notBefore, NotAfter: p.notAfter,
 		Shard: int(p.serial.Shard()), SPKI: p.spki, Fingerprint: pki.FingerprintOf(der),
-		Chain: append([][]byte{der}, a.chain...),
+		Chain: slices.Concat([][]byte{der}, a.chain),
 	}, nil
 }

@@ -6,12 +6,12 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
-	"net/url"
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
@@ -35,12 +35,12 @@ type Request struct {
 // Prepared is a certificate that may be signed, once, by the authority that
 // prepared it. Only Prepare makes one.
 type Prepared struct {
-	authority *Authority
-	template  *x509.Certificate
-	public    crypto.PublicKey
-	serial    pki.Serial
-	spki      pki.SPKIHash
-	used      atomic.Bool
+	authority           *Authority
+	tbs                 []byte
+	serial              pki.Serial
+	notBefore, notAfter time.Time
+	spki                pki.SPKIHash
+	used                atomic.Bool
 }
 
 // The bounds of what Prepare takes.
@@ -55,17 +55,14 @@ func (a *Authority) Prepare(now time.Time, r Request) (*Prepared, error) {
 	if err := a.check(r); err != nil {
 		return nil, err
 	}
-	prepared, err := a.layOut(now, r)
-	if err != nil {
-		return nil, err
-	}
-	prepared.template.CRLDistributionPoints = []string{a.CRLURL(prepared.serial.Shard())}
-	prepared.template.OCSPServer = []string{a.OCSPURL()}
-	return prepared, nil
+	return a.layOut(now, r, a.leafAccess, func(b *cryptobyte.Builder, serial pki.Serial) {
+		addCRLAddress(b, a.CRLURL(serial.Shard()))
+	})
 }
 
-// layOut is what certificates of all kinds have in common.
-func (a *Authority) layOut(now time.Time, r Request) (*Prepared, error) {
+// layOut is what certificates of all kinds have in common. They differ in where
+// to ask about them (access), and in their last extension.
+func (a *Authority) layOut(now time.Time, r Request, access []byte, last func(*cryptobyte.Builder, pki.Serial)) (*Prepared, error) {
 	notBefore, notAfter, err := validity(now, r.Terms.Lifetime, r.Terms.Backdate, a.Certificate)
 	if err != nil {
 		return nil, err
@@ -74,26 +71,19 @@ func (a *Authority) layOut(now time.Time, r Request) (*Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	spki, keyID, err := identifyKey(r.PublicKey)
+	key, err := encodeKey(r.PublicKey)
 	if err != nil {
 		return nil, err
 	}
-	template := &x509.Certificate{
-		SerialNumber:          serial.Big(),
-		Subject:               pkix.Name{CommonName: r.Names.CommonName},
-		NotBefore:             notBefore,
-		NotAfter:              notAfter,
-		KeyUsage:              keyUsage(r.PublicKey, r.Terms.Usages),
-		ExtKeyUsage:           slices.Clone(r.Terms.Usages),
-		BasicConstraintsValid: true,
-		SubjectKeyId:          keyID,
-		DNSNames:              slices.Clone(r.Names.DNS),
-		IssuingCertificateURL: []string{a.CertificateURL()},
+	c := certificate{
+		serial: serial, notBefore: notBefore, notAfter: notAfter, names: r.Names, key: key,
+		keyUsage: keyUsage(r.PublicKey, r.Terms.Usages), usages: r.Terms.Usages, access: access, last: last,
 	}
-	if err := addNames(template, r.Names); err != nil {
-		return nil, err
+	tbs, err := a.encode(c)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "lay out a certificate")
 	}
-	return &Prepared{authority: a, template: template, public: r.PublicKey, serial: serial, spki: spki}, nil
+	return &Prepared{authority: a, tbs: tbs, serial: serial, notBefore: notBefore, notAfter: notAfter, spki: key.hash}, nil
 }
 
 func (a *Authority) check(r Request) error {
@@ -164,20 +154,6 @@ func validity(now time.Time, lifetime, backdate time.Duration, issuer *x509.Cert
 	return notBefore, notAfter, nil
 }
 
-func addNames(template *x509.Certificate, names pki.Names) error {
-	for _, addr := range names.IPs {
-		template.IPAddresses = append(template.IPAddresses, addr.AsSlice())
-	}
-	if names.URI != "" {
-		u, err := url.Parse(names.URI)
-		if err != nil {
-			return fault.Wrap(fault.Invalid, err, "URI name %q", names.URI)
-		}
-		template.URIs = []*url.URL{u}
-	}
-	return nil
-}
-
 // keyUsage is what the key does in a TLS handshake: sign, and for the RSA key of
 // a server under TLS 1.2 decrypt the premaster secret (RFC 5246, section 7.4.2).
 // It must go with the extended usages (RFC 5280, section 4.2.1.12).
@@ -188,22 +164,26 @@ func keyUsage(public crypto.PublicKey, usages []x509.ExtKeyUsage) x509.KeyUsage 
 	return x509.KeyUsageDigitalSignature
 }
 
-// identifyKey hashes a public key whole, and as the subject key identifier: the
-// leftmost 160 bits of the SHA-256 of the bit string (RFC 7093, method 1).
-func identifyKey(public crypto.PublicKey) (pki.SPKIHash, []byte, error) {
+// publicKey is a public key as a certificate carries and names it.
+type publicKey struct {
+	der  []byte // SubjectPublicKeyInfo
+	hash pki.SPKIHash
+	id   []byte // subject key identifier: the leftmost 160 bits of the SHA-256 of the bit string (RFC 7093, method 1)
+}
+
+func encodeKey(public crypto.PublicKey) (publicKey, error) {
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
-		return pki.SPKIHash{}, nil, fault.Wrap(fault.Invalid, err, "encode public key")
+		return publicKey{}, fault.Wrap(fault.Invalid, err, "encode public key")
 	}
-	var spki struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Key       asn1.BitString
+	var info cryptobyte.String
+	var bits []byte
+	input := cryptobyte.String(der)
+	if !input.ReadASN1(&info, cryptobyte_asn1.SEQUENCE) || !info.SkipASN1(cryptobyte_asn1.SEQUENCE) || !info.ReadASN1BitStringAsBytes(&bits) {
+		return publicKey{}, fault.New(fault.Invalid, "encode public key: its form is unknown")
 	}
-	if _, err := asn1.Unmarshal(der, &spki); err != nil {
-		return pki.SPKIHash{}, nil, fault.Wrap(fault.Invalid, err, "encode public key")
-	}
-	sum := sha256.Sum256(spki.Key.Bytes)
-	return sha256.Sum256(der), sum[:20], nil
+	sum := sha256.Sum256(bits)
+	return publicKey{der, sha256.Sum256(der), sum[:20]}, nil
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

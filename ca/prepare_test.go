@@ -43,8 +43,8 @@ func TestValidityEndsWithTheIssuer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !p.template.NotAfter.Equal(c.notAfter) {
-				t.Errorf("notAfter %s, want %s", p.template.NotAfter, c.notAfter)
+			if !p.notAfter.Equal(c.notAfter) {
+				t.Errorf("notAfter %s, want %s", p.notAfter, c.notAfter)
 			}
 		})
 	}
@@ -53,8 +53,8 @@ func TestValidityEndsWithTheIssuer(t *testing.T) {
 func TestBackdateStopsAtTheIssuer(t *testing.T) {
 	h := newHouse(t, pki.ECDSAP256, pki.ECDSAP256)
 	p, err := h.issuing.Prepare(now, Request{newKey(t, pki.ECDSAP256).Public(), names(t, "db", nil, nil, ""), Terms{Lifetime: time.Hour, Backdate: time.Hour, Usages: both}})
-	if err != nil || !p.template.NotBefore.Equal(h.issuing.Certificate.NotBefore) {
-		t.Errorf("notBefore %v, %v", p.template.NotBefore, err)
+	if err != nil || !p.notBefore.Equal(h.issuing.Certificate.NotBefore) {
+		t.Errorf("notBefore %v, %v", p.notBefore, err)
 	}
 }
 

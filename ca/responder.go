@@ -3,9 +3,10 @@ package ca
 import (
 	"crypto"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"time"
+
+	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/rotunda-pki/rotunda/pki"
 )
@@ -24,12 +25,9 @@ func (a *Authority) PrepareResponder(now time.Time, public crypto.PublicKey, nam
 	if err := a.Permits(names); err != nil {
 		return nil, err
 	}
-	prepared, err := a.layOut(now, Request{public, names, Terms{
+	return a.layOut(now, Request{public, names, Terms{
 		Lifetime: lifetime, Backdate: backdate, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
-	}})
-	if err != nil {
-		return nil, err
-	}
-	prepared.template.ExtraExtensions = []pkix.Extension{{Id: oidNoCheck, Value: asn1.NullBytes}}
-	return prepared, nil
+	}}, a.certificateAccess, func(b *cryptobyte.Builder, _ pki.Serial) {
+		addExtension(b, oidNoCheck, false, func(b *cryptobyte.Builder) { b.AddASN1NULL() })
+	})
 }

@@ -71,7 +71,7 @@ func (r CeremonyRequest) checkIssuing(root, issuing *x509.Certificate) error {
 	if err := pki.CheckLink(issuing, root); err != nil {
 		return err
 	}
-	_, keyID, err := identifyKey(issuing.PublicKey)
+	key, err := encodeKey(issuing.PublicKey)
 	if err != nil {
 		return err
 	}
@@ -85,8 +85,8 @@ func (r CeremonyRequest) checkIssuing(root, issuing *x509.Certificate) error {
 		return fault.New(fault.Invalid, "its keyUsage must be keyCertSign and cRLSign")
 	case len(issuing.ExtKeyUsage)+len(issuing.UnknownExtKeyUsage) > 0:
 		return fault.New(fault.Invalid, "it must have no extended key usages")
-	case !bytes.Equal(issuing.SubjectKeyId, keyID):
-		return fault.New(fault.Invalid, "its subject key identifier must be %x (RFC 7093, method 1)", keyID)
+	case !bytes.Equal(issuing.SubjectKeyId, key.id):
+		return fault.New(fault.Invalid, "its subject key identifier must be %x (RFC 7093, method 1)", key.id)
 	case !bytes.Equal(issuing.AuthorityKeyId, root.SubjectKeyId):
 		return fault.New(fault.Invalid, "its authority key identifier must be %x, its root's", root.SubjectKeyId)
 	case livesLonger(issuing, r.Issuing.Lifetime):

@@ -26,7 +26,7 @@ func SignRootCRL(now time.Time, root *x509.Certificate, key crypto.Signer, numbe
 	}
 	authority := &Authority{ID: root.Subject.CommonName, Certificate: root, signer: key}
 	signed, err := authority.SignCRL(WholeList, CRLTerms{Number: number, This: now, Next: next}, entries)
-	return signed.DER, err
+	return signed.DER(), err
 }
 
 // CheckRootCRL tells whether a list that came from elsewhere is the root's, is

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"math/bits"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -42,31 +44,70 @@ func signatureAlgorithm(public crypto.PublicKey) (algorithm, error) {
 	return algorithm{der, hash}, err
 }
 
+// pieces are DER in three parts, one behind the other, of which the middle may
+// be large and is never copied.
+type pieces struct{ head, middle, tail []byte }
+
+func (p pieces) len() int { return len(p.head) + len(p.middle) + len(p.tail) }
+
+func (p pieces) whole() []byte { return slices.Concat(p.head, p.middle, p.tail) }
+
+// sequence makes the pieces the content of a SEQUENCE.
+func (p pieces) sequence() pieces {
+	return pieces{append(sequenceHeader(p.len()), p.head...), p.middle, p.tail}
+}
+
+// sequenceHeader is the tag and length of a SEQUENCE (X.690, section 8.1.3).
+func sequenceHeader(length int) []byte {
+	if length < 0x80 {
+		return []byte{0x30, byte(length)}
+	}
+	size := (bits.Len(uint(length)) + 7) / 8
+	header := []byte{0x30, 0x80 | byte(size)}
+	for i := size - 1; i >= 0; i-- {
+		header = append(header, byte(length>>(8*i)))
+	}
+	return header
+}
+
 // signTBS wraps what is to be signed and its signature (RFC 5280, section 4.1).
 // The signature is verified before it leaves: a faulty signer must not be
 // noticed by those who fetch it.
-func signTBS(tbs []byte, a algorithm, signer crypto.Signer) ([]byte, error) {
-	digest := tbs
-	if a.hash != 0 {
-		h := a.hash.New()
-		h.Write(tbs)
-		digest = h.Sum(nil)
-	}
+func signTBS(tbs pieces, a algorithm, signer crypto.Signer) (pieces, error) {
+	return signChecked(tbs, a, signer, signer.Public())
+}
+
+// signChecked verifies the signature by that public key; by none it is believed.
+func signChecked(tbs pieces, a algorithm, signer crypto.Signer, public crypto.PublicKey) (pieces, error) {
+	digest := a.digest(tbs)
 	signature, err := signer.Sign(rand.Reader, digest, a.hash)
 	if err != nil {
-		return nil, err
+		return pieces{}, err
 	}
-	if !verifies(signer.Public(), a.hash, digest, signature) {
-		return nil, fault.New(fault.Internal, "the signer made a signature that its own key does not verify")
+	if public != nil && !verifies(public, a.hash, digest, signature) {
+		return pieces{}, errFaultySigner
 	}
 	var b cryptobyte.Builder
-	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddBytes(tbs)
-		b.AddBytes(a.der)
-		b.AddASN1BitString(signature)
-	})
-	return b.Bytes()
+	b.AddBytes(tbs.tail)
+	b.AddBytes(a.der)
+	b.AddASN1BitString(signature)
+	tail, err := b.Bytes()
+	return pieces{tbs.head, tbs.middle, tail}.sequence(), err
 }
+
+// digest is what the signer is given.
+func (a algorithm) digest(tbs pieces) []byte {
+	if a.hash == 0 {
+		return tbs.whole()
+	}
+	h := a.hash.New()
+	for _, piece := range [][]byte{tbs.head, tbs.middle, tbs.tail} {
+		h.Write(piece)
+	}
+	return h.Sum(nil)
+}
+
+var errFaultySigner = fault.New(fault.Internal, "the signer made a signature that its own key does not verify")
 
 // addTime writes a Time as RFC 5280, section 4.1.2.5 wants it, in whole seconds.
 func addTime(b *cryptobyte.Builder, t time.Time) {

@@ -46,6 +46,8 @@ func (c *Control) agentInfo(ctx context.Context, tx *store.Tx, agent store.Agent
 	if here, connected := c.presence.of(agent.ID); connected {
 		info.Connected, info.Alarm, info.SeenAt = true, here.alarm, stamp(c.now())
 		info.ClockOffset = here.offset.Round(time.Millisecond).String()
+	} else if c.connected(agent.ID) {
+		info.Connected, info.SeenAt = true, stamp(c.now())
 	}
 	if alarm, cloned := c.clones.Load(agent.ID); cloned {
 		info.Alarm = strings.TrimSuffix(alarm.(string)+"; "+info.Alarm, "; ")

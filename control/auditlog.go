@@ -23,10 +23,11 @@ func (c *Control) ListAuditEntries(ctx context.Context, caller Caller, req *api.
 	}
 	response := &api.ListAuditEntriesResponse{LogKey: c.logKey}
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		var err error
-		if response.Checkpoint, err = tx.NewestCheckpoint(ctx); err != nil {
+		_, newest, err := c.newestCheckpoint(ctx, tx)
+		if err != nil {
 			return err
 		}
+		response.Checkpoint = newest
 		var entries []store.AuditEntry
 		if req.Newest {
 			entries, err = tx.NewestAuditEntries(ctx, limit)

@@ -110,7 +110,8 @@ func (c *Control) ProveAuditGrowth(ctx context.Context, caller Caller, req *api.
 	return response, err
 }
 
-// ListCheckpoints returns the checkpoints that are kept, from a size on.
+// ListCheckpoints returns the checkpoints that are kept, from a size on, with
+// their cosignatures.
 func (c *Control) ListCheckpoints(ctx context.Context, caller Caller, req *api.ListCheckpointsRequest) (*api.ListCheckpointsResponse, error) {
 	if err := authorize(caller, "audit.list"); err != nil {
 		return nil, err
@@ -121,8 +122,19 @@ func (c *Control) ListCheckpoints(ctx context.Context, caller Caller, req *api.L
 	}
 	response := &api.ListCheckpointsResponse{}
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		var err error
-		response.Checkpoints, err = tx.Checkpoints(ctx, req.From, limit)
+		checkpoints, err := tx.Checkpoints(ctx, req.From, limit)
+		if err != nil || len(checkpoints) == 0 {
+			return err
+		}
+		lines, err := tx.Cosignatures(ctx, checkpoints[0].Size, checkpoints[len(checkpoints)-1].Size)
+		for _, one := range checkpoints {
+			n := 0
+			for n < len(lines) && lines[n].Size == one.Size {
+				n++
+			}
+			response.Checkpoints = append(response.Checkpoints, withLines(one.Text, lines[:n]))
+			lines = lines[n:]
+		}
 		return err
 	})
 	return response, err

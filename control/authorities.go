@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"fmt"
+	"time"
 
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/fleet"
@@ -22,23 +24,9 @@ type signer struct {
 	root *x509.Certificate
 }
 
-// issuer is the authority that signs now.
-func (c *Control) issuer(ctx context.Context, tx *store.Tx) (*signer, error) {
-	all, err := tx.Authorities(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, record := range all {
-		if record.Kind == store.IssuingAuthority && record.State == fleet.AuthorityActive {
-			return c.signer(ctx, tx, record.ID)
-		}
-	}
-	return nil, fault.New(fault.Internal, "the store has no active issuing authority").
-		WithRemedy("it was not made by rotunda init, or is damaged: restore a backup")
-}
-
-// signers are all authorities that can sign, the one that does first: those of
-// a change of trust before and after it, too.
+// signers are all authorities that can sign, the one of no region first: those of
+// a change of trust before and after it, too. Of those that are active what this
+// server can't open is left out, while there is another.
 func (c *Control) signers(ctx context.Context, tx *store.Tx) ([]*signer, error) {
 	active, err := c.issuer(ctx, tx)
 	if err != nil {
@@ -56,6 +44,10 @@ func (c *Control) signers(ctx context.Context, tx *store.Tx) ([]*signer, error) 
 		other, err := c.signer(ctx, tx, record.ID)
 		if fault.CodeOf(err) == fault.NotFound {
 			continue // its key is not here
+		}
+		if err != nil && record.State == fleet.AuthorityActive {
+			c.log.Error("AN ISSUING AUTHORITY CAN'T SIGN HERE: another takes its place", "authority", record.Name, "region", record.Region, "error", err)
+			continue
 		}
 		if err != nil {
 			return nil, err
@@ -78,7 +70,11 @@ func (c *Control) signer(ctx context.Context, tx *store.Tx, id string) (*signer,
 	if err != nil {
 		return nil, err
 	}
-	root, err := rootOf(ctx, tx, record)
+	above, err := rootOf(ctx, tx, record)
+	if err != nil {
+		return nil, err
+	}
+	root, err := certificateOf(above)
 	if err != nil {
 		return nil, err
 	}
@@ -93,15 +89,49 @@ func (c *Control) signer(ctx context.Context, tx *store.Tx, id string) (*signer,
 	return opened, nil
 }
 
+// issuerLast is how much of an authority's life is too little for it to sign what
+// lives for a day.
+const issuerLast = 3 * time.Hour
+
+// IssuerEnded says, in words, that the authority that signs now has itself expired,
+// or as good as that; empty: it has not. Then nothing can be signed for anybody, this server neither,
+// before another takes its place.
+func (c *Control) IssuerEnded(ctx context.Context) (words string, err error) {
+	err = c.db.Read(ctx, func(tx *store.Tx) error {
+		words, err = c.issuerEnded(ctx, tx)
+		return err
+	})
+	return words, err
+}
+
+func (c *Control) issuerEnded(ctx context.Context, tx *store.Tx) (string, error) {
+	by, err := c.issuer(ctx, tx)
+	if err != nil || !hasEnded(by.Certificate.NotAfter, tx.Now) {
+		return "", err
+	}
+	return fmt.Sprintf("the authority that signs, %q, %s: no certificate can be issued or renewed; replace it by the admin socket: rotunda trust rotate issuing --root-key FILE",
+		by.Certificate.Subject.CommonName, endedWords(by.Certificate.NotAfter, tx.Now)), nil
+}
+
+func hasEnded(notAfter, now time.Time) bool { return notAfter.Sub(now) <= issuerLast }
+
+func endedWords(notAfter, now time.Time) string {
+	verb := "expired"
+	if now.Before(notAfter) {
+		verb = "expires"
+	}
+	return verb + " at " + notAfter.UTC().Format(time.RFC3339)
+}
+
 // rootOf is the root above an authority; a root is its own.
-func rootOf(ctx context.Context, tx *store.Tx, record store.Authority) (*x509.Certificate, error) {
+func rootOf(ctx context.Context, tx *store.Tx, record store.Authority) (store.Authority, error) {
 	for record.Kind != store.RootAuthority {
 		var err error
 		if record, err = tx.Authority(ctx, record.ParentID); err != nil {
-			return nil, err
+			return record, err
 		}
 	}
-	return certificateOf(record)
+	return record, nil
 }
 
 // certificateOf reads what is recorded of an authority.
@@ -133,7 +163,7 @@ func openIssuer(ctx context.Context, tx *store.Tx, kek *keys.KEK, publicURL, id 
 	return ca.NewAuthority(id, certificate, []*x509.Certificate{certificate}, signer, publicURL)
 }
 
-// Issuer is the authority that signs now.
+// Issuer is the authority that signs now what is of no region.
 func (c *Control) Issuer(ctx context.Context) (*ca.Authority, error) {
 	active, err := c.issuerNow(ctx)
 	return active.Authority, err

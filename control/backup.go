@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/rotunda-pki/rotunda/archive"
 	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/store"
@@ -16,6 +17,8 @@ type CheckedCopy struct {
 	store.Meta
 	Entries uint64 // of the audit log, that the checkpoint covers
 	Pending int    // of the audit log, committed and without an index yet
+
+	Archives []archive.Manifest // of certificates that are not in the copy
 }
 
 // CheckCopy checks a copy of a store of the trust domain: every entry of its
@@ -46,7 +49,11 @@ func CheckCopy(ctx context.Context, tx *store.Tx, domain string, verifier note.V
 	if found.Pending, err = tx.CountPendingAuditEntries(ctx); err != nil {
 		return found, err
 	}
-	return found, audit.VerifyLog(logContents(ctx, tx), checkpoint)
+	if err := audit.VerifyLog(logContents(ctx, tx), checkpoint); err != nil {
+		return found, err
+	}
+	found.Archives, err = Manifests(ctx, tx)
+	return found, err
 }
 
 // logContents reads the log's entries, a page at a time.

@@ -78,29 +78,38 @@ func (c *Control) FetchBlobs(ctx context.Context, caller Caller, req *api.FetchB
 		return nil, fault.New(fault.Invalid, "%d digests in one call, at most %d may be", len(req.Digests), maxFetch)
 	}
 	response := &api.FetchBlobsResponse{}
-	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		for _, text := range req.Digests {
-			digest, err := pki.ParseBundleDigest(text)
-			if err != nil {
-				return err
-			}
-			blob := &api.Blob{Digest: text}
-			record, err := tx.BundleByDigest(ctx, digest)
-			if blob.Anchors = record.Anchors; fault.CodeOf(err) == fault.NotFound {
-				blob.Bridge, err = bridgeByDigest(ctx, tx, pki.Fingerprint(digest))
-			}
-			if fault.CodeOf(err) == fault.NotFound {
-				blob.Staple, err = stapleByDigest(ctx, tx, pki.Fingerprint(digest))
-			}
-			if fault.CodeOf(err) == fault.NotFound {
-				blob.Crls, err = c.listsByDigest(ctx, tx, pki.Fingerprint(digest))
-			}
-			if err != nil {
-				return err
-			}
-			response.Blobs = append(response.Blobs, blob)
+	for _, text := range req.Digests {
+		blob, err := c.blob(ctx, text)
+		if err != nil {
+			return nil, err
 		}
-		return nil
+		response.Blobs = append(response.Blobs, blob)
+	}
+	return response, nil
+}
+
+// blob finds what has the digest. Lists are looked for first where they are in
+// memory: after a revocation each agent asks for the same ones.
+func (c *Control) blob(ctx context.Context, text string) (*api.Blob, error) {
+	digest, err := pki.ParseBundleDigest(text)
+	if err != nil {
+		return nil, err
+	}
+	if lists := c.listBytes.byDigest(pki.Fingerprint(digest)); lists != nil {
+		return &api.Blob{Digest: text, Crls: lists}, nil
+	}
+	blob := &api.Blob{Digest: text}
+	return blob, c.db.Read(ctx, func(tx *store.Tx) error {
+		record, err := tx.BundleByDigest(ctx, digest)
+		if blob.Anchors = record.Anchors; fault.CodeOf(err) == fault.NotFound {
+			blob.Bridge, err = bridgeByDigest(ctx, tx, pki.Fingerprint(digest))
+		}
+		if fault.CodeOf(err) == fault.NotFound {
+			blob.Staple, err = stapleByDigest(ctx, tx, pki.Fingerprint(digest))
+		}
+		if fault.CodeOf(err) == fault.NotFound {
+			blob.Crls, err = c.listsByDigest(ctx, tx, pki.Fingerprint(digest))
+		}
+		return err
 	})
-	return response, err
 }

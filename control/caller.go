@@ -69,9 +69,10 @@ var mayCall = map[string][]CallerKind{
 	"operator.issue": operators, "rotate": operators, "resume": operators, "slot.release": operators,
 	"audit.list": operators, "trust.prepare": operators, "trust.begin": operators, "trust.decide": operators,
 	"rollout.start": operators, "rollout.decide": operators, "rollout.answer": {Operator, Socket, Server},
-	"notice.retry": operators,
-	"revoke":       operators, "authority.list": operators,
+	"notice.retry": operators, "retention.run": operators,
+	"revoke": operators, "compromise": operators, "authority.list": operators,
 	"credential.end": {Operator}, "authority.import": operators,
+	"authority.create": operators, "authority.decide": operators,
 
 	"emergency.open": operators, "emergency.create": operators, "emergency.use": {Emergency},
 	"restore": {Socket}, "agent.testify": {Agent, Witness},

@@ -141,7 +141,7 @@ func (c *Control) signCanary(ctx context.Context, tx *store.Tx, caller Caller, p
 	}
 	record := certificateRecord(store.KindCanary, issued, names, tx.Now)
 	record.AgentID, record.Intent = caller.ID, placement.Intent
-	if err := tx.InsertCertificate(ctx, record); err != nil {
+	if err := tx.InsertCertificates(ctx, record); err != nil {
 		return nil, err
 	}
 	if revoked {

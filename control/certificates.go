@@ -31,9 +31,19 @@ func (c *Control) ListCertificates(ctx context.Context, caller Caller, req *api.
 		if expiring := req.Expiring.AsDuration(); expiring > 0 {
 			query.ExpiresBefore = tx.Now.Add(expiring)
 		}
+		authorities, err := tx.Authorities(ctx)
+		if err != nil {
+			return err
+		}
+		byID := map[string]store.Authority{}
+		for _, one := range authorities {
+			byID[one.ID] = one
+		}
 		certificates, err := tx.Certificates(ctx, query)
 		for _, certificate := range certificates {
-			response.Certificates = append(response.Certificates, certificateInfo(certificate))
+			info := certificateInfo(certificate)
+			info.AuthorityName, info.AuthorityRegion = byID[certificate.AuthorityID].Name, byID[certificate.AuthorityID].Region
+			response.Certificates = append(response.Certificates, info)
 		}
 		return err
 	})
@@ -41,7 +51,10 @@ func (c *Control) ListCertificates(ctx context.Context, caller Caller, req *api.
 }
 
 func certificateInfo(record store.Certificate) *api.CertificateInfo {
+	var seen policy.Input // what the policy saw; of other kinds nothing
+	_ = json.Unmarshal(record.PolicyInput, &seen)
 	return &api.CertificateInfo{
+		Region: seen.Agent.Region,
 		Serial: record.Serial.String(), Kind: string(record.Kind), Subject: record.Names, Intent: record.Intent,
 		Agent: record.AgentID, Placement: record.PlacementID, Generation: record.Generation, Authority: record.AuthorityID,
 		NotBefore: stamp(record.NotBefore), NotAfter: stamp(record.NotAfter), RevokedAt: stamp(record.RevokedAt),
@@ -58,20 +71,11 @@ func (c *Control) ListAuthorities(ctx context.Context, caller Caller, _ *api.Lis
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		authorities, err := tx.Authorities(ctx)
 		for _, record := range authorities {
-			certificate, err := x509.ParseCertificate(record.Certificate)
-			if err != nil {
-				return fault.Wrap(fault.Internal, err, "certificate of authority %s", record.ID)
-			}
-			algorithm, err := pki.AlgorithmOf(certificate.PublicKey)
+			info, err := authorityInfo(record)
 			if err != nil {
 				return err
 			}
-			response.Authorities = append(response.Authorities, &api.AuthorityInfo{
-				Id: record.ID, Name: record.Name, Kind: string(record.Kind), State: string(record.State),
-				Subject: certificate.Subject.String(), Key: string(record.Origin), Algorithm: string(algorithm),
-				NotAfter: stamp(certificate.NotAfter), Der: record.Certificate,
-				Fingerprint: pki.FingerprintOf(record.Certificate).String(),
-			})
+			response.Authorities = append(response.Authorities, info)
 		}
 		return err
 	})
@@ -153,7 +157,7 @@ func (c *Control) signOperator(ctx context.Context, tx *store.Tx, name string, c
 	}
 	record := certificateRecord(store.KindOperator, issued, names, tx.Now)
 	record.Operator = name
-	return issued, tx.InsertCertificate(ctx, record)
+	return issued, tx.InsertCertificates(ctx, record)
 }
 
 // roleNames are the names of a certificate of Rotunda's own.
@@ -180,7 +184,7 @@ func (c *Control) ServerIdentity(ctx context.Context, id string, public any, dns
 		if err != nil {
 			return err
 		}
-		if err := tx.InsertCertificate(ctx, certificateRecord(store.KindServer, issued, names, tx.Now)); err != nil {
+		if err := tx.InsertCertificates(ctx, certificateRecord(store.KindServer, issued, names, tx.Now)); err != nil {
 			return err
 		}
 		if chain, err = c.shownChain(ctx, tx, issued); err != nil {

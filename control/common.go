@@ -33,8 +33,9 @@ type common struct {
 
 // commons keeps the newest one.
 type commons struct {
-	mu     sync.Mutex
-	newest *common
+	mu       sync.Mutex
+	newest   *common
+	closings keptClosings
 }
 
 // commonAt is what agents have in common in the snapshot that tx reads. Within a
@@ -45,21 +46,24 @@ func (c *Control) commonAt(ctx context.Context, tx *store.Tx) (*common, error) {
 		return nil, err
 	}
 	if !tx.Committed() {
-		return c.readCommon(ctx, tx, last)
+		return c.readCommon(ctx, tx, last, nil)
 	}
 	c.commons.mu.Lock() // the others wait for the one that reads
 	defer c.commons.mu.Unlock()
 	if newest := c.commons.newest; newest != nil && newest.commit.Equal(last) {
 		return newest, nil
 	}
-	read, err := c.readCommon(ctx, tx, last)
+	if c.commons.closings == nil {
+		c.commons.closings = keptClosings{}
+	}
+	read, err := c.readCommon(ctx, tx, last, c.commons.closings)
 	if err == nil && (c.commons.newest == nil || read.commit.After(c.commons.newest.commit)) {
 		c.commons.newest = read
 	}
 	return read, err
 }
 
-func (c *Control) readCommon(ctx context.Context, tx *store.Tx, last time.Time) (*common, error) {
+func (c *Control) readCommon(ctx context.Context, tx *store.Tx, last time.Time, kept keptClosings) (*common, error) {
 	read := &common{commit: last, bundles: map[fleet.Name]store.Bundle{}}
 	var err error
 	if read.epoch, err = tx.Epoch(ctx); err != nil {
@@ -83,7 +87,7 @@ func (c *Control) readCommon(ctx context.Context, tx *store.Tx, last time.Time) 
 		return nil, err
 	}
 	read.expels = len(revocations) > 0
-	if read.closings, err = c.closingsAt(ctx, tx); err != nil {
+	if read.closings, err = c.closingsAt(ctx, tx, kept); err != nil {
 		return nil, err
 	}
 	if read.lists, err = c.listingsAt(ctx, tx); err != nil {

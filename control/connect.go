@@ -41,7 +41,10 @@ func (c *Control) Connect(ctx context.Context, caller Caller, hello *api.Hello) 
 				caller.ID, hello.GetBoot(), agent.Boot).
 				WithRemedy("stop the copy; then rotunda agent rejoin %s", caller.ID)
 		}
-		return tx.SetAgentBoot(ctx, caller.ID, agent.Boot, hello.Boot, facts(hello.Facts))
+		if err := tx.SetAgentBoot(ctx, caller.ID, agent.Boot, hello.Boot, facts(hello.Facts)); err != nil {
+			return err
+		}
+		return c.noteConnected(ctx, tx, caller.ID)
 	})
 	if err != nil && fault.CodeOf(err) == fault.Conflict {
 		c.clones.Store(caller.ID, "its state runs twice, or an old copy of it was restored: seen "+c.now().Format(time.RFC3339)+" from "+caller.Address)
@@ -52,10 +55,12 @@ func (c *Control) Connect(ctx context.Context, caller Caller, hello *api.Hello) 
 	if err != nil {
 		return nil, err
 	}
+	c.anchors.Delete(caller.ID) // it may have said another one at another server
 	replaced := c.presence.join(caller.ID, hello.Boot, caller.Serial)
 	c.watchers.wakeAgents(caller.ID)
 	return &Connection{Replaced: replaced, Leave: func() {
 		c.presence.leave(caller.ID, hello.Boot)
+		c.noteLeft(caller.ID, hello.Boot)
 		c.watchers.wakeAgents()
 	}}, nil
 }
@@ -109,8 +114,9 @@ func (c *Control) writePresence(ctx context.Context, caller Caller) error {
 	return c.db.Write(ctx, func(tx *store.Tx) error { return tx.SetAgentSeen(ctx, caller.ID) })
 }
 
-// connected says whether a stream of the agent is open here.
+// connected says whether a stream of the agent is open, here or at another
+// server.
 func (c *Control) connected(agent string) bool {
-	_, connected := c.presence.of(agent)
-	return connected
+	_, here := c.presence.of(agent)
+	return here || c.elsewhere.has(agent)
 }

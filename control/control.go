@@ -17,12 +17,15 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sync/semaphore"
 
+	"github.com/rotunda-pki/rotunda/archive"
 	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/keys"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/witness"
 )
 
 // Options is what a Control stands on.
@@ -33,9 +36,12 @@ type Options struct {
 	AgentAddress string    // host:port that tokens and operators are told
 	NotifyURL    string    // where notices go of services that name nothing else; empty: nowhere
 	Commands     []string  // that gates may name
-	TrustDomain  string    // that the store must be of; empty: whichever it is
+	Witnesses    witness.Config
 	Version      string
 	IdentityLife time.Duration // of agents' own certificates; 0: a day
+	Retention    Retention
+	Archive      archive.Dir // where archived certificates go; empty: nowhere, and all stay
+	Spooling     Spooling    // what goes on while the store is away
 	Now          func() time.Time
 	Log          *slog.Logger
 }
@@ -55,28 +61,39 @@ type Control struct {
 	commands     []string
 	version      string
 	identityLife time.Duration
+	retention    Retention
+	archive      archive.Dir
 	instance     string // of this process, by which it holds leases
 	now          func() time.Time
 	log          *slog.Logger
 
 	world      atomic.Pointer[world]
 	commons    commons
+	desiring   *semaphore.Weighted
 	edges      edgePlans
 	opened     sync.Map // authority id → *signer
+	unables    atomic.Pointer[unable]
+	cutOff     cutOff
 	identities identities
 	grants     sync.Map // placement id → *grant
 	watchers   watchers
 	presence   presence
+	elsewhere  elsewhere
+	started    time.Time
 	clones     sync.Map // agent → alarm about a second copy of its state
 	anchors    sync.Map // agent → digest of the bundle that it said it believes servers by
 	doubts     sync.Map // placement → what its report was last doubted for
 	refusals   refusals
+	recorder   recorder
 	canaries   canaryBudget
 	sinks      sync.Map // name → true, of sinks in this server's rotunda.yaml
+	witnesses  witness.Config
 	listBytes  listBytes
 	answers    answers
 	figures    figures
+	retaining  retaining
 	heeded     heeded
+	newest     newestCommit
 }
 
 // Domain is the trust domain that this store belongs to.
@@ -99,5 +116,6 @@ func (c *Control) DomainBundle(ctx context.Context) (pki.Bundle, error) {
 	return bundle, err
 }
 
-// Changed returns a channel that is closed at the next commit of this process.
+// Changed returns a channel that is closed at the next commit, here or at another
+// server of the store.
 func (c *Control) Changed() (version uint64, next <-chan struct{}) { return c.db.Changed() }

@@ -54,7 +54,7 @@ func (c *Control) draftCRL(ctx context.Context, tx *store.Tx, by *signer, shard 
 	}
 	d.CRL = store.CRL{
 		CRLHead: store.CRLHead{
-			AuthorityID: by.ID, Shard: shard, Number: terms.Number, Basis: d.Basis, Digest: pki.FingerprintOf(signed.DER),
+			AuthorityID: by.ID, Shard: shard, Number: terms.Number, Basis: d.Basis, Digest: signed.Fingerprint(),
 			ThisUpdate: terms.This, NextUpdate: terms.Next, Count: entries.Len(),
 		},
 		Head: signed.Head, Tail: signed.Tail, EntryPart: store.EntryPart{Ends: entries.Ends(), Entries: entries.DER()},

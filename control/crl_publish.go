@@ -3,7 +3,10 @@ package control
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/fleet"
@@ -14,6 +17,10 @@ import (
 // crlSlice is how many lists one transaction puts in place: what waits to be
 // issued must not wait for a thousand of them.
 const crlSlice = 16
+
+// crlSlices is how many of them are signed at once: of the store's few readers
+// some stay for others.
+const crlSlices = 2
 
 // PublishCRLs signs the lists that are due: what something was revoked of, or
 // taken off hold, and what is old. It returns how many.
@@ -40,7 +47,7 @@ func (c *Control) PublishCRLs(ctx context.Context) (int, error) {
 		}
 	}
 	if published > 0 {
-		c.watchers.wakeAgents()
+		c.watchers.wakeEverybody() // hosts get them
 	}
 	return published, err
 }
@@ -62,12 +69,9 @@ func (c *Control) publishDue(ctx context.Context, authorityID string) (int, erro
 	if err != nil {
 		return 0, err
 	}
-	published := 0
-	for slice := range slices.Chunk(shards, crlSlice) {
-		drafts, err := c.publish(ctx, authorityID, slice)
-		if published += len(drafts); err != nil {
-			return published, err
-		}
+	published, err := c.publishShards(ctx, authorityID, shards)
+	if err != nil {
+		return published, err
 	}
 	due := false
 	err = c.db.Read(ctx, func(tx *store.Tx) error {
@@ -80,6 +84,23 @@ func (c *Control) publishDue(ctx context.Context, authorityID string) (int, erro
 	}
 	drafts, err := c.publish(ctx, authorityID, []int{ca.WholeList})
 	return published + len(drafts), err
+}
+
+// publishShards signs the shards by slices, some at a time: to hash is most of the
+// work, and after a pause all are due at once.
+func (c *Control) publishShards(ctx context.Context, authorityID string, shards []int) (int, error) {
+	var published atomic.Int64
+	var group errgroup.Group
+	group.SetLimit(crlSlices)
+	for slice := range slices.Chunk(shards, crlSlice) {
+		group.Go(func() error {
+			drafts, err := c.publish(ctx, authorityID, slice)
+			published.Add(int64(len(drafts)))
+			return err
+		})
+	}
+	err := group.Wait()
+	return int(published.Load()), err
 }
 
 // publish signs lists outside of a transaction, so that nobody waits for it, and

@@ -13,11 +13,16 @@ import (
 // onCRL says whether the certificate is on the list of its shard.
 func (d *domain) onCRL(cert *x509.Certificate) bool {
 	d.t.Helper()
+	return d.onCRLOf(d.issuingNow().ID, cert)
+}
+
+func (d *domain) onCRLOf(authority string, cert *x509.Certificate) bool {
+	d.t.Helper()
 	serial, err := pki.SerialOf(cert)
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	crl, err := d.CRL(d.t.Context(), d.issuingNow().ID, int(serial.Shard()))
+	crl, err := d.CRL(d.t.Context(), authority, int(serial.Shard()))
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -17,6 +17,11 @@ import (
 	"github.com/rotunda-pki/rotunda/store"
 )
 
+// mostDesiring is for how many agents it is found out at once what is wanted of
+// them. The streams of all look again at the same time; of the store's few
+// readers one stays for what they wait for, such as the lists after a revocation.
+const mostDesiring = 3
+
 // Desired is all that is wanted of the calling agent, as one snapshot of the
 // store shows it. seq is the time of the newest commit in that snapshot, in µs,
 // so it grows with the store and means the same on every server.
@@ -24,12 +29,17 @@ func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState
 	if err := authorize(caller, "agent.connect"); err != nil {
 		return nil, err
 	}
+	if err := c.desiring.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer c.desiring.Release(1)
 	desired := &api.DesiredState{ServerTime: timestamppb.New(c.now())}
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
 		agent, err := activeAgent(ctx, tx, caller)
 		if err != nil {
 			return err
 		}
+		c.presence.overtaken(agent.ID, agent.Boot)
 		common, err := c.commonAt(ctx, tx)
 		if err != nil {
 			return err
@@ -61,6 +71,7 @@ func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, common *co
 	if err != nil {
 		return err
 	}
+	desired.Region, desired.Servers = agent.Region, w.servers
 	placements, err := tx.AgentPlacements(ctx, agent.ID)
 	if err != nil {
 		return err
@@ -220,7 +231,7 @@ func profileTerms(name string, profile *fleet.Profile) *api.ProfileTerms {
 		Name: name, Algorithm: string(profile.Algorithm),
 		Lifetime: wireDuration(profile.Lifetime), RideOut: wireDuration(profile.RideOut),
 		KeyAge: wireDuration(profile.KeyAge), Grace: wireDuration(profile.Grace),
-		MinVersion: string(profile.TLS.MinVersion), RepairDrift: profile.RepairDrift,
+		MinVersion: string(profile.TLS.MinVersion), RepairDrift: profile.RepairDrift, Staple: profile.Revocation.Staple,
 	}
 	if profile.Revocation.CRL {
 		terms.StaleCrl = string(profile.Revocation.OnStale)

@@ -275,6 +275,17 @@ func believeEdges(ctx context.Context, tx *store.Tx, caller Caller, placement st
 	return believed, nil
 }
 
+// blockedEdges are the servers that a client's placement can't look at, in words:
+// nothing was reached, which says nothing of trust.
+func blockedEdges(report *api.PlacementReport, service, agent string) (blocked []string) {
+	for _, edge := range report.GetEdges() {
+		if edge.Verdict == string(probe.EdgeBlocked) {
+			blocked = append(blocked, fmt.Sprintf("%s on agent %s can't look at %s: %s", service, agent, edge.Server, strings.TrimSpace(edge.Words)))
+		}
+	}
+	return blocked
+}
+
 // brokenEdge is what a client's placement could not verify with the bundle that
 // it has adopted, in words; empty: nothing. A blocked path is none of that.
 func brokenEdge(report *api.PlacementReport, service, agent string) string {

@@ -166,9 +166,21 @@ func TestBrokenEdgeHoldsTheChange(t *testing.T) {
 	if !held() {
 		t.Errorf("nothing holds it: %v", d.change().Waits)
 	}
+	blocked := func() (all []string) {
+		for _, party := range d.change().Parties {
+			all = append(all, party.Blocked...)
+		}
+		return all
+	}
+	if said := blocked(); len(said) > 0 {
+		t.Errorf("a failure at TLS is said to be a blocked path: %v", said)
+	}
 	for _, outcome := range []probe.Outcome{probe.Refused, probe.Timeout} {
 		if tell(probe.Observation{Outcome: outcome}); held() || len(d.change().Waits) > 0 {
 			t.Errorf("%s holds it: %v", outcome, d.change().Waits)
+		}
+		if said := blocked(); len(said) != 1 || !strings.Contains(said[0], "can't look at db: 10.0.0.7:5432 is not reached") {
+			t.Errorf("%s is said as %v", outcome, said)
 		}
 	}
 }

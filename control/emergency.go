@@ -134,8 +134,8 @@ func windowWire(w store.EmergencyWindow) *api.EmergencyWindow {
 	}
 }
 
-// emergenciesIn are, in words, the windows that are open and the emergency
-// credentials that were used within a day.
+// emergenciesIn are, in words, the windows that are open, the emergency
+// credentials that were used within a day, and the compromises that are not over.
 func emergenciesIn(ctx context.Context, tx *store.Tx) (words []string, err error) {
 	open, err := tx.OpenEmergencyWindows(ctx)
 	if err != nil {
@@ -155,7 +155,11 @@ func emergenciesIn(ctx context.Context, tx *store.Tx) (words []string, err error
 			words = append(words, fmt.Sprintf("emergency credential %s was used at %s, %d of %d times", one.Name, one.LastUsedAt.Format(time.RFC3339), one.Used, one.Uses))
 		}
 	}
-	return words, err
+	if err != nil {
+		return nil, err
+	}
+	fallen, err := openCompromises(ctx, tx)
+	return append(words, fallen...), err
 }
 
 // expiredAgent recognises an agent by an identity that has expired, while a
@@ -194,7 +198,7 @@ func (c *Control) expiredAgent(ctx context.Context, caller Caller, req *api.Rene
 		return caller, err
 	}
 	statement := append([]byte(pki.RenewExpired), req.Csr...)
-	if !signedBy(cert.PublicKey, &api.Evidence{Statement: statement, Signature: req.Signature}) {
+	if !pki.VerifyStatement(cert.PublicKey, statement, req.Signature) {
 		return refused("the request is not signed by its key")
 	}
 	return known, nil
@@ -233,6 +237,9 @@ func (c *Control) CreateEmergency(ctx context.Context, caller Caller, req *api.C
 	}
 	response := &api.CreateEmergencyResponse{}
 	err = c.change(ctx, func(tx *store.Tx) error {
+		if err := soleEmergency(ctx, tx, req.Name); err != nil {
+			return err
+		}
 		issued, err := c.signOperator(ctx, tx, req.Name, csr, life)
 		if err != nil {
 			return err
@@ -250,6 +257,29 @@ func (c *Control) CreateEmergency(ctx context.Context, caller Caller, req *api.C
 		return err
 	})
 	return response, err
+}
+
+// soleEmergency refuses a second credential of a name while the first opens
+// something: the name is what stands on an envelope in a safe.
+func soleEmergency(ctx context.Context, tx *store.Tx, name string) error {
+	credentials, err := tx.EmergencyCredentials(ctx)
+	if err != nil {
+		return err
+	}
+	for _, one := range credentials {
+		if one.Name != name || one.Used >= one.Uses {
+			continue
+		}
+		record, err := tx.Certificate(ctx, one.Serial)
+		if ignoreMissing(err) != nil {
+			return err
+		}
+		if err == nil && record.RevokedAt.IsZero() && record.NotAfter.After(tx.Now) {
+			return fault.New(fault.Conflict, "emergency credential %s exists: of each name one is good at a time, and this one is until %s", name, record.NotAfter.UTC().Format(time.RFC3339)).
+				WithRemedy("choose another name, or revoke it first: rotunda revoke serial %s --now", one.Serial)
+		}
+	}
+	return nil
 }
 
 // UseEmergency exchanges the calling emergency credential, once more of the
@@ -271,8 +301,11 @@ func (c *Control) UseEmergency(ctx context.Context, caller Caller, req *api.UseE
 		if _, err := unrevoked(ctx, tx, serial); err != nil {
 			return err
 		}
-		if err := tx.UseEmergencyCredential(ctx, serial); err != nil {
-			return fault.Wrap(fault.Forbidden, err, "emergency credential %s is used up", caller.ID)
+		if err := tx.UseEmergencyCredential(ctx, serial); fault.CodeOf(err) == fault.Conflict && err != nil {
+			return fault.New(fault.Forbidden, "emergency credential %s is used up", caller.ID).
+				WithRemedy("use another one, or call over the admin socket on the server's host")
+		} else if err != nil {
+			return err
 		}
 		credential, err := tx.EmergencyCredential(ctx, serial)
 		if err != nil {

@@ -13,28 +13,18 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
-	"github.com/rotunda-pki/rotunda/store"
 )
 
 // expired asks for a new identity by the host's old one.
 func (h *host) expired(signer crypto.Signer) (*api.RenewIdentityRequest, crypto.Signer) {
 	h.domain.t.Helper()
-	var held []store.Certificate
-	err := h.domain.db.Read(h.domain.t.Context(), func(tx *store.Tx) error {
-		var err error
-		held, err = tx.AgentIdentities(h.domain.t.Context(), h.id)
-		return err
-	})
-	if err != nil {
-		h.domain.t.Fatal(err)
-	}
 	key, request := csr(h.domain.t)
 	digest := sha256.Sum256(append([]byte(pki.RenewExpired), request...))
 	signature, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
 	if err != nil {
 		h.domain.t.Fatal(err)
 	}
-	return &api.RenewIdentityRequest{Csr: request, Expired: held[0].DER, Signature: signature}, key
+	return &api.RenewIdentityRequest{Csr: request, Expired: h.identity().DER, Signature: signature}, key
 }
 
 func (d *domain) window(all bool, agents ...string) string {

@@ -176,7 +176,7 @@ func (c *Control) signIdentity(ctx context.Context, tx *store.Tx, agentID string
 	}
 	record := certificateRecord(store.KindAgent, issued, names, tx.Now)
 	record.AgentID = agentID
-	return record, tx.InsertCertificate(ctx, record)
+	return record, tx.InsertCertificates(ctx, record)
 }
 
 // RenewIdentity replaces an agent's own certificate. The same key gets the

@@ -18,17 +18,26 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // done appends the audit entry of a verb that is carried out in tx.
 func done(ctx context.Context, tx *store.Tx, caller Caller, verb, object string, detail map[string]any) (string, error) {
-	return appendEntry(ctx, tx, audit.Entry{
-		ID: newID(), Time: tx.Now, Actor: caller.actor(), Verb: verb, Object: object, Outcome: audit.Done, Detail: detail,
-	})
+	entry := doneEntry(tx.Now, caller, verb, object, detail)
+	return entry.ID, appendEntries(ctx, tx, []audit.Entry{entry})
 }
 
-func appendEntry(ctx context.Context, tx *store.Tx, entry audit.Entry) (string, error) {
-	content, err := entry.Encode()
-	if err != nil {
-		return "", fault.Wrap(fault.Internal, err, "encode audit entry of %s", entry.Verb)
+func doneEntry(now time.Time, caller Caller, verb, object string, detail map[string]any) audit.Entry {
+	return audit.Entry{
+		ID: newID(), Time: now, Actor: caller.actor(), Verb: verb, Object: object, Outcome: audit.Done, Detail: detail,
 	}
-	return entry.ID, tx.AppendAuditEntry(ctx, entry.ID, content, audit.LeafHash(content))
+}
+
+func appendEntries(ctx context.Context, tx *store.Tx, entries []audit.Entry) error {
+	records := make([]store.NewAuditEntry, len(entries))
+	for i, entry := range entries {
+		content, err := entry.Encode()
+		if err != nil {
+			return fault.Wrap(fault.Internal, err, "encode audit entry of %s", entry.Verb)
+		}
+		records[i] = store.NewAuditEntry{ID: entry.ID, Content: content, LeafHash: audit.LeafHash(content)}
+	}
+	return tx.AppendAuditEntries(ctx, records...)
 }
 
 // refusal is what was refused, and why.
@@ -60,16 +69,14 @@ func (c *Control) recordRefused(ctx context.Context, caller Caller, refusals ...
 	}
 	ctx = context.WithoutCancel(ctx) // hanging up does not hide it
 	err := c.db.Write(ctx, func(tx *store.Tx) error {
-		for _, one := range admitted {
-			_, err := appendEntry(ctx, tx, audit.Entry{
+		entries := make([]audit.Entry, len(admitted))
+		for i, one := range admitted {
+			entries[i] = audit.Entry{
 				ID: newID(), Time: tx.Now, Actor: caller.actor(), Verb: one.verb, Object: one.object,
 				Outcome: audit.Refused, Reason: short(one.reason.Error()),
-			})
-			if err != nil {
-				return err
 			}
 		}
-		return nil
+		return appendEntries(ctx, tx, entries)
 	})
 	if err != nil {
 		c.log.Error("a refusal could not be recorded", "verb", admitted[0].verb, "caller", caller.String(), "reason", admitted[0].reason, "error", err)

@@ -2,9 +2,6 @@ package control
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -13,6 +10,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/probe"
 	"github.com/rotunda-pki/rotunda/store"
 )
@@ -36,7 +34,7 @@ func readEvidence(ctx context.Context, tx *store.Tx, caller Caller, evidence *ap
 	return seen, nil
 }
 
-// storeEvidence keeps one observation in its exact bytes, for good where an
+// storeEvidence keeps one observation in its exact bytes, as history where an
 // audit entry cites it. It is dated no later than now: a clock that was ahead
 // must not keep later evidence out.
 func storeEvidence(ctx context.Context, tx *store.Tx, caller Caller, placementID string, evidence *api.Evidence, seen probe.Observation, cited bool) error {
@@ -80,20 +78,9 @@ func vouched(ctx context.Context, tx *store.Tx, agentID string, evidence *api.Ev
 		if err != nil {
 			return fault.Wrap(fault.Internal, err, "recorded certificate %s", identity.Serial)
 		}
-		if signedBy(certificate.PublicKey, evidence) {
+		if pki.VerifyStatement(certificate.PublicKey, evidence.Statement, evidence.Signature) {
 			return nil
 		}
 	}
 	return fault.New(fault.Invalid, "the signature is by none of the agent's keys")
-}
-
-func signedBy(public crypto.PublicKey, evidence *api.Evidence) bool {
-	digest := sha256.Sum256(evidence.Statement)
-	switch key := public.(type) {
-	case *ecdsa.PublicKey:
-		return ecdsa.VerifyASN1(key, digest[:], evidence.Signature)
-	case ed25519.PublicKey:
-		return ed25519.Verify(key, evidence.Statement, evidence.Signature)
-	}
-	return false
 }

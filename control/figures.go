@@ -69,6 +69,7 @@ type Figures struct {
 	Took            Histogram                // from request to proof, of rotations that were proven
 	Streams         int                      // agents connected
 	ClockOffsets    map[string]time.Duration // by agent connected: its clock minus ours
+	Commits         store.Commits
 	Fleet           Fleet
 }
 
@@ -81,6 +82,8 @@ type Fleet struct {
 	// how many revocations wait for what takes a certificate's place.
 	ListsEnd    map[string]time.Time
 	Revocations int
+	Synthetics  []Synthetic
+	Compromises int // that are not contained, or not recovered from
 }
 
 // Figures counts what there is now. What this process counts itself is there
@@ -88,7 +91,7 @@ type Fleet struct {
 func (c *Control) Figures(ctx context.Context) (Figures, error) {
 	out := Figures{
 		Issued: c.figures.issued.Load(), Refused: c.figures.refused.Load(),
-		Streams: c.presence.count(), ClockOffsets: c.presence.offsets(),
+		Streams: c.presence.count(), ClockOffsets: c.presence.offsets(), Commits: c.db.Commits(),
 	}
 	c.figures.mu.Lock()
 	out.Rotated, out.Failed, out.Took = c.figures.rotated, c.figures.failed, c.figures.took
@@ -100,6 +103,9 @@ func (c *Control) Figures(ctx context.Context) (Figures, error) {
 			return err
 		}
 		if out.Fleet, err = countFleet(placements); err != nil {
+			return err
+		}
+		if out.Fleet.Synthetics, err = c.synthetics(ctx, tx); err != nil {
 			return err
 		}
 		return countRevocations(ctx, tx, &out.Fleet)
@@ -132,7 +138,11 @@ func countRevocations(ctx context.Context, tx *store.Tx, fleet *Fleet) error {
 	if err != nil {
 		return err
 	}
-	fleet.Revocations, fleet.ListsEnd = len(open), map[string]time.Time{}
+	fallen, err := tx.OpenCompromises(ctx)
+	if err != nil {
+		return err
+	}
+	fleet.Revocations, fleet.Compromises, fleet.ListsEnd = len(open), len(fallen), map[string]time.Time{}
 	all, err := tx.Authorities(ctx)
 	if err != nil {
 		return err

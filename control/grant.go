@@ -3,7 +3,10 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/fleet"
@@ -27,6 +30,7 @@ type grant struct {
 	issuer   *ca.Authority  // basis.Issuer, opened
 	expanded fleet.Expanded // with names
 	terms    ca.Terms
+	away     string // the region's own authority, where another signs in its place; empty: none
 	input    []byte // JSON of what the policy saw
 	rule     string
 }
@@ -40,7 +44,7 @@ func (c *Control) decide(ctx context.Context, caller Caller, orders []*order) er
 			continue
 		}
 		o.grant = nil
-		if kept, ok := c.grants.Load(o.request.PlacementId); ok && kept.(*grant).basis.AgentID == caller.ID && kept.(*grant).takes(o) {
+		if kept, ok := c.grants.Load(o.request.PlacementId); ok && kept.(*grant).basis.AgentID == caller.ID && kept.(*grant).takes(o, c.now()) {
 			o.grant = kept.(*grant)
 			continue
 		}
@@ -58,8 +62,12 @@ func (c *Control) decide(ctx context.Context, caller Caller, orders []*order) er
 		if err != nil {
 			return err
 		}
+		now, err := c.shownNow(ctx, tx, undecided)
+		if err != nil {
+			return err
+		}
 		for _, o := range undecided {
-			if o.err = c.decideOne(ctx, tx, w, caller, agent, o); o.open() {
+			if o.err = c.decideOne(ctx, tx, w, agent, o, now); o.open() {
 				c.grants.Store(o.request.PlacementId, o.grant)
 			}
 		}
@@ -67,15 +75,19 @@ func (c *Control) decide(ctx context.Context, caller Caller, orders []*order) er
 	})
 }
 
-// takes says whether the key is of the grant's algorithm. One that is not may be
-// asked for under another profile, of which a kept grant knows nothing.
-func (g *grant) takes(o *order) bool {
+// takes says whether the key is of the grant's algorithm, and who signs goes on. A
+// key that is not may be asked for under another profile, of which a kept grant
+// knows nothing.
+func (g *grant) takes(o *order, now time.Time) bool {
+	if hasEnded(g.issuer.Certificate.NotAfter, now) {
+		return false
+	}
 	algorithm, err := pki.AlgorithmOf(o.csr.PublicKey)
 	return err == nil && algorithm == g.expanded.Profile.Algorithm.Key()
 }
 
-func (c *Control) decideOne(ctx context.Context, tx *store.Tx, w *world, caller Caller, agent store.Agent, o *order) error {
-	standing, err := c.look(ctx, tx, caller, o)
+func (c *Control) decideOne(ctx context.Context, tx *store.Tx, w *world, agent store.Agent, o *order, now shown) error {
+	standing, err := c.look(ctx, tx, o, now)
 	if err != nil || o.known != nil {
 		return err
 	}
@@ -85,29 +97,80 @@ func (c *Control) decideOne(ctx context.Context, tx *store.Tx, w *world, caller 
 	if o.grant, err = c.decideGrant(w, agent, standing); err != nil {
 		return err
 	}
-	by, err := c.signer(ctx, tx, standing.Issuer)
-	if err == nil {
-		o.grant.issuer = by.Authority
+	return c.decideIssuer(ctx, tx, o.grant)
+}
+
+// decideIssuer opens the authority that signs. One that has just become active, and
+// can't be opened here, is known for that from then on: who asks again gets another.
+func (c *Control) decideIssuer(ctx context.Context, tx *store.Tx, g *grant) error {
+	if g.basis.Issuer == "" {
+		out, err := c.unable(ctx, tx)
+		if err != nil {
+			return err
+		}
+		return noneSigns(out)
 	}
+	by, err := c.signer(ctx, tx, g.basis.Issuer)
+	if err != nil {
+		c.unables.Store(nil)
+		return err
+	}
+	active, err := activeIssuing(ctx, tx)
+	g.issuer, g.away = by.Authority, homeOf(active, g.basis.Region, g.basis.Issuer)
 	return err
 }
 
-// look is what the store shows now of the order: what it rests on, and the
+// shown is what the store shows now of the placements of orders, and of those who
+// ask: their certificates that are recorded and not revoked.
+type shown struct {
+	placements map[string]store.Stood
+	unrevoked  map[pki.Serial]bool
+}
+
+func (c *Control) shownNow(ctx context.Context, tx *store.Tx, orders []*order) (shown, error) {
+	ids := map[string]bool{}
+	serials := map[pki.Serial]bool{}
+	for _, o := range orders {
+		ids[o.request.PlacementId] = true
+		if serial := o.caller.shown(); serial != nil {
+			serials[*serial] = true
+		}
+	}
+	var s shown
+	out, err := c.unable(ctx, tx)
+	if err != nil {
+		return s, err
+	}
+	if s.placements, err = tx.Standings(ctx, slices.Collect(maps.Keys(ids)), out.ids...); err != nil {
+		return s, err
+	}
+	s.unrevoked, err = tx.Unrevoked(ctx, slices.Collect(maps.Keys(serials)))
+	return s, err
+}
+
+// raise notes that a generation was issued meanwhile.
+func (s shown) raise(placementID string, generation uint64) {
+	stood := s.placements[placementID]
+	stood.Newest = max(stood.Newest, generation)
+	s.placements[placementID] = stood
+}
+
+// look is what an order rests on by what the store shows now, and the
 // certificate that this generation has already. Callers that may not have it,
 // and generations that can't be, are refused.
-func (c *Control) look(ctx context.Context, tx *store.Tx, caller Caller, o *order) (store.Standing, error) {
-	standing, newest, err := tx.Standing(ctx, o.request.PlacementId, caller.shown())
-	number := o.request.Generation
+func (c *Control) look(ctx context.Context, tx *store.Tx, o *order, now shown) (store.Standing, error) {
+	found, exists := now.placements[o.request.PlacementId]
+	standing, newest, number, caller := found.Standing, found.Newest, o.request.Generation, o.caller
+	serial := caller.shown()
+	var err error
 	switch {
-	case err != nil && fault.CodeOf(err) == fault.NotFound:
+	case !exists:
 		return standing, fault.New(fault.NotFound, "placement %s does not exist", printable(o.request.PlacementId))
-	case err != nil:
-		return standing, err
 	case standing.AgentID != caller.ID:
 		return standing, fault.New(fault.Forbidden, "placement %s is not of agent %s", o.request.PlacementId, caller.ID)
 	case standing.AgentState != fleet.AgentActive:
 		return standing, notActive(caller.ID, standing.AgentState)
-	case standing.Revoked:
+	case serial != nil && !now.unrevoked[*serial]:
 		return standing, fault.New(fault.Forbidden, "client certificate %s was revoked, or has no record", caller.Serial)
 	case number > newest+mostSkipped:
 		return standing, fault.New(fault.Conflict, "generation %d of placement %s is too far ahead: the newest is %d", number, o.request.PlacementId, newest)
@@ -144,7 +207,7 @@ func (c *Control) decideGrant(w *world, agent store.Agent, standing store.Standi
 func (c *Control) findKnown(ctx context.Context, tx *store.Tx, o *order) ([][]byte, error) {
 	record, err := tx.PlacementCertificate(ctx, o.request.PlacementId, o.request.Generation)
 	if err != nil && fault.CodeOf(err) == fault.NotFound {
-		return nil, nil
+		return nil, unlessArchived(ctx, tx, o.request.PlacementId, o.request.Generation)
 	}
 	if err != nil {
 		return nil, err
@@ -160,6 +223,17 @@ func (c *Control) findKnown(ctx context.Context, tx *store.Tx, o *order) ([][]by
 		return nil, fault.New(fault.Conflict, "generation %d of placement %s was revoked", o.request.Generation, o.request.PlacementId)
 	}
 	return c.chainOf(ctx, tx, record)
+}
+
+// unlessArchived refuses a number that a certificate may have had whose record
+// is in an archive: no number is given twice.
+func unlessArchived(ctx context.Context, tx *store.Tx, placementID string, generation uint64) error {
+	through, err := tx.ArchivedThrough(ctx, placementID)
+	if err == nil && generation <= through {
+		return fault.New(fault.Conflict, "generation %d of placement %s is over: generations up to %d are archived", generation, placementID, through).
+			WithRemedy("take the next generation")
+	}
+	return err
 }
 
 func refusedByPolicy(decision policy.Decision, input policy.Input) error {

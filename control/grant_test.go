@@ -48,11 +48,18 @@ spec: {rules: [{name: no-host-z, effect: deny, when: 'agent.labels["host"] == "z
 			_, err := d.RetireAgent(d.t.Context(), operator, &api.RetireAgentRequest{AgentId: h.id})
 			return err
 		}, fault.Forbidden},
+		"the certificate that was shown is revoked": {func(d *domain, h *host) error {
+			serial := *h.caller.shown()
+			return d.db.Write(d.t.Context(), func(tx *store.Tx) error {
+				return tx.RevokeCertificate(d.t.Context(), serial, "keyCompromise")
+			})
+		}, fault.Forbidden},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := found(t)
 			d.apply(documents)
 			h := d.enrolHost(map[string]string{"role": "orders", "host": "a"})
+			h.caller.Serial = h.identity().Serial.String()
 			placement := h.placement()
 			_, first := csr(t)
 			leafOf(t, h.issue(placement, 1, first))

@@ -20,6 +20,7 @@ import (
 	"github.com/rotunda-pki/rotunda/keys"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/store/storetest"
 )
 
 // clock is a clock that tests turn. It moves by a microsecond at each look, as
@@ -46,7 +47,8 @@ func (c *clock) turn(by time.Duration) {
 type domain struct {
 	*Control
 	t     testing.TB
-	path  string
+	dir   string
+	place string // of the store
 	clock *clock
 	kek   *keys.KEK
 	db    *store.DB
@@ -79,7 +81,7 @@ var operator = Caller{Kind: Operator, ID: "tester"}
 func found(t testing.TB) *domain {
 	t.Helper()
 	dir := t.TempDir()
-	d := &domain{t: t, path: filepath.Join(dir, "rotunda.db"), clock: &clock{at: time.Now().UTC().Truncate(time.Microsecond)}}
+	d := &domain{t: t, dir: dir, place: storetest.Place(t), clock: &clock{at: time.Now().UTC().Truncate(time.Microsecond)}}
 	if err := keys.NewKEKFile(filepath.Join(dir, "kek")); err != nil {
 		t.Fatal(err)
 	}
@@ -93,9 +95,7 @@ func found(t testing.TB) *domain {
 		t.Fatal(err)
 	}
 	d.rootKey = rootKey
-	if d.db, err = store.Open(t.Context(), store.Options{Path: d.path, Now: d.clock.now, Create: true}); err != nil {
-		t.Fatal(err)
-	}
+	d.openStore(true)
 	err = Found(t.Context(), d.db, Founding{
 		TrustDomain: td, Root: root, RootKey: rootKey, Algorithm: pki.ECDSAP256, IssuingLifetime: 3 * 365 * 24 * time.Hour,
 		PermittedDNS: []string{"test.example", "localhost"}, PermittedIPs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
@@ -126,11 +126,18 @@ func (d *domain) restart() {
 	if err := d.db.Close(); err != nil {
 		d.t.Fatal(err)
 	}
+	d.openStore(false)
+	d.open()
+}
+
+func (d *domain) openStore(create bool) {
+	d.t.Helper()
+	o := store.Locate(d.place)
+	o.Now, o.Create = d.clock.now, create
 	var err error
-	if d.db, err = store.Open(d.t.Context(), store.Options{Path: d.path, Now: d.clock.now}); err != nil {
+	if d.db, err = store.Open(d.t.Context(), o); err != nil {
 		d.t.Fatal(err)
 	}
-	d.open()
 }
 
 const documents = `
@@ -228,6 +235,20 @@ func (d *domain) enrolHost(labels map[string]string) *host {
 		d.t.Fatal(err)
 	}
 	return &host{d, response.AgentId, key, Caller{Kind: Agent, ID: response.AgentId}}
+}
+
+// identity is the newest certificate of the host's own.
+func (h *host) identity() store.Certificate {
+	h.domain.t.Helper()
+	var held []store.Certificate
+	err := h.domain.db.Read(context.Background(), func(tx *store.Tx) (err error) {
+		held, err = tx.AgentIdentities(context.Background(), h.id)
+		return err
+	})
+	if err != nil {
+		h.domain.t.Fatal(err)
+	}
+	return held[0]
 }
 
 // placement is the id of the host's only placement.

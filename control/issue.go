@@ -3,15 +3,12 @@ package control
 import (
 	"context"
 	"crypto/x509"
-	"strings"
-	"time"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
-	"github.com/rotunda-pki/rotunda/store"
 )
 
 const (
@@ -27,6 +24,7 @@ const (
 // the first one that refuses it sets err, after which the others leave it
 // alone.
 type order struct {
+	caller  Caller
 	request *api.PlacementRequest
 	csr     *x509.CertificateRequest
 	grant   *grant
@@ -48,12 +46,14 @@ func (c *Control) Issue(ctx context.Context, caller Caller, req *api.IssueReques
 	if len(req.Requests) > maxIssueSlice {
 		return nil, fault.New(fault.Invalid, "%d requests in one call, at most %d may be", len(req.Requests), maxIssueSlice)
 	}
+	signed := c.recorder.begin()
+	defer signed()
 	orders := make([]*order, len(req.Requests))
 	for i, request := range req.Requests {
-		orders[i] = &order{request: request}
+		orders[i] = &order{caller: caller, request: request}
 		orders[i].readCSR()
 	}
-	if err := c.carryOutOrders(ctx, caller, orders); err != nil {
+	if err := c.carryOutOrders(ctx, caller, orders, signed); err != nil {
 		return nil, err
 	}
 	c.recordRefusals(ctx, caller, orders)
@@ -80,7 +80,7 @@ func (o *order) readCSR() {
 
 // carryOutOrders decides, signs and records, and begins again with those that
 // were decided on what is no longer so.
-func (c *Control) carryOutOrders(ctx context.Context, caller Caller, orders []*order) error {
+func (c *Control) carryOutOrders(ctx context.Context, caller Caller, orders []*order, ended func()) error {
 	for range issueRounds {
 		if err := c.decide(ctx, caller, orders); err != nil {
 			return err
@@ -94,7 +94,9 @@ func (c *Control) carryOutOrders(ctx context.Context, caller Caller, orders []*o
 				signed = append(signed, o)
 			}
 		}
-		if err := c.recordOrders(ctx, caller, signed); err != nil {
+		c.attempt(signed)
+		err := c.recordOrders(ctx, signed, ended)
+		if c.attempted(signed, err); err != nil {
 			return err
 		}
 		if orders = c.moved(signed); len(orders) == 0 {
@@ -129,6 +131,10 @@ func (c *Control) signOrder(o *order) {
 		o.err = fault.New(fault.Invalid, "the key is %s, profile %s wants %s", algorithm, o.grant.expanded.ProfileName, profile.Algorithm)
 		return
 	}
+	// What is recorded is refused then too, but the clock may be right again by then.
+	if o.err = c.db.InTime(); o.err != nil {
+		return
+	}
 	prepared, err := o.grant.issuer.Prepare(c.now(), ca.Request{
 		PublicKey: o.csr.PublicKey, Names: *o.grant.expanded.Names, Terms: o.grant.terms,
 	})
@@ -150,56 +156,6 @@ func termsOf(profile *fleet.Profile) ca.Terms {
 		}
 	}
 	return terms
-}
-
-// recordOrders makes the records and audit entries of all that was signed
-// durable, in one transaction. Only after it returns may a certificate leave
-// the server. An order whose decision does not stand any more is marked as
-// moved.
-func (c *Control) recordOrders(ctx context.Context, caller Caller, signed []*order) error {
-	if len(signed) == 0 {
-		return nil
-	}
-	return c.change(ctx, func(tx *store.Tx) error {
-		for _, o := range signed {
-			o.known, o.err, o.moved = nil, nil, false
-			var standing store.Standing
-			if standing, o.err = c.look(ctx, tx, caller, o); !o.open() {
-				continue
-			}
-			if o.moved = standing != o.grant.basis; o.moved {
-				continue
-			}
-			if err := c.recordOrder(ctx, tx, caller, o); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func (c *Control) recordOrder(ctx context.Context, tx *store.Tx, caller Caller, o *order) error {
-	g := o.grant
-	record := certificateRecord(store.KindLeaf, o.issued, *g.expanded.Names, tx.Now)
-	record.PlacementID, record.Generation, record.AgentID = o.request.PlacementId, o.request.Generation, caller.ID
-	record.Intent, record.Rule, record.PolicyInput = g.basis.Intent, g.rule, g.input
-	if err := tx.InsertCertificate(ctx, record); err != nil {
-		return err
-	}
-	_, err := done(ctx, tx, caller, "issue", "Placement/"+o.request.PlacementId, map[string]any{
-		"intent": g.basis.Intent, "generation": o.request.Generation, "serial": o.issued.Serial.String(),
-		"fingerprint": o.issued.Fingerprint.String(), "names": g.expanded.Names.Strings(), "rule": g.rule,
-		"notAfter": o.issued.NotAfter.UTC().Format(time.RFC3339), "authority": o.issued.Authority,
-	})
-	return err
-}
-
-func certificateRecord(kind store.CertificateKind, issued ca.Issued, names pki.Names, now time.Time) store.Certificate {
-	return store.Certificate{
-		Serial: issued.Serial, Kind: kind, AuthorityID: issued.Authority, Names: strings.Join(names.Strings(), " "),
-		SPKI: issued.SPKI, Fingerprint: issued.Fingerprint, CRLShard: issued.Shard,
-		NotBefore: issued.NotBefore, NotAfter: issued.NotAfter, IssuedAt: now, DER: issued.DER,
-	}
 }
 
 // recordRefusals enters what was refused for a reason of safety.

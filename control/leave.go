@@ -37,10 +37,9 @@ func (c *Control) clusterFacts(ctx context.Context, tx *store.Tx, w *world, name
 	for _, placement := range placements {
 		cluster.Most = w.mostAway(placement, cluster.Most)
 		if placement.AsksSlot > 0 && !holders[placement.ID] {
-			_, connected := c.presence.of(placement.AgentID)
 			cluster.Asks = append(cluster.Asks, schedule.Ask{
 				Member: memberOf(placement), Placement: placement.ID, Since: placement.AskedAt,
-				Unseen: !connected && placement.AgentID != reporter,
+				Unseen: !c.connected(placement.AgentID) && placement.AgentID != reporter,
 			})
 		}
 		why, err := unwell(placement)

@@ -183,9 +183,6 @@ func takesLists(expanded fleet.Expanded) bool {
 
 // listsByDigest returns the lists of a crl.pem, if it is one of today's.
 func (c *Control) listsByDigest(ctx context.Context, tx *store.Tx, digest pki.Fingerprint) ([][]byte, error) {
-	if lists := c.listBytes.byDigest(digest); lists != nil {
-		return lists, nil
-	}
 	common, err := c.commonAt(ctx, tx)
 	if err != nil {
 		return nil, err

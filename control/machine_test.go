@@ -153,6 +153,7 @@ func (m *machine) beginOne(rt *rapid.T) {
 			m.rootKey = key
 		}
 	}
+	m.clock.turn(time.Second) // roots are named by the second
 	m.begin(kind, rapid.SampledFrom([]string{"done", "prove", "reissue"}).Draw(rt, "through"))
 	m.done["begun"]++
 }

@@ -57,6 +57,9 @@ func (a *answers) open() {
 // OCSP answers a request in DER about certificates of an authority. What can't be
 // answered has an answer too: one that says so, and is not signed.
 func (c *Control) OCSP(ctx context.Context, authorityID string, der []byte) OCSPAnswer {
+	if c.CutOff() { // what was revoked since the last contact it can't know
+		return OCSPAnswer{DER: ocsp.TryLater}
+	}
 	answer, err := c.answer(ctx, authorityID, der)
 	if err == nil {
 		return answer
@@ -182,9 +185,12 @@ func (c *Control) signAnswer(ctx context.Context, by *responder, singles []ocsp.
 	return signed, err
 }
 
-// datedAnswer dates an answer: never before one that was given, and no longer
-// than its signer is certified for.
+// datedAnswer dates an answer: never before one that was given, no longer than its
+// signer is certified for, and not while this host's clock and the store's are apart.
 func (c *Control) datedAnswer(by *responder, life time.Duration) (signedAnswer, error) {
+	if err := c.db.InTime(); err != nil {
+		return signedAnswer{}, err
+	}
 	for {
 		latest := c.answers.latest.Load()
 		this := max(c.now().Unix(), latest)

@@ -2,12 +2,14 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/ocsp"
+	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
@@ -73,8 +75,11 @@ func (k *keptAnswers) put(key string, answer keptAnswer) {
 		before, ok = k.old[key]
 	}
 	switch {
-	case ok && before.epoch > answer.epoch:
+	case ok && before.epoch > answer.epoch && (before.der != nil || !before.sameStanding(answer)):
 		return // somebody knows more
+	case ok && before.epoch > answer.epoch:
+		before.signedAnswer = answer.signedAnswer
+		answer = before
 	case ok && answer.der == nil && before.sameStanding(answer):
 		answer.signedAnswer = before.signedAnswer // signed since the record was read
 	}
@@ -95,11 +100,30 @@ func (c *Control) standingOf(ctx context.Context, by *responder, epoch uint64, i
 	if ok && kept.epoch == epoch && kept.by.sameKey(by) {
 		return kept, nil
 	}
-	now := keptAnswer{single: ocsp.Single{ID: id, Status: ocsp.Unknown}, epoch: epoch, by: by}
 	serial, possible := id.Serial()
 	if !possible || !by.issuer.Names(id) {
+		return keptAnswer{single: ocsp.Single{ID: id, Status: ocsp.Unknown}, epoch: epoch, by: by}, nil
+	}
+	read, err, _ := c.answers.flights.Do(fmt.Sprintf("read %d %s %s", epoch, by.serial, id.Key()), func() (any, error) {
+		return c.readStanding(context.WithoutCancel(ctx), by, epoch, id, serial)
+	})
+	if err != nil {
+		return keptAnswer{}, err
+	}
+	now := read.(keptAnswer)
+	if now.single.Status == ocsp.Unknown {
 		return now, nil
 	}
+	if ok && now.sameStanding(kept) {
+		now.signedAnswer = kept.signedAnswer
+	}
+	c.answers.kept.put(id.Key(), now)
+	return now, nil
+}
+
+// readStanding reads the certificate's record.
+func (c *Control) readStanding(ctx context.Context, by *responder, epoch uint64, id ocsp.CertID, serial pki.Serial) (keptAnswer, error) {
+	now := keptAnswer{single: ocsp.Single{ID: id, Status: ocsp.Unknown}, epoch: epoch, by: by}
 	leave, err := c.answers.reading.enter(ctx)
 	if err != nil {
 		return keptAnswer{}, err
@@ -121,14 +145,7 @@ func (c *Control) standingOf(ctx context.Context, by *responder, epoch uint64, i
 		now.single.Status, now.single.RevokedAt, now.single.Reason = ocsp.Revoked, record.RevokedAt, reasonOf(record.Reason)
 		return nil
 	})
-	if err != nil || now.single.Status == ocsp.Unknown {
-		return now, err
-	}
-	if ok && now.sameStanding(kept) {
-		now.signedAnswer = kept.signedAnswer
-	}
-	c.answers.kept.put(id.Key(), now)
-	return now, nil
+	return now, err
 }
 
 // lookEvery is how long a change that another server made may go unnoticed.

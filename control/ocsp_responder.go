@@ -3,8 +3,10 @@ package control
 import (
 	"context"
 	"crypto/x509"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -57,10 +59,16 @@ type responding struct {
 // none it is NotFound: no such authority, a root, whose key is away, or one whose
 // key is elsewhere.
 func (c *Control) responder(ctx context.Context, epoch uint64, authorityID string) (*responder, error) {
+	if strings.ContainsRune(authorityID, 0) || !utf8.ValidString(authorityID) { // no store has such a name
+		return nil, fault.New(fault.NotFound, "authority %s does not exist", printable(authorityID))
+	}
 	kept, known := c.answers.responders.Load(authorityID)
 	if !known {
 		// Nothing is kept of an authority that somebody made up.
-		if _, err := c.mayAnswer(ctx, authorityID, nil); err != nil {
+		_, err, _ := c.answers.flights.Do("may "+authorityID, func() (any, error) {
+			return c.mayAnswer(context.WithoutCancel(ctx), authorityID, nil)
+		})
+		if err != nil {
 			return nil, err
 		}
 		kept, _ = c.answers.responders.LoadOrStore(authorityID, &responding{})
@@ -169,7 +177,7 @@ func (c *Control) newResponder(ctx context.Context, authorityID string) (*respon
 			return err
 		}
 		made.serial, made.renewAt = issued.Serial, tx.Now.Add(issued.NotAfter.Sub(tx.Now)/2)
-		if err := tx.InsertCertificate(ctx, certificateRecord(store.KindResponder, issued, names, tx.Now)); err != nil {
+		if err := tx.InsertCertificates(ctx, certificateRecord(store.KindResponder, issued, names, tx.Now)); err != nil {
 			return err
 		}
 		_, err = done(ctx, tx, Caller{Kind: Server}, "ocsp.responder", "Authority/"+authorityID, map[string]any{

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"strconv"
@@ -24,6 +23,7 @@ import (
 	"github.com/rotunda-pki/rotunda/ocsp"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/store/storetest"
 )
 
 // askFor is a request about a certificate.
@@ -178,7 +178,7 @@ func (d *domain) recordUnder(cert *x509.Certificate, authority string) error {
 		if err != nil {
 			return err
 		}
-		return tx.InsertCertificate(d.t.Context(), store.Certificate{
+		return tx.InsertCertificates(d.t.Context(), store.Certificate{
 			Serial: serial, Kind: store.KindCanary, AuthorityID: by.ID, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, IssuedAt: tx.Now, DER: cert.Raw,
 		})
 	})
@@ -193,11 +193,7 @@ func TestOCSPFollowsOtherServers(t *testing.T) {
 			t.Fatal("not good")
 		}
 	}
-	other, err := sql.Open("sqlite", d.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
+	other := storetest.Raw(t, d.place)
 	at := d.clock.now().UnixMicro()
 	for _, text := range []string{"UPDATE certificate SET revoked_at = $1, reason = 'keyCompromise'", "UPDATE store_meta SET last_commit = $1"} {
 		if _, err := other.Exec(text, at); err != nil {

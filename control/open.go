@@ -7,6 +7,7 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/keys"
@@ -16,16 +17,17 @@ import (
 // Open returns a Control over a store that was founded. It opens the issuing
 // authority's key and the audit log's with the KEK.
 func Open(ctx context.Context, o Options) (*Control, error) {
-	c := &Control{db: o.DB, kek: o.KEK, publicURL: o.PublicURL, agentAddress: o.AgentAddress, notifyURL: o.NotifyURL, commands: o.Commands, version: o.Version, identityLife: cmp.Or(o.IdentityLife, identityLife), instance: newID(), now: o.Now, log: o.Log}
+	c := &Control{db: o.DB, kek: o.KEK, publicURL: o.PublicURL, agentAddress: o.AgentAddress, notifyURL: o.NotifyURL, commands: o.Commands, witnesses: o.Witnesses, version: o.Version, identityLife: cmp.Or(o.IdentityLife, identityLife), retention: o.Retention, archive: o.Archive, instance: newID(), now: o.Now, log: o.Log}
+	c.desiring = semaphore.NewWeighted(mostDesiring)
 	c.answers.open()
+	c.started = o.Now()
 	err := o.DB.Read(ctx, func(tx *store.Tx) error {
 		meta, err := tx.Meta(ctx)
 		if err != nil {
 			return err
 		}
-		if o.TrustDomain != "" && o.TrustDomain != meta.TrustDomain {
-			return fault.New(fault.Conflict, "the store is of trust domain %q, this server is set up for %q", meta.TrustDomain, o.TrustDomain).
-				WithRemedy("put the right store in its place, or correct trustDomain in rotunda.yaml")
+		if meta.TrustDomain == "" {
+			return fault.New(fault.Conflict, "the store in %s was not made to its end", o.DB.Place()).WithRemedy("run rotunda init once more with the same --store")
 		}
 		if c.domain, err = spiffeid.TrustDomainFromString(meta.TrustDomain); err != nil {
 			return fault.Wrap(fault.Internal, err, "trust domain of the store")
@@ -38,9 +40,14 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.openSpool(ctx, o.Spooling); err != nil {
+		return nil, err
+	}
 	if err := c.placeTargets(ctx); err != nil {
 		return nil, err
 	}
+	c.watchers.tell = o.DB.Tell
+	o.DB.Hear(c.watchers.heard)
 	return c, nil
 }
 

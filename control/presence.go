@@ -1,6 +1,7 @@
 package control
 
 import (
+	"strings"
 	"sync"
 	"time"
 )
@@ -13,6 +14,7 @@ type watchers struct {
 	agents map[string]map[chan struct{}]struct{}
 	all    map[chan struct{}]struct{}
 	trust  map[chan struct{}]struct{}
+	tell   func(note string) // tells other servers of this store; nil: nobody
 }
 
 // WatchAgent returns a channel that gets a token after a change that may
@@ -62,15 +64,6 @@ func (w *watchers) join(set *map[chan struct{}]struct{}) (wake <-chan struct{}, 
 	}
 }
 
-// wakeTrust wakes those that show or believe what a change of trust changed,
-// and everybody else.
-func (w *watchers) wakeTrust() {
-	w.mu.Lock()
-	signal(w.trust)
-	w.mu.Unlock()
-	w.wakeEverybody()
-}
-
 // Watch returns a channel that gets a token after any change of what
 // operators see, and a func to end the watch.
 func (c *Control) Watch() (wake <-chan struct{}, stop func()) {
@@ -78,24 +71,60 @@ func (c *Control) Watch() (wake <-chan struct{}, stop func()) {
 	return w.join(&w.all)
 }
 
+// wakeTrust wakes those that show or believe what a change of trust changed,
+// and everybody else.
+func (w *watchers) wakeTrust() {
+	w.wake(w.everybody, true)
+	w.told(noteTrust)
+}
+
 // wakeAgents wakes the streams of the agents named, and every operator's.
 func (w *watchers) wakeAgents(ids ...string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, id := range ids {
-		signal(w.agents[id])
+	w.wake(w.named(ids...), false)
+	note := strings.TrimSpace(noteAgents + " " + strings.Join(ids, " "))
+	if len(ids) > toldAtOnce {
+		note = noteEvery
 	}
-	signal(w.all)
+	w.told(note)
 }
 
 // wakeEverybody is for what may concern any agent: documents, bundles.
 func (w *watchers) wakeEverybody() {
+	w.wake(w.everybody, false)
+	w.told(noteEvery)
+}
+
+// told tells the other servers whom to wake.
+func (w *watchers) told(note string) {
+	if w.tell != nil {
+		w.tell(note)
+	}
+}
+
+// wake wakes what agents gives it, the operators' streams and perhaps those who
+// follow trust.
+func (w *watchers) wake(agents func(), trust bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if trust {
+		signal(w.trust)
+	}
+	agents()
+	signal(w.all)
+}
+
+func (w *watchers) everybody() {
 	for _, channels := range w.agents {
 		signal(channels)
 	}
-	signal(w.all)
+}
+
+func (w *watchers) named(ids ...string) func() {
+	return func() {
+		for _, id := range ids {
+			signal(w.agents[id])
+		}
+	}
 }
 
 func signal(channels map[chan struct{}]struct{}) {
@@ -164,6 +193,16 @@ func (p *presence) note(id string, offset time.Duration, alarm string) (before s
 		p.agents[id] = entry
 	}
 	return before
+}
+
+// overtaken ends a stream whose agent has opened a newer one elsewhere.
+func (p *presence) overtaken(id string, newest uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if entry, connected := p.agents[id]; connected && entry.boot < newest {
+		close(entry.replaced)
+		delete(p.agents, id)
+	}
 }
 
 func (p *presence) of(id string) (present, bool) {

@@ -33,6 +33,7 @@ type recovery struct {
 	refused     []*api.RestoreCertificate
 	revoked     map[pki.Serial]revoked
 	unknown     []string // agents that the store does not know
+	fallen      []fallen // compromises that the store has lost, and that were not over
 	numbers     map[listOf]int64
 	retired     []string
 	strangeCRLs int
@@ -143,6 +144,11 @@ func (r *recovery) weighCertificates(placements map[string]store.Placement) erro
 		case fault.CodeOf(err) != fault.NotFound:
 			return err
 		}
+		if archived, err := r.tx.IsArchived(r.ctx, record.Serial); err != nil {
+			return err
+		} else if archived {
+			continue // its record is whole, elsewhere
+		}
 		if record.PlacementID != "" {
 			taken, err := r.tx.PlacementCertificate(r.ctx, record.PlacementID, record.Generation)
 			if err == nil {
@@ -212,7 +218,7 @@ func (r *recovery) recordOf(one held, placements map[string]store.Placement) (st
 // apply records what is news, each with its audit entry, and returns how much.
 func (r *recovery) apply(caller Caller) (int, error) {
 	for _, record := range r.fresh {
-		if err := r.tx.InsertCertificate(r.ctx, record); err != nil {
+		if err := r.tx.InsertCertificates(r.ctx, record); err != nil {
 			return 0, err
 		}
 		_, err := done(r.ctx, r.tx, caller, "certificate.reentered", "Agent/"+record.AgentID, map[string]any{

@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"crypto/x509"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -59,6 +60,9 @@ func (r *recovery) note(serial pki.Serial, one revoked) error {
 	case err == nil && !record.RevokedAt.IsZero() && (record.Reason != store.OnHold || one.reason == store.OnHold):
 		return nil
 	case fault.CodeOf(err) == fault.NotFound:
+		if archived, err := r.tx.IsArchived(r.ctx, serial); err != nil || archived {
+			return err // it ended long ago, and is on no list of today
+		}
 		one.unrecorded = !slices.ContainsFunc(r.fresh, func(c store.Certificate) bool { return c.Serial == serial })
 		if one.authority == "" && one.unrecorded {
 			return nil // of which nothing is known: not even whose list it belongs on
@@ -90,6 +94,10 @@ func (r *recovery) weighEntries() error {
 			}
 		case "agent.retire":
 			r.retired = append(r.retired, strings.TrimPrefix(entry.Object, "Agent/"))
+		case "compromise.begin", "compromise.contained", "compromise.recovered", "compromise.end":
+			if err := r.noteCompromise(entry); err != nil {
+				return err
+			}
 		}
 		if authority, _ := entry.Detail["authority"].(string); named && authority != "" {
 			at, _ := time.Parse(time.RFC3339, textIn(entry.Detail, "notAfter"))
@@ -107,6 +115,54 @@ func (r *recovery) weighEntries() error {
 		}
 	}
 	return nil
+}
+
+// fallen is a compromise as the lost entries tell of it.
+type fallen struct {
+	id, object, note     string
+	begunAt              time.Time
+	rehearsal            bool
+	contained, recovered bool
+}
+
+// noteCompromise keeps which compromises began in what the store lost and were
+// not over there. One that the store knows goes on by itself.
+func (r *recovery) noteCompromise(entry audit.Entry) error {
+	id := textIn(entry.Detail, "compromise")
+	at := slices.IndexFunc(r.fallen, func(one fallen) bool { return one.id == id })
+	switch {
+	case entry.Verb == "compromise.begin" && at < 0:
+		_, err := r.tx.Compromise(r.ctx, id)
+		if fault.CodeOf(err) != fault.NotFound || err == nil {
+			return err
+		}
+		rehearsal, _ := entry.Detail["rehearsal"].(bool)
+		r.fallen = append(r.fallen, fallen{id: id, object: entry.Object, note: textIn(entry.Detail, "note"), begunAt: entry.Time, rehearsal: rehearsal})
+		return nil
+	case at < 0:
+		return nil
+	case entry.Verb == "compromise.contained":
+		r.fallen[at].contained = true
+	case entry.Verb == "compromise.recovered":
+		r.fallen[at].recovered = true
+	}
+	if one := r.fallen[at]; entry.Verb == "compromise.end" || one.contained && one.recovered {
+		r.fallen = slices.Delete(r.fallen, at, at+1)
+	}
+	return nil
+}
+
+// words say what becomes of it: what it revoked is revoked again, but nobody
+// waits for new keys, ends sessions or moves trust for it any more.
+func (f fallen) words() string {
+	kind, name, _ := strings.Cut(f.object, "/")
+	what := "compromise"
+	if f.rehearsal {
+		what = "rehearsal of a compromise"
+	}
+	subject := fmt.Sprintf("%.40s %.100q", strings.ToLower(kind), name)
+	return fmt.Sprintf("%s of %s, begun at %s (%s), was not over and is not brought back: what it revoked is revoked again, its waves, sessions and moves of trust are not taken up; begin it anew: rotunda compromise %s --go",
+		what, subject, f.begunAt.Format(time.RFC3339), printable(f.note), subject)
 }
 
 // revokedBy are the certificates that an entry says were revoked.
@@ -164,7 +220,7 @@ func (r *recovery) applyRevocations(caller Caller) (int, error) {
 	for _, serial := range slices.SortedFunc(maps.Keys(r.revoked), func(a, b pki.Serial) int { return bytes.Compare(a[:], b[:]) }) {
 		one := r.revoked[serial]
 		if one.unrecorded {
-			if err := r.tx.InsertCertificate(r.ctx, tombstone(serial, one)); err != nil {
+			if err := r.tx.InsertCertificates(r.ctx, tombstone(serial, one)); err != nil {
 				return 0, err
 			}
 		}

@@ -183,7 +183,10 @@ func (c *Control) storeReport(ctx context.Context, tx *store.Tx, caller Caller, 
 	if reported.AsksSlot > 0 {
 		n.asks = n.placement.Cluster
 	}
-	return n, auditReport(ctx, tx, caller, n, digest)
+	if err := auditReport(ctx, tx, caller, n, digest); err != nil {
+		return n, err
+	}
+	return n, auditDestroyed(ctx, tx, caller, n)
 }
 
 // reported is what the store keeps of a report. Since when a failure stands, or
@@ -228,6 +231,7 @@ func (n *news) compare() {
 func believe(ctx context.Context, tx *store.Tx, caller Caller, placement store.Placement, claimed *api.PlacementReport) (*api.PlacementReport, *probe.Observation, error) {
 	believed := proto.CloneOf(claimed)
 	believed.Evidence, believed.Reason, believed.Product = nil, short(claimed.Reason), short(claimed.Product)
+	believed.Destroyed = boundDestroyed(claimed.Destroyed)
 	believed.AsksSlot = min(claimed.AsksSlot, maxRevision)
 	if believed.Failure != nil {
 		believed.Failure.Step, believed.Failure.Reason = short(believed.Failure.Step), short(believed.Failure.Reason)

@@ -74,7 +74,7 @@ func (c *Control) prepareRestore(ctx context.Context, tx *store.Tx, req *api.Res
 		return nil, nil, err
 	}
 	if state == nil {
-		return nil, nil, fault.New(fault.Conflict, "the store is not rolled back: no agent has seen more of the audit log than it holds").
+		return nil, nil, fault.New(fault.Conflict, "the store is not rolled back: no agent and no witness has seen more of the audit log than it holds").
 			WithRemedy("if an older copy was put in place, wait until agents have connected: rotunda status says when one has seen more")
 	}
 	r, err := c.newRecovery(ctx, tx)
@@ -165,6 +165,9 @@ func (r *recovery) tell(response *api.RestoreResponse) {
 	})
 	for _, id := range r.unknown {
 		response.Lost = append(response.Lost, fmt.Sprintf("agent %s enrolled after the copy was made, and its labels are lost: give its host a new token, rotunda token create", id))
+	}
+	for _, one := range r.fallen {
+		response.Lost = append(response.Lost, one.words())
 	}
 	if r.strangeCRLs > 0 {
 		response.Lost = append(response.Lost, fmt.Sprintf("%d lists that agents hold are not of an authority of this store, and are passed over", r.strangeCRLs))

@@ -432,13 +432,25 @@ func TestRestoreReplaysLostEntries(t *testing.T) {
 		entry("certificate.revoke", "Service/orders", map[string]any{"reason": store.OnHold, "serials": []any{serials[1], serials[2]}}),
 		entry("revoke.lift", "Certificate/"+serials[1], map[string]any{"serial": serials[1]}),
 		entry("agent.retire", "Agent/"+gone.id, map[string]any{"reason": "sold"}),
+		entry("compromise.begin", "Service/orders", map[string]any{"compromise": "open", "note": "seen in a dump", "rehearsal": false}),
+		entry("compromise.contained", "Service/orders", map[string]any{"compromise": "open"}),
+		entry("compromise.begin", "Agent/"+h.id, map[string]any{"compromise": "over", "note": "", "rehearsal": true}),
+		entry("compromise.contained", "Agent/"+h.id, map[string]any{"compromise": "over"}),
+		entry("compromise.recovered", "Agent/"+h.id, map[string]any{"compromise": "over"}),
+		entry("compromise.begin", "Key/00", map[string]any{"compromise": "let be", "note": ""}),
+		entry("compromise.end", "Key/00", map[string]any{"compromise": "let be"}),
 	}
-	if _, err := d.Testify(t.Context(), h.caller, &api.TestifyRequest{Checkpoint: d.foreseen(5, d.logSigner), Epoch: 1}); err != nil {
+	if _, err := d.Testify(t.Context(), h.caller, &api.TestifyRequest{Checkpoint: d.foreseen(uint64(len(lost)), d.logSigner), Epoch: 1}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := d.Restore(t.Context(), root, &api.RestoreRequest{Go: true, Reason: "disk failed", Entries: lost, AcceptUnknown: true})
+	restored, err := d.Restore(t.Context(), root, &api.RestoreRequest{Go: true, Reason: "disk failed", Entries: lost, AcceptUnknown: true})
 	if err != nil {
 		t.Fatal(err)
+	}
+	// The one that was not over is named, with what to do, and none of the others.
+	if words := strings.Join(restored.Lost, "\n"); strings.Count(words, "compromise of") != 1 ||
+		!strings.Contains(words, `("seen in a dump")`) || !strings.Contains(words, `rotunda compromise service "orders" --go`) {
+		t.Errorf("of compromises it says: %s", words)
 	}
 	for i, want := range []string{"keyCompromise", "", store.OnHold} {
 		serial, _ := pki.ParseSerial(serials[i])
@@ -476,6 +488,7 @@ func TestVerbsAskWhetherTheStoreIsRolledBack(t *testing.T) {
 	direct := map[string]bool{
 		"certificates.go": true, "connect.go": true, "entry.go": true, "placement.go": true, "report.go": true,
 		"restore.go": true, "rolledback.go": true, "testify.go": true, "found.go": true,
+		"servers.go":  true, // who is there
 		"sequence.go": true, // gives a lease back; what grows the log asks
 	}
 	files, err := filepath.Glob("*.go")

@@ -107,19 +107,26 @@ func (c *Control) reviewFleet(ctx context.Context, tx *store.Tx, r *review) erro
 	if err != nil {
 		return err
 	}
-	by, err := c.issuer(ctx, tx)
-	if err != nil {
-		return err
-	}
 	if r.overrides, err = standingOverrides(ctx, tx); err != nil {
 		return err
 	}
 	r.reviewOverrides()
+	if err := r.reviewExceptions(ctx, tx, agents); err != nil {
+		return err
+	}
+	signers := map[string]*signer{} // by region
 	effects := map[fleet.Name]*effect{}
 	seats := map[fleet.Name][]seat{}
 	for _, agent := range agents {
 		if agent.State != fleet.AgentActive {
 			continue
+		}
+		by := signers[agent.Region]
+		if by == nil {
+			if by, err = c.issuerFor(ctx, tx, agent.Region); err != nil {
+				return err
+			}
+			signers[agent.Region] = by
 		}
 		before, after := c.expandAll(r.before, agent, r.overrides), c.expandAll(r.after, agent, r.overrides)
 		r.findings = append(r.findings, c.judge(r.after, by.Authority, agent, after)...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -66,8 +67,8 @@ func checkRevoke(req *api.RevokeRequest) error {
 	case chosen != 1:
 		return fault.New(fault.Invalid, "revoke wants a serial, a fingerprint, a placement, an agent, a service, a key, an authority or an operator, and exactly one of them")
 	case req.Reason != "" && !ca.IsReason(req.Reason):
-		return fault.New(fault.Invalid, "reason %q is none of RFC 5280", printable(req.Reason)).
-			WithRemedy("write one of: %s", ca.ReasonNames())
+		return fault.New(fault.Invalid, "reason %s is none of RFC 5280", printable(req.Reason)).
+			WithRemedy("write one of: %s", strings.Join(ca.ReasonNames(), ", "))
 	case len(req.Labels) > 0 && req.Service == "":
 		return fault.New(fault.Invalid, "labels narrow a service, and nothing else")
 	case req.Lift && (req.Serial == "" && req.Fingerprint == ""):
@@ -155,6 +156,9 @@ type revoking struct {
 	caller Caller
 	req    *api.RevokeRequest
 	reason string
+	// Of a compromise: successors are asked for by a rollout, and identities of
+	// agents are revoked at once.
+	inWaves, cutOff bool
 
 	atOnce   []store.Certificate
 	rotate   []store.Placement // that use what is revoked
@@ -162,8 +166,11 @@ type revoking struct {
 	warnings []string
 }
 
+// warn says a thing, once.
 func (r *revoking) warn(format string, args ...any) {
-	r.warnings = append(r.warnings, fmt.Sprintf(format, args...))
+	if words := fmt.Sprintf(format, args...); !slices.Contains(r.warnings, words) {
+		r.warnings = append(r.warnings, words)
+	}
 }
 
 // look decides what becomes of one certificate, and says what that breaks.
@@ -176,7 +183,8 @@ func (r *revoking) look(ctx context.Context, record store.Certificate) error {
 	if err != nil {
 		return err
 	}
-	if use.in && use.replaceable && !r.req.Now {
+	cutOff := r.cutOff && record.Kind == store.KindAgent
+	if use.in && use.replaceable && !r.req.Now && !cutOff {
 		r.waits = true
 	} else {
 		r.atOnce = append(r.atOnce, record)
@@ -202,6 +210,9 @@ func (r *revoking) carryOut(ctx context.Context, revocation store.Revocation, re
 	}
 	if err := revokeAll(ctx, r.tx, r.caller, revocation, r.atOnce); err != nil {
 		return err
+	}
+	if r.inWaves {
+		return nil
 	}
 	over := schedule.DefaultOver(len(r.rotate))
 	if r.req.Now {
@@ -244,7 +255,7 @@ func (r *revoking) recordAuthority(ctx context.Context, records []store.Certific
 		}
 		_, err := r.tx.Certificate(ctx, record.Serial)
 		if fault.CodeOf(err) == fault.NotFound {
-			err = r.tx.InsertCertificate(ctx, record)
+			err = r.tx.InsertCertificates(ctx, record)
 		}
 		if err != nil {
 			return err

@@ -71,7 +71,7 @@ func chooseQuery(ctx context.Context, tx *store.Tx, object string, query store.C
 func parseDigest(what, text string) (digest [32]byte, err error) {
 	raw, err := hex.DecodeString(text)
 	if err != nil || len(raw) != len(digest) {
-		return digest, fault.New(fault.Invalid, "%s %q: it must be the SHA-256, of 64 hexadecimal digits", what, printable(text))
+		return digest, fault.New(fault.Invalid, "%s %s: it must be the SHA-256, of 64 hexadecimal digits", what, printable(text))
 	}
 	return [32]byte(raw), nil
 }
@@ -186,11 +186,7 @@ func labelled(ctx context.Context, tx *store.Tx, placements []store.Placement, l
 		if err != nil {
 			return nil, err
 		}
-		fits := true
-		for key, value := range labels {
-			fits = fits && agent.Labels[key] == value
-		}
-		if fits {
+		if inSlice(labels, agent) {
 			kept = append(kept, placement)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
-	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
@@ -19,11 +18,6 @@ import (
 // sessions stay.
 const superseded = "superseded"
 
-const (
-	closingFor  = time.Hour // after a revocation is over
-	closingMost = 1000      // certificates: of more there are no orders
-)
-
 // closing is an order about certificates of one service's clients.
 type closing struct {
 	revocation string
@@ -34,74 +28,6 @@ type closing struct {
 
 func closingID(revocation string) string { return "revoke." + revocation + ".sessions" }
 
-// closingsAt are the orders that stand: what of a recent revocation was used by
-// clients and is on its list.
-func (c *Control) closingsAt(ctx context.Context, tx *store.Tx) ([]closing, error) {
-	recent, err := tx.RecentRevocations(ctx, tx.Now.Add(-closingFor))
-	if err != nil || len(recent) == 0 {
-		return nil, err
-	}
-	w, err := c.worldAt(ctx, tx)
-	if err != nil {
-		return nil, err
-	}
-	var all []closing
-	for _, revocation := range recent {
-		if n, err := tx.RevocationSize(ctx, revocation.ID); err != nil || n > closingMost {
-			if err != nil {
-				return nil, err
-			}
-			continue
-		}
-		some, err := closingsOf(ctx, tx, w, revocation)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, some...)
-	}
-	return all, nil
-}
-
-func closingsOf(ctx context.Context, tx *store.Tx, w *world, revocation store.Revocation) ([]closing, error) {
-	parts, err := tx.RevocationParts(ctx, revocation.ID)
-	if err != nil {
-		return nil, err
-	}
-	found := map[fleet.Name]*closing{}
-	var order []fleet.Name
-	for _, record := range parts {
-		client, ok := w.clientOf(record)
-		if !ok || record.RevokedAt.IsZero() || record.Reason == superseded {
-			continue
-		}
-		listed, err := onEveryList(ctx, tx, record)
-		if err != nil {
-			return nil, err
-		}
-		if !listed {
-			continue // it could come back with the same certificate
-		}
-		authority, err := tx.Authority(ctx, record.AuthorityID)
-		if err != nil {
-			return nil, err
-		}
-		if found[client] == nil {
-			found[client] = &closing{revocation: revocation.ID, client: client}
-			order = append(order, client)
-		}
-		one := found[client]
-		one.serials = append(one.serials, record.Serial.String())
-		if !slices.ContainsFunc(one.issuers, func(der []byte) bool { return pki.FingerprintOf(der) == pki.FingerprintOf(authority.Certificate) }) {
-			one.issuers = append(one.issuers, authority.Certificate)
-		}
-	}
-	var all []closing
-	for _, client := range order {
-		all = append(all, *found[client])
-	}
-	return all, nil
-}
-
 // clientOf is the service that shows a leaf as a client.
 func (w *world) clientOf(record store.Certificate) (fleet.Name, bool) {
 	intent, ok := w.set.Intent(fleet.Name(record.Intent))
@@ -110,17 +36,6 @@ func (w *world) clientOf(record store.Certificate) (fleet.Name, bool) {
 	}
 	profile, ok := w.set.Profile(intent.Profile)
 	return intent.Service, ok && slices.Contains(profile.Usages, fleet.ClientAuth)
-}
-
-// onEveryList says whether a revoked certificate is on its shard's list and on
-// the whole one, which is what hosts get.
-func onEveryList(ctx context.Context, tx *store.Tx, record store.Certificate) (bool, error) {
-	listed, err := tx.IsListed(ctx, record.Serial)
-	if err != nil || !listed {
-		return false, err
-	}
-	due, err := wholeIsDue(ctx, tx, record.AuthorityID)
-	return !due, err
 }
 
 // desireClosings orders a server to close what its clients opened with what was

@@ -452,7 +452,14 @@ func TestListsThatGoToHosts(t *testing.T) {
 		t.Errorf("openssl: %s", out)
 	}
 	d.revoke(&api.RevokeRequest{Serial: serialOf(t, leaf), Now: true})
+	woken, stop := d.WatchAgent(h.id)
+	defer stop()
 	publish()
+	select {
+	case <-woken:
+	default:
+		t.Error("the host's stream is not told that there are other lists")
+	}
 	after := h.desired()
 	if after.CrlDigest == before.CrlDigest {
 		t.Error("the same lists after a revocation")

@@ -109,7 +109,8 @@ func (c *Control) waitsForIdentity(ctx context.Context, tx *store.Tx, record sto
 	if err != nil {
 		return "", err
 	}
-	here, connected := c.presence.of(record.AgentID)
+	here, _ := c.presence.of(record.AgentID)
+	connected := c.connected(record.AgentID)
 	switch {
 	case len(identities) > 0 && identities[0].Serial == record.Serial && !connected:
 		return "its agent is not connected, and has no other identity", nil
@@ -130,7 +131,7 @@ func (r *revoking) warnOf(ctx context.Context, record store.Certificate, use use
 	case store.KindLeaf:
 		return r.warnOfLeaf(ctx, record, use)
 	case store.KindAgent:
-		if use.in && r.req.Now {
+		if use.in && (r.req.Now || r.cutOff) {
 			r.warn("agent %s is cut off at once: its placements keep what they have, and rotate nothing until: rotunda agent rejoin %s", use.agent, use.agent)
 		}
 	case store.KindServer:
@@ -170,15 +171,15 @@ func (r *revoking) warnOfLeaf(ctx context.Context, record store.Certificate, use
 	case !r.connected(use.placement.AgentID):
 		r.warn("%s: its agent is not connected, so this waits for it; --within forces it, --now does not wait", at)
 	}
-	for _, blind := range r.blind(w, intent.Service) {
+	for _, blind := range w.blind(intent.Service) {
 		r.warn("%s", blind)
 	}
 	return nil
 }
 
 // blind says which servers that take this service's certificates never look at
-// a list. Each is said once.
-func (r *revoking) blind(w *world, service fleet.Name) (words []string) {
+// a list.
+func (w *world) blind(service fleet.Name) (words []string) {
 	for _, name := range w.intents {
 		intent, _ := w.set.Intent(name)
 		server, ok := w.set.Service(intent.Service)
@@ -187,19 +188,13 @@ func (r *revoking) blind(w *world, service fleet.Name) (words []string) {
 		}
 		profile, _ := w.set.Profile(intent.Profile)
 		can, err := target.Lookup(intent.Target.Kind)
-		text := ""
 		switch {
 		case intent.Target.ClientAuth == "" || intent.Target.ClientAuth == "none":
 			continue // it asks nobody for a certificate
 		case err == nil && can.CRL == target.Never:
-			text = fmt.Sprintf("%s of service %s takes it as a client's until it ends: %s never reads a CRL; close its sessions, or move its trust (rotunda trust rotate issuing)", name, intent.Service, can.Title)
+			words = append(words, fmt.Sprintf("%s of service %s takes it as a client's until it ends: %s never reads a CRL; close its sessions, or move its trust (rotunda trust rotate root)", name, intent.Service, can.Title))
 		case profile == nil || !profile.Revocation.CRL:
-			text = fmt.Sprintf("%s of service %s takes it as a client's until it ends: no CRL is delivered there (profile %s: revocation.crl)", name, intent.Service, intent.Profile)
-		default:
-			continue
-		}
-		if !slices.Contains(r.warnings, text) {
-			words = append(words, text)
+			words = append(words, fmt.Sprintf("%s of service %s takes it as a client's until it ends: no CRL is delivered there (profile %s: revocation.crl)", name, intent.Service, intent.Profile))
 		}
 	}
 	return words

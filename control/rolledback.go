@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -15,9 +16,9 @@ import (
 
 // A store that was put back from a copy has forgotten what came after: what was
 // issued then has no record, what was revoked then is not. Agents remember, as
-// witnesses of the audit log. From the first whose checkpoint goes beyond the
-// log here, or contradicts it, the store is *rolled back*: nothing changes but
-// what hosts report, until a restore.
+// witnesses of the audit log, and so do witnesses outside. From the first whose
+// checkpoint goes beyond the log here, or contradicts it, the store is *rolled
+// back*: nothing changes but what hosts report, until a restore.
 
 // change is a Write that a store which is rolled back refuses. All verbs go
 // through it, but those that only note what hosts show.
@@ -40,8 +41,12 @@ func rolledBackError(state *store.RolledBack) error {
 }
 
 func rolledBackWords(state *store.RolledBack) string {
-	return fmt.Sprintf("the store is rolled back: agent %s has seen %d entries of the audit log, which had %d here at %s",
-		state.Witness, state.SeenSize, state.OwnSize, state.FoundAt.Format(time.RFC3339))
+	who := "agent " + state.Witness
+	if name, outside := strings.CutPrefix(state.Witness, outsideWitness); outside {
+		who = "witness " + name
+	}
+	return fmt.Sprintf("the store is rolled back: %s has seen %d entries of the audit log, which had %d here at %s",
+		who, state.SeenSize, state.OwnSize, state.FoundAt.Format(time.RFC3339))
 }
 
 // RolledBack says in words that the store is rolled back; empty: it is not.
@@ -78,9 +83,9 @@ func (c *Control) Heed(ctx context.Context, caller Caller, report *api.AgentRepo
 	return c.heed(ctx, caller, report.Checkpoint, report.Epoch)
 }
 
-// heed holds the log here to a checkpoint that a witness has seen, in the epoch
-// in which it took it. Only what the log's own key signed counts; whatever else
-// is an alarm and changes nothing. A witness that has not heard yet of a restore
+// heed holds the log here to a checkpoint that an agent has seen, in the epoch in
+// which it took it. Only what the log's own key signed counts; whatever else is
+// an alarm and changes nothing. A witness that has not heard yet of a restore
 // shows what that restore has set aside, and rightly so.
 func (c *Control) heed(ctx context.Context, caller Caller, signed []byte, epoch uint64) error {
 	if len(signed) == 0 || c.heeded.same(signed) {
@@ -91,32 +96,41 @@ func (c *Control) heed(ctx context.Context, caller Caller, signed []byte, epoch 
 		c.log.Error("ALARM: an agent shows a checkpoint that the audit log's key did not sign", "agent", caller.ID, "error", err)
 		return nil
 	}
-	goes, behind := false, false
-	look := func(tx *store.Tx) error {
-		if goes, err = continues(ctx, tx, seen); err != nil || goes {
-			behind = false
-			return err
-		}
-		restored, err := tx.LastRestore(ctx)
-		behind = restored == nil || epoch >= restored.Epoch
-		return err
-	}
-	if err := c.db.Read(ctx, look); err != nil {
-		return err
-	}
+	goes, err := c.compare(ctx, store.RolledBack{Witness: caller.ID, Seen: bytes.Clone(signed), SeenSize: seen.Size}, seen,
+		func(restored *store.RolledBack) bool { return epoch < restored.Epoch })
 	if goes {
 		c.heeded.keep(signed)
 	}
-	if !behind {
-		return nil
+	return err
+}
+
+// compare says whether the log here goes on from what was seen of it. If not,
+// and the newest restore did not set that aside, the store is rolled back.
+func (c *Control) compare(ctx context.Context, state store.RolledBack, seen audit.Checkpoint, setAside func(*store.RolledBack) bool) (goes bool, err error) {
+	behind := false
+	look := func(tx *store.Tx) (goes bool, err error) {
+		if goes, err = continues(ctx, tx, seen); err != nil || goes {
+			behind = false
+			return goes, err
+		}
+		restored, err := tx.LastRestore(ctx)
+		behind = restored == nil || !setAside(restored)
+		return false, err
+	}
+	err = c.db.Read(ctx, func(tx *store.Tx) error {
+		goes, err = look(tx)
+		return err
+	})
+	if err != nil || !behind {
+		return goes, err
 	}
 	// Another server may have grown the log since: the same look again, where
 	// nobody else writes.
-	state := store.RolledBack{ID: newID(), Witness: caller.ID, Seen: bytes.Clone(signed), SeenSize: seen.Size}
+	state.ID = newID()
 	news := false
 	err = c.db.Write(ctx, func(tx *store.Tx) error {
 		news = false
-		if err := look(tx); err != nil || !behind {
+		if _, err := look(tx); err != nil || !behind {
 			return err
 		}
 		var err error
@@ -131,11 +145,11 @@ func (c *Control) heed(ctx context.Context, caller Caller, signed []byte, epoch 
 		return tx.RollBack(ctx, state)
 	})
 	if err == nil && news {
-		c.log.Error("STORE ROLLED BACK", "agent", caller.ID, "seen", seen.Size, "here", state.OwnSize, "remedy", "rotunda restore")
+		c.log.Error("STORE ROLLED BACK", "witness", state.Witness, "seen", seen.Size, "here", state.OwnSize, "remedy", "rotunda restore")
 		c.watchers.wakeEverybody()
 		c.watchers.wakeAgents()
 	}
-	return err
+	return goes, err
 }
 
 // continues says whether the log here begins with what was seen.

@@ -168,23 +168,29 @@ func (c *Control) chosen(ctx context.Context, tx *store.Tx, req *api.StartRollou
 			continue
 		}
 		over = append(over, candidate{placement, agent})
-		through, err := newestGeneration(ctx, tx, placement)
+		seat, isWell, err := seatOf(ctx, tx, placement, agent)
 		if err != nil {
 			return nil, 0, err
 		}
-		report, err := storedReport(placement)
-		if err != nil {
-			return nil, 0, err
-		}
-		if isWell(placement, report) {
+		if isWell {
 			well++
 		}
-		places = append(places, rollout.Seat{ID: rolloutID(placement.ID), Region: agent.Region, Through: through})
+		places = append(places, seat)
 	}
 	if spec.Profile != "" {
 		err = c.checkProfile(ctx, tx, w, spec, over)
 	}
 	return places, well, err
+}
+
+// seatOf is a placement as a rollout is planned over it, and whether it is well.
+func seatOf(ctx context.Context, tx *store.Tx, placement store.Placement, agent store.Agent) (rollout.Seat, bool, error) {
+	through, err := newestGeneration(ctx, tx, placement)
+	if err != nil {
+		return rollout.Seat{}, false, err
+	}
+	report, err := storedReport(placement)
+	return rollout.Seat{ID: rolloutID(placement.ID), Region: agent.Region, Through: through}, isWell(placement, report), err
 }
 
 // knownSelection refuses names that nothing has.
@@ -221,7 +227,7 @@ func (c *Control) rolloutSpec(req *api.StartRolloutRequest) (rollout.Spec, error
 		asked = &api.RolloutSpec{}
 	}
 	spec := rollout.Spec{
-		Name: req.Name, NewKey: asked.NewKey, ByRegion: asked.ByRegion, Regions: asked.Regions, Soak: fleet.Duration(asked.Soak.AsDuration()),
+		Name: req.Name, NewKey: asked.NewKey, Urgent: asked.Urgent, ByRegion: asked.ByRegion, Regions: asked.Regions, Soak: fleet.Duration(asked.Soak.AsDuration()),
 		PerMinute: int(asked.PerMinute), AtOnce: int(asked.AtOnce), Steps: rollout.DefaultSteps,
 		Notice: fleet.Duration(asked.Notice.AsDuration()), Profile: fleet.Name(asked.Profile), Slice: asked.Slice,
 		Gates: rollout.Gates{Level: fleet.Level(asked.Level), Failures: int(asked.Failures), Health: asked.Health, Adoption: asked.Adoption, Told: asked.Told},
@@ -302,7 +308,7 @@ func selectionOf(req *api.StartRolloutRequest) []byte {
 func selectionWords(selection []byte) string {
 	req := &api.StartRolloutRequest{}
 	if err := protojson.Unmarshal(selection, req); err != nil {
-		return string(selection)
+		return otherWords(selection)
 	}
 	switch {
 	case req.Intent != "":
@@ -317,4 +323,13 @@ func selectionWords(selection []byte) string {
 		labels = append(labels, fmt.Sprintf("%s=%s", label, req.Selector[label]))
 	}
 	return "agents with " + strings.Join(labels, ", ")
+}
+
+// otherWords is a selection that no operator made by labels or names.
+func otherWords(selection []byte) string {
+	var words string
+	if err := json.Unmarshal(selection, &words); err != nil {
+		return string(selection)
+	}
+	return words
 }

@@ -192,7 +192,7 @@ func specInfo(spec rollout.Spec) *api.RolloutSpec {
 	info := &api.RolloutSpec{
 		ByRegion: spec.ByRegion, Regions: spec.Regions, Soak: durationpb.New(spec.Soak.Std()), PerMinute: int32(spec.PerMinute), AtOnce: int32(spec.AtOnce),
 		NewKey: spec.NewKey, Level: string(spec.Gates.Level), Failures: int32(spec.Gates.Failures), Health: spec.Gates.Health, Adoption: spec.Gates.Adoption,
-		Told: spec.Gates.Told, Profile: string(spec.Profile), Slice: spec.Slice,
+		Told: spec.Gates.Told, Profile: string(spec.Profile), Slice: spec.Slice, Urgent: spec.Urgent,
 	}
 	if spec.Notice > 0 {
 		info.Notice = durationpb.New(spec.Notice.Std())

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"database/sql"
 	"sync"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/store/storetest"
 )
 
 // another is a second server's Control on the same store.
@@ -169,14 +171,17 @@ func TestNothingIsAddedToAnAlteredLog(t *testing.T) {
 	}
 	before := d.wholeLog()
 	d.token(nil)
-	for name, alter := range map[string]string{
-		"a hash":        `UPDATE audit_tile SET hashes = zeroblob(LENGTH(hashes))`,
-		"the tail":      `UPDATE audit_tile SET hashes = SUBSTR(hashes, 1, 32)`,
-		"the size":      `UPDATE store_meta SET tree_size = tree_size - 1`,
-		"all its tiles": `DELETE FROM audit_tile`,
-		"its checkpoint": `UPDATE checkpoint SET note = CAST(REPLACE(CAST(note AS TEXT), '/audit
-', '/audit
-9') AS BLOB)`,
+	for name, alter := range map[string]func(*sql.DB) error{
+		"a hash": rewritten(`SELECT hashes FROM audit_tile`, `UPDATE audit_tile SET hashes = $1`, func(hashes []byte) []byte {
+			return make([]byte, len(hashes))
+		}),
+		"the tail":      statement(`UPDATE audit_tile SET hashes = SUBSTR(hashes, 1, 32)`),
+		"the size":      statement(`UPDATE store_meta SET tree_size = tree_size - 1`),
+		"all its tiles": statement(`DELETE FROM audit_tile`),
+		"its checkpoint": rewritten(`SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1`,
+			`UPDATE checkpoint SET note = $1 WHERE size = (SELECT MAX(size) FROM checkpoint)`, func(note []byte) []byte {
+				return bytes.Replace(note, []byte("/audit\n"), []byte("/audit\n9"), 1)
+			}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			undo := d.altered(t, alter)
@@ -194,13 +199,26 @@ func TestNothingIsAddedToAnAlteredLog(t *testing.T) {
 	}
 }
 
-// altered changes the store behind the server's back, until undo.
-func (d *domain) altered(t *testing.T, change string) (undo func()) {
-	t.Helper()
-	raw, err := sql.Open("sqlite", "file:"+d.path)
-	if err != nil {
-		t.Fatal(err)
+func statement(text string) func(*sql.DB) error {
+	return func(raw *sql.DB) error { _, err := raw.Exec(text); return err }
+}
+
+// rewritten reads a value, and writes what change makes of it.
+func rewritten(read, write string, change func([]byte) []byte) func(*sql.DB) error {
+	return func(raw *sql.DB) error {
+		var value []byte
+		if err := raw.QueryRow(read).Scan(&value); err != nil {
+			return err
+		}
+		_, err := raw.Exec(write, change(value))
+		return err
 	}
+}
+
+// altered changes the store behind the server's back, until undo.
+func (d *domain) altered(t *testing.T, change func(*sql.DB) error) (undo func()) {
+	t.Helper()
+	raw := storetest.Raw(t, d.place)
 	exec := func(statements ...string) {
 		for _, statement := range statements {
 			if _, err := raw.Exec(statement); err != nil {
@@ -212,11 +230,12 @@ func (d *domain) altered(t *testing.T, change string) (undo func()) {
 	for _, table := range tables {
 		exec("DROP TABLE IF EXISTS kept_"+table, "CREATE TABLE kept_"+table+" AS SELECT * FROM "+table)
 	}
-	exec(change)
+	if err := change(raw); err != nil {
+		t.Fatal(err)
+	}
 	return func() {
 		for _, table := range tables {
 			exec("DELETE FROM "+table, "INSERT INTO "+table+" SELECT * FROM kept_"+table)
 		}
-		raw.Close()
 	}
 }

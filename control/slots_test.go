@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/schedule"
 	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/store/storetest"
 )
 
 const clusterDocuments = `
@@ -507,10 +507,7 @@ func TestPlacementsOfAnOlderStoreFindTheirCluster(t *testing.T) {
 	if err := d.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	raw, err := sql.Open("sqlite", d.path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw := storetest.Raw(t, d.place)
 	if _, err := raw.Exec("UPDATE placement SET cluster = NULL, target = ''"); err != nil {
 		t.Fatal(err)
 	}

@@ -73,6 +73,9 @@ func TestStapleIsStable(t *testing.T) {
 	if digest, _ := h.staple(); digest != "" {
 		t.Fatalf("a staple %s that nobody made", digest)
 	}
+	if !h.desired().Profile.Staple {
+		t.Error("the profile wants staples, and its terms do not tell the agent")
+	}
 	wake, stop := d.WatchAgent(h.id)
 	defer stop()
 	woken := func() bool {

@@ -31,6 +31,22 @@ func (c *Control) ListPlacements(ctx context.Context, caller Caller, req *api.Li
 		if response.Emergencies, err = emergenciesIn(ctx, tx); err != nil {
 			return err
 		}
+		if ended, err := c.issuerEnded(ctx, tx); err != nil {
+			return err
+		} else if ended != "" {
+			response.Emergencies = append(response.Emergencies, ended)
+		}
+		away, err := c.awayWords(ctx, tx)
+		if err != nil {
+			return err
+		}
+		response.Emergencies = append(response.Emergencies, away...)
+		if response.Behind, err = c.syntheticsBehind(ctx, tx); err != nil {
+			return err
+		}
+		if response.LogAlarms, response.Unpublished, err = c.logWords(ctx, tx); err != nil {
+			return err
+		}
 		for _, placement := range placements {
 			status, err := c.statusOf(ctx, tx, placement)
 			if err != nil {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 
@@ -33,6 +34,9 @@ func (c *Control) IdentifyWitness(ctx context.Context, cert *x509.Certificate, a
 	err = c.db.Read(ctx, func(tx *store.Tx) error {
 		if _, err := tx.Certificate(ctx, serial); fault.CodeOf(err) != fault.NotFound {
 			return refusal // it has a record, so that is what counts
+		}
+		if archived, err := tx.IsArchived(ctx, serial); err != nil || archived {
+			return cmp.Or(err, refusal)
 		}
 		signers, err := ownSigners(ctx, tx)
 		if err != nil {

@@ -70,9 +70,9 @@ func (c *Control) AdvanceTrust(ctx context.Context) (int, error) {
 }
 
 func (c *Control) advanceTrust(ctx context.Context, id string) (bool, error) {
-	did, retired := false, ""
+	did := false
 	err := c.change(ctx, func(tx *store.Tx) error {
-		did, retired = false, ""
+		did = false
 		change, err := tx.TrustChange(ctx, id)
 		if err != nil || !change.EndedAt.IsZero() {
 			return err
@@ -88,18 +88,14 @@ func (c *Control) advanceTrust(ctx context.Context, id string) (bool, error) {
 			return err
 		}
 		did = true
-		if v.step.Action == trust.RetireOld {
-			retired = v.old.issuing.ID
-		}
 		_, err = done(ctx, tx, Caller{Kind: Server}, "trust."+verbOf[v.step.Action], "TrustChange/"+id, v.entry())
 		return err
 	})
 	if err != nil || !did {
 		return false, err
 	}
-	if retired != "" {
-		c.opened.Delete(retired)
-	}
+	c.opened.Clear() // a key that was destroyed must not stay
+	c.unables.Store(nil)
 	c.watchers.wakeTrust()
 	return true, nil
 }
@@ -116,6 +112,9 @@ func (v *trustView) entry() map[string]any {
 	detail := map[string]any{"old": v.facts.Old, "new": v.facts.New, "back": v.facts.Back}
 	if len(v.step.SetAside) > 0 {
 		detail["setAside"] = v.step.SetAside
+	}
+	if len(v.step.Unprovable) > 0 {
+		detail["unprovable"] = v.step.Unprovable
 	}
 	if len(v.step.Holders) > 0 {
 		detail["placements"] = len(v.step.Holders)
@@ -176,22 +175,40 @@ func without(anchors []*x509.Certificate, one *x509.Certificate) (rest []*x509.C
 	return rest
 }
 
-// activate lets the new authority sign, and the old one no more.
+// activate lets the new authority sign, and the old one no more. A new root's one
+// takes the place of all that signed under the old root: regions get theirs again
+// under the new one when it is there. Turned back, all those sign again.
 func (v *trustView) activate(ctx context.Context, tx *store.Tx) error {
 	if v.bridge != nil && v.bridge.State == fleet.AuthorityPrepared {
 		if err := moveAuthority(ctx, tx, *v.bridge, fleet.AuthorityActive); err != nil {
 			return err
 		}
 	}
-	ends := [][2]store.Authority{{v.old.issuing, v.next.issuing}}
+	stop, sign := []store.Authority{v.old.issuing}, []store.Authority{v.next.issuing}
 	if v.facts.Roots {
-		ends = append(ends, [2]store.Authority{v.old.root, v.next.root})
-	}
-	for _, end := range ends {
-		if err := moveAuthority(ctx, tx, end[0], fleet.AuthorityRetired); err != nil {
+		all, err := tx.Authorities(ctx)
+		if err != nil {
 			return err
 		}
-		if err := moveAuthority(ctx, tx, end[1], fleet.AuthorityActive); err != nil {
+		for _, one := range issuingUnder(all, v.old.root.ID) {
+			if one.State == fleet.AuthorityActive && one.ID != v.old.issuing.ID {
+				stop = append(stop, one)
+			}
+		}
+		for _, one := range issuingUnder(all, v.next.root.ID) {
+			if one.State == fleet.AuthorityRetired && one.ID != v.next.issuing.ID {
+				sign = append(sign, one)
+			}
+		}
+		stop, sign = append(stop, v.old.root), append(sign, v.next.root)
+	}
+	for _, one := range stop {
+		if err := moveAuthority(ctx, tx, one, fleet.AuthorityRetired); err != nil {
+			return err
+		}
+	}
+	for _, one := range sign {
+		if err := moveAuthority(ctx, tx, one, fleet.AuthorityActive); err != nil {
 			return err
 		}
 	}
@@ -208,25 +225,25 @@ func moveAuthority(ctx context.Context, tx *store.Tx, authority store.Authority,
 // retireOld ends the old authority: nobody trusts it any more, and its key goes,
 // with its last lists as what remains to be known of it.
 func (c *Control) retireOld(ctx context.Context, tx *store.Tx, v *trustView) error {
-	if v.old.issuing.Origin == store.KeyHere {
-		if err := c.lastCRLs(ctx, tx, v.old.issuing); err != nil {
-			return err
-		}
-	}
 	all, err := tx.Authorities(ctx)
 	if err != nil {
 		return err
 	}
 	for _, one := range all {
-		if v.endsWith(one) && one.State != fleet.AuthorityWithdrawn {
-			if err := withdrawAuthority(ctx, tx, one); err != nil {
+		if !v.endsWith(one) || one.State == fleet.AuthorityWithdrawn {
+			continue
+		}
+		if signsLists(one) {
+			if err := c.lastCRLs(ctx, tx, one); err != nil {
 				return err
 			}
 		}
-	}
-	err = tx.DeleteAuthorityKey(ctx, v.old.issuing.ID)
-	if err != nil && fault.CodeOf(err) != fault.NotFound { // a foreign one has none here
-		return err
+		if err := withdrawAuthority(ctx, tx, one); err != nil {
+			return err
+		}
+		if err := destroyAuthorityKey(ctx, tx, Caller{Kind: Server}, one, "TrustChange/"+v.change.ID); err != nil {
+			return err
+		}
 	}
 	return tx.EndTrustChange(ctx, v.change.ID)
 }

@@ -51,15 +51,9 @@ func (c *Control) BeginTrust(ctx context.Context, caller Caller, req *api.BeginT
 		return c.beginTrust(ctx, tx, caller, req, signed, through, response)
 	}
 	if req.DryRun {
-		return response, c.db.Read(ctx, func(tx *store.Tx) error {
-			proto.Reset(response)
-			_, found, err := c.checkBegin(ctx, tx, signed)
-			response.Notes = found.notes()
-			if err == nil {
-				err = c.checkTrustReachable(ctx, tx, req.Notice.AsDuration(), req.Told)
-			}
-			return err
-		})
+		err := c.dryRun(ctx, body)
+		response.AuditId = ""
+		return response, err
 	}
 	if err := c.change(ctx, body); err != nil {
 		return nil, err
@@ -93,7 +87,7 @@ func (c *Control) checkBegin(ctx context.Context, tx *store.Tx, signed ca.Ceremo
 	if err != nil {
 		return kept, checked{}, err
 	}
-	by, err := c.issuer(ctx, tx)
+	old, err := c.replacedBy(ctx, tx, kept)
 	if err != nil {
 		return kept, checked{}, err
 	}
@@ -109,8 +103,25 @@ func (c *Control) checkBegin(ctx context.Context, tx *store.Tx, signed ca.Ceremo
 		return kept, checked{}, err
 	}
 	found := checked{root: signed.Root, issuing: signed.Issuing, bridge: signed.Bridge, rootCRL: signed.RootCRL, rootID: request.Issuing.ParentID, bridgeWanted: request.Bridge != nil}
-	found.old, err = tx.Authority(ctx, by.ID)
+	found.old = old
 	return kept, found, err
+}
+
+// replacedBy is the authority that a request was made to replace, or one like which
+// it was to be.
+func (c *Control) replacedBy(ctx context.Context, tx *store.Tx, kept ceremony) (store.Authority, error) {
+	if kept.OldID == "" { // a server before there were regions' authorities kept it
+		by, err := c.issuer(ctx, tx)
+		if err != nil {
+			return store.Authority{}, err
+		}
+		kept.OldID = by.ID
+	}
+	old, err := tx.Authority(ctx, kept.OldID)
+	if err == nil && old.State != fleet.AuthorityActive {
+		err = fault.New(fault.Conflict, "authority %s, which signed when the request was made, is %s", old.Name, old.State).WithRemedy("prepare another request")
+	}
+	return old, err
 }
 
 func (f checked) notes() (notes []string) {
@@ -125,6 +136,10 @@ func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, r
 	if err != nil {
 		return err
 	}
+	if kept.Creates {
+		return fault.New(fault.Conflict, "the request that waits for a response is for the authority of region %s, not for a change of trust", kept.Region).
+			WithRemedy("record it: rotunda authority create --response FILE")
+	}
 	if kept.Standby && req.Through != "" {
 		return fault.New(fault.Invalid, "a root that stands by goes no further than that everybody trusts it").WithRemedy("leave out --through")
 	}
@@ -137,7 +152,7 @@ func (c *Control) beginTrust(ctx context.Context, tx *store.Tx, caller Caller, r
 		return err
 	}
 	if kept.Renews {
-		err = c.replaceStandbyIssuing(ctx, tx, kept, found)
+		err = c.replaceStandbyIssuing(ctx, tx, caller, kept, found)
 	} else if err = c.recordAuthorities(ctx, tx, req, kept, found, &change); err == nil {
 		err = tx.InsertTrustChange(ctx, change)
 	}
@@ -200,18 +215,18 @@ func (c *Control) recordAuthorities(ctx context.Context, tx *store.Tx, req *api.
 			}
 		}
 	}
-	return c.recordIssuing(ctx, tx, kept, found, change.NewRoot)
+	return c.recordIssuing(ctx, tx, kept, found, change.NewRoot, fleet.AuthorityPrepared)
 }
 
 // recordIssuing records the issuing authority that was signed, and its key.
-func (c *Control) recordIssuing(ctx context.Context, tx *store.Tx, kept ceremony, found checked, rootID string) error {
+func (c *Control) recordIssuing(ctx context.Context, tx *store.Tx, kept ceremony, found checked, rootID string, state fleet.AuthorityState) error {
 	all, err := tx.Authorities(ctx)
 	if err != nil {
 		return err
 	}
 	err = tx.InsertAuthority(ctx, store.Authority{
-		ID: kept.IssuingID, Name: nextName(all, issuingName), Kind: store.IssuingAuthority, State: fleet.AuthorityPrepared,
-		Origin: store.KeyHere, ParentID: rootID, Certificate: found.issuing.Raw,
+		ID: kept.IssuingID, Name: nextName(all, issuingOf(kept.Region)), Kind: store.IssuingAuthority, State: state,
+		Origin: store.KeyHere, Region: kept.Region, ParentID: rootID, Certificate: found.issuing.Raw,
 	})
 	if err != nil {
 		return err
@@ -221,4 +236,12 @@ func (c *Control) recordIssuing(ctx context.Context, tx *store.Tx, kept ceremony
 		return err
 	}
 	return tx.PutAuthorityKey(ctx, store.AuthorityKey{AuthorityID: kept.IssuingID, KEKID: c.kek.ID(), Sealed: sealed})
+}
+
+// issuingOf is what a region's issuing authorities are called: issuing-eu, issuing-eu-2 …
+func issuingOf(region string) string {
+	if region == "" {
+		return issuingName
+	}
+	return issuingName + "-" + region
 }

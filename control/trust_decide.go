@@ -122,11 +122,17 @@ func (v *trustView) decide(req *api.DecideTrustRequest) (store.TrustDecision, []
 	case "force":
 		return v.decideForce(req)
 	}
-	return store.TrustDecision{}, nil, fault.New(fault.Invalid, "decision %q: it is advance, pause, back or force", printable(req.Decision))
+	return store.TrustDecision{}, nil, fault.New(fault.Invalid, "decision %s: it is advance, pause, back or force", printable(req.Decision))
 }
 
+// decideAdvance lets a change go further, or go on. Who ends a pause, or takes up
+// renewals that were stopped, and names no phase has not said that it may go further
+// than before.
 func (v *trustView) decideAdvance(req *api.DecideTrustRequest) (store.TrustDecision, []string, error) {
 	through := trust.Done
+	if held := v.facts.Paused != "" || v.facts.Stopped != ""; held && req.Through == "" {
+		return v.goOn(req)
+	}
 	if req.Through != "" {
 		var err error
 		if through, err = parsePhase(req.Through); err != nil {
@@ -146,6 +152,19 @@ func (v *trustView) decideAdvance(req *api.DecideTrustRequest) (store.TrustDecis
 		effects = append(effects, "from withdraw on it can't be turned back")
 	}
 	return store.TrustDecision{Kind: store.TrustAdvance, Phase: string(through), Reason: req.Reason}, effects, nil
+}
+
+// goOn lets a change go on where it was held, through the phase that it was let
+// enter before.
+func (v *trustView) goOn(req *api.DecideTrustRequest) (store.TrustDecision, []string, error) {
+	effects := []string{fmt.Sprintf("it goes on where it was held, through %s as before", v.facts.Through)}
+	if v.facts.Through.Before(trust.Done) {
+		effects = append(effects, "what comes after that wants another word: rotunda trust advance")
+	}
+	if v.facts.Stopped != "" {
+		return store.TrustDecision{Kind: store.TrustAdvance, Phase: string(v.facts.Through), Reason: req.Reason}, effects, nil
+	}
+	return store.TrustDecision{Kind: store.TrustResume, Reason: req.Reason}, effects, nil
 }
 
 // later is the one that comes after the other.
@@ -227,7 +246,7 @@ func parsePhase(text string) (trust.Phase, error) {
 		for _, one := range trust.Phases {
 			names = append(names, string(one))
 		}
-		return "", fault.New(fault.Invalid, "phase %q: it is one of %s", printable(text), strings.Join(names, ", "))
+		return "", fault.New(fault.Invalid, "phase %s: it is one of %s", printable(text), strings.Join(names, ", "))
 	}
 	return phase, nil
 }

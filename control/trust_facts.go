@@ -191,7 +191,7 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 		}
 		party := trust.RelyingParty{ID: placement.ID, Name: placeName(placement), Needs: fleet.TrustLevel(expanded.Profile, expanded.Target, expanded.Proof), Away: !c.connected(agent.ID)}
 		if report, err := storedReport(placement); err == nil {
-			party.Why = report.Reason
+			party.Why, party.Blocked = report.Reason, blockedEdges(report, string(expanded.Service), agent.ID)
 		}
 		one, ok := adopted[placement.ID]
 		if ok {
@@ -244,7 +244,13 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 // readOutside adds the parties without agents that call a service of ours, or
 // are called by one: nobody here can see whom they trust, so each has to be
 // asked, and its answer is an exception with an owner and an end.
+//
+// A change that is turned back before it has signed anything was nothing to them:
+// they are shown what they always were, and have nothing to answer.
 func (v *trustView) readOutside(now time.Time, w *world) {
+	if v.facts.Back && v.old.issuing.State == fleet.AuthorityPrepared {
+		return
+	}
 	for _, document := range w.set.OfKind(fleet.KindService) {
 		service, _ := w.set.Service(document.Name)
 		if !service.Outside || !w.hasNeighbours(document.Name, service) {
@@ -302,133 +308,6 @@ func (f *fitting) digest(ctx context.Context, tx *store.Tx, text string) (bool, 
 	}
 	f.known[text] = err == nil && hasAnchor(bundle, f.v.next.root) && !(f.v.facts.Withdrawn && hasAnchor(bundle, f.v.old.root))
 	return f.known[text], nil
-}
-
-// readHolders lists what lives on certificates that the old authority signed.
-func (c *Control) readHolders(ctx context.Context, tx *store.Tx, v *trustView) error {
-	w, err := c.worldAt(ctx, tx)
-	if err != nil {
-		return err
-	}
-	below, err := v.belowOld(ctx, tx)
-	if err != nil {
-		return err
-	}
-	h := &holders{c: c, w: w, v: v, byName: map[string]int{}}
-	for _, issuing := range below {
-		live, err := tx.Certificates(ctx, store.CertificateQuery{AuthorityID: issuing, ValidAfter: tx.Now})
-		if err != nil {
-			return err
-		}
-		for _, certificate := range live {
-			if err := h.add(ctx, tx, certificate); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// belowOld are the authorities whose certificates need what is given up: where
-// that is a root, all that ever signed under it.
-func (v *trustView) belowOld(ctx context.Context, tx *store.Tx) ([]string, error) {
-	if !v.facts.Roots {
-		return []string{v.old.issuing.ID}, nil
-	}
-	all, err := tx.Authorities(ctx)
-	var below []string
-	for _, authority := range all {
-		if authority.Kind == store.IssuingAuthority && authority.ParentID == v.old.root.ID {
-			below = append(below, authority.ID)
-		}
-	}
-	return below, err
-}
-
-type holders struct {
-	c      *Control
-	w      *world
-	v      *trustView
-	byName map[string]int
-}
-
-func (h *holders) add(ctx context.Context, tx *store.Tx, certificate store.Certificate) error {
-	switch certificate.Kind {
-	case store.KindLeaf:
-		return h.addLeaf(ctx, tx, certificate)
-	case store.KindAgent:
-		return h.addAgent(ctx, tx, certificate)
-	case store.KindOperator:
-		name := "operator " + certificate.Operator
-		h.put(trust.Holder{
-			Name: name + " (serial " + certificate.Serial.String()[:8] + "…)", NotAfter: certificate.NotAfter,
-			Remedy:  "the operator runs rotunda operator renew; or apply an Exception of rule trust-drain with an owner and an end",
-			Excused: h.w.excused(tx.Now, ruleDrain, "operator/"+certificate.Operator),
-		})
-	case store.KindServer:
-		newest, err := tx.NewestNamedCertificate(ctx, store.KindServer, certificate.Names)
-		if err != nil || newest.Serial != certificate.Serial {
-			return err
-		}
-		h.put(trust.Holder{ID: "server", Name: "server " + certificate.Names, NotAfter: certificate.NotAfter, Asked: true, Remedy: "it renews itself: see the server's log"})
-	}
-	return nil
-}
-
-func (h *holders) addLeaf(ctx context.Context, tx *store.Tx, certificate store.Certificate) error {
-	placement, err := tx.Placement(ctx, certificate.PlacementID)
-	if err != nil {
-		return err
-	}
-	if certificate.Generation < placement.Generation {
-		return nil // another has taken its place, and was proven
-	}
-	holder := trust.Holder{
-		ID: placement.ID, Name: placeName(placement), NotAfter: certificate.NotAfter,
-		Asked: placement.RotationOpen(), Away: !h.c.connected(placement.AgentID),
-		Remedy:  "rotunda describe placement " + placement.ID,
-		Excused: h.w.excused(tx.Now, ruleDrain, placeSubjects(placement, "")...),
-	}
-	if placement.Orphan {
-		holder.ID, holder.Name = "", "orphan "+holder.Name
-		holder.Remedy = "stop what uses it; then apply an Exception of rule trust-drain for placement/" + placement.ID + " until its end"
-	}
-	if newest, err := tx.NewestPlacementCertificate(ctx, placement.ID); err != nil {
-		return err
-	} else if newest.Generation > certificate.Generation && newest.AuthorityID != certificate.AuthorityID {
-		holder.Asked = true // the next one is issued, and not in use yet
-	}
-	h.put(holder)
-	return nil
-}
-
-func (h *holders) addAgent(ctx context.Context, tx *store.Tx, certificate store.Certificate) error {
-	agent, err := tx.Agent(ctx, certificate.AgentID)
-	if err != nil || agent.State != fleet.AgentActive {
-		return err
-	}
-	identities, err := tx.AgentIdentities(ctx, agent.ID)
-	if err != nil || len(identities) == 0 || identities[0].Serial != certificate.Serial {
-		return err
-	}
-	h.put(trust.Holder{
-		ID: "agent/" + agent.ID, Name: "agent " + agent.ID, NotAfter: certificate.NotAfter, Asked: true, Away: !h.c.connected(agent.ID),
-		Remedy:  "bring the agent back, or retire it: rotunda agent retire " + agent.ID,
-		Excused: h.w.excused(tx.Now, ruleDrain, "agent/"+agent.ID),
-	})
-	return nil
-}
-
-// put keeps one holder of each name, with the latest end.
-func (h *holders) put(holder trust.Holder) {
-	all := &h.v.facts.Holders
-	if i, known := h.byName[holder.Name]; known {
-		(*all)[i].NotAfter = holder.NotAfter // they come in the order of their ends
-		(*all)[i].Asked = (*all)[i].Asked && holder.Asked
-		return
-	}
-	h.byName[holder.Name] = len(*all)
-	*all = append(*all, holder)
 }
 
 // eachPlacement calls each with all placements and their agents.

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ const orderAgain = 30 * time.Second
 type openChange struct {
 	store.TrustChange
 	old, next           trustEnd
+	all                 []store.Authority
 	bridge              string // digest of what placements send along; empty: nothing
 	published, withdrew bool   // of the domain-wide bundle
 }
@@ -54,6 +56,9 @@ func (c *Control) openChange(ctx context.Context, tx *store.Tx) (*openChange, er
 		return nil, err
 	}
 	if o.next, err = readEnd(ctx, tx, o.NewRoot, o.NewIssuing); err != nil {
+		return nil, err
+	}
+	if o.all, err = tx.Authorities(ctx); err != nil {
 		return nil, err
 	}
 	back := decided(decisions).Back
@@ -98,10 +103,22 @@ func (o *openChange) desire(ctx context.Context, tx *store.Tx, placement store.P
 	if phase == trust.Refuse && o.Close && expanded.Target.ClientAuth != "" && expanded.Target.ClientAuth != "none" {
 		id := orderID(report, o.ID+".sessions", tx.Now)
 		desired.Orders = append(desired.Orders, &api.TargetOrder{
-			Id: id, Act: api.Act_ACT_CLOSE_SESSIONS, IssuerCerts: [][]byte{o.old.issuing.Certificate},
+			Id: id, Act: api.Act_ACT_CLOSE_SESSIONS, IssuerCerts: o.oldIssuers(),
 		})
 	}
 	return nil
+}
+
+// oldIssuers are the certificates of all that signed under the old root, whichever
+// region's it was.
+func (o *openChange) oldIssuers() [][]byte {
+	issuers := [][]byte{o.old.issuing.Certificate}
+	for _, one := range issuingUnder(o.all, o.old.root.ID) {
+		if one.ID != o.old.issuing.ID {
+			issuers = append(issuers, one.Certificate)
+		}
+	}
+	return issuers
 }
 
 // phaseAt is the last phase that has reached the placement's files; empty:
@@ -116,7 +133,7 @@ func (o *openChange) phaseAt(ctx context.Context, tx *store.Tx, placement store.
 		return trust.Prove, nil
 	}
 	leaf, err := tx.PlacementCertificate(ctx, placement.ID, placement.Generation)
-	if err != nil || leaf.AuthorityID != o.next.issuing.ID {
+	if err != nil || !slices.ContainsFunc(issuingUnder(o.all, o.next.root.ID), func(one store.Authority) bool { return one.ID == leaf.AuthorityID }) {
 		return "", err
 	}
 	return trust.Reissue, nil

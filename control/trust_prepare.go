@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -31,6 +32,9 @@ type ceremony struct {
 	Standby   bool            `json:"standby,omitempty"` // the new root is to stand by
 	Renews    bool            `json:"renews,omitempty"`  // ChangeID is a standby, and gets another issuing authority
 	ChangeID  string          `json:"changeID"`
+	Creates   bool            `json:"creates,omitempty"` // it is a region's first authority, and no change of trust
+	Region    string          `json:"region,omitempty"`  // of the new issuing authority
+	OldID     string          `json:"oldID"`             // the authority that it replaces, or is made like
 	IssuingID string          `json:"issuingID"`
 	Key       []byte          `json:"key"` // PKCS #8
 }
@@ -43,9 +47,9 @@ func (c *Control) PrepareTrust(ctx context.Context, caller Caller, req *api.Prep
 		return nil, err
 	}
 	switch req.Kind {
-	case string(store.RootChange), string(store.IssuingChange), standbyKind:
+	case string(store.RootChange), string(store.IssuingChange), standbyKind, regionKind:
 	default:
-		return nil, fault.New(fault.Invalid, "a trust change of %q: it is of root, issuing or standby", printable(req.Kind))
+		return nil, fault.New(fault.Invalid, "a trust change of %s: it is of root, issuing or standby, or a region's first authority", printable(req.Kind))
 	}
 	response := &api.PrepareTrustResponse{}
 	err := c.change(ctx, func(tx *store.Tx) error {
@@ -93,27 +97,31 @@ func noneOpen(ctx context.Context, tx *store.Tx) error {
 }
 
 func (c *Control) prepareCeremony(ctx context.Context, tx *store.Tx, req *api.PrepareTrustRequest) (ceremony, error) {
-	by, err := c.issuer(ctx, tx)
+	record, err := c.replaced(ctx, tx, req)
 	if err != nil {
 		return ceremony{}, err
 	}
-	record, err := tx.Authority(ctx, by.ID)
+	now, err := readEnd(ctx, tx, record.ParentID, record.ID)
 	if err != nil {
 		return ceremony{}, err
 	}
-	order, err := c.nextIssuing(tx, by.Certificate, req)
+	certificate, err := certificateOf(record)
+	if err != nil {
+		return ceremony{}, err
+	}
+	order, err := c.nextIssuing(tx, certificate, req)
 	if err != nil {
 		return ceremony{}, err
 	}
 	order.ParentID = record.ParentID
-	wanted := ca.CeremonyOrder{PublicURL: c.publicURL, Issuing: order, Root: by.root}
-	made := ceremony{Kind: store.RootChange, Standby: req.Kind == standbyKind, ChangeID: newID(), IssuingID: newID()}
+	wanted := ca.CeremonyOrder{PublicURL: c.publicURL, Issuing: order, Root: now.anchor}
+	made := ceremony{Kind: store.RootChange, Standby: req.Kind == standbyKind, ChangeID: newID(), IssuingID: newID(), OldID: record.ID, Region: req.Region}
 	standby, renews, err := theStandby(ctx, tx)
 	switch {
 	case err != nil:
 		return ceremony{}, err
-	case req.Kind == string(store.IssuingChange):
-		made.Kind = store.IssuingChange
+	case req.Kind == string(store.IssuingChange), req.Kind == regionKind:
+		made.Kind, made.Creates = store.IssuingChange, req.Kind == regionKind
 	case made.Standby && renews:
 		made.Renews, made.ChangeID = true, standby.ID
 		wanted, err = renewStandby(ctx, tx, wanted, standby)
@@ -193,8 +201,8 @@ func sha256Hex(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// nextIssuing is the authority that signs now, once more: the same names, the
-// same lifetime, unless the request says otherwise.
+// nextIssuing is an authority once more: the same names, the same lifetime, unless
+// the request says otherwise.
 func (c *Control) nextIssuing(tx *store.Tx, now *x509.Certificate, req *api.PrepareTrustRequest) (ca.IssuingOrder, error) {
 	life, err := lifeOr(req.IssuingLifetime.AsDuration(), now)
 	if err != nil {
@@ -210,7 +218,7 @@ func (c *Control) nextIssuing(tx *store.Tx, now *x509.Certificate, req *api.Prep
 		}
 	}
 	order := ca.IssuingOrder{
-		TrustDomain: c.domain, Name: c.domain.Name() + " issuing " + tx.Now.Format("2006-01-02 150405"),
+		TrustDomain: c.domain, Name: c.domain.Name() + " " + strings.ReplaceAll(issuingOf(req.Region), "-", " ") + " " + tx.Now.Format("2006-01-02 150405"),
 		Algorithm: algorithm, Lifetime: life, PermittedDNS: slices.Clone(now.PermittedDNSDomains),
 	}
 	for _, block := range now.PermittedIPRanges {

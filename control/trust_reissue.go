@@ -148,7 +148,7 @@ func (v *trustView) letGoAfter(at time.Time) bool {
 // change.
 func (c *Control) decideReissue(ctx context.Context, tx *store.Tx, caller Caller, v *trustView, decision store.TrustDecision) error {
 	act, follows := map[store.TrustDecisionKind]rollout.Act{
-		store.TrustPause: rollout.Pause, store.TrustAdvance: rollout.Resume, store.TrustBack: rollout.Abort,
+		store.TrustPause: rollout.Pause, store.TrustAdvance: rollout.Resume, store.TrustResume: rollout.Resume, store.TrustBack: rollout.Abort,
 	}[decision.Kind]
 	if !follows || v.facts.Renewing == "" {
 		return nil

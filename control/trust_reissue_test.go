@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rotunda-pki/rotunda/api"
@@ -172,6 +173,11 @@ func TestReissuesThatAreRefused(t *testing.T) {
 		"say one of them":                  {Over: durationpb.New(time.Hour), Reissue: &api.RolloutSpec{PerMinute: 3}},
 	} {
 		request.Response = response
+		dry := proto.Clone(request).(*api.BeginTrustRequest)
+		dry.DryRun = true
+		if _, err := d.BeginTrust(t.Context(), operator, dry); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("a dry run: %v; want %q", err, words)
+		}
 		if _, err := d.BeginTrust(t.Context(), operator, request); fault.CodeOf(err) != fault.Invalid && fault.CodeOf(err) != fault.NotFound || !strings.Contains(err.Error(), words) {
 			t.Errorf("%v; want %q", err, words)
 		}

@@ -53,7 +53,7 @@ func (v *trustView) show() *api.TrustChange {
 		Reason: v.change.Reason, BegunBy: v.change.BegunBy, BegunAt: stamp(v.change.BegunAt), EndedAt: stamp(v.change.EndedAt),
 		Back: v.facts.Back, Phase: string(v.step.Phase), Through: string(v.facts.Through), Paused: v.facts.Paused,
 		Action: string(v.step.Action), SetAside: v.step.SetAside, Bridge: v.bridgeWords(),
-		Standby: v.change.Standby, Unprovable: v.step.Unprovable,
+		Standby: v.change.Standby, Unprovable: v.step.Unprovable, Foreign: v.facts.Foreign,
 	}
 	for _, wait := range v.step.Waits {
 		shown.Waits = append(shown.Waits, &api.TrustWait{Who: wait.Who, Reason: wait.Reason, Remedy: wait.Remedy})
@@ -62,7 +62,7 @@ func (v *trustView) show() *api.TrustChange {
 		seat := v.seats[party.Name]
 		shown.Parties = append(shown.Parties, &api.TrustParty{
 			Name: party.Name, Has: string(party.Has), Needs: string(v.facts.Wants(party)), Since: stamp(party.Since), Away: party.Away,
-			Excused: party.Excused, PlacementId: seat.placement, Agent: seat.agent, Service: seat.service, Evidence: seat.evidence, Orders: seat.orders,
+			Excused: party.Excused, PlacementId: seat.placement, Agent: seat.agent, Service: seat.service, Evidence: seat.evidence, Orders: seat.orders, Blocked: party.Blocked,
 		})
 	}
 	for _, holder := range v.facts.Holders {

@@ -103,7 +103,7 @@ func renewStandby(ctx context.Context, tx *store.Tx, wanted ca.CeremonyOrder, st
 
 // replaceStandbyIssuing puts the new issuing authority of a standby in the place
 // of the one before, which has signed canaries at most.
-func (c *Control) replaceStandbyIssuing(ctx context.Context, tx *store.Tx, kept ceremony, found checked) error {
+func (c *Control) replaceStandbyIssuing(ctx context.Context, tx *store.Tx, caller Caller, kept ceremony, found checked) error {
 	standby, ok, err := theStandby(ctx, tx)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (c *Control) replaceStandbyIssuing(ctx context.Context, tx *store.Tx, kept 
 	if !ok || standby.ID != kept.ChangeID {
 		return fault.New(fault.Conflict, "the root that the request was for stands by no more").WithRemedy("rotunda trust status")
 	}
-	if err := c.recordIssuing(ctx, tx, kept, found, standby.NewRoot); err != nil {
+	if err := c.recordIssuing(ctx, tx, kept, found, standby.NewRoot, fleet.AuthorityPrepared); err != nil {
 		return err
 	}
 	if err := tx.SetStandbyIssuing(ctx, standby.ID, kept.IssuingID); err != nil {
@@ -124,7 +124,7 @@ func (c *Control) replaceStandbyIssuing(ctx context.Context, tx *store.Tx, kept 
 	if err := withdrawAuthority(ctx, tx, before); err != nil {
 		return err
 	}
-	return tx.DeleteAuthorityKey(ctx, before.ID)
+	return destroyAuthorityKey(ctx, tx, caller, before, "TrustChange/"+standby.ID)
 }
 
 // failOver makes of the standby the change that it was kept for.
@@ -132,41 +132,40 @@ func (c *Control) failOver(ctx context.Context, caller Caller, req *api.BeginTru
 	response := &api.BeginTrustResponse{}
 	body := func(tx *store.Tx) error {
 		proto.Reset(response)
-		change, notes, err := c.checkFailover(ctx, tx, caller, req)
-		if err != nil {
-			return err
-		}
-		response.Notes = notes
-		if !req.DryRun {
-			if err := c.recordFailover(ctx, tx, caller, req, change); err != nil {
-				return err
-			}
-		}
-		if req.DryRun {
-			v, err := c.viewTrust(ctx, tx, change)
-			if err == nil {
-				response.Change = v.show()
-			}
-			return err
-		}
-		v, err := c.announced(ctx, tx, change)
-		if err != nil {
-			return err
-		}
-		response.Change = v.show()
-		response.AuditId, err = done(ctx, tx, caller, "trust.failover", "TrustChange/"+change.ID, map[string]any{
-			"old": v.facts.Old, "new": v.facts.New, "reason": req.Reason, "bridge": change.Bridge != "",
-		})
-		return err
+		return c.failOverIn(ctx, tx, caller, req, response)
 	}
 	if req.DryRun {
-		return response, c.db.Read(ctx, body)
+		return response, c.dryRun(ctx, func(tx *store.Tx) error {
+			err := body(tx)
+			response.AuditId = ""
+			return err
+		})
 	}
 	if err := c.change(ctx, body); err != nil {
 		return nil, err
 	}
 	c.watchers.wakeTrust()
 	return response, nil
+}
+
+func (c *Control) failOverIn(ctx context.Context, tx *store.Tx, caller Caller, req *api.BeginTrustRequest, response *api.BeginTrustResponse) error {
+	change, notes, err := c.checkFailover(ctx, tx, caller, req)
+	if err != nil {
+		return err
+	}
+	response.Notes = notes
+	if err := c.recordFailover(ctx, tx, caller, req, change); err != nil {
+		return err
+	}
+	v, err := c.announced(ctx, tx, change)
+	if err != nil {
+		return err
+	}
+	response.Change = v.show()
+	response.AuditId, err = done(ctx, tx, caller, "trust.failover", "TrustChange/"+change.ID, map[string]any{
+		"old": v.facts.Old, "new": v.facts.New, "reason": req.Reason, "bridge": change.Bridge != "",
+	})
+	return err
 }
 
 // checkFailover is the change that the standby would become.

@@ -11,6 +11,7 @@ import (
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/trust"
 )
 
 // settle lets hosts follow and the changes act until nothing more happens.
@@ -284,6 +285,13 @@ func TestForeignRootIsLeft(t *testing.T) {
 	d.settle(hosts)
 	if after := d.ofChange(begun.Change.Id); after.EndedAt == nil {
 		t.Fatalf("at %s: %s", after.Phase, said(after))
+	}
+	if after := d.ofChange(begun.Change.Id); !after.Foreign {
+		t.Error("at its end it is not known any more that its refusal is unprovable")
+	}
+	v := &trustView{step: trust.Step{Unprovable: []string{"cache on agent a"}}}
+	if v.entry()["unprovable"] == nil {
+		t.Error("the audit log does not say of whom it could not be proven")
 	}
 	states := map[string]string{}
 	for _, one := range d.authorities() {

@@ -130,9 +130,16 @@ func (d *domain) authorities() []*api.AuthorityInfo {
 }
 
 // prepared is a request, and its response by the first root's key.
-func (d *domain) prepared(kind string) (response []byte) {
+func (d *domain) prepared(kind string, region ...string) (response []byte) {
 	d.t.Helper()
-	prepared, err := d.PrepareTrust(d.t.Context(), operator, &api.PrepareTrustRequest{Kind: kind})
+	return d.answered(&api.PrepareTrustRequest{Kind: kind, Region: strings.Join(region, "")})
+}
+
+// answered is the response to what is asked for.
+func (d *domain) answered(order *api.PrepareTrustRequest) (response []byte) {
+	d.t.Helper()
+	kind := order.Kind
+	prepared, err := d.PrepareTrust(d.t.Context(), operator, order)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -161,9 +168,9 @@ func (d *domain) prepared(kind string) (response []byte) {
 	return response
 }
 
-func (d *domain) begin(kind, through string) *api.TrustChange {
+func (d *domain) begin(kind, through string, region ...string) *api.TrustChange {
 	d.t.Helper()
-	begun, err := d.BeginTrust(d.t.Context(), operator, &api.BeginTrustRequest{Response: d.prepared(kind), Reason: "drill", Through: through})
+	begun, err := d.BeginTrust(d.t.Context(), operator, &api.BeginTrustRequest{Response: d.prepared(kind, region...), Reason: "drill", Through: through})
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -256,6 +263,7 @@ func TestRootIsReplaced(t *testing.T) {
 		if fault.CodeOf(err) != fault.NotFound {
 			t.Errorf("the old authority's key is there yet: %v", err)
 		}
+		wantKeyGone(t, d, first)
 	}
 	states := map[string]int{}
 	for _, authority := range d.authorities() {
@@ -694,5 +702,41 @@ func TestBridgeIsCarriedAndDropped(t *testing.T) {
 	p.tell()
 	if d.act(); d.change().Phase != "refuse" {
 		t.Errorf("at %s after the bridge is gone", d.change().Phase)
+	}
+}
+
+// Whoever ends a pause has not said that the change may go further than before:
+// past withdraw there is no way back.
+func TestEndOfAPauseLetsNothingFurther(t *testing.T) {
+	d := found(t)
+	hosts := d.parties(2)
+	change := d.begin("root", "")
+	d.settle(hosts)
+	if at := d.ofChange(change.Id); at.Through != "drain" {
+		t.Fatalf("let go through %s from the start", at.Through)
+	}
+	for _, held := range []string{"lunch", "dinner"} {
+		if err := d.decideTrust("pause", "", held); err != nil {
+			t.Fatal(err)
+		}
+		d.settle(hosts)
+		if at := d.ofChange(change.Id); at.Paused == "" {
+			t.Fatalf("not paused: %v", at)
+		}
+		if err := d.decideTrust("advance", "", ""); err != nil {
+			t.Fatal(err)
+		}
+		d.settle(hosts)
+		at := d.ofChange(change.Id)
+		if at.Paused != "" || at.Through != "drain" || at.EndedAt != nil || len(hosts[0].bundle.Anchors()) != 2 {
+			t.Fatalf("the end of a pause let it go through %s: it is at %s", at.Through, at.Phase)
+		}
+	}
+	if err := d.decideTrust("advance", "", ""); err != nil {
+		t.Fatal(err)
+	}
+	d.settle(hosts)
+	if at := d.ofChange(change.Id); at.EndedAt == nil {
+		t.Errorf("another word does not let it go on: at %s, %s", at.Phase, said(at))
 	}
 }

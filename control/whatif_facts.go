@@ -41,17 +41,15 @@ func (c *Control) suppose(ctx context.Context, tx *store.Tx, proposal whatif.Pro
 	if s.all, err = tx.Authorities(ctx); err != nil {
 		return s.told, err
 	}
-	by, err := c.issuer(ctx, tx)
+	record, err := c.supposedOf(ctx, tx, proposal)
 	if err != nil {
 		return s.told, err
 	}
-	s.issuer = by.Certificate
-	for _, one := range s.all {
-		if one.ID == by.ID {
-			if s.now, err = readEnd(ctx, tx, one.ParentID, one.ID); err != nil {
-				return s.told, err
-			}
-		}
+	if s.issuer, err = certificateOf(record); err != nil {
+		return s.told, err
+	}
+	if s.now, err = readEnd(ctx, tx, record.ParentID, record.ID); err != nil {
+		return s.told, err
 	}
 	switch proposal.Kind {
 	case whatif.WithdrawNow:
@@ -66,6 +64,19 @@ func (c *Control) suppose(ctx context.Context, tx *store.Tx, proposal whatif.Pro
 	}
 	s.told.Trust = s.view.facts
 	return s.told, s.means(ctx)
+}
+
+// supposedOf is the issuing authority that a proposal is about: that of the region,
+// or of none, whose it is.
+func (c *Control) supposedOf(ctx context.Context, tx *store.Tx, proposal whatif.Proposal) (store.Authority, error) {
+	if proposal.Kind == whatif.RotateIssuing {
+		return c.replaced(ctx, tx, &api.PrepareTrustRequest{Kind: string(store.IssuingChange), Region: proposal.Authority})
+	}
+	by, err := c.issuer(ctx, tx)
+	if err != nil {
+		return store.Authority{}, err
+	}
+	return tx.Authority(ctx, by.ID)
 }
 
 // authority is the graph's own word for a record.
@@ -90,11 +101,11 @@ func (s *supposing) rotation(ctx context.Context) error {
 	}
 	v := &trustView{change: store.TrustChange{Kind: store.IssuingChange}, old: s.now, next: s.now, seats: map[string]partySeat{}}
 	s.view = v
-	v.facts = trust.Change{Through: trust.Drain, Old: s.now.issuing.Name, New: nextName(s.all, issuingName)}
+	v.facts = trust.Change{Through: trust.Drain, Old: s.now.issuing.Name, New: nextName(s.all, issuingOf(s.now.issuing.Region))}
 	s.told.Old, s.signed = s.authority(s.now.issuing.ID), []store.Authority{s.now.issuing}
 	key := fmt.Sprintf("the key of %s (%s)", s.now.root.Name, s.now.root.Origin)
 	if s.told.Kind == whatif.RotateIssuing {
-		s.told.Signs = []string{fmt.Sprintf("rotunda trust rotate issuing: %s signs %s", key, v.facts.New)}
+		s.told.Signs = []string{fmt.Sprintf("rotunda trust rotate issuing%s: %s signs %s", regionFlag(s.now.issuing.Region), key, v.facts.New)}
 		return s.readParties(ctx)
 	}
 	v.change.Kind, v.facts.Roots = store.RootChange, true
@@ -110,6 +121,14 @@ func (s *supposing) rotation(ctx context.Context) error {
 	}
 	s.told.Signs = []string{signs}
 	return s.readParties(ctx)
+}
+
+// regionFlag is what names a region to rotunda trust rotate issuing.
+func regionFlag(region string) string {
+	if region == "" {
+		return ""
+	}
+	return " --of-region " + region
 }
 
 // failover supposes that the root which stands by takes over now.
@@ -190,8 +209,9 @@ func (s *supposing) withdrawal(ctx context.Context) error {
 	if record.Kind == store.IssuingAuthority {
 		v.change.Kind = store.IssuingChange
 		v.facts.Roots, v.facts.New, s.signed = false, s.now.issuing.Name, []store.Authority{record}
-		if record.ID == s.now.issuing.ID {
-			s.told.Stops = []string{record.Name + " signs now: without it nothing is issued or renewed. First: rotunda trust rotate issuing (rotunda plan --change rotate-issuing)"}
+		if record.State == fleet.AuthorityActive {
+			s.told.Stops = []string{fmt.Sprintf("%s signs now: without it nothing is issued or renewed for %s. First: rotunda trust rotate issuing%s (rotunda plan --change %s)",
+				record.Name, regionWords(record.Region), regionFlag(record.Region), whatif.Proposal{Kind: whatif.RotateIssuing, Authority: record.Region})}
 		}
 		return s.readParties(ctx)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/policy"
@@ -17,6 +18,7 @@ type world struct {
 	set     fleet.Set
 	engine  *policy.Engine
 	intents []fleet.Name // sorted
+	servers []*api.RegionServer
 }
 
 // worldAt returns the world as tx sees it. It is compiled once for each state
@@ -71,7 +73,7 @@ func storedSet(ctx context.Context, tx *store.Tx) (fleet.Set, error) {
 }
 
 func compileWorld(state uint64, set fleet.Set) (*world, []fleet.Finding) {
-	w := &world{state: state, set: set}
+	w := &world{state: state, set: set, servers: serversOf(set)}
 	for _, document := range set.OfKind(fleet.KindIntent) {
 		w.intents = append(w.intents, document.Name)
 	}

@@ -36,6 +36,16 @@ type Intent struct {
 	Files Files `json:"files"`
 	// What counts as done.
 	Proof Proof `json:"proof"`
+	// It serves nobody, and rotates all the time to show that a rotation works
+	// from end to end where it is: have one in each region.
+	Synthetic *Synthetic `json:"synthetic,omitempty"`
+}
+
+// Synthetic makes an intent an end-to-end test.
+type Synthetic struct {
+	// How often each of its placements gets a new key and certificate, 1m to
+	// 24h. It counts as behind when nothing was proven for three times as long.
+	Every Duration `json:"every"`
 }
 
 func (*Intent) kind() Kind { return KindIntent }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -200,5 +201,19 @@ func (v *validator) region(r *Region) {
 		if err := checkAddress(server); err != nil {
 			v.fail(fmt.Sprintf("spec.servers[%d]", i), "value", "write host:port", "%v", err)
 		}
+		if other := v.otherRegion(server); other != "" {
+			v.fail(fmt.Sprintf("spec.servers[%d]", i), "duplicate", "leave it in the region where it stands", "%s is a server of region %s too", server, other)
+		}
 	}
+}
+
+// otherRegion is the first other region that names a server.
+func (v *validator) otherRegion(server string) Name {
+	for _, d := range v.set.OfKind(KindRegion) {
+		region, ok := d.Spec.(*Region)
+		if ok && d.Name != v.document.Name && slices.Contains(region.Servers, server) {
+			return d.Name
+		}
+	}
+	return ""
 }

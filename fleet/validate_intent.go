@@ -34,6 +34,24 @@ func (v *validator) intent(in *Intent) {
 	v.target(in)
 	v.files(in)
 	v.proof(in)
+	v.synthetic(in)
+}
+
+// synthetic refuses what would disturb others, or show nothing.
+func (v *validator) synthetic(in *Intent) {
+	if in.Synthetic == nil {
+		return
+	}
+	const at = "spec.synthetic"
+	if every := in.Synthetic.Every.Std(); every < time.Minute || every > 24*time.Hour {
+		v.fail(at+".every", "value", "write a time from 1m to 24h", "a synthetic rotation every %s", in.Synthetic.Every)
+	}
+	if in.Proof.Level != Proven {
+		v.fail(at, "combination", "write target.address and proof.level: proven", "a synthetic intent that is not proven shows nothing")
+	}
+	if in.Target.Cluster != "" {
+		v.fail("spec.target.cluster", "combination", "remove it", "a synthetic intent serves nobody, and would take slots of the members of cluster %s", in.Target.Cluster)
+	}
 }
 
 // inside refuses an intent of an outside party.

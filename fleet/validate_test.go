@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -227,6 +228,17 @@ func TestTargetsThatCannotBeRead(t *testing.T) {
 		if len(found) != 1 || found[0].Severity != Error || !strings.Contains(found[0].String(), says) {
 			t.Errorf("%q: %v, want an error that says %q", given, found, says)
 		}
+	}
+}
+
+func TestAServerIsOfOneRegion(t *testing.T) {
+	second := "apiVersion: rotunda/v1\nkind: Region\nmetadata: {name: us}\nspec: {servers: [%q]}\n---\n" + valid
+	if found := Validate(NewSet(parse(t, fmt.Sprintf(second, "b.example.com:7443"))...)); len(found) != 0 {
+		t.Errorf("two regions: %v", found)
+	}
+	found := Validate(NewSet(parse(t, fmt.Sprintf(second, "a.example.com:7443"))...))
+	if len(found) != 2 || found[0].Rule != "duplicate" || !strings.Contains(found[1].Message, "a.example.com:7443 is a server of region") {
+		t.Errorf("one server in two regions: %v", found)
 	}
 }
 

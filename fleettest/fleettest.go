@@ -19,6 +19,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/agent"
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/archive"
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/control"
 	"github.com/rotunda-pki/rotunda/internal/loopback"
@@ -26,6 +27,7 @@ import (
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/server"
 	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/store/storetest"
 )
 
 // Patience bounds every wait: far above what anything takes, so that only what
@@ -43,6 +45,7 @@ type Plane struct {
 	*control.Control
 	Dir    string
 	Config server.Config
+	Now    func() time.Time // of the next Start
 
 	t    testing.TB
 	kek  *keys.KEK
@@ -73,18 +76,49 @@ func NewPlane(t testing.TB) *Plane {
 
 func newPlane(t testing.TB, identityLife time.Duration) *Plane {
 	t.Helper()
-	p := &Plane{t: t, Dir: t.TempDir(), identityLife: identityLife}
-	p.Config = server.Config{
-		Listen: server.Listen{Agents: free(t), Operators: free(t), Public: free(t), Metrics: free(t)},
-		Names:  []string{"localhost", "127.0.0.1"}, AdminSocket: filepath.Join(p.Dir, "admin.sock"),
-		Store: filepath.Join(p.Dir, "rotunda.db"), KEK: server.KEK{File: filepath.Join(p.Dir, "kek")},
-	}
-	p.Config.PublicURL = "http://" + p.Config.Listen.Public
-	p.Config.AgentAddress = p.Config.Listen.Agents
+	return newPlaneAt(t, storetest.Place(t), identityLife)
+}
+
+// NewPlaneAt is a plane whose store is to be made at a place.
+func NewPlaneAt(t testing.TB, place string) *Plane {
+	t.Helper()
+	return newPlaneAt(t, place, 0)
+}
+
+func newPlaneAt(t testing.TB, place string, identityLife time.Duration) *Plane {
+	t.Helper()
+	p := &Plane{t: t, Dir: t.TempDir(), Now: time.Now, identityLife: identityLife}
+	p.listen()
+	p.Config.Store, p.Config.KEK = place, server.KEK{File: filepath.Join(p.Dir, "kek")}
 	p.found()
 	p.Start()
 	t.Cleanup(func() { p.Stop() })
 	return p
+}
+
+// listen gives the plane addresses of its own.
+func (p *Plane) listen() {
+	p.Config.Listen = server.Listen{Agents: free(p.t), Operators: free(p.t), Public: free(p.t), Metrics: free(p.t)}
+	p.Config.Names, p.Config.AdminSocket = []string{"localhost", "127.0.0.1"}, filepath.Join(p.Dir, "admin.sock")
+	p.Config.PublicURL, p.Config.AgentAddress = "http://"+p.Config.Listen.Public, p.Config.Listen.Agents
+}
+
+// Another starts one more server of the same store.
+func (p *Plane) Another() *Plane {
+	p.t.Helper()
+	another := p.another()
+	another.Start()
+	p.t.Cleanup(func() { another.Stop() })
+	return another
+}
+
+// another is one more server of the same store, that does not run yet.
+func (p *Plane) another() *Plane {
+	p.t.Helper()
+	another := &Plane{t: p.t, Dir: p.t.TempDir(), Now: p.Now, Config: p.Config, kek: p.kek, identityLife: p.identityLife}
+	another.FirstRoot, another.FirstKey = p.FirstRoot, p.FirstKey
+	another.listen()
+	return another
 }
 
 func (p *Plane) found() {
@@ -97,7 +131,7 @@ func (p *Plane) found() {
 	root, key, err := ca.CreateRoot(time.Now(), ca.RootOrder{TrustDomain: td, Name: "root", Algorithm: pki.ECDSAP256, Lifetime: 24 * 3650 * time.Hour})
 	p.must(err)
 	p.FirstRoot, p.FirstKey = root, key
-	db, err := store.Open(p.t.Context(), store.Options{Path: p.Config.Store, Now: time.Now, Create: true})
+	db, err := store.Open(p.t.Context(), p.Place(time.Now, true))
 	p.must(err)
 	defer db.Close()
 	p.must(control.Found(p.t.Context(), db, control.Founding{
@@ -107,20 +141,29 @@ func (p *Plane) found() {
 	}))
 }
 
+// Place is how the plane's store is opened.
+func (p *Plane) Place(now func() time.Time, create bool) store.Options {
+	o := store.Locate(p.Config.Store)
+	o.Now, o.Create = now, create
+	return o
+}
+
 // Start starts a stopped control plane and returns when it is ready.
 func (p *Plane) Start() {
 	p.t.Helper()
 	log := Log(p.t, "server")
 	ctx, cancel := context.WithCancel(context.Background())
 	var err error
-	p.db, err = store.Open(ctx, store.Options{Path: p.Config.Store, Now: time.Now})
+	p.db, err = store.Open(ctx, p.Place(p.Now, false))
 	p.must(err)
 	p.Control, err = control.Open(ctx, control.Options{
 		DB: p.db, KEK: p.kek, PublicURL: p.Config.PublicURL, AgentAddress: p.Config.AgentAddress, NotifyURL: p.Config.Notices.URL,
-		Commands: p.Config.CommandNames(), IdentityLife: p.identityLife, Now: time.Now, Log: log,
+		Commands: p.Config.CommandNames(), Witnesses: p.Config.Witnesses, IdentityLife: p.identityLife, Now: p.Now, Log: log,
+		Retention: p.Config.Retention.Keep(), Archive: archive.Dir(p.Config.Retention.Archive),
+		Spooling: p.Config.Spooling(),
 	})
 	p.must(err)
-	s, err := server.New(ctx, server.Options{Config: p.Config, Control: p.Control, Now: time.Now, Log: log})
+	s, err := server.New(ctx, server.Options{Config: p.Config, Control: p.Control, Now: p.Now, Log: log})
 	p.must(err)
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() { ended <- s.Run(ctx, func() { close(ready) }) }()
@@ -144,6 +187,9 @@ func (p *Plane) Start() {
 
 // Stop stops the control plane gracefully.
 func (p *Plane) Stop() { p.stop() }
+
+// CloseStore takes the store away from the running control plane.
+func (p *Plane) CloseStore() error { return p.db.Close() }
 
 // Apply applies documents, and fails the test on any error among the findings.
 func (p *Plane) Apply(content string) {

@@ -22,12 +22,14 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/control"
+	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/keys"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/server"
@@ -46,6 +48,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if state := os.Getenv(retainerOf); state != "" {
+		if err := runRetainer(state); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if state := os.Getenv(serverOf); state != "" {
 		if err := runServer(state); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -58,13 +67,14 @@ func TestMain(m *testing.M) {
 
 // runServer is the control plane of a process of its own.
 func runServer(state string) error {
+	signal.Ignore(syscall.SIGXFSZ) // a limit on the size of files refuses then, and does not kill
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	config, err := server.LoadConfig(state)
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, store.Options{Path: config.Store, Now: time.Now})
+	db, err := store.Open(ctx, store.Locate(config.Store))
 	if err != nil {
 		return err
 	}
@@ -74,11 +84,11 @@ func runServer(state string) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	c, err := control.Open(ctx, control.Options{DB: db, KEK: kek, PublicURL: config.PublicURL, TrustDomain: config.TrustDomain, Now: time.Now, Log: log})
+	c, err := control.Open(ctx, control.Options{DB: db, KEK: kek, PublicURL: config.PublicURL, Spooling: config.Spooling(), Now: db.Now, Log: log})
 	if err != nil {
 		return err
 	}
-	s, err := server.New(ctx, server.Options{Config: config, Control: c, Now: time.Now, Log: log})
+	s, err := server.New(ctx, server.Options{Config: config, Control: c, Now: db.Now, Log: log})
 	if err != nil {
 		return err
 	}
@@ -116,6 +126,8 @@ type asking struct {
 	next     uint64
 	requests map[uint64][]byte // CSR of each generation asked for
 	answers  map[uint64][]byte // leaf of each one answered
+
+	refused refusals // what load was told in the place of an answer
 }
 
 // A server is killed at any instruction while many certificates are being
@@ -170,11 +182,14 @@ func (p *Plane) newKey() (crypto.Signer, []byte) {
 	return key, csr
 }
 
-func (a *asking) dial() *grpc.ClientConn {
+func (a *asking) dial() *grpc.ClientConn { return a.dialTo(a.plane) }
+
+// dialTo connects to one of the servers that share the store.
+func (a *asking) dialTo(server *Plane) *grpc.ClientConn {
 	a.plane.t.Helper()
 	roots := x509.NewCertPool()
 	roots.AddCert(a.plane.FirstRoot)
-	conn, err := grpc.NewClient(a.plane.Config.Listen.Agents, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
+	conn, err := grpc.NewClient(server.Config.Listen.Agents, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{a.own},
 	})))
 	a.plane.must(err)
@@ -226,6 +241,9 @@ func (a *asking) ask(client api.AgentServiceClient, generation uint64) error {
 		return err
 	}
 	result := response.Results[0]
+	if result.ErrorCode == string(fault.Unavailable) {
+		return fault.New(fault.Unavailable, "%s", result.Error)
+	}
 	if result.ErrorCode != "" {
 		a.plane.t.Errorf("generation %d: %s: %s", generation, result.ErrorCode, result.Error)
 		return nil
@@ -243,16 +261,26 @@ func (a *asking) ask(client api.AgentServiceClient, generation uint64) error {
 func (a *asking) askAgain(conn *grpc.ClientConn) {
 	a.plane.t.Helper()
 	client := api.NewAgentServiceClient(conn)
-	for generation := range uint64(len(a.requests)) {
-		a.plane.must(a.ask(client, generation+1))
+	var next atomic.Uint64
+	var group errgroup.Group
+	for range 8 {
+		group.Go(func() error {
+			for generation := next.Add(1); generation <= uint64(len(a.requests)); generation = next.Add(1) {
+				if err := a.ask(client, generation); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
+	a.plane.must(group.Wait())
 }
 
 // checkStore compares what left the server with what it recorded.
 func (a *asking) checkStore() {
 	p := a.plane
 	p.t.Helper()
-	db, err := store.Open(p.t.Context(), store.Options{Path: p.Config.Store, Now: time.Now})
+	db, err := store.Open(p.t.Context(), p.Place(time.Now, false))
 	p.must(err)
 	defer db.Close()
 	p.must(db.Read(p.t.Context(), func(tx *store.Tx) error {
@@ -260,7 +288,7 @@ func (a *asking) checkStore() {
 		if err != nil {
 			return err
 		}
-		issued, err := issueEntries(p.t.Context(), tx)
+		issued, err := issueEntries(p.t.Context(), tx, a.placement)
 		if err != nil {
 			return err
 		}
@@ -286,9 +314,9 @@ func (a *asking) checkStore() {
 	}))
 }
 
-// issueEntries counts the audit entries of issuance by serial, pending ones
+// issueEntries counts the audit entries of issuance at a placement by serial, pending ones
 // too.
-func issueEntries(ctx context.Context, tx *store.Tx) (map[string]int, error) {
+func issueEntries(ctx context.Context, tx *store.Tx, placement string) (map[string]int, error) {
 	entries, err := tx.NewestAuditEntries(ctx, 1<<20)
 	if err != nil {
 		return nil, err
@@ -299,7 +327,7 @@ func issueEntries(ctx context.Context, tx *store.Tx) (map[string]int, error) {
 		if err != nil {
 			return nil, err
 		}
-		if entry.Verb == "issue" && entry.Outcome == audit.Done {
+		if entry.Verb == "issue" && entry.Outcome == audit.Done && entry.Object == "Placement/"+placement {
 			bySerial[entry.Detail["serial"].(string)]++
 		}
 	}

@@ -46,7 +46,9 @@ func runSequencer(state string) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, store.Options{Path: config.Store, Now: now})
+	place := store.Locate(config.Store)
+	place.Now = now
+	db, err := store.Open(ctx, place)
 	if err != nil {
 		return err
 	}
@@ -134,9 +136,11 @@ func sequenceUntilKilled(t *testing.T, state string, ahead, passes int) {
 
 // grownFrom checks the log in the store from its first entry to its newest
 // checkpoint, and that it begins with the one before.
-func grownFrom(t *testing.T, path, origin string, verifier note.Verifier, before audit.Checkpoint) (now audit.Checkpoint) {
+func grownFrom(t *testing.T, place, origin string, verifier note.Verifier, before audit.Checkpoint) (now audit.Checkpoint) {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Options{Path: path, Now: func() time.Time { return time.Now().Add(time.Hour) }})
+	at := store.Locate(place)
+	at.Now = func() time.Time { return time.Now().Add(time.Hour) }
+	db, err := store.Open(t.Context(), at)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,7 +110,8 @@ func (s *syslog) Send(ctx context.Context, entries []Entry) error {
 	if err := s.conn.SetWriteDeadline(deadline); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { s.conn.SetWriteDeadline(time.Unix(1, 0)) }) // a stop of the server
+	conn := s.conn
+	stop := context.AfterFunc(ctx, func() { conn.SetWriteDeadline(time.Unix(1, 0)) }) // a stop of the server; it may run when this has returned
 	defer stop()
 	if _, err := messages.WriteTo(s.conn); err != nil {
 		s.gone.Store(true) // a message that is there by half can't be taken up again

@@ -131,7 +131,7 @@ func (g *Graph) underService(name fleet.Name) (matcher, error) {
 
 func (g *Graph) underAgent(id string) (matcher, error) {
 	if !slices.Contains(g.agents, id) {
-		return matcher{}, fault.New(fault.NotFound, "agent %.80q never enrolled here", id).WithRemedy("rotunda get agents lists those that did; name one by its id, or by its host's name where that is no other's")
+		return matcher{}, fault.New(fault.NotFound, "no agent has the id %.80q", id).WithRemedy("rotunda get agents lists those that did; name one by its id, or by its host's name where that is no other's")
 	}
 	here := func(p *Place) bool { return p.Agent == id }
 	services := map[fleet.Name]bool{}

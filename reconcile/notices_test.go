@@ -165,11 +165,11 @@ func (o *outbox) open() {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	if o.db, err = store.Open(o.t.Context(), store.Options{Path: o.plane.Config.Store, Now: o.now}); err != nil {
+	if o.db, err = store.Open(o.t.Context(), o.plane.Place(o.now, false)); err != nil {
 		o.t.Fatal(err)
 	}
 	o.Control, err = control.Open(o.t.Context(), control.Options{
-		DB: o.db, KEK: kek, PublicURL: o.plane.Config.PublicURL, AgentAddress: o.plane.Config.AgentAddress, Now: o.now, Log: slog.New(slog.DiscardHandler),
+		DB: o.db, KEK: kek, PublicURL: o.plane.Config.PublicURL, AgentAddress: o.plane.Config.AgentAddress, Witnesses: o.plane.Config.Witnesses, Now: o.now, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		o.t.Fatal(err)

@@ -115,7 +115,7 @@ func (m *Model) calendar(spec Spec) Calendar {
 		c.Windows[name] = m.windows[name].openings
 	}
 	for name, declared := range m.windows {
-		if declared.Window != nil && declared.Window.Freeze {
+		if declared.Window != nil && declared.Window.Freeze && !spec.Urgent {
 			c.Freezes[name] = declared.openings
 			if _, named := c.Windows[name]; named {
 				c.Windows[name] = nil // it became a freeze since

@@ -32,8 +32,11 @@ type Spec struct {
 	PerMinute int `json:"perMinute"`
 	AtOnce    int `json:"atOnce,omitempty"`
 	// The windows in which placements are asked to begin: inside any of them.
-	// None: at all times. Freezes that are declared hold every rollout.
+	// None: at all times. Freezes that are declared hold every rollout that is not
+	// urgent.
 	Windows []fleet.Name `json:"windows,omitempty"`
+	// It goes on inside freezes too: what it replaces is in wrong hands.
+	Urgent bool `json:"urgent,omitempty"`
 	// The profile that its placements get in the place of their intent's, until
 	// it is taken back; empty: their intent's.
 	Profile fleet.Name `json:"profile,omitempty"`

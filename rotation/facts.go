@@ -98,6 +98,8 @@ type Failure struct {
 	Count  int       `json:"count"` // in a row
 	// Transient: nothing was refused; something could not be reached.
 	Transient bool `json:"transient,omitempty"`
+	// After is when the one who could not said to come back; zero: it did not.
+	After time.Duration `json:"after,omitempty"`
 }
 
 // Setback is the row of failed attempts since the last commit, for the same

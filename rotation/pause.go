@@ -28,7 +28,8 @@ func (s *Setback) binds(d Desired) bool {
 		d.CRL.Digest == s.CRL && d.Staple.Digest == s.Staple
 }
 
-// until is when the next attempt may begin. The pause never takes more than
+// until is when the next attempt may begin: when the control plane said to come
+// back, where it did, since that is when there is room. The pause never takes more than
 // half of what is left of the certificate in use, and at most a minute once
 // that has run out.
 func (s *Setback) until(inUse *Generation, now time.Time) time.Time {
@@ -41,6 +42,9 @@ func (s *Setback) until(inUse *Generation, now time.Time) time.Time {
 		longest = longestRetry // a process that does not run: it is seen soon when it does
 	}
 	pause := doubled(first, s.Count, longest)
+	if s.After > 0 {
+		pause = s.After
+	}
 	if inUse != nil && inUse.Leaf != nil {
 		if left := inUse.Leaf.NotAfter.Sub(s.At); left > 0 {
 			pause = min(pause, max(left/2, shortestPause))

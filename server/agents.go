@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	health "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
 
@@ -20,7 +22,9 @@ import (
 // Limits on what agents send, and how soon a dead one is noticed.
 const (
 	maxAgentMessage = 8 << 20
-	maxAgentCalls   = 256 // under way on one connection
+	maxAgentCalls   = 64        // under way on one connection
+	streamWindow    = 256 << 10 // of what an agent sent that is not read yet, by call
+	connWindow      = 512 << 10 // and by connection
 	handshakeWithin = 10 * time.Second
 	pingAfter       = 30 * time.Second
 	pingTimeout     = 10 * time.Second
@@ -29,6 +33,7 @@ const (
 
 var (
 	errStopping = fault.New(fault.Unavailable, "the server is stopping").WithRemedy("connect again, or to another server")
+	errSlow     = fault.New(fault.Unavailable, "the agent does not read what is sent to it").WithRemedy("it connects again by itself; look at its host if it stays so")
 	errReplaced = fault.New(fault.Unavailable, "a newer stream of this agent took the place of this one")
 )
 
@@ -40,10 +45,14 @@ func (s *Server) agentServer() *grpc.Server {
 		grpc.MaxRecvMsgSize(maxAgentMessage), grpc.MaxConcurrentStreams(maxAgentCalls), grpc.ConnectionTimeout(handshakeWithin),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: shortestPing, PermitWithoutStream: true}),
-		grpc.WriteBufferSize(8<<10), grpc.ReadBufferSize(8<<10),
+		grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connWindow),
+		// There are many, and most are silent: TLS has a buffer to read from, and one
+		// to write from is taken while there is something to write.
+		grpc.WriteBufferSize(8<<10), grpc.ReadBufferSize(0),
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
 	)
 	api.RegisterAgentServiceServer(server, &agents{Server: s})
+	health.RegisterHealthServer(server, &agentHealth{Server: s})
 	return server
 }
 
@@ -57,6 +66,14 @@ func (s *Server) unary(ctx context.Context, request any, info *grpc.UnaryServerI
 	if err != nil {
 		return nil, grpcError(s.log, info.FullMethod, err)
 	}
+	if s.control.CutOff() && info.FullMethod != api.AgentService_Issue_FullMethodName {
+		return nil, grpcError(s.log, info.FullMethod, errCutOff)
+	}
+	leave, err := s.enterCall(caller, request)
+	if err != nil {
+		return nil, grpcError(s.log, info.FullMethod, err)
+	}
+	defer leave()
 	var response any
 	err = guarded(func() (err error) {
 		response, err = handle(withCaller(ctx, caller), request)
@@ -66,10 +83,19 @@ func (s *Server) unary(ctx context.Context, request any, info *grpc.UnaryServerI
 }
 
 func (s *Server) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	caller, err := grpcCaller(stream.Context(), s.control.Identify)
+	var caller control.Caller
+	err := aside(func() (err error) {
+		caller, err = grpcCaller(stream.Context(), s.control.Identify)
+		return err
+	})
 	if err != nil {
 		return grpcError(s.log, info.FullMethod, err)
 	}
+	leave, err := s.enter(caller)
+	if err != nil {
+		return grpcError(s.log, info.FullMethod, err)
+	}
+	leave() // it is no call: a new stream takes the place of the one before
 	err = guarded(func() error {
 		return handle(service, &calledStream{stream, withCaller(stream.Context(), caller)})
 	})
@@ -99,7 +125,10 @@ func (a *agents) RenewIdentity(ctx context.Context, r *api.RenewIdentityRequest)
 }
 
 func (a *agents) Issue(ctx context.Context, r *api.IssueRequest) (*api.IssueResponse, error) {
-	return a.control.Issue(ctx, callerOf(ctx), r)
+	if a.control.CutOff() {
+		return a.control.IssueCutOff(callerOf(ctx), r)
+	}
+	return a.issue(ctx, callerOf(ctx), r)
 }
 
 func (a *agents) IssueCanaries(ctx context.Context, r *api.IssueCanariesRequest) (*api.IssueCanariesResponse, error) {
@@ -129,11 +158,18 @@ func (a *agents) Sync(stream grpc.BidiStreamingServer[api.AgentReport, api.Desir
 	if first.Hello == nil {
 		return fault.New(fault.Invalid, "the first report of a stream must carry a hello")
 	}
-	// Before anything is sent by a store that may be behind.
-	if err := a.control.Heed(stream.Context(), caller, first); err != nil {
-		return err
+	if a.control.CutOff() {
+		return a.syncCutOff(stream, caller)
 	}
-	connection, err := a.control.Connect(stream.Context(), caller, first.Hello)
+	var connection *control.Connection
+	err = aside(func() (err error) {
+		// Before anything is sent by a store that may be behind.
+		if err := a.control.Heed(stream.Context(), caller, first); err != nil {
+			return err
+		}
+		connection, err = a.control.Connect(stream.Context(), caller, first.Hello)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -153,10 +189,10 @@ func (a *agents) Sync(stream grpc.BidiStreamingServer[api.AgentReport, api.Desir
 // receive takes reports until the agent ends its half, which is no error.
 func (a *agents) receive(stream grpc.BidiStreamingServer[api.AgentReport, api.DesiredState], caller control.Caller, report *api.AgentReport) error {
 	for {
-		if err := a.control.Report(stream.Context(), caller, report); err != nil {
+		err := aside(func() error { return a.control.Report(stream.Context(), caller, report) })
+		if err != nil {
 			return err
 		}
-		var err error
 		if report, err = stream.Recv(); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
@@ -171,40 +207,94 @@ func (a *agents) receive(stream grpc.BidiStreamingServer[api.AgentReport, api.De
 func (a *agents) send(stream grpc.BidiStreamingServer[api.AgentReport, api.DesiredState], caller control.Caller, wake <-chan struct{}, received <-chan error, replaced <-chan struct{}) error {
 	ticker := time.NewTicker(lookAgainAfter)
 	defer ticker.Stop()
-	var last *api.DesiredState
+	var sent wish
 	for {
-		desired, err := a.control.Desired(stream.Context(), caller)
+		var desired *api.DesiredState
+		var now wish
+		err := aside(func() (err error) {
+			if desired, err = a.control.Desired(stream.Context(), caller); err == nil {
+				now, err = wishOf(desired)
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		if !sameWish(last, desired) {
-			if err := stream.Send(desired); err != nil {
+		if now != sent {
+			if err := a.sendSoon(stream, desired); err != nil {
 				return err
 			}
-			last = desired
+			sent = now
 		}
-		select {
-		case <-wake:
-		case <-ticker.C:
-		case err := <-received:
+		if over, err := a.idle(stream.Context(), desired.Seq, wake, ticker.C, received, replaced); over || err != nil {
 			return err
-		case <-stream.Context().Done():
-			return stream.Context().Err()
-		case <-replaced:
-			return errReplaced
-		case <-a.streams.Done():
-			return errStopping
 		}
 	}
 }
 
-// sameWish compares all but what changes by itself. The checkpoint counts: the
-// agent is a witness of the audit log.
-func sameWish(last, now *api.DesiredState) bool {
-	if last == nil {
-		return false
+// aside calls on a goroutine of its own. A look at the store takes a deep stack,
+// which a goroutine keeps while it lives; and a stream lives for weeks.
+func aside(call func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- guarded(call) }()
+	return <-done
+}
+
+// sendSoon sends a state, and gives the agent some time to read the ones before
+// it. Meanwhile nothing is kept for it: what it gets next is the newest.
+func (a *agents) sendSoon(stream grpc.BidiStreamingServer[api.AgentReport, api.DesiredState], desired *api.DesiredState) error {
+	sent := make(chan error, 1)
+	go func() { sent <- stream.Send(desired) }() // ends with the handler's return at the latest
+	timer := time.NewTimer(a.limits.ReadWithin.Std())
+	defer timer.Stop()
+	select {
+	case err := <-sent:
+		return err
+	case <-timer.C:
+		a.load.slow.Add(1)
+		return errSlow
+	case <-a.streams.Done():
+		return errStopping
 	}
-	a, b := proto.CloneOf(last), proto.CloneOf(now)
-	a.Seq, a.ServerTime = b.Seq, b.ServerTime
-	return proto.Equal(a, b)
+}
+
+// idle waits until the desired state may have changed: something woke the
+// stream, or it is time to look, and the store has moved since seq or has not been
+// looked at for long; or until the stream is over, and why.
+func (a *agents) idle(ctx context.Context, seq uint64, wake <-chan struct{}, tick <-chan time.Time, received <-chan error, replaced <-chan struct{}) (over bool, err error) {
+	for ticks := 1; ; ticks++ {
+		select {
+		case <-wake:
+			return false, nil
+		case <-tick:
+		case err := <-received:
+			return true, err
+		case <-ctx.Done():
+			return true, ctx.Err()
+		case <-replaced:
+			return true, errReplaced
+		case <-a.streams.Done():
+			return true, errStopping
+		}
+		if newest, err := a.control.NewestCommit(ctx); err != nil || newest != seq || ticks >= lookAnyway {
+			return false, err
+		}
+	}
+}
+
+// lookAnyway is at which tick a stream looks although nothing was committed:
+// some of what is desired changes with the time alone.
+const lookAnyway = 6
+
+// wish is the digest of a desired state, but for what changes by itself. The
+// checkpoint counts: the agent is a witness of the audit log. Each stream keeps
+// one, so it is small.
+type wish [sha256.Size]byte
+
+func wishOf(desired *api.DesiredState) (wish, error) {
+	seq, at := desired.Seq, desired.ServerTime
+	desired.Seq, desired.ServerTime = 0, nil
+	content, err := proto.MarshalOptions{Deterministic: true}.Marshal(desired)
+	desired.Seq, desired.ServerTime = seq, at
+	return sha256.Sum256(content), err
 }

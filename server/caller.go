@@ -66,6 +66,12 @@ func (s *Server) byCertificate(next http.Handler) http.Handler {
 			s.refuse(w, r, err)
 			return
 		}
+		leave, err := s.enter(caller)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		defer leave()
 		next.ServeHTTP(w, r.WithContext(withCaller(r.Context(), caller)))
 	})
 }

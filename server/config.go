@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"maps"
@@ -18,6 +19,8 @@ import (
 	"github.com/rotunda-pki/rotunda/forward"
 	"github.com/rotunda-pki/rotunda/internal/command"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/witness"
 )
 
 // Config is rotunda.yaml: the settings of the server's process. All else is a
@@ -37,7 +40,8 @@ type Config struct {
 	AgentAddress string `yaml:"agentAddress"`
 	// The DNS names and IP addresses of this server's own certificate.
 	Names []string `yaml:"names"`
-	// The database file. Relative paths are in the state directory.
+	// The database file, whose relative path is in the state directory, or the
+	// URL of a PostgreSQL database that servers share.
 	Store string `yaml:"store"`
 	// Where the key comes from that opens the keys in the store.
 	KEK KEK `yaml:"kek"`
@@ -48,6 +52,17 @@ type Config struct {
 	Notices Notices `yaml:"notices,omitempty"`
 	// Where entries of the audit log are sent on.
 	Forward []forward.Config `yaml:"forward,omitempty"`
+	// For how long what is over is kept, and where archives lie.
+	Retention Retention `yaml:"retention,omitempty"`
+	// Who outside cosigns the audit log's checkpoints.
+	Witnesses witness.Config `yaml:"witnesses,omitempty"`
+	// What this server does while the store that it shares is away: refuse, or
+	// spool: go on renewing what it knows, and hand it in later.
+	OnStoreOutage string `yaml:"onStoreOutage,omitempty"`
+	// How far that goes.
+	Spool Spool `yaml:"spool,omitempty"`
+	// How much is taken on at once.
+	Limits Limits `yaml:"limits,omitempty"`
 	// The least severe log lines written: debug, info, warn or error.
 	LogLevel string `yaml:"logLevel,omitempty"`
 }
@@ -145,7 +160,12 @@ func LoadConfig(state string) (Config, error) {
 	if err := forward.CheckAll(config.Forward); err != nil {
 		return Config{}, fault.Wrap(fault.Invalid, err, "%s", path)
 	}
-	config.Store = within(state, config.Store)
+	if err := config.Witnesses.Validate(); err != nil {
+		return Config{}, fault.Wrap(fault.Invalid, err, "%s", path)
+	}
+	if !store.IsURL(config.Store) {
+		config.Store = within(state, config.Store)
+	}
 	config.KEK.File = within(state, config.KEK.File)
 	config.Notices.SecretFile = within(state, config.Notices.SecretFile)
 	if config.Notices.SecretFile != "" {
@@ -154,6 +174,8 @@ func LoadConfig(state string) (Config, error) {
 		}
 	}
 	config.AdminSocket = within(state, config.AdminSocket)
+	config.Retention.within(state)
+	config.Spool.Directory = within(state, cmp.Or(config.Spool.Directory, spoolByName))
 	return config, nil
 }
 
@@ -202,6 +224,15 @@ func (c Config) validate() error {
 			at := strings.TrimSuffix("commands."+name+"."+problem.Field, ".")
 			return fault.New(fault.Invalid, "%s: %s", at, problem.Rule).WithRemedy("%s", problem.Remedy)
 		}
+	}
+	if err := c.Retention.validate(); err != nil {
+		return err
+	}
+	if err := c.validateSpool(); err != nil {
+		return err
+	}
+	if err := c.Limits.Validate(); err != nil {
+		return err
 	}
 	if c.Notices.URL != "" {
 		if err := fleet.CheckNotifyURL(c.Notices.URL); err != nil {

@@ -31,6 +31,13 @@ func TestConfigRefusals(t *testing.T) {
 		"no program":             {"commands: {check: {user: nobody}}", "", "commands.check: has no program"},
 		"a sink":                 {"forward: [{name: siem, kind: otlp, address: \"https://x/v1/logs\", headersFile: secret}]", "Authorization: x", ""},
 		"a sink without a file":  {"forward: [{name: siem, kind: syslog, address: \"tls://x:6514\", caFile: nowhere}]", "", "forward[0] (siem): caFile: open"},
+		"witnesses":              {"witnesses: {required: 0, ask: []}", "", ""},
+		"a witness too few":      {"witnesses: {required: 1}", "", "witnesses: 1 are required, and 0 are named"},
+		"a witness of no key":    {"witnesses: {ask: [{name: w1, key: x, url: \"https://x\"}]}", "", "witnesses.ask[0]: key of w1"},
+		"a spool of a file":      {"onStoreOutage: spool", "", "the store is a file of this server alone"},
+		"spooled by a slip":      {"onStoreOutage: spoool", "", "it is refuse or spool"},
+		"refused":                {"onStoreOutage: refuse", "", ""},
+		"a spool, and none":      {"spool: {for: 1h}", "", "nothing is spooled"},
 		"longer than may be":     {"commands: {check: {argv: [/bin/true], timeout: 31m}}", "", "commands.check.timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -59,5 +66,26 @@ func TestSecretThatEverybodyReads(t *testing.T) {
 	}
 	if _, err := (Notices{SecretFile: path}).secret(); err == nil || !strings.Contains(err.Error(), "everybody may read") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// How far a server goes on without its store is bounded.
+func TestSpoolIsBounded(t *testing.T) {
+	for add, says := range map[string]string{
+		"": "", "spool: {for: 8h, most: 1}": "", "spool: {for: 30s}": "spool.for: 30s is not between 1m and 8h",
+		"spool: {for: 9h}": "spool.for: 9h", "spool: {most: -1}": "spool.most: -1", "spool: {most: 1000001}": "spool.most: 1000001",
+	} {
+		state := t.TempDir()
+		content := strings.Replace(minimal, "store: rotunda.db", "store: postgres://127.0.0.1/x", 1) + "onStoreOutage: spool\n" + add
+		if err := os.WriteFile(filepath.Join(state, "rotunda.yaml"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		config, err := LoadConfig(state)
+		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("%s: %v", add, err)
+		}
+		if spooling := config.Spooling(); err == nil && (!spooling.On || spooling.Dir != filepath.Join(state, "spool") || spooling.For == 0 || spooling.Most == 0) {
+			t.Errorf("%s: %+v", add, spooling)
+		}
 	}
 }

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 
 	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
@@ -53,11 +57,20 @@ func grpcError(log *slog.Logger, procedure string, err error) error {
 	}
 	note(log, procedure, err)
 	code, text := public(err)
-	return status.Error(codes.Code(code), text)
+	answer := status.New(codes.Code(code), text)
+	if after := fault.AfterOf(err); after > 0 {
+		if told, err := answer.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(after)}); err == nil {
+			answer = told
+		}
+	}
+	return answer.Err()
 }
 
 // note puts into the log what the caller is not told, or can't mend.
 func note(log *slog.Logger, procedure string, err error) {
+	if fault.AfterOf(err) > 0 {
+		return // there are many of them when there are any; they are counted
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, errStopping) || errors.Is(err, errReplaced) {
 		return
 	}
@@ -88,6 +101,9 @@ func panicked(reason any) error {
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	note(s.log, r.URL.Path, err)
 	code, text := public(err)
+	if after := fault.AfterOf(err); after > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
+	}
 	writer := connect.NewErrorWriter()
 	if writer.IsSupported(r) {
 		_ = writer.Write(w, r, connect.NewError(code, errors.New(text)))

@@ -107,7 +107,9 @@ func clientTLS(t *testing.T, p *fleettest.Plane, own *tls.Certificate) *tls.Conf
 
 func agentConn(t *testing.T, p *fleettest.Plane, own *tls.Certificate) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(p.Config.Listen.Agents, grpc.WithTransportCredentials(credentials.NewTLS(clientTLS(t, p, own))))
+	const window = 64 << 10 // an agent's
+	conn, err := grpc.NewClient(p.Config.Listen.Agents, grpc.WithTransportCredentials(credentials.NewTLS(clientTLS(t, p, own))),
+		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window))
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return conn

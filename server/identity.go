@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -23,6 +24,9 @@ const (
 	serverRenew = serverLife * 2 / 3
 	serverRetry = time.Minute
 )
+
+// errNoIdentity is why handshakes fail while no certificate can be signed.
+var errNoIdentity = errors.New("this server has no certificate: the issuing authority has expired")
 
 // identity is the server's own certificate and what it verifies clients by:
 // one immutable snapshot behind a pointer.
@@ -53,7 +57,24 @@ func newIdentity(ctx context.Context, o Options) (*identity, error) {
 			i.dns = append(i.dns, name)
 		}
 	}
-	return i, i.renew(ctx)
+	return i, i.first(ctx)
+}
+
+// first makes the first certificate. Where the issuing authority itself has expired
+// there is none: the server starts all the same, so that the admin socket is there
+// to replace the authority by, and lists and the log are served.
+func (i *identity) first(ctx context.Context) error {
+	err := i.renew(ctx)
+	if err == nil {
+		return nil
+	}
+	ended, asked := i.control.IssuerEnded(ctx)
+	if asked != nil || ended == "" {
+		return err
+	}
+	i.log.Error("THE ISSUING AUTHORITY HAS EXPIRED: agents and operators can't connect", "reason", ended)
+	i.current.Store(&snapshot{})
+	return nil
 }
 
 func (i *identity) renew(ctx context.Context) error {
@@ -86,27 +107,36 @@ func (i *identity) renew(ctx context.Context) error {
 func (i *identity) run(ctx context.Context) error {
 	wake, stop := i.control.WatchTrust()
 	defer stop()
-	for wait := time.Duration(0); ; { // at once: trust may have changed before the watch began
-		timer := time.NewTimer(wait)
-		due := wait > 0
+	looking := time.NewTicker(lookAgainAfter) // another server may have died before it told of a change
+	defer looking.Stop()
+	renewAt := time.NewTimer(serverRenew)
+	defer renewAt.Stop()
+	for due := false; ; { // at once: trust may have changed before the watch began
+		if due || i.outdated(ctx) {
+			next := serverRenew
+			if err := i.renew(ctx); err != nil {
+				i.log.Error("renew the server's own certificate", "error", err)
+				next = serverRetry
+			}
+			renewAt.Reset(next)
+		}
+		due = false
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return ctx.Err()
-		case <-timer.C:
+		case <-renewAt.C:
+			due = true
 		case <-wake:
-			timer.Stop()
-			due = false
-		}
-		wait = serverRenew
-		if state, err := i.control.TrustState(ctx); !due && err == nil && state == i.current.Load().trust {
-			continue
-		}
-		if err := i.renew(ctx); err != nil {
-			i.log.Error("renew the server's own certificate", "error", err)
-			wait = serverRetry
+		case <-looking.C:
 		}
 	}
+}
+
+// outdated says whether trust has changed since the certificate was issued, as
+// far as the store can be asked.
+func (i *identity) outdated(ctx context.Context) bool {
+	state, err := i.control.TrustState(ctx)
+	return err == nil && state != i.current.Load().trust
 }
 
 // tls returns the configuration of a listener. It is made afresh for each
@@ -117,6 +147,9 @@ func (i *identity) tls(clients tls.ClientAuthType, protocols ...string) *tls.Con
 		NextProtos: protocols,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			now := i.current.Load()
+			if len(now.certificate.Certificate) == 0 {
+				return nil, errNoIdentity
+			}
 			return &tls.Config{
 				MinVersion: tls.VersionTLS13, NextProtos: protocols,
 				Certificates: []tls.Certificate{now.certificate}, ClientAuth: clients, ClientCAs: now.clientCAs,

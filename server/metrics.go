@@ -20,8 +20,13 @@ func (s *Server) metricsServer() *http.Server {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		fleetCollector{s.control, s.log}, sinkCollector{s.control, s.log},
+		loadCollector{s}, spoolCollector{s.control},
 	)
+	for _, asks := range []prometheus.Collector{
+		fleetCollector{s.control, s.log}, sinkCollector{s.control, s.log}, retentionCollector{s.control, s.log}, witnessCollector{s.control, s.log}, regionCollector{s.control, s.log},
+	} {
+		registry.MustRegister(storeCollector{asks, s.control})
+	}
 	mux := http.NewServeMux()
 	// What the store can't tell now does not hide what the process knows.
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
@@ -47,7 +52,13 @@ var (
 	expiryDesc  = describe("next_expiry_timestamp_seconds", "When the first certificate in use expires.")
 	listsDesc   = describe("crl_next_update_timestamp_seconds", "When the first list of an authority ends.", "authority")
 	revokeDesc  = describe("revocations_open", "Revocations that wait for what takes the place of a certificate in use.")
+	fallenDesc  = describe("compromises_open", "Compromises that are not contained, or not recovered from.")
+	provenDesc  = describe("synthetic_proven_timestamp_seconds", "When the certificate was issued that a region's synthetic intent is proven to serve; 0: none is.", "region", "intent")
+	behindDesc  = describe("synthetic_behind", "1 when a region's synthetic intent has shown no rotation for three of its turns.", "region", "intent")
 	backDesc    = describe("store_rolled_back", "1 while the store is behind what agents have seen of the audit log, and nothing changes.")
+	madeDesc    = describe("store_commits_total", "Commits that were made durable since the process began.")
+	callsDesc   = describe("store_commit_calls_total", "Calls whose writes those commits held.")
+	durableDesc = describe("store_commit_seconds_total", "How long it took to make them durable: of a slow disk, much.")
 	offsetDesc  = describe("agent_clock_offset_seconds", "A connected agent's clock less the server's.", "agent")
 )
 
@@ -58,7 +69,8 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (f fleetCollector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		issuedDesc, refusedDesc, rotatedDesc, failedDesc, tookDesc, streamsDesc, stateDesc, levelDesc, expiryDesc, offsetDesc, listsDesc, revokeDesc, backDesc,
+		issuedDesc, refusedDesc, rotatedDesc, failedDesc, tookDesc, streamsDesc, stateDesc, levelDesc, expiryDesc, offsetDesc, listsDesc, revokeDesc, fallenDesc, provenDesc, behindDesc, backDesc,
+		madeDesc, callsDesc, durableDesc,
 	} {
 		descs <- desc
 	}
@@ -82,6 +94,9 @@ func (f fleetCollector) Collect(metrics chan<- prometheus.Metric) {
 	counter(refusedDesc, figures.Refused)
 	counter(rotatedDesc, figures.Rotated)
 	counter(failedDesc, figures.Failed)
+	counter(madeDesc, figures.Commits.Made)
+	counter(callsDesc, figures.Commits.Calls)
+	metrics <- prometheus.MustNewConstMetric(durableDesc, prometheus.CounterValue, figures.Commits.Took.Seconds())
 	gauge(streamsDesc, float64(figures.Streams))
 	metrics <- prometheus.MustNewConstHistogram(tookDesc, figures.Took.Count, figures.Took.Sum.Seconds(), seconds(figures.Took.Buckets))
 	if words, err := f.control.RolledBack(ctx); err == nil {
@@ -104,6 +119,18 @@ func (f fleetCollector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(listsDesc, float64(end.UnixMilli())/1000, authority)
 	}
 	gauge(revokeDesc, float64(figures.Fleet.Revocations))
+	gauge(fallenDesc, float64(figures.Fleet.Compromises))
+	for _, one := range figures.Fleet.Synthetics {
+		proven, behind := 0.0, 0.0
+		if !one.Proven.IsZero() {
+			proven = float64(one.Proven.UnixMilli()) / 1000
+		}
+		if one.Behind {
+			behind = 1
+		}
+		gauge(provenDesc, proven, one.Region, one.Intent)
+		gauge(behindDesc, behind, one.Region, one.Intent)
+	}
 	for agent, offset := range figures.ClockOffsets {
 		gauge(offsetDesc, offset.Seconds(), agent)
 	}

@@ -99,6 +99,14 @@ func (o *operators) RevokeToken(ctx context.Context, r *connect.Request[api.Revo
 	return answer(ctx, o.Server, r, o.control.RevokeToken)
 }
 
+func (o *operators) ListServers(ctx context.Context, r *connect.Request[api.ListServersRequest]) (*connect.Response[api.ListServersResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListServers)
+}
+
+func (o *operators) ListRegions(ctx context.Context, r *connect.Request[api.ListRegionsRequest]) (*connect.Response[api.ListRegionsResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListRegions)
+}
+
 func (o *operators) ListAgents(ctx context.Context, r *connect.Request[api.ListAgentsRequest]) (*connect.Response[api.ListAgentsResponse], error) {
 	return answer(ctx, o.Server, r, o.control.ListAgents)
 }
@@ -113,6 +121,26 @@ func (o *operators) Revoke(ctx context.Context, r *connect.Request[api.RevokeReq
 
 func (o *operators) ListRevocations(ctx context.Context, r *connect.Request[api.ListRevocationsRequest]) (*connect.Response[api.ListRevocationsResponse], error) {
 	return answer(ctx, o.Server, r, o.control.ListRevocations)
+}
+
+func (o *operators) Compromise(ctx context.Context, r *connect.Request[api.CompromiseRequest]) (*connect.Response[api.CompromiseResponse], error) {
+	return answer(ctx, o.Server, r, o.control.Compromise)
+}
+
+func (o *operators) ListCompromises(ctx context.Context, r *connect.Request[api.ListCompromisesRequest]) (*connect.Response[api.ListCompromisesResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListCompromises)
+}
+
+func (o *operators) EndCompromise(ctx context.Context, r *connect.Request[api.EndCompromiseRequest]) (*connect.Response[api.EndCompromiseResponse], error) {
+	return answer(ctx, o.Server, r, o.control.EndCompromise)
+}
+
+func (o *operators) CollectCompromise(ctx context.Context, r *connect.Request[api.CollectCompromiseRequest], stream *connect.ServerStream[api.CollectCompromiseResponse]) error {
+	err := o.control.CollectCompromise(ctx, callerOf(ctx), r.Msg, stream.Send)
+	if err != nil {
+		return connectError(o.log, r.Spec().Procedure, err)
+	}
+	return nil
 }
 
 func (o *operators) EndRevocation(ctx context.Context, r *connect.Request[api.EndRevocationRequest]) (*connect.Response[api.EndRevocationResponse], error) {
@@ -197,6 +225,10 @@ func (o *operators) AnswerRolloutGate(ctx context.Context, r *connect.Request[ap
 
 func (o *operators) ListNotices(ctx context.Context, r *connect.Request[api.ListNoticesRequest]) (*connect.Response[api.ListNoticesResponse], error) {
 	return answer(ctx, o.Server, r, o.control.ListNotices)
+}
+
+func (o *operators) ListAuditWitnesses(ctx context.Context, r *connect.Request[api.ListAuditWitnessesRequest]) (*connect.Response[api.ListAuditWitnessesResponse], error) {
+	return answer(ctx, o.Server, r, o.control.ListAuditWitnesses)
 }
 
 func (o *operators) ListAuditSinks(ctx context.Context, r *connect.Request[api.ListAuditSinksRequest]) (*connect.Response[api.ListAuditSinksResponse], error) {

@@ -19,6 +19,7 @@ import (
 	"github.com/rotunda-pki/rotunda/api/apiconnect"
 	"github.com/rotunda-pki/rotunda/fleettest"
 	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/store/storetest"
 )
 
 func TestOperatorsAreKnownByTheirRecord(t *testing.T) {
@@ -86,6 +87,7 @@ func TestOperatorsMessagesAreBounded(t *testing.T) {
 // A store that can't be written says what to do, and not where or why in the
 // words of its library; reading goes on, and so does all when it is back.
 func TestUnwritableStoreOnTheWire(t *testing.T) {
+	storetest.NeedsFile(t)
 	p := fleettest.NewPlane(t)
 	client := operatorClient(t, p, newOperator(t, p).cert)
 	token := func() error {

@@ -28,6 +28,14 @@ func (o *operators) EndCredential(ctx context.Context, r *connect.Request[api.En
 	return answer(ctx, o.Server, r, o.control.EndCredential)
 }
 
+func (o *operators) CreateAuthority(ctx context.Context, r *connect.Request[api.CreateAuthorityRequest]) (*connect.Response[api.CreateAuthorityResponse], error) {
+	return answer(ctx, o.Server, r, o.control.CreateAuthority)
+}
+
+func (o *operators) DecideAuthority(ctx context.Context, r *connect.Request[api.DecideAuthorityRequest]) (*connect.Response[api.DecideAuthorityResponse], error) {
+	return answer(ctx, o.Server, r, o.control.DecideAuthority)
+}
+
 func (o *operators) ImportAuthority(ctx context.Context, r *connect.Request[api.ImportAuthorityRequest]) (*connect.Response[api.ImportAuthorityResponse], error) {
 	return answer(ctx, o.Server, r, o.control.ImportAuthority)
 }

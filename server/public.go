@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"log"
 	"log/slog"
 	"net/http"
@@ -44,31 +43,6 @@ func plainServer(handler http.Handler, log *slog.Logger) *http.Server {
 // mostly other people's broken handshakes.
 func quiet(logger *slog.Logger) *log.Logger {
 	return slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
-}
-
-// handleHealth adds what load balancers and service managers ask: is the
-// process alive, and should it get traffic.
-func (s *Server) handleHealth(mux *http.ServeMux) {
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("alive\n")) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
-		defer cancel()
-		if !s.ready.Load() {
-			http.Error(w, "starting or stopping", http.StatusServiceUnavailable)
-			return
-		}
-		if _, err := s.control.Checkpoint(ctx); err != nil {
-			s.log.Error("not ready", "error", err)
-			http.Error(w, "the store does not answer; the server's log has the reason", http.StatusServiceUnavailable)
-			return
-		}
-		words, err := s.control.RolledBack(ctx)
-		if err != nil || words != "" {
-			http.Error(w, words, http.StatusServiceUnavailable)
-			return
-		}
-		w.Write([]byte("ready\n"))
-	})
 }
 
 func (s *Server) getIssuer(w http.ResponseWriter, r *http.Request) {

@@ -14,7 +14,7 @@ const (
 )
 
 func (s *Server) getCheckpoint(w http.ResponseWriter, r *http.Request) {
-	checkpoint, err := s.control.Checkpoint(r.Context())
+	checkpoint, err := s.control.Published(r.Context())
 	if err == nil && checkpoint == nil {
 		http.NotFound(w, r)
 		return

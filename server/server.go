@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/rotunda-pki/rotunda/admission"
 	"github.com/rotunda-pki/rotunda/control"
 	"github.com/rotunda-pki/rotunda/internal/socket"
 	"github.com/rotunda-pki/rotunda/reconcile"
@@ -43,6 +44,11 @@ type Server struct {
 	now      func() time.Time
 	log      *slog.Logger
 	identity *identity
+	limits   Limits
+	gate     *admission.Gate
+	callers  *admission.Callers
+	issues   *admission.Callers
+	load     load
 	ready    atomic.Bool
 	streams  context.Context // ends when the server stops
 }
@@ -53,7 +59,14 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{config: o.Config, control: o.Control, now: o.Now, log: o.Log, identity: id}, nil
+	limits := o.Config.Limits.filled()
+	// What is admitted goes by time.Now, whose intervals nobody sets: o.Now is
+	// perhaps a database's, and callers must not wait for it to come where it was.
+	return &Server{
+		config: o.Config, control: o.Control, now: o.Now, log: o.Log, identity: id, limits: limits,
+		gate: admission.New(limits.issue(), time.Now), callers: admission.NewCallers(limits.callers(), time.Now),
+		issues: admission.NewCallers(limits.issues(), time.Now),
+	}, nil
 }
 
 // Run serves until ctx ends, then lets calls under way finish. ready is called
@@ -85,10 +98,12 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 		s.log.Info("listening", "for", one.name, "address", one.listener.Addr().String())
 	}
 	group.Go(func() error { return s.identity.run(ctx) })
+	group.Go(func() error { return reconcile.Servers(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.Sequence(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.CRLs(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.Staples(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.Revocations(ctx, s.control, s.log) })
+	group.Go(func() error { return reconcile.Compromises(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.Slots(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.Trust(ctx, s.control, s.log) })
 	group.Go(func() error {
@@ -97,7 +112,10 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	group.Go(func() error {
 		return reconcile.Notices(ctx, s.control, reconcile.NewPoster(s.config.Notices.secret), s.log)
 	})
+	group.Go(func() error { return reconcile.Witness(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.Forward(ctx, s.control, s.config.Forward, s.log) })
+	group.Go(func() error { return reconcile.Retention(ctx, s.control, s.log) })
+	group.Go(func() error { return s.control.KeepContact(ctx) })
 	s.ready.Store(true)
 	ready()
 	err = group.Wait()
@@ -126,7 +144,7 @@ func (s service) open() (net.Listener, error) {
 func (s *Server) listen() (open []service, err error) {
 	agents := s.agentServer()
 	for _, one := range []service{
-		{name: "agents", network: "tcp", address: s.config.Listen.Agents, serve: agents.Serve, stop: func() { stopGRPC(agents) }},
+		{name: "agents", network: "tcp", address: s.config.Listen.Agents, serve: func(l net.Listener) error { return agents.Serve(s.bounded(l)) }, stop: func() { stopGRPC(agents) }},
 		webService("operators", "tcp", s.config.Listen.Operators, s.operatorServer()),
 		webService("public HTTP", "tcp", s.config.Listen.Public, s.publicServer()),
 		webService("metrics", "tcp", s.config.Listen.Metrics, s.metricsServer()),

@@ -26,10 +26,22 @@ func (e *AuditEntry) columns() []any {
 	return []any{&e.ID, &e.Pending, &e.Index, &e.Content, fixed(e.LeafHash[:])}
 }
 
-// AppendAuditEntry adds an entry, pending.
-func (tx *Tx) AppendAuditEntry(ctx context.Context, id string, content []byte, leaf audit.Hash) error {
-	return tx.insert(ctx, thing{"audit entry", id}, `
-		INSERT INTO audit_entry (id, idx, content, leaf_hash) VALUES ($1, NULL, $2, $3)`, id, content, leaf[:])
+// NewAuditEntry is what is added to the log.
+type NewAuditEntry struct {
+	ID       string
+	Content  []byte // exact bytes
+	LeafHash audit.Hash
+}
+
+var auditEntryTable = newTable("audit_entry", "id, content, leaf_hash", "text", "bytea", "bytea")
+
+// AppendAuditEntries adds entries, pending.
+func (tx *Tx) AppendAuditEntries(ctx context.Context, entries ...NewAuditEntry) error {
+	rows := make([][]any, len(entries))
+	for i := range entries {
+		rows[i] = []any{entries[i].ID, entries[i].Content, entries[i].LeafHash[:]}
+	}
+	return tx.insertAll(ctx, of("audit entry", "audit entries", entries, func(e NewAuditEntry) any { return e.ID }), auditEntryTable, rows)
 }
 
 // TreeSize is how many entries have an index.
@@ -189,25 +201,40 @@ func (tx *Tx) CheckpointAt(ctx context.Context, size uint64) ([]byte, error) {
 	return note, err
 }
 
-// signedNote is a checkpoint's row, as far as readers want it.
-type signedNote struct{ text []byte }
-
-func (n *signedNote) columns() []any { return []any{&n.text} }
-
-// Checkpoints returns signed checkpoints from a size on, ascending.
-func (tx *Tx) Checkpoints(ctx context.Context, from uint64, limit int) ([][]byte, error) {
-	found, err := list[signedNote](ctx, tx, "checkpoints", `SELECT note FROM checkpoint WHERE size >= $1 ORDER BY size LIMIT $2`, from, limit)
-	notes := make([][]byte, len(found))
-	for i, note := range found {
-		notes[i] = note.text
-	}
-	return notes, err
+// SignedNote is a checkpoint as it was signed.
+type SignedNote struct {
+	Size uint64
+	Text []byte
 }
 
-// PruneCheckpoints forgets checkpoints from before then, but never the newest,
+func (n *SignedNote) columns() []any { return []any{&n.Size, &n.Text} }
+
+// Checkpoints returns signed checkpoints from a size on, ascending.
+func (tx *Tx) Checkpoints(ctx context.Context, from uint64, limit int) ([]SignedNote, error) {
+	return list[SignedNote](ctx, tx, "checkpoints", `SELECT size, note FROM checkpoint WHERE size >= $1 ORDER BY size LIMIT $2`, from, limit)
+}
+
+// oldCheckpoints are those from before $1, but of each day (UTC) not the last,
+// nor the newest of all, nor the one that is published. $2 is a day.
+const (
+	oldCheckpoints = `FROM checkpoint c WHERE c.at < $1 AND EXISTS (SELECT 1 FROM checkpoint n WHERE n.size > c.size AND n.at / $2 = c.at / $2)
+		AND (c.size = 0 OR c.size <> (SELECT published_size FROM store_meta))`
+	dayMicros = int64(24 * time.Hour / time.Microsecond)
+)
+
+// PruneCheckpoints forgets checkpoints from before then with their cosignatures,
+// at most limit, but of each day never the last, nor the one that is published,
 // and returns how many.
-func (tx *Tx) PruneCheckpoints(ctx context.Context, before time.Time) (int, error) {
-	rows, err := tx.exec(ctx, `
-		DELETE FROM checkpoint WHERE at < $1 AND size < (SELECT MAX(size) FROM checkpoint)`, micros(before))
+func (tx *Tx) PruneCheckpoints(ctx context.Context, before time.Time, limit int) (int, error) {
+	const these = `IN (SELECT c.size ` + oldCheckpoints + ` ORDER BY c.size LIMIT $3)`
+	if _, err := tx.exec(ctx, `DELETE FROM cosignature WHERE size `+these, micros(before), dayMicros, limit); err != nil {
+		return 0, thing{noun: "cosignatures"}.wrap(err)
+	}
+	rows, err := tx.exec(ctx, `DELETE FROM checkpoint WHERE size `+these, micros(before), dayMicros, limit)
 	return int(rows), thing{noun: "checkpoints"}.wrap(err)
+}
+
+// OldCheckpoints is how many PruneCheckpoints would forget in all.
+func (tx *Tx) OldCheckpoints(ctx context.Context, before time.Time) (int, error) {
+	return value[int](ctx, tx, thing{noun: "checkpoints"}, `SELECT COUNT(*) `+oldCheckpoints, micros(before), dayMicros)
 }

@@ -14,14 +14,27 @@ import (
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
-// Backup writes the store at path, as it is at one moment, into the new file
-// to, and has check look at the copy before the file gets its name: a crash
-// leaves to absent or whole. The store may be in use by a server, which goes on
-// meanwhile, or by nobody. temp is where the copy grows until then.
-func Backup(ctx context.Context, path, to string, check func(*Tx) error) (err error) {
-	if err := checkPath(Options{Path: path}); err != nil {
+// Backup writes the store, as it is at one moment, into the new SQLite file to,
+// and has check look at the copy before the file gets its name: a crash leaves
+// to absent or whole. The store may be in use by servers, which go on meanwhile,
+// or by nobody.
+func Backup(ctx context.Context, o Options, to string, check func(*Tx) error) error {
+	if o.URL != "" {
+		return backupDatabase(ctx, o, to, check)
+	}
+	if err := checkPath(o); err != nil {
 		return err
 	}
+	return backUp(to, func(temp string) error {
+		if err := copyInto(ctx, o.Path, temp); err != nil {
+			return err
+		}
+		return ReadCopy(ctx, temp, check)
+	})
+}
+
+// backUp has fill fill an empty file, and gives it its name then.
+func backUp(to string, fill func(temp string) error) (err error) {
 	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 		return taken(to, err)
 	}
@@ -39,10 +52,7 @@ func Backup(ctx context.Context, path, to string, check func(*Tx) error) (err er
 			err = errors.Join(err, left)
 		}
 	}()
-	err = copyInto(ctx, path, temp)
-	if err == nil {
-		err = ReadCopy(ctx, temp, check)
-	}
+	err = fill(temp)
 	if err == nil {
 		err = file.Sync()
 	}
@@ -56,6 +66,24 @@ func Backup(ctx context.Context, path, to string, check func(*Tx) error) (err er
 		return err
 	}
 	return syncParent(to)
+}
+
+// backupDatabase copies what one snapshot of a database shows into a file.
+func backupDatabase(ctx context.Context, o Options, to string, check func(*Tx) error) error {
+	db, err := Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	err = db.Read(ctx, func(tx *Tx) error {
+		if err := sameSchema(ctx, tx, db.Place()); err != nil {
+			return err
+		}
+		if err := db.takeTime(tx.session); err != nil {
+			return err
+		}
+		return copyTo(ctx, tx, Options{Path: to, Now: o.Now}, check, func(Copied) {})
+	})
+	return errors.Join(err, db.Close())
 }
 
 // PartialBackup is where a backup grows until it is whole.

@@ -18,7 +18,7 @@ import (
 func pair(ctx context.Context, i int) func(*store.Tx) error {
 	return func(tx *store.Tx) error {
 		content := []byte(strings.Repeat("x", 1000))
-		if err := tx.AppendAuditEntry(ctx, fmt.Sprint(i), content, audit.LeafHash(content)); err != nil {
+		if err := tx.AppendAuditEntries(ctx, store.NewAuditEntry{ID: fmt.Sprint(i), Content: content, LeafHash: audit.LeafHash(content)}); err != nil {
 			return err
 		}
 		return tx.RaiseDocumentState(ctx)
@@ -53,7 +53,7 @@ func TestBackupShowsOneMoment(t *testing.T) {
 	}()
 	for round := range 5 {
 		before := <-answered
-		err := store.Backup(t.Context(), path, filepath.Join(t.TempDir(), "copy.db"), func(tx *store.Tx) error {
+		err := store.Backup(t.Context(), store.Locate(path), filepath.Join(t.TempDir(), "copy.db"), func(tx *store.Tx) error {
 			states, err := tx.DocumentState(t.Context())
 			if err != nil {
 				return err
@@ -88,35 +88,35 @@ func TestBackupLeavesAWholeFileOrNone(t *testing.T) {
 	}
 	t.Run("the copy does not check out", func(t *testing.T) {
 		wrong := fault.New(fault.Conflict, "of another domain")
-		nothing(t, store.Backup(t.Context(), path, to, func(*store.Tx) error { return wrong }), fault.Conflict)
+		nothing(t, store.Backup(t.Context(), store.Locate(path), to, func(*store.Tx) error { return wrong }), fault.Conflict)
 	})
 	t.Run("cut off", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		err := store.Backup(ctx, path, to, fine)
+		err := store.Backup(ctx, store.Locate(path), to, fine)
 		if !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 		nothing(t, err, fault.CodeOf(err))
 	})
 	t.Run("no store", func(t *testing.T) {
-		nothing(t, store.Backup(t.Context(), path+".not", to, fine), fault.NotFound)
+		nothing(t, store.Backup(t.Context(), store.Locate(path+".not"), to, fine), fault.NotFound)
 	})
 	t.Run("taken meanwhile", func(t *testing.T) {
-		err := store.Backup(t.Context(), path, to, func(*store.Tx) error { return os.WriteFile(to, []byte("precious"), 0o600) })
+		err := store.Backup(t.Context(), store.Locate(path), to, func(*store.Tx) error { return os.WriteFile(to, []byte("precious"), 0o600) })
 		if content, readErr := os.ReadFile(to); fault.CodeOf(err) != fault.Conflict || string(content) != "precious" || readErr != nil {
 			t.Errorf("%v; the file holds %q", err, content)
 		}
 	})
 	t.Run("taken before", func(t *testing.T) {
-		err := store.Backup(t.Context(), path, to, fine)
+		err := store.Backup(t.Context(), store.Locate(path), to, fine)
 		if content, readErr := os.ReadFile(to); fault.CodeOf(err) != fault.Conflict || string(content) != "precious" || readErr != nil {
 			t.Errorf("%v; the file holds %q", err, content)
 		}
 	})
 	t.Run("another under way", func(t *testing.T) {
-		err := store.Backup(t.Context(), path, to+"2", func(*store.Tx) error {
-			return store.Backup(t.Context(), path, to+"2", fine)
+		err := store.Backup(t.Context(), store.Locate(path), to+"2", func(*store.Tx) error {
+			return store.Backup(t.Context(), store.Locate(path), to+"2", fine)
 		})
 		if fault.CodeOf(err) != fault.Conflict || !strings.Contains(err.Error(), "under way") {
 			t.Error(err)
@@ -140,7 +140,7 @@ func TestBackupOfDamageIsRefused(t *testing.T) {
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err = store.Backup(t.Context(), path, to, func(*store.Tx) error { return nil })
+	err = store.Backup(t.Context(), store.Locate(path), to, func(*store.Tx) error { return nil })
 	if left, _ := filepath.Glob(to + "*"); err == nil || len(left) > 0 {
 		t.Errorf("backed up: %v, left %v", err, left)
 	}

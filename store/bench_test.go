@@ -80,10 +80,10 @@ func writeIssuance(ctx context.Context, db *store.DB, n uint64) error {
 	content := make([]byte, 400)
 	binary.BigEndian.PutUint64(content, n)
 	return db.Write(ctx, func(tx *store.Tx) error {
-		if err := tx.InsertCertificate(ctx, c); err != nil {
+		if err := tx.InsertCertificates(ctx, c); err != nil {
 			return err
 		}
-		return tx.AppendAuditEntry(ctx, serial.String(), content, audit.LeafHash(content))
+		return tx.AppendAuditEntries(ctx, store.NewAuditEntry{ID: serial.String(), Content: content, LeafHash: audit.LeafHash(content)})
 	})
 }
 

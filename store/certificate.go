@@ -60,20 +60,34 @@ func (c *Certificate) columns() []any {
 	}
 }
 
-// InsertCertificate records a certificate. A (placement, generation) that has
+var certificateTable = newTable("certificate", certificateColumns,
+	"bytea", "text", "text", "text", "bigint", "text", "text", "text", "text",
+	"text", "text", "bytea", "bytea", "bigint", "bigint", "bigint", "bigint", "bigint", "text", "bytea")
+
+// InsertCertificates records certificates. A (placement, generation) that has
 // one already is a Conflict.
-func (tx *Tx) InsertCertificate(ctx context.Context, c Certificate) error {
-	what := thing{"certificate", c.Serial}
-	if c.PlacementID != "" {
-		what = thing{"certificate", generation{c.PlacementID, c.Generation}}
+func (tx *Tx) InsertCertificates(ctx context.Context, certificates ...Certificate) error {
+	rows := make([][]any, len(certificates))
+	for i := range certificates {
+		rows[i] = certificates[i].row()
 	}
-	return tx.insert(ctx, what, `
-		INSERT INTO certificate (`+certificateColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
+	return tx.insertAll(ctx, of("certificate", "certificates", certificates, Certificate.name), certificateTable, rows)
+}
+
+func (c *Certificate) row() []any {
+	return []any{
 		c.Serial[:], string(c.Kind), c.AuthorityID, optional(c.PlacementID), optionalNumber(c.Generation),
 		optional(c.AgentID), c.Operator, c.Intent, c.Names,
 		optional(string(c.PolicyInput)), c.Rule, c.SPKI[:], c.Fingerprint[:], c.CRLShard,
-		micros(c.NotBefore), micros(c.NotAfter), micros(c.IssuedAt), micros(c.RevokedAt), c.Reason, c.DER)
+		micros(c.NotBefore), micros(c.NotAfter), micros(c.IssuedAt), micros(c.RevokedAt), c.Reason, c.DER,
+	}
+}
+
+func (c Certificate) name() any {
+	if c.PlacementID != "" {
+		return generation{c.PlacementID, c.Generation}
+	}
+	return c.Serial
 }
 
 // generation is what a leaf is known by.
@@ -117,7 +131,7 @@ func (tx *Tx) PlacementCertificates(ctx context.Context, placementID string) ([]
 // AgentIdentities returns the agent's own certificates, the newest first.
 func (tx *Tx) AgentIdentities(ctx context.Context, agentID string) ([]Certificate, error) {
 	return list[Certificate](ctx, tx, "identities of an agent", `
-		SELECT `+certificateColumns+` FROM certificate WHERE agent_id = $1 AND kind = 'agent'
+		SELECT `+certificateColumns+` FROM certificate WHERE agent_id = $1 AND kind = 'agent' AND placement_id IS NULL
 		ORDER BY issued_at DESC, serial DESC`, agentID)
 }
 
@@ -133,14 +147,14 @@ func (tx *Tx) NewestNamedCertificate(ctx context.Context, kind CertificateKind, 
 type CertificateQuery struct {
 	Kind          CertificateKind
 	AuthorityID   string
-	AgentID       string
+	AgentID       string // its own, and those of its canaries; its leaves are found by their placements
 	Intent        string
 	PlacementID   string
 	SPKI          pki.SPKIHash
 	Fingerprint   pki.Fingerprint
 	ValidAfter    time.Time // not_after is later, and it is not revoked
 	ExpiresBefore time.Time // not_after is earlier
-	IssuedAfter   time.Time // issued then or later
+	IssuedAfter   time.Time // issued then or later, before they ended
 	Limit         int
 }
 
@@ -158,7 +172,7 @@ func (q CertificateQuery) where() (string, []any) {
 		add("authority_id = $%d", q.AuthorityID)
 	}
 	if q.AgentID != "" {
-		add("agent_id = $%d", q.AgentID)
+		add("agent_id = $%d AND placement_id IS NULL", q.AgentID)
 	}
 	if q.Intent != "" {
 		add("intent = $%d", q.Intent)
@@ -180,6 +194,7 @@ func (q CertificateQuery) where() (string, []any) {
 	}
 	if !q.IssuedAfter.IsZero() {
 		add("issued_at >= $%d", micros(q.IssuedAfter))
+		add("not_after > $%d", micros(q.IssuedAfter)) // it follows, and has an index
 	}
 	text := ""
 	if len(conditions) > 0 {

@@ -86,7 +86,7 @@ func verb(ctx context.Context, db *store.DB, name string) error {
 		if err := tx.InsertDecision(ctx, store.Decision{ID: name, Kind: "rotate", Intent: "i", At: tx.Now}); err != nil {
 			return err
 		}
-		return tx.AppendAuditEntry(ctx, name, []byte(name), audit.LeafHash([]byte(name)))
+		return tx.AppendAuditEntries(ctx, store.NewAuditEntry{ID: name, Content: []byte(name), LeafHash: audit.LeafHash([]byte(name))})
 	})
 }
 

@@ -89,6 +89,23 @@ func (tx *Tx) CRLHeads(ctx context.Context, authorityID string) ([]CRLHead, erro
 		SELECT `+crlHeadColumns+` FROM crl WHERE authority_id = $1 ORDER BY shard`, authorityID)
 }
 
+// WholeList is which whole list an authority has, and whether it is made of the
+// shards' lists that there are now.
+type WholeList struct {
+	AuthorityID string
+	Number      int64
+	Complete    bool
+}
+
+func (w *WholeList) columns() []any { return []any{&w.AuthorityID, &w.Number, &w.Complete} }
+
+// WholeLists returns the whole lists of all authorities.
+func (tx *Tx) WholeLists(ctx context.Context) ([]WholeList, error) {
+	return list[WholeList](ctx, tx, "whole CRLs", `
+		SELECT w.authority_id, w.number, w.basis = (SELECT COALESCE(SUM(s.number), 0) FROM crl s WHERE s.authority_id = w.authority_id AND s.shard >= 0)
+		FROM crl w WHERE w.shard = -1 ORDER BY w.authority_id`)
+}
+
 // EntryChange says how the entries of a list differ from those of the one before.
 type EntryChange struct {
 	All  bool // Part is all there are; else it is put behind those that there are

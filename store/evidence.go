@@ -18,7 +18,7 @@ type Evidence struct {
 	Statement   []byte // exact bytes
 	Signature   []byte
 	At          time.Time
-	Keep        bool // keep it past newer ones though its verdict is theirs: something cites it
+	Keep        bool // keep it as history though its verdict is that of the one before: something cites it
 }
 
 const evidenceColumns = `placement_id, observer, kind, digest, verdict, statement, signature, at`
@@ -79,14 +79,33 @@ func (tx *Tx) Evidence(ctx context.Context, digest string) (Evidence, error) {
 		LIMIT 1`, digest)
 }
 
-// PruneEvidence forgets history from before then that is not the latest, at
-// most limit of it, and returns how much.
+// oldEvidence is history from before $1 on which nothing rests. It leaves what is
+// the latest of its (placement, observer, kind), what an adoption cites, what was
+// observed at placements of an open rollout or revocation, and while a change of
+// trust or a compromise is open, all.
+const oldEvidence = `FROM evidence e WHERE e.at < $1
+	AND NOT EXISTS (SELECT 1 FROM trust_change WHERE ended_at IS NULL AND NOT standby)
+	AND NOT EXISTS (SELECT 1 FROM compromise WHERE ended_at IS NULL)
+	AND NOT EXISTS (SELECT 1 FROM evidence_latest l WHERE l.placement_id = e.placement_id AND l.digest = e.digest)
+	AND NOT EXISTS (SELECT 1 FROM adoption a WHERE a.placement_id = e.placement_id AND a.evidence = e.digest)
+	AND NOT EXISTS (SELECT 1 FROM rollout_part p JOIN rollout r ON r.id = p.rollout_id
+		WHERE p.placement_id = e.placement_id AND r.ended_at IS NULL)
+	AND NOT EXISTS (SELECT 1 FROM revocation r JOIN revocation_part p ON p.revocation_id = r.id
+		JOIN certificate c ON c.serial = p.serial WHERE r.ended_at IS NULL AND c.placement_id = e.placement_id)`
+
+// PruneEvidence forgets history from before then on which nothing rests, at most
+// limit of it, and returns how much.
 func (tx *Tx) PruneEvidence(ctx context.Context, before time.Time, limit int) (int, error) {
 	if limit <= 0 {
 		return 0, errors.New("prune evidence: the limit must be above 0")
 	}
 	rows, err := tx.exec(ctx, `
-		DELETE FROM evidence WHERE (placement_id, digest) IN
-			(SELECT placement_id, digest FROM evidence WHERE at < $1 ORDER BY at LIMIT $2)`, micros(before), limit)
+		DELETE FROM evidence WHERE (placement_id, digest) IN (
+			SELECT e.placement_id, e.digest `+oldEvidence+` ORDER BY e.at LIMIT $2)`, micros(before), limit)
 	return int(rows), thing{noun: "evidence"}.wrap(err)
+}
+
+// OldEvidence is how much PruneEvidence would forget in all.
+func (tx *Tx) OldEvidence(ctx context.Context, before time.Time) (int, error) {
+	return value[int](ctx, tx, thing{noun: "evidence"}, `SELECT COUNT(*) `+oldEvidence, micros(before))
 }

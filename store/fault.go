@@ -6,6 +6,8 @@ import (
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
@@ -15,11 +17,14 @@ var errNoRow = errors.New("no row")
 // errClosed is what calls on a closed store get.
 var errClosed = fault.New(fault.Unavailable, "the store is closed").WithRemedy("the server is stopping; try again later, or another server")
 
-// translate gives an error of SQLite its code. Errors that have a code, and
-// those that are not SQLite's, stay as they are.
+// translate gives an error of the engine its code. Errors that have a code, and
+// those that are no engine's, stay as they are.
 func translate(err error) error {
 	if _, coded := errors.AsType[*fault.Error](err); coded || err == nil {
 		return err
+	}
+	if translated := translatePostgres(err); translated != nil {
+		return translated
 	}
 	sqliteErr, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
@@ -49,6 +54,9 @@ func corrupt(err error) error {
 
 // unique says whether err is a broken uniqueness constraint.
 func unique(err error) bool {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pgErr.Code == uniqueViolation
+	}
 	sqliteErr, ok := errors.AsType[*sqlite.Error](err)
 	return ok && (sqliteErr.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || sqliteErr.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 }

@@ -57,3 +57,10 @@ func (tx *Tx) ReleaseLease(ctx context.Context, l Lease) error {
 		UPDATE lease SET ends_at = $4 WHERE name = $1 AND holder = $2 AND fencing = $3`,
 		l.Name, l.Holder, l.Fencing, micros(tx.Now))
 }
+
+// endLeases ends all leases: of a store that is this process's alone they are
+// those of one that is dead.
+func (tx *Tx) endLeases(ctx context.Context) error {
+	_, err := tx.exec(ctx, `UPDATE lease SET ends_at = $1 WHERE ends_at > $1`, micros(tx.Now))
+	return err
+}

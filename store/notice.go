@@ -115,3 +115,23 @@ func (tx *Tx) ChangeNotices(ctx context.Context, changeID string) ([]Notice, err
 	return list[Notice](ctx, tx, "notices of a change", `
 		SELECT `+noticeColumns+` FROM notice WHERE change_id = $1 ORDER BY made_at, id`, changeID)
 }
+
+// oldNotices are those that were taken before $1. Those of a change that goes on
+// stay: what its owners were told is among what it is decided by. So does what
+// was never taken.
+const oldNotices = `FROM notice n WHERE n.sent_at < $1
+	AND NOT EXISTS (SELECT 1 FROM rollout r WHERE r.id = n.change_id AND r.ended_at IS NULL)
+	AND NOT EXISTS (SELECT 1 FROM trust_change t WHERE t.id = n.change_id AND t.ended_at IS NULL)`
+
+// PruneNotices forgets notices that were taken before then and whose change is
+// over, at most limit, and returns how many.
+func (tx *Tx) PruneNotices(ctx context.Context, before time.Time, limit int) (int, error) {
+	rows, err := tx.exec(ctx, `
+		DELETE FROM notice WHERE id IN (SELECT n.id `+oldNotices+` ORDER BY n.made_at, n.id LIMIT $2)`, micros(before), limit)
+	return int(rows), thing{noun: "notices"}.wrap(err)
+}
+
+// OldNotices is how many PruneNotices would forget in all.
+func (tx *Tx) OldNotices(ctx context.Context, before time.Time) (int, error) {
+	return value[int](ctx, tx, thing{noun: "notices"}, `SELECT COUNT(*) `+oldNotices, micros(before))
+}

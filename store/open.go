@@ -7,14 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
-	"os"
-	"path/filepath"
-	"time"
 
 	"github.com/pressly/goose/v3"
 
-	"github.com/rotunda-pki/rotunda/internal/durable"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/store/migrations"
 )
@@ -22,67 +17,27 @@ import (
 const (
 	mostReaders = 4
 	mostQueued  = 1024
-
-	// quickCheckUpTo bounds the size of a file that is looked through at open.
-	// SQLite meets damage in a larger one where it reads it.
-	quickCheckUpTo = 1 << 20
 )
 
-// Open opens the store, or makes it. It takes the file for this process alone:
-// a second server on the same file is refused. A store that a newer version
-// changed beyond what this one can read is refused; one of an older version is
-// migrated.
+// Open opens the store, or makes it. A SQLite file it takes for this process
+// alone: a second server on the same file is refused. A store that a newer
+// version changed beyond what this one can read is refused; one of an older
+// version is migrated.
 func Open(ctx context.Context, o Options) (*DB, error) {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if err := checkPath(o); err != nil {
-		return nil, err
-	}
-	lock, err := lockBeside(o.Path)
+	engine, err := engineOf(o)
 	if err != nil {
 		return nil, err
 	}
-	db, first, err := open(ctx, o)
+	writing, reading, first, err := engine.prepare(ctx, o)
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, err
 	}
-	db.lock = lock
-	go db.write(first)
-	if err := db.fillTiles(ctx); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return db, nil
-}
-
-func checkPath(o Options) error {
-	info, err := os.Stat(o.Path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && o.Create:
-		return nil
-	case errors.Is(err, fs.ErrNotExist):
-		return fault.New(fault.NotFound, "store %s does not exist", o.Path).WithRemedy("make one with: rotunda init")
-	case err != nil:
-		return fault.Wrap(fault.Unavailable, err, "store %s", o.Path)
-	case o.Create:
-		return fault.New(fault.Conflict, "store %s exists already", o.Path).
-			WithRemedy("use it as it is, or choose another state directory")
-	case !info.Mode().IsRegular():
-		return fault.New(fault.Invalid, "store %s is not a regular file", o.Path)
-	}
-	return nil
-}
-
-// open returns the store and the connection that it was checked on, for the
-// writer to begin with.
-func open(ctx context.Context, o Options) (*DB, *session, error) {
-	if o.Create {
-		if err := create(ctx, o); err != nil {
-			return nil, nil, err
-		}
-	}
+	// A connection that is given back may have failed in a transaction: none is
+	// used again.
+	writing.SetMaxIdleConns(-1)
+	reading.SetMaxIdleConns(-1)
 	db := &DB{
-		path: o.Path, now: o.Now,
+		engine: engine, writing: writing, reading: reading,
 		queue: make(chan *call, mostQueued), closing: make(chan struct{}), stopped: make(chan struct{}),
 		readers: make(chan *session, mostReaders),
 		changes: changes{next: make(chan struct{})},
@@ -90,141 +45,62 @@ func open(ctx context.Context, o Options) (*DB, *session, error) {
 	for range mostReaders {
 		db.readers <- nil
 	}
-	var err error
-	if db.writing, err = sql.Open("sqlite", source(o.Path, "rw", writerPragmas)); err != nil {
-		return nil, nil, err
-	}
-	if db.reading, err = sql.Open("sqlite", source(o.Path, "ro", readerPragmas)); err != nil {
-		return nil, nil, errors.Join(err, db.writing.Close())
-	}
-	// A connection that is given back may have failed in a transaction: none is
-	// used again.
-	db.writing.SetMaxIdleConns(-1)
-	db.reading.SetMaxIdleConns(-1)
-	first, err := newSession(ctx, db.writing)
-	if err != nil {
-		return nil, nil, errors.Join(translate(err), closeAll(db.reading, db.writing))
-	}
-	err = prepare(ctx, db.writing, first.conn, o.Path)
-	if err == nil {
-		db.file, err = os.Stat(o.Path)
-	}
-	if err != nil {
-		return nil, nil, errors.Join(translate(err), closeAll(first, db.reading, db.writing))
-	}
-	return db, first, nil
-}
-
-// create makes the whole file under another name and renames it, so that a
-// crash leaves no half-made store.
-func create(ctx context.Context, o Options) error {
-	temp := o.Path + ".new"
-	for _, leftover := range []string{temp, temp + "-wal", temp + "-shm"} {
-		if err := os.Remove(leftover); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fault.Wrap(fault.Unavailable, err, "make store %s", o.Path)
-		}
-	}
-	file, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, "make store %s", o.Path)
-	}
-	if err := errors.Join(fill(ctx, temp, o.Now()), file.Sync(), file.Close()); err != nil {
-		return fault.Wrap(fault.Unavailable, err, "make store %s", o.Path)
-	}
-	if err := os.Rename(temp, o.Path); err != nil {
-		return fault.Wrap(fault.Unavailable, err, "make store %s", o.Path)
-	}
-	return syncParent(o.Path)
-}
-
-func fill(ctx context.Context, path string, now time.Time) error {
-	db, err := sql.Open("sqlite", source(path, "rw", writerPragmas))
-	if err != nil {
+	go db.write(first)
+	err = db.Read(ctx, func(tx *Tx) error {
+		last, err := tx.LastCommit(ctx)
+		db.changes.begin(last)
 		return err
+	})
+	db.startFollowing()
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
-	if err := migrate(ctx, db); err != nil {
-		return errors.Join(err, db.Close())
+	if err := db.fillTiles(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
-	_, err = db.ExecContext(ctx, `UPDATE store_meta SET created_at = $1`, now.UnixMicro())
-	return errors.Join(err, db.Close())
+	if !db.shared() {
+		_ = db.Write(ctx, func(tx *Tx) error { return tx.endLeases(ctx) }) // else they end by themselves
+	}
+	return db, nil
 }
 
-func syncParent(path string) error {
-	root, err := os.OpenRoot(filepath.Dir(path))
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, "make store %s", path)
-	}
-	return errors.Join(durable.SyncDir(root, "."), root.Close())
-}
-
-// The pragmas of a connection. Page caches are small (negative sizes are KiB):
-// the kernel caches the file as well.
-var (
-	writerPragmas = []string{
-		"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "busy_timeout(5000)", "cell_size_check(1)",
-		"cache_size(-2048)", "temp_store(MEMORY)", "wal_autocheckpoint(2000)", "journal_size_limit(8388608)",
-	}
-	readerPragmas = []string{
-		"query_only(1)", "busy_timeout(5000)", "cell_size_check(1)", "cache_size(-512)", "temp_store(MEMORY)",
-	}
-)
-
-func source(path, mode string, pragmas []string) string {
-	query := url.Values{"mode": {mode}, "_pragma": pragmas}
-	absolute, err := filepath.Abs(path)
-	if err != nil {
-		absolute = path
-	}
-	return (&url.URL{Scheme: "file", Path: absolute, RawQuery: query.Encode()}).String()
-}
-
-// prepare checks that the file is a sound store that this version may serve,
-// and brings an older one up to date.
-func prepare(ctx context.Context, db *sql.DB, conn *sql.Conn, path string) error {
-	if err := quickCheck(ctx, conn, path); err != nil {
-		return err
-	}
-	var tables int
-	err := conn.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_master WHERE name = 'store_meta'`).Scan(&tables)
-	if err != nil {
-		return err
-	}
-	if tables == 0 {
-		return fault.New(fault.Invalid, "%s is not a Rotunda store", path).WithRemedy("check the path; make a store with: rotunda init")
-	}
+// served says whether a store is of this version's schema or a newer one that
+// it may serve; one beyond that is refused, and one of another trust domain than
+// is wanted, if any is.
+func served(ctx context.Context, conn *sql.Conn, place, wanted string) (current bool, err error) {
 	var schema, minimum int64
-	err = conn.QueryRowContext(ctx, `SELECT schema_version, min_server_schema FROM store_meta`).Scan(&schema, &minimum)
+	var domain string
+	err = conn.QueryRowContext(ctx, `SELECT schema_version, min_server_schema, trust_domain FROM store_meta`).Scan(&schema, &minimum, &domain)
 	if err != nil {
-		return err
+		return false, err
+	}
+	if wanted != "" && domain != "" && wanted != domain {
+		return false, fault.New(fault.Conflict, "the store is of trust domain %q, this server is set up for %q", domain, wanted).
+			WithRemedy("put the right store in its place, or correct trustDomain in rotunda.yaml")
+	}
+	if err := mayServe(place, schema, minimum); err != nil {
+		return false, err
+	}
+	return schema >= migrations.Schema, nil
+}
+
+// mayServe says whether this version may serve a store of a schema that wants
+// servers of a schema.
+func mayServe(place string, schema, minimum int64) error {
+	if minimum >= movedAway {
+		return fault.New(fault.Conflict, "the store in %s was moved to another place", place).
+			WithRemedy("name that place as store in rotunda.yaml; servers that went on from both would fork the audit log")
 	}
 	if minimum > migrations.Schema {
-		return fault.New(fault.Conflict, "store %s has schema %d and wants servers of schema %d or above; this one has %d", path, schema, minimum, migrations.Schema).
+		return fault.New(fault.Conflict, "store %s has schema %d and wants servers of schema %d or above; this one has %d", place, schema, minimum, migrations.Schema).
 			WithRemedy("start a newer rotunda, or restore the backup taken before the upgrade")
-	}
-	if schema >= migrations.Schema {
-		return nil
-	}
-	return migrate(ctx, db)
-}
-
-func quickCheck(ctx context.Context, conn *sql.Conn, path string) error {
-	info, err := os.Stat(path)
-	if err != nil || info.Size() > quickCheckUpTo {
-		return err
-	}
-	var verdict string
-	if err := conn.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&verdict); err != nil {
-		return err
-	}
-	if verdict != "ok" {
-		return corrupt(errors.New(verdict))
 	}
 	return nil
 }
 
-func migrate(ctx context.Context, db *sql.DB) error {
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, migrations.Files,
-		goose.WithDisableGlobalRegistry(true), goose.WithTableName("store_migration"))
+func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, files fs.FS) error {
+	provider, err := goose.NewProvider(dialect, db, files,
+		goose.WithDisableGlobalRegistry(true), goose.WithTableName(migrationTable))
 	if err != nil {
 		return err
 	}
@@ -233,6 +109,9 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	}
 	return nil
 }
+
+// migrationTable is where goose keeps which migrations have run.
+const migrationTable = "store_migration"
 
 func closeAll(closers ...io.Closer) error {
 	var errs []error

@@ -154,7 +154,7 @@ func (tx *Tx) SetPlacementReport(ctx context.Context, id string, r Reported) err
 // asked before now.
 func (tx *Tx) SetPlacementAsked(ctx context.Context, id string) error {
 	return tx.set(ctx, thing{"placement", id}, `
-		UPDATE placement SET asked_at = CASE WHEN asks_slot > 0 THEN $2 ELSE NULL END WHERE id = $1`, id, micros(tx.Now))
+		UPDATE placement SET asked_at = CASE WHEN asks_slot > 0 THEN CAST($2 AS BIGINT) ELSE NULL END WHERE id = $1`, id, micros(tx.Now))
 }
 
 // FailedPlacements returns the placements of an intent at which a failure

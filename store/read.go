@@ -10,13 +10,9 @@ import (
 // clock shows. Connections are few: fn does not call Read again, and does not
 // wait for a peer.
 func (db *DB) Read(ctx context.Context, fn func(*Tx) error) error {
-	reader, err := db.takeReader(ctx)
+	reader, err := db.beginRead(ctx)
 	if err != nil {
 		return err
-	}
-	if _, err := reader.exec("BEGIN"); err != nil {
-		db.dropReader(reader)
-		return translate(err)
 	}
 	tx := &Tx{Now: db.now().UTC().Truncate(time.Microsecond), session: reader, readOnly: true}
 	defer func() { // even if fn panics
@@ -28,6 +24,25 @@ func (db *DB) Read(ctx context.Context, fn func(*Tx) error) error {
 		db.readers <- reader
 	}()
 	return fn(tx)
+}
+
+// beginRead begins a snapshot on a free connection. One that was idle may have
+// died since: others are tried then, a new one at last.
+func (db *DB) beginRead(ctx context.Context) (*session, error) {
+	for {
+		reader, err := db.takeReader(ctx)
+		if err != nil {
+			return nil, err
+		}
+		used := len(reader.prepared) > 0
+		if err = db.engine.beginRead(reader); err == nil {
+			return reader, nil
+		}
+		db.dropReader(reader)
+		if !used || !connectionLost(err) {
+			return nil, translate(err)
+		}
+	}
 }
 
 // takeReader waits for a free connection. The first of a place is opened when

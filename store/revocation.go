@@ -69,10 +69,13 @@ func (tx *Tx) RevocationParts(ctx context.Context, id string) ([]Certificate, er
 		WHERE serial IN (SELECT serial FROM revocation_part WHERE revocation_id = $1) ORDER BY kind, serial`, id)
 }
 
-// RecentRevocations returns those that are open or ended after then.
+// RecentRevocations returns those that are open or ended after then, and those of
+// a compromise that is looked after.
 func (tx *Tx) RecentRevocations(ctx context.Context, then time.Time) ([]Revocation, error) {
 	return list[Revocation](ctx, tx, "recent revocations", `
-		SELECT `+revocationColumns+` FROM revocation WHERE ended_at IS NULL OR ended_at >= $1 ORDER BY begun_at, id`, micros(then))
+		SELECT `+revocationColumns+` FROM revocation 
+		WHERE ended_at IS NULL OR ended_at >= $1 OR id IN (SELECT revocation_id FROM compromise WHERE ended_at IS NULL)
+		ORDER BY begun_at, id`, micros(then))
 }
 
 // RevocationSize is how many certificates a revocation is of.

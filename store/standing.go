@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
+	"strings"
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/pki"
@@ -25,37 +25,51 @@ type Standing struct {
 
 	DocumentState uint64
 	Profile       string // that a rollout has used in the place of the intent's; empty: none
-	Issuer        string // id of the authority that signs
-
-	Revoked bool // the certificate that the caller showed; also when it has no record
+	Issuer        string // id of the authority that signs for the region: see SigningAuthority
 }
 
-// Standing returns what a certificate at a placement rests on, and the highest
-// generation that was issued there; 0 when there is none. shown is the serial
-// of the certificate that the caller showed; nil when it showed none.
-func (tx *Tx) Standing(ctx context.Context, placementID string, shown *pki.Serial) (Standing, uint64, error) {
-	what := thing{"placement", placementID}
-	var serial any
-	if shown != nil {
-		serial = shown[:]
-	}
-	var s Standing
-	var newest uint64
-	err := tx.scan(ctx, func(rows *sql.Rows) (bool, error) {
-		return false, rows.Scan(
-			&s.Intent, &s.Instance, &s.Orphan, &s.AgentID, &s.AgentState, &s.Labels, &s.Region, &s.Zone,
-			&s.DocumentState, &s.Profile, &s.Issuer, &s.Revoked, &newest)
+// Stood is a Standing, and the highest generation that was issued at its
+// placement; 0 when there is none.
+type Stood struct {
+	Standing
+	Newest uint64
+}
+
+// Standings returns what certificates at placements rest on, by the placements'
+// ids; those that do not exist are left out. unable are the authorities by which
+// the caller can't sign.
+func (tx *Tx) Standings(ctx context.Context, placementIDs []string, unable ...string) (map[string]Stood, error) {
+	found := make(map[string]Stood, len(placementIDs))
+	err := tx.scanAll(ctx, func(rows *sql.Rows) error {
+		var id string
+		var s Stood
+		err := rows.Scan(
+			&id, &s.Intent, &s.Instance, &s.Orphan, &s.AgentID, &s.AgentState, &s.Labels, &s.Region, &s.Zone,
+			&s.DocumentState, &s.Profile, &s.Issuer, &s.Newest)
+		found[id] = s
+		return err
 	}, `
-		SELECT p.intent, p.instance, p.orphan, a.id, a.state, a.labels, a.region, a.zone, m.document_state,
-			COALESCE((SELECT profile FROM profile_override WHERE placement_id = $1 AND ended_at IS NULL), ''),
-			COALESCE((SELECT MAX(id) FROM authority WHERE kind = 'issuing' AND state = 'active'), ''),
-			$2 IS NOT NULL AND (shown.serial IS NULL OR shown.revoked_at IS NOT NULL),
-			COALESCE((SELECT MAX(generation) FROM certificate WHERE placement_id = $1), 0)
+		SELECT p.id, p.intent, p.instance, p.orphan, a.id, a.state, a.labels, a.region, a.zone, m.document_state,
+			COALESCE((SELECT profile FROM profile_override WHERE placement_id = p.id AND ended_at IS NULL), ''),
+			COALESCE(`+signingText("a.region", "$1")+`, ''),
+			COALESCE((SELECT MAX(generation) FROM certificate WHERE placement_id = p.id), 0)
 		FROM placement p JOIN agent a ON a.id = p.agent_id CROSS JOIN store_meta m
-		LEFT JOIN certificate shown ON shown.serial = $2
-		WHERE p.id = $1`, placementID, serial)
-	if errors.Is(err, errNoRow) {
-		return s, 0, what.missing()
+		WHERE p.id IN `, anys(placementIDs), strings.Join(unable, " "))
+	return found, thing{noun: "placements"}.wrap(err)
+}
+
+// Unrevoked returns which of the certificates are recorded and not revoked.
+func (tx *Tx) Unrevoked(ctx context.Context, serials []pki.Serial) (map[pki.Serial]bool, error) {
+	found := make(map[pki.Serial]bool, len(serials))
+	keys := make([]any, len(serials))
+	for i := range serials {
+		keys[i] = serials[i][:]
 	}
-	return s, newest, what.wrap(err)
+	err := tx.scanAll(ctx, func(rows *sql.Rows) error {
+		var serial pki.Serial
+		err := rows.Scan(fixed(serial[:]))
+		found[serial] = true
+		return err
+	}, `SELECT serial FROM certificate WHERE revoked_at IS NULL AND serial IN `, keys)
+	return found, thing{noun: "certificates"}.wrap(err)
 }

@@ -1,4 +1,5 @@
-// Package store keeps everything that Rotunda records, in one SQLite file.
+// Package store keeps everything that Rotunda records: in one SQLite file, or in
+// a PostgreSQL database that many servers share.
 //
 // A change is a call of [DB.Write]: all of it becomes durable together, and
 // the call returns after that. One goroutine owns the writing connection. It
@@ -18,26 +19,24 @@ package store
 import (
 	"context"
 	"database/sql"
-	"os"
+	"errors"
 	"sync"
 	"time"
-
-	_ "modernc.org/sqlite" // the driver
 )
 
-// Options says which store to open.
+// Options says which store to open. Exactly one of Path and URL is set.
 type Options struct {
 	Path   string           // of the SQLite file; its -wal, -shm and .lock lie beside it
-	Now    func() time.Time // nil: the system's clock
+	URL    string           // of the PostgreSQL database, as libpq understands it
+	Now    func() time.Time // nil: the system's clock, or the database's where servers share it
 	Create bool             // make a new store; without it the store must exist
+
+	TrustDomain string // that the store must be of; empty: whichever it is of
 }
 
 // DB is an open store. It is safe for use by many goroutines.
 type DB struct {
-	path string
-	now  func() time.Time
-	lock *os.File
-	file os.FileInfo // what stood at path when it was opened
+	engine
 
 	writing *sql.DB // opens the writer's connection
 	queue   chan *call
@@ -48,34 +47,36 @@ type DB struct {
 	reading *sql.DB
 	readers chan *session // idle ones; a nil is leave to open one
 
-	changes changes
+	changes  changes
+	commits  commits
+	follower follower
 }
 
 // Close refuses new calls, waits for the writes and reads that were begun, and
-// closes the file.
+// closes the store.
 func (db *DB) Close() error {
 	var err error
 	db.closer.Do(func() {
 		close(db.closing)
+		db.stopFollowing()
 		<-db.stopped
 		db.closeReaders()
-		db.settle()
-		err = closeAll(db.reading, db.writing, db.lock)
+		db.settle(db.writing)
+		err = errors.Join(closeAll(db.reading, db.writing), db.engine.close())
 	})
 	return err
 }
 
-// settle moves all of the -wal into the file, and so removes it: whoever copies
-// or exchanges the file of a server that stopped must not be surprised by what
-// lies beside it. When that fails nothing is lost: the next Open reads it.
-func (db *DB) settle() {
-	if db.checkInPlace() == nil {
-		_, _ = db.writing.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
-	}
-}
+// Now is what the clock shows that commits go by: the database's, where servers
+// share one.
+func (db *DB) Now() time.Time { return db.now() }
 
-// Path is where the store lies.
-func (db *DB) Path() string { return db.path }
+// InTime refuses (Unavailable) while this host's clock is too far off Now for
+// anything to be signed by either. What is written is refused then by itself.
+func (db *DB) InTime() error { return db.inTime() }
+
+// Place is where the store lies, for people: a path, or a URL without password.
+func (db *DB) Place() string { return db.place() }
 
 // TrustDomain is the one that this store belongs to; empty before it was set.
 func (db *DB) TrustDomain(ctx context.Context) (string, error) {
@@ -86,28 +87,4 @@ func (db *DB) TrustDomain(ctx context.Context) (string, error) {
 		return err
 	})
 	return meta.TrustDomain, err
-}
-
-// changes tells followers that something was committed.
-type changes struct {
-	mu      sync.Mutex
-	version uint64
-	next    chan struct{}
-}
-
-// Changed returns how many commits this DB has made, and a channel that is
-// closed at the next one. A follower takes both, reads the store, and waits on
-// the channel: a commit in between is never missed, and many are one wake-up.
-func (db *DB) Changed() (version uint64, next <-chan struct{}) {
-	db.changes.mu.Lock()
-	defer db.changes.mu.Unlock()
-	return db.changes.version, db.changes.next
-}
-
-func (c *changes) announce() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.version++
-	close(c.next)
-	c.next = make(chan struct{})
 }

@@ -11,7 +11,9 @@ import (
 	"github.com/rotunda-pki/rotunda/store/storetest"
 )
 
-func TestStore(t *testing.T) { storetest.Run(t, store.Open) }
+func TestStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Options { return store.Options{Path: filepath.Join(t.TempDir(), "rotunda.db")} })
+}
 
 // TestFollower: who waits on Changed sees each commit, in order, by reading
 // after it is woken.

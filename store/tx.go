@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5/stdlib"
+
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
@@ -20,6 +22,7 @@ type Tx struct {
 	over     bool
 	readOnly bool
 	wrote    bool
+	rows     int   // that were read
 	failed   error // of the first statement that failed
 }
 
@@ -27,11 +30,25 @@ type Tx struct {
 // Write shows may be rolled back, with a neighbour's work in the same commit.
 func (tx *Tx) Committed() bool { return tx.readOnly }
 
+// RowsRead is how many rows were read through tx: what a look at the store costs.
+func (tx *Tx) RowsRead() int { return tx.rows }
+
 // session is a connection with its prepared statements, by their text. It
 // belongs to one goroutine at a time.
 type session struct {
 	conn     *sql.Conn
 	prepared map[string]*sql.Stmt
+	far      bool // a database that servers share
+}
+
+// hurry is the context of a statement. It is never the caller's: SQLite ends the
+// whole transaction, with the neighbours' work, when it interrupts one. A
+// database that stands still must not hold up this server for ever.
+func (s *session) hurry() (context.Context, context.CancelFunc) {
+	if !s.far {
+		return context.Background(), func() {}
+	}
+	return context.WithTimeout(context.Background(), answersWithin)
 }
 
 func newSession(ctx context.Context, db *sql.DB) (*session, error) {
@@ -39,16 +56,20 @@ func newSession(ctx context.Context, db *sql.DB) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{conn: conn, prepared: map[string]*sql.Stmt{}}, nil
+	_, far := db.Driver().(*stdlib.Driver)
+	return &session{conn: conn, prepared: map[string]*sql.Stmt{}, far: far}, nil
 }
 
 // statement prepares text once. The texts are constants of this package, but
-// for the few shapes of a CertificateQuery, so the map stays small.
+// for the few shapes of a CertificateQuery and of what is done by several rows at
+// once, so the map stays small.
 func (s *session) statement(text string) (*sql.Stmt, error) {
 	if prepared, ok := s.prepared[text]; ok {
 		return prepared, nil
 	}
-	prepared, err := s.conn.PrepareContext(context.Background(), text)
+	ctx, cancel := s.hurry()
+	defer cancel()
+	prepared, err := s.conn.PrepareContext(ctx, text)
 	if err != nil {
 		return nil, err
 	}
@@ -61,9 +82,9 @@ func (s *session) exec(text string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// Never the caller's context: SQLite ends the whole transaction, with the
-	// neighbours' work, when it interrupts a statement.
-	result, err := prepared.ExecContext(context.Background(), args...)
+	ctx, cancel := s.hurry()
+	defer cancel()
+	result, err := prepared.ExecContext(ctx, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -202,7 +223,9 @@ func (tx *Tx) scan(ctx context.Context, each func(*sql.Rows) (more bool, err err
 	if err != nil {
 		return tx.fail(err)
 	}
-	rows, err := prepared.QueryContext(context.Background(), args...)
+	hurry, cancel := tx.session.hurry()
+	defer cancel()
+	rows, err := prepared.QueryContext(hurry, args...)
 	if err != nil {
 		return tx.fail(err)
 	}
@@ -212,6 +235,7 @@ func (tx *Tx) scan(ctx context.Context, each func(*sql.Rows) (more bool, err err
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		tx.rows++
 		if more, err = each(rows); err != nil {
 			return tx.fail(err)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -84,8 +83,7 @@ func (c *call) afterStop() error {
 
 // writer owns the writing connection. It lives in one goroutine.
 type writer struct {
-	db   *DB
-	last time.Time // of the newest commit; zero before it is known
+	db *DB
 	*session
 }
 
@@ -157,39 +155,73 @@ func (w *writer) commit(group []*call) {
 // transact runs the group's calls, each in a savepoint. The error it returns is
 // the transaction's; the calls' own are with them.
 func (w *writer) transact(group []*call) error {
-	if err := w.db.checkInPlace(); err != nil {
+	if err := w.db.ready(); err != nil {
 		return err
 	}
-	if err := w.open(); err != nil {
-		return err
-	}
-	now, err := w.tick()
+	now, err := w.begin()
 	if err != nil {
 		return err
 	}
-	if _, err := w.exec("BEGIN IMMEDIATE"); err != nil {
-		return err
-	}
-	wrote := false
+	wrote := 0
 	for _, c := range group {
-		if err := w.run(c, now); err != nil {
+		if len(group) == 1 {
+			w.call(c, now) // the transaction is its own
+		} else if err := w.run(c, now); err != nil {
 			return err
 		}
-		wrote = wrote || c.wrote
+		if c.wrote {
+			wrote++
+		}
 	}
-	if !wrote {
+	if wrote == 0 {
 		_, err := w.exec("ROLLBACK")
 		return err
 	}
 	if _, err := w.exec("UPDATE store_meta SET last_commit = $1", now.UnixMicro()); err != nil {
 		return err
 	}
+	began := time.Now()
 	if _, err := w.exec("COMMIT"); err != nil {
+		return w.db.unanswered(err)
+	}
+	w.db.commits.add(wrote, time.Since(began))
+	w.db.changes.committed(now)
+	return nil
+}
+
+// begin starts the transaction and returns its moment. A connection to a database
+// that was idle may have died since: another one is tried then.
+func (w *writer) begin() (time.Time, error) {
+	if w.session != nil {
+		last, err := w.db.begin(w.session)
+		if err == nil {
+			return w.tick(last)
+		}
+		if !w.db.shared() || !connectionLost(err) || errors.Is(err, context.DeadlineExceeded) {
+			return time.Time{}, err
+		}
+		w.drop()
+	}
+	session, err := newSession(context.Background(), w.db.writing)
+	if err != nil {
+		return time.Time{}, err
+	}
+	w.session = session
+	last, err := w.db.begin(session)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return w.tick(last)
+}
+
+// unanswered is the error of a commit. A file says whether it was made; of a
+// database whose answer was lost nobody knows.
+func (db *DB) unanswered(err error) error {
+	if !db.shared() || !connectionLost(err) {
 		return err
 	}
-	w.last = now
-	w.db.changes.announce()
-	return nil
+	return fault.Wrap(fault.Unavailable, err, "the database's answer to a commit was lost: it was made, or was not").
+		WithRemedy("look what there is before you repeat it")
 }
 
 // run calls one fn in a savepoint. A failure of its own is left with the call;
@@ -199,18 +231,10 @@ func (w *writer) run(c *call, now time.Time) error {
 	if _, err := w.exec("SAVEPOINT verb"); err != nil {
 		return err
 	}
-	tx := &Tx{Now: now, session: w.session}
-	c.err = guarded(c.fn, tx)
-	tx.over = true
-	if c.err == nil {
-		c.err = tx.failed
-	}
-	if c.err == nil {
-		c.wrote = tx.wrote
+	if w.call(c, now); c.err == nil {
 		_, err := w.exec("RELEASE verb")
 		return err
 	}
-	c.err = translate(c.err)
 	_, err := w.exec("ROLLBACK TO verb")
 	if err == nil {
 		_, err = w.exec("RELEASE verb")
@@ -219,6 +243,20 @@ func (w *writer) run(c *call, now time.Time) error {
 		return errors.Join(c.err, err)
 	}
 	return nil
+}
+
+// call calls fn. When it leaves an error with the call, nothing of it may be kept.
+func (w *writer) call(c *call, now time.Time) {
+	tx := &Tx{Now: now, session: w.session}
+	c.err = guarded(c.fn, tx)
+	tx.over = true
+	if c.err == nil {
+		c.err = tx.failed
+	}
+	c.wrote = tx.wrote && c.err == nil
+	if c.err != nil {
+		c.err = translate(c.err)
+	}
 }
 
 // guarded makes a panic an error.
@@ -231,39 +269,6 @@ func guarded(fn func(*Tx) error, tx *Tx) (err error) {
 	return fn(tx)
 }
 
-// open connects the writer again after a failure, and reads when the last
-// commit was where that is not known.
-func (w *writer) open() error {
-	if w.session == nil {
-		session, err := newSession(context.Background(), w.db.writing)
-		if err != nil {
-			return err
-		}
-		w.session = session
-	}
-	if !w.last.IsZero() {
-		return nil
-	}
-	var last int64
-	row := w.conn.QueryRowContext(context.Background(), "SELECT last_commit FROM store_meta")
-	if err := row.Scan(&last); err != nil {
-		return err
-	}
-	w.last = time.UnixMicro(last).UTC()
-	return nil
-}
-
-// checkInPlace refuses to write into a file that was moved away, removed or
-// replaced under the server: what is written there is lost at the next start.
-func (db *DB) checkInPlace() error {
-	now, err := os.Stat(db.path)
-	if err == nil && os.SameFile(now, db.file) {
-		return nil
-	}
-	return fault.New(fault.Unavailable, "the store's file is no longer at %s: it was moved, removed or replaced", db.path).
-		WithRemedy("put it back, or stop the server before another is put in its place")
-}
-
 // drop gives up the connection, and with it the transaction that it may be in.
 func (w *writer) drop() {
 	if w.session != nil {
@@ -274,15 +279,15 @@ func (w *writer) drop() {
 
 // tick is the moment of the next commit: now, or a µs after the last commit
 // when the clock has not come so far.
-func (w *writer) tick() (time.Time, error) {
+func (w *writer) tick(last time.Time) (time.Time, error) {
 	now := w.db.now().UTC().Truncate(time.Microsecond)
-	if now.Before(w.last.Add(-clockSlack)) {
+	if now.Before(last.Add(-clockSlack)) {
 		return now, fault.New(fault.Unavailable, "this host's clock shows %s, the store's last commit was at %s: nothing is written",
-			now.Format(time.RFC3339), w.last.Format(time.RFC3339)).
+			now.Format(time.RFC3339), last.Format(time.RFC3339)).
 			WithRemedy("set the clock right; if it was wrong when that commit was made, wait until then or restore a backup from before")
 	}
-	if !now.After(w.last) {
-		now = w.last.Add(time.Microsecond)
+	if !now.After(last) {
+		now = last.Add(time.Microsecond)
 	}
 	return now, nil
 }

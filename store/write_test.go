@@ -175,14 +175,14 @@ func TestReadOnly(t *testing.T) {
 // writing into what nobody will find.
 func TestMovedFile(t *testing.T) {
 	db := made(t)
-	if err := os.Rename(db.Path(), db.Path()+".moved"); err != nil {
+	if err := os.Rename(db.Place(), db.Place()+".moved"); err != nil {
 		t.Fatal(err)
 	}
 	err := db.Write(t.Context(), func(tx *Tx) error { return document(t.Context(), tx, "lost", 10) })
 	if fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "moved") {
 		t.Fatalf("a moved file came out as: %v", err)
 	}
-	if err := os.Rename(db.Path()+".moved", db.Path()); err != nil {
+	if err := os.Rename(db.Place()+".moved", db.Place()); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Write(t.Context(), func(tx *Tx) error { return document(t.Context(), tx, "kept", 10) }); err != nil {

@@ -19,13 +19,24 @@ func (c Capabilities) SetsCRLAside() bool { return c.CRLInclude != "" || c.CRL =
 // CRLConfig is what the server includes of a revision with CRLs, or without. nil:
 // its kind includes nothing.
 func (a Adapter) CRLConfig(t Target, present bool) []byte {
+	return included(a.crlConfig, t.File("crl.pem"), "CRLs", present)
+}
+
+// StapleConfig is the same of a response to staple: there is none beside a new
+// certificate at first, nor beside one that was revoked, and what is told to
+// staple a file that is not there loads nothing.
+func (a Adapter) StapleConfig(t Target, present bool) []byte {
+	return included(a.stapleConfig, t.File("staple.der"), "response to staple", present)
+}
+
+func included(line func(string) string, path, what string, present bool) []byte {
 	switch {
-	case a.crlConfig == nil:
+	case line == nil:
 		return nil
 	case !present:
-		return []byte("# no CRLs\n")
+		return []byte("# no " + what + "\n")
 	}
-	return []byte(a.crlConfig(t.File("crl.pem")) + "\n")
+	return []byte(line(path) + "\n")
 }
 
 // takesCRL says whether the placement has CRLs now that the server is to read.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/probe"
 )
 
 // etcd reads certificate and key at each handshake, so a renewal needs no act
@@ -31,10 +32,12 @@ func etcd() Adapter {
 			Word:              "none",
 			Health:            "/health, which reads through a leader; its own peers are all connected (/metrics against the member list, over a control path against those that it has heard of). At a peer's port without a control path: answers",
 			Formats:           []fleet.Format{fleet.FormatPEM, fleet.FormatCombined},
+			Preamble:          probe.HTTP,
 			Measured:          "3.4, 3.5, 3.6",
 			Note: "Restart one member at a time, the leader last and after moving it, and wait for health before the next. " +
 				"A peer certificate needs serverAuth and clientAuth; so does a server's where the JSON gateway is used. " +
-				"A CRL file must be DER; it is compared by serial number alone.",
+				"A CRL file must be DER and holds one list, that of the server's own issuer: clients of other authorities are not looked up. It is compared by serial number alone, " +
+				"and after the handshake: a revoked client is hung up on, so a proof asks over HTTP and takes no session ticket for a yes.",
 		},
 		restartCloses: true,
 		Proof:         ProofDefaults{Immediate: true},

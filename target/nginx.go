@@ -59,10 +59,11 @@ func nginx() Adapter {
 			Note: "Idle keep-alive connections are closed at each reload: clients must retry idempotent requests. " +
 				"ssl_verify_depth is 1 unless set; clients under a bridge need 2.",
 		},
-		contact:   contactNginx,
-		crlConfig: func(path string) string { return "ssl_crl \"" + path + "\";" },
-		reload:    reloadNginx,
-		says:      nginxSays,
+		contact:      contactNginx,
+		crlConfig:    func(path string) string { return "ssl_crl \"" + path + "\";" },
+		stapleConfig: func(path string) string { return "ssl_stapling on; ssl_stapling_file \"" + path + "\";" },
+		reload:       reloadNginx,
+		says:         nginxSays,
 	}
 }
 
@@ -208,13 +209,13 @@ func (t Target) checkNginxLists(configuration string) error {
 	if !t.takesCRL() && !(t.Staple && t.placed("staple.der")) || !strings.Contains(configuration, "\n# configuration file ") {
 		return nil
 	}
-	var crl, from, staple string
+	var crl, from, staple, stapleFrom string
 	for _, section := range strings.Split(configuration, "\n# configuration file ") {
 		file, _, _ := strings.Cut(section, ":\n")
 		for _, found := range nginxList.FindAllStringSubmatch(section, -1) {
 			switch {
-			case found[1] == "ssl_stapling_file" && (staple == "" || t.follows(found[2], "staple.der")):
-				staple = found[2]
+			case found[1] == "ssl_stapling_file" && (staple == "" || t.follows(found[2], "staple.der") && !t.follows(stapleFrom, "staple.conf")):
+				staple, stapleFrom = found[2], file
 			case found[1] == "ssl_crl" && (crl == "" || t.follows(found[2], "crl.pem") && !t.follows(from, "crl.conf")):
 				crl, from = found[2], file
 			}
@@ -225,9 +226,15 @@ func (t Target) checkNginxLists(configuration string) error {
 			return err
 		}
 	}
-	if t.Staple && t.placed("staple.der") && !t.follows(staple, "staple.der") {
+	switch remedy := "write include " + t.File("staple.conf") + "; into the server, in the place of ssl_stapling_file, and reload it"; {
+	case !t.Staple || !t.placed("staple.der"):
+		return nil
+	case !t.follows(staple, "staple.der"):
 		return fault.New(fault.Invalid, "target %s: its profile asks for stapled responses, and nginx staples %q", t.Name, orNone(staple)).
-			WithRemedy("write ssl_stapling on; ssl_stapling_file %s; and reload it", t.File("staple.der"))
+			WithRemedy("%s", remedy)
+	case !t.follows(stapleFrom, "staple.conf"):
+		return fault.New(fault.Invalid, "target %s: nginx names its response to staple in %q: it would load nothing while there is none, as beside each new certificate", t.Name, stapleFrom).
+			WithRemedy("%s", remedy)
 	}
 	return nil
 }

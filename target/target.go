@@ -42,6 +42,8 @@ type Adapter struct {
 	reconnectLinks func(context.Context, Host, Target, Order) (Result, error)
 	// crlConfig is the line of a configuration that names CRLs.
 	crlConfig func(path string) string
+	// stapleConfig is the same of a response to staple.
+	stapleConfig func(path string) string
 	// restartCloses says that a restart is how its sessions are closed.
 	restartCloses bool
 }

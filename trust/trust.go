@@ -86,6 +86,7 @@ type RelyingParty struct {
 	Away    bool        // its agent is not connected
 	Why     string      // what its agent last said of it
 	Link    string      // what is not well with its links to others of its kind; empty: nothing
+	Blocked []string    // whom it can't look at, since the path is blocked; that holds nothing
 	Ask     string      // of a party without an agent: whom to ask
 	Excused string      // the exception that lets it pass: who owns it and until when
 }

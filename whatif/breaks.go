@@ -44,6 +44,7 @@ func newBreaks(before, after *graph.Graph) (all []Break) {
 		one := Break{Edge: edge}
 		for _, reason := range edge.Reasons() {
 			if reason.Verdict == graph.Breaks && !known[sameReason(edge, reason)] {
+				known[sameReason(edge, reason)] = true // of who calls himself both halves give it
 				reason.Text = strings.Replace(strings.Replace(reason.Text, " does not trust ", " would not trust ", 1), " shows ", " would show ", 1)
 				one.Reasons = append(one.Reasons, reason)
 			}

@@ -136,7 +136,7 @@ func (s Supposed) does(phase trust.Phase) string {
 	case trust.Withdraw:
 		return s.Trust.Old + " leaves the bundles; from here on there is no way back"
 	case trust.Refuse:
-		return "every relying party shows that it refuses what is under " + s.Trust.Old
+		return fmt.Sprintf("every relying party shows that it refuses what is under %s; then its key is destroyed", s.Trust.Old)
 	case trust.Retire:
 		return "the key of " + s.Trust.Old + " is destroyed"
 	}
@@ -261,7 +261,7 @@ func (w *walker) adopt(phase trust.Phase) {
 	for i := range w.t.Parties {
 		party := &w.t.Parties[i]
 		why, _ := w.cantFollow(*party, phase, w.now)
-		party.Has = party.Needs
+		party.Has, party.Link = party.Needs, ""
 		if why != "" {
 			party.Has = ""
 			if !party.Away && party.Ask == "" { // the gate says so of these
@@ -284,7 +284,7 @@ func (w *walker) seenTo(phase trust.Phase) {
 	switch phase {
 	case trust.Prove, trust.Withdraw, trust.Refuse:
 		for i := range w.t.Parties {
-			w.t.Parties[i].Has = w.t.Parties[i].Needs
+			w.t.Parties[i].Has, w.t.Parties[i].Link = w.t.Parties[i].Needs, ""
 		}
 	case trust.Reissue:
 		w.t.Holders = slices.DeleteFunc(w.t.Holders, func(h trust.Holder) bool { return h.ID != "" })

@@ -35,7 +35,7 @@ const (
 // Proposal is a change that somebody thinks of.
 type Proposal struct {
 	Kind      ProposalKind
-	Authority string // of WithdrawNow: name or id; of Reprofile: the file
+	Authority string // of WithdrawNow: name or id; of RotateIssuing: the region; of Reprofile: the file
 }
 
 func (p Proposal) String() string {
@@ -43,9 +43,9 @@ func (p Proposal) String() string {
 }
 
 // proposals is how a proposal is written.
-const proposals = "it is rotate-root, rotate-issuing, failover, withdraw:AUTHORITY or profile:FILE"
+const proposals = "it is rotate-root, rotate-issuing, rotate-issuing:REGION, failover, withdraw:AUTHORITY or profile:FILE"
 
-// Parse reads rotate-root, rotate-issuing, failover, withdraw:AUTHORITY or
+// Parse reads rotate-root, rotate-issuing, rotate-issuing:REGION, failover, withdraw:AUTHORITY or
 // profile:FILE.
 func Parse(text string) (Proposal, error) {
 	word, name, named := strings.Cut(text, ":")
@@ -55,9 +55,11 @@ func Parse(text string) (Proposal, error) {
 		return p, fault.New(fault.Invalid, "withdraw of no authority").WithRemedy("name it: withdraw:AUTHORITY; rotunda get authorities lists them")
 	case p.Kind == Reprofile && name == "":
 		return p, fault.New(fault.Invalid, "a change of profile without its file").WithRemedy("name it: profile:FILE")
+	case p.Kind == RotateIssuing && named && name == "":
+		return p, fault.New(fault.Invalid, "an issuing authority of no region").WithRemedy("rotate-issuing, or rotate-issuing:REGION")
 	case p.Kind == WithdrawNow, p.Kind == Reprofile:
 		return p, nil
-	case (p.Kind == RotateRoot || p.Kind == RotateIssuing || p.Kind == Failover) && named:
+	case (p.Kind == RotateRoot || p.Kind == Failover) && named:
 		return p, fault.New(fault.Invalid, "%s of %.80q: it is of the authority that signs now, and names none", word, name).WithRemedy("leave the name out: %s", word)
 	case p.Kind == RotateRoot, p.Kind == RotateIssuing, p.Kind == Failover:
 		return p, nil
@@ -222,6 +224,9 @@ func (s Supposed) ofParty(party trust.RelyingParty, now time.Time) (all []Obstac
 	}
 	if why, remedy := s.cantFollow(party, trust.Refuse, now); why != "" && first != trust.Refuse && len(all) == 0 {
 		note(trust.Refuse, true, why, remedy)
+	}
+	for _, edge := range party.Blocked {
+		note(first, false, "the path is blocked, so that no handshake will show its trust: "+edge, "open the path, or mend the address that the server's Service or intent names")
 	}
 	return all
 }

@@ -65,23 +65,24 @@ func relying(name string, has, needs fleet.Level) trust.RelyingParty {
 
 func TestParseProposal(t *testing.T) {
 	for text, want := range map[string]Proposal{
-		"rotate-root": {Kind: RotateRoot}, "rotate-issuing": {Kind: RotateIssuing}, "failover": {Kind: Failover}, "withdraw:root-a": {WithdrawNow, "root-a"}, "profile:fleet/web.yaml": {Reprofile, "fleet/web.yaml"},
+		"rotate-root": {Kind: RotateRoot}, "rotate-issuing": {Kind: RotateIssuing}, "rotate-issuing:eu": {RotateIssuing, "eu"}, "failover": {Kind: Failover}, "withdraw:root-a": {WithdrawNow, "root-a"}, "profile:fleet/web.yaml": {Reprofile, "fleet/web.yaml"},
 	} {
 		if got, err := Parse(text); err != nil || got != want || got.String() != text {
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
 	for text, want := range map[string]string{
-		"":                  "is no change that can be foretold (it is rotate-root, rotate-issuing, failover, withdraw:AUTHORITY or profile:FILE)",
-		"rotate":            `"rotate" is no change`,
-		"Rotate-Root":       "is no change",
-		"withdraw":          "withdraw of no authority (name it",
-		"withdraw:":         "withdraw of no authority",
-		"rotate-root:root":  "leave the name out: rotate-root",
-		"rotate-root:":      "leave the name out",
-		"rotate-issuing:%s": `"%s"`,
-		"failover:root":     "failover of \"root\": it is of the authority that signs now, and names none",
-		"profile":           "a change of profile without its file (name it: profile:FILE)",
+		"":                 "is no change that can be foretold (it is rotate-root, rotate-issuing, rotate-issuing:REGION, failover, withdraw:AUTHORITY or profile:FILE)",
+		"rotate":           `"rotate" is no change`,
+		"Rotate-Root":      "is no change",
+		"withdraw":         "withdraw of no authority (name it",
+		"withdraw:":        "withdraw of no authority",
+		"rotate-root:root": "leave the name out: rotate-root",
+		"rotate-root:":     "leave the name out",
+		"rotate-root:%s":   `"%s"`,
+		"rotate-issuing:":  "of no region",
+		"failover:root":    "failover of \"root\": it is of the authority that signs now, and names none",
+		"profile":          "a change of profile without its file (name it: profile:FILE)",
 	} {
 		if _, err := Parse(text); fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
@@ -219,6 +220,14 @@ func TestWhoStandsInTheWay(t *testing.T) {
 		}(), []string{"reissue! " + name + " its agent is not connected; it was last seen at 13:02"}},
 		"one has not loaded the bundle of today": {supposed("rotate-root", cache).means(name, func(m *Means) { m.Shown = fleet.Delivered }),
 			[]string{"prove? " + name + " has come only as far as delivered with the bundle of today; loaded will be wanted"}},
+		"its path is blocked": {func() Supposed {
+			s := supposed("rotate-root", cache).means(name, func(m *Means) { m.Title, m.DropAtRestart = "memcached", true })
+			s.Trust.Parties[0].Blocked = []string{"cache can't look at db"}
+			return s
+		}(), []string{
+			"prove? " + name + " the path is blocked, so that no handshake will show its trust: cache can't look at db",
+			"refuse! " + name + " memcached takes a removed CA only at a restart, and names no restartCommand",
+		}},
 		"an exception covers it": {func() Supposed {
 			s := supposed("rotate-root", cache).away(name)
 			s.Trust.Parties[0].Excused, s.Trust.Holders[0].Excused = "burnt", "burnt"
@@ -328,6 +337,9 @@ func TestForetellingEnds(t *testing.T) {
 		if flag("paused") {
 			s.Trust.Paused = "by somebody"
 		}
+		if flag("broken link") && len(s.Trust.Parties) > 0 {
+			s.Trust.Parties[0].Link = "its links within cluster c1 have not been seen to reconnect"
+		}
 		if flag("bridging") {
 			s.Trust.Bridging = []string{"orders on agent h1"}
 		}
@@ -342,6 +354,9 @@ func TestForetellingEnds(t *testing.T) {
 			at := slices.Index(phases, plan.Phase)
 			if at <= last {
 				t.Fatalf("phase %s after %s", plan.Phase, phases[last])
+			}
+			if len(plan.Waits) > len(s.Trust.Parties)+len(s.Trust.Holders) {
+				t.Fatalf("at %s somebody is waited for twice: %v", plan.Phase, plan.Waits)
 			}
 			if last = at; plan.Does == "" {
 				t.Fatalf("phase %s has no words", plan.Phase)

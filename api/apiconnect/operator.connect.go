@@ -57,9 +57,15 @@ const (
 	// OperatorServiceRevokeTokenProcedure is the fully-qualified name of the OperatorService's
 	// RevokeToken RPC.
 	OperatorServiceRevokeTokenProcedure = "/rotunda.v1.OperatorService/RevokeToken"
+	// OperatorServiceListServersProcedure is the fully-qualified name of the OperatorService's
+	// ListServers RPC.
+	OperatorServiceListServersProcedure = "/rotunda.v1.OperatorService/ListServers"
 	// OperatorServiceListAgentsProcedure is the fully-qualified name of the OperatorService's
 	// ListAgents RPC.
 	OperatorServiceListAgentsProcedure = "/rotunda.v1.OperatorService/ListAgents"
+	// OperatorServiceListRegionsProcedure is the fully-qualified name of the OperatorService's
+	// ListRegions RPC.
+	OperatorServiceListRegionsProcedure = "/rotunda.v1.OperatorService/ListRegions"
 	// OperatorServiceLabelAgentProcedure is the fully-qualified name of the OperatorService's
 	// LabelAgent RPC.
 	OperatorServiceLabelAgentProcedure = "/rotunda.v1.OperatorService/LabelAgent"
@@ -112,6 +118,12 @@ const (
 	// OperatorServiceImportAuthorityProcedure is the fully-qualified name of the OperatorService's
 	// ImportAuthority RPC.
 	OperatorServiceImportAuthorityProcedure = "/rotunda.v1.OperatorService/ImportAuthority"
+	// OperatorServiceCreateAuthorityProcedure is the fully-qualified name of the OperatorService's
+	// CreateAuthority RPC.
+	OperatorServiceCreateAuthorityProcedure = "/rotunda.v1.OperatorService/CreateAuthority"
+	// OperatorServiceDecideAuthorityProcedure is the fully-qualified name of the OperatorService's
+	// DecideAuthority RPC.
+	OperatorServiceDecideAuthorityProcedure = "/rotunda.v1.OperatorService/DecideAuthority"
 	// OperatorServicePrepareTrustProcedure is the fully-qualified name of the OperatorService's
 	// PrepareTrust RPC.
 	OperatorServicePrepareTrustProcedure = "/rotunda.v1.OperatorService/PrepareTrust"
@@ -163,6 +175,18 @@ const (
 	// OperatorServiceEndRevocationProcedure is the fully-qualified name of the OperatorService's
 	// EndRevocation RPC.
 	OperatorServiceEndRevocationProcedure = "/rotunda.v1.OperatorService/EndRevocation"
+	// OperatorServiceCompromiseProcedure is the fully-qualified name of the OperatorService's
+	// Compromise RPC.
+	OperatorServiceCompromiseProcedure = "/rotunda.v1.OperatorService/Compromise"
+	// OperatorServiceListCompromisesProcedure is the fully-qualified name of the OperatorService's
+	// ListCompromises RPC.
+	OperatorServiceListCompromisesProcedure = "/rotunda.v1.OperatorService/ListCompromises"
+	// OperatorServiceEndCompromiseProcedure is the fully-qualified name of the OperatorService's
+	// EndCompromise RPC.
+	OperatorServiceEndCompromiseProcedure = "/rotunda.v1.OperatorService/EndCompromise"
+	// OperatorServiceCollectCompromiseProcedure is the fully-qualified name of the OperatorService's
+	// CollectCompromise RPC.
+	OperatorServiceCollectCompromiseProcedure = "/rotunda.v1.OperatorService/CollectCompromise"
 	// OperatorServicePrepareRootListProcedure is the fully-qualified name of the OperatorService's
 	// PrepareRootList RPC.
 	OperatorServicePrepareRootListProcedure = "/rotunda.v1.OperatorService/PrepareRootList"
@@ -186,9 +210,21 @@ const (
 	OperatorServiceUseEmergencyProcedure = "/rotunda.v1.OperatorService/UseEmergency"
 	// OperatorServiceRestoreProcedure is the fully-qualified name of the OperatorService's Restore RPC.
 	OperatorServiceRestoreProcedure = "/rotunda.v1.OperatorService/Restore"
+	// OperatorServiceListArchivedCertificatesProcedure is the fully-qualified name of the
+	// OperatorService's ListArchivedCertificates RPC.
+	OperatorServiceListArchivedCertificatesProcedure = "/rotunda.v1.OperatorService/ListArchivedCertificates"
+	// OperatorServiceRetentionStatusProcedure is the fully-qualified name of the OperatorService's
+	// RetentionStatus RPC.
+	OperatorServiceRetentionStatusProcedure = "/rotunda.v1.OperatorService/RetentionStatus"
+	// OperatorServiceRunRetentionProcedure is the fully-qualified name of the OperatorService's
+	// RunRetention RPC.
+	OperatorServiceRunRetentionProcedure = "/rotunda.v1.OperatorService/RunRetention"
 	// OperatorServiceListAuditSinksProcedure is the fully-qualified name of the OperatorService's
 	// ListAuditSinks RPC.
 	OperatorServiceListAuditSinksProcedure = "/rotunda.v1.OperatorService/ListAuditSinks"
+	// OperatorServiceListAuditWitnessesProcedure is the fully-qualified name of the OperatorService's
+	// ListAuditWitnesses RPC.
+	OperatorServiceListAuditWitnessesProcedure = "/rotunda.v1.OperatorService/ListAuditWitnesses"
 	// OperatorServiceWhatIfProcedure is the fully-qualified name of the OperatorService's WhatIf RPC.
 	OperatorServiceWhatIfProcedure = "/rotunda.v1.OperatorService/WhatIf"
 )
@@ -206,7 +242,9 @@ type OperatorServiceClient interface {
 	CreateToken(context.Context, *connect.Request[api.CreateTokenRequest]) (*connect.Response[api.CreateTokenResponse], error)
 	ListTokens(context.Context, *connect.Request[api.ListTokensRequest]) (*connect.Response[api.ListTokensResponse], error)
 	RevokeToken(context.Context, *connect.Request[api.RevokeTokenRequest]) (*connect.Response[api.RevokeTokenResponse], error)
+	ListServers(context.Context, *connect.Request[api.ListServersRequest]) (*connect.Response[api.ListServersResponse], error)
 	ListAgents(context.Context, *connect.Request[api.ListAgentsRequest]) (*connect.Response[api.ListAgentsResponse], error)
+	ListRegions(context.Context, *connect.Request[api.ListRegionsRequest]) (*connect.Response[api.ListRegionsResponse], error)
 	LabelAgent(context.Context, *connect.Request[api.LabelAgentRequest]) (*connect.Response[api.LabelAgentResponse], error)
 	RetireAgent(context.Context, *connect.Request[api.RetireAgentRequest]) (*connect.Response[api.RetireAgentResponse], error)
 	ListPlacements(context.Context, *connect.Request[api.ListPlacementsRequest]) (*connect.Response[api.ListPlacementsResponse], error)
@@ -233,6 +271,11 @@ type OperatorServiceClient interface {
 	ListCheckpoints(context.Context, *connect.Request[api.ListCheckpointsRequest]) (*connect.Response[api.ListCheckpointsResponse], error)
 	// ImportAuthority records a root that is not ours, for a change away from it.
 	ImportAuthority(context.Context, *connect.Request[api.ImportAuthorityRequest]) (*connect.Response[api.ImportAuthorityResponse], error)
+	// CreateAuthority gives a region an issuing authority of its own, by what was
+	// signed for it: see PrepareTrust.
+	CreateAuthority(context.Context, *connect.Request[api.CreateAuthorityRequest]) (*connect.Response[api.CreateAuthorityResponse], error)
+	// DecideAuthority puts an issuing authority out of use, or in use again.
+	DecideAuthority(context.Context, *connect.Request[api.DecideAuthorityRequest]) (*connect.Response[api.DecideAuthorityResponse], error)
 	// PrepareTrust makes the key of a new issuing authority and says what has to
 	// be signed for it where the root's key is. Nothing else changes.
 	PrepareTrust(context.Context, *connect.Request[api.PrepareTrustRequest]) (*connect.Response[api.PrepareTrustResponse], error)
@@ -270,6 +313,14 @@ type OperatorServiceClient interface {
 	ListRevocations(context.Context, *connect.Request[api.ListRevocationsRequest]) (*connect.Response[api.ListRevocationsResponse], error)
 	// EndRevocation lets what is not revoked yet be.
 	EndRevocation(context.Context, *connect.Request[api.EndRevocationRequest]) (*connect.Response[api.EndRevocationResponse], error)
+	// Compromise answers to something in wrong hands: it revokes, has new keys made
+	// in waves, closes sessions, and moves trust where an authority fell.
+	Compromise(context.Context, *connect.Request[api.CompromiseRequest]) (*connect.Response[api.CompromiseResponse], error)
+	ListCompromises(context.Context, *connect.Request[api.ListCompromisesRequest]) (*connect.Response[api.ListCompromisesResponse], error)
+	// EndCompromise lets one be; what it began goes on.
+	EndCompromise(context.Context, *connect.Request[api.EndCompromiseRequest]) (*connect.Response[api.EndCompromiseResponse], error)
+	// CollectCompromise sends what the server knows of one, for a forensic bundle.
+	CollectCompromise(context.Context, *connect.Request[api.CollectCompromiseRequest]) (*connect.ServerStreamForClient[api.CollectCompromiseResponse], error)
 	// PrepareRootList says what the list of a root has to say; PutRootList takes
 	// what was signed where the root's key is.
 	PrepareRootList(context.Context, *connect.Request[api.PrepareRootListRequest]) (*connect.Response[api.PrepareRootListResponse], error)
@@ -290,8 +341,16 @@ type OperatorServiceClient interface {
 	// Restore ends that the store is rolled back: it takes what agents hold, and
 	// the revocations that are known. On the admin socket only.
 	Restore(context.Context, *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error)
+	// ListArchivedCertificates finds certificates whose records have gone to archives.
+	ListArchivedCertificates(context.Context, *connect.Request[api.ListArchivedCertificatesRequest]) (*connect.Response[api.ListArchivedCertificatesResponse], error)
+	// RetentionStatus shows what is kept for how long, and how the archives stand.
+	RetentionStatus(context.Context, *connect.Request[api.RetentionStatusRequest]) (*connect.Response[api.RetentionStatusResponse], error)
+	// RunRetention makes a pass of retention now, or says what one would do.
+	RunRetention(context.Context, *connect.Request[api.RunRetentionRequest]) (*connect.Response[api.RunRetentionResponse], error)
 	// ListAuditSinks shows how far the audit log was forwarded.
 	ListAuditSinks(context.Context, *connect.Request[api.ListAuditSinksRequest]) (*connect.Response[api.ListAuditSinksResponse], error)
+	// ListAuditWitnesses shows who cosigned how much of the audit log.
+	ListAuditWitnesses(context.Context, *connect.Request[api.ListAuditWitnessesRequest]) (*connect.Response[api.ListAuditWitnessesResponse], error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
@@ -361,10 +420,22 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("RevokeToken")),
 			connect.WithClientOptions(opts...),
 		),
+		listServers: connect.NewClient[api.ListServersRequest, api.ListServersResponse](
+			httpClient,
+			baseURL+OperatorServiceListServersProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListServers")),
+			connect.WithClientOptions(opts...),
+		),
 		listAgents: connect.NewClient[api.ListAgentsRequest, api.ListAgentsResponse](
 			httpClient,
 			baseURL+OperatorServiceListAgentsProcedure,
 			connect.WithSchema(operatorServiceMethods.ByName("ListAgents")),
+			connect.WithClientOptions(opts...),
+		),
+		listRegions: connect.NewClient[api.ListRegionsRequest, api.ListRegionsResponse](
+			httpClient,
+			baseURL+OperatorServiceListRegionsProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListRegions")),
 			connect.WithClientOptions(opts...),
 		),
 		labelAgent: connect.NewClient[api.LabelAgentRequest, api.LabelAgentResponse](
@@ -475,6 +546,18 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("ImportAuthority")),
 			connect.WithClientOptions(opts...),
 		),
+		createAuthority: connect.NewClient[api.CreateAuthorityRequest, api.CreateAuthorityResponse](
+			httpClient,
+			baseURL+OperatorServiceCreateAuthorityProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("CreateAuthority")),
+			connect.WithClientOptions(opts...),
+		),
+		decideAuthority: connect.NewClient[api.DecideAuthorityRequest, api.DecideAuthorityResponse](
+			httpClient,
+			baseURL+OperatorServiceDecideAuthorityProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("DecideAuthority")),
+			connect.WithClientOptions(opts...),
+		),
 		prepareTrust: connect.NewClient[api.PrepareTrustRequest, api.PrepareTrustResponse](
 			httpClient,
 			baseURL+OperatorServicePrepareTrustProcedure,
@@ -583,6 +666,30 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("EndRevocation")),
 			connect.WithClientOptions(opts...),
 		),
+		compromise: connect.NewClient[api.CompromiseRequest, api.CompromiseResponse](
+			httpClient,
+			baseURL+OperatorServiceCompromiseProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("Compromise")),
+			connect.WithClientOptions(opts...),
+		),
+		listCompromises: connect.NewClient[api.ListCompromisesRequest, api.ListCompromisesResponse](
+			httpClient,
+			baseURL+OperatorServiceListCompromisesProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListCompromises")),
+			connect.WithClientOptions(opts...),
+		),
+		endCompromise: connect.NewClient[api.EndCompromiseRequest, api.EndCompromiseResponse](
+			httpClient,
+			baseURL+OperatorServiceEndCompromiseProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("EndCompromise")),
+			connect.WithClientOptions(opts...),
+		),
+		collectCompromise: connect.NewClient[api.CollectCompromiseRequest, api.CollectCompromiseResponse](
+			httpClient,
+			baseURL+OperatorServiceCollectCompromiseProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("CollectCompromise")),
+			connect.WithClientOptions(opts...),
+		),
 		prepareRootList: connect.NewClient[api.PrepareRootListRequest, api.PrepareRootListResponse](
 			httpClient,
 			baseURL+OperatorServicePrepareRootListProcedure,
@@ -631,10 +738,34 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("Restore")),
 			connect.WithClientOptions(opts...),
 		),
+		listArchivedCertificates: connect.NewClient[api.ListArchivedCertificatesRequest, api.ListArchivedCertificatesResponse](
+			httpClient,
+			baseURL+OperatorServiceListArchivedCertificatesProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListArchivedCertificates")),
+			connect.WithClientOptions(opts...),
+		),
+		retentionStatus: connect.NewClient[api.RetentionStatusRequest, api.RetentionStatusResponse](
+			httpClient,
+			baseURL+OperatorServiceRetentionStatusProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("RetentionStatus")),
+			connect.WithClientOptions(opts...),
+		),
+		runRetention: connect.NewClient[api.RunRetentionRequest, api.RunRetentionResponse](
+			httpClient,
+			baseURL+OperatorServiceRunRetentionProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("RunRetention")),
+			connect.WithClientOptions(opts...),
+		),
 		listAuditSinks: connect.NewClient[api.ListAuditSinksRequest, api.ListAuditSinksResponse](
 			httpClient,
 			baseURL+OperatorServiceListAuditSinksProcedure,
 			connect.WithSchema(operatorServiceMethods.ByName("ListAuditSinks")),
+			connect.WithClientOptions(opts...),
+		),
+		listAuditWitnesses: connect.NewClient[api.ListAuditWitnessesRequest, api.ListAuditWitnessesResponse](
+			httpClient,
+			baseURL+OperatorServiceListAuditWitnessesProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListAuditWitnesses")),
 			connect.WithClientOptions(opts...),
 		),
 		whatIf: connect.NewClient[api.WhatIfRequest, api.WhatIfResponse](
@@ -648,62 +779,74 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 
 // operatorServiceClient implements OperatorServiceClient.
 type operatorServiceClient struct {
-	info              *connect.Client[api.InfoRequest, api.InfoResponse]
-	plan              *connect.Client[api.PlanRequest, api.PlanResponse]
-	apply             *connect.Client[api.ApplyRequest, api.ApplyResponse]
-	listDocuments     *connect.Client[api.ListDocumentsRequest, api.ListDocumentsResponse]
-	deleteDocument    *connect.Client[api.DeleteDocumentRequest, api.DeleteDocumentResponse]
-	replayPolicy      *connect.Client[api.ReplayPolicyRequest, api.ReplayPolicyResponse]
-	createToken       *connect.Client[api.CreateTokenRequest, api.CreateTokenResponse]
-	listTokens        *connect.Client[api.ListTokensRequest, api.ListTokensResponse]
-	revokeToken       *connect.Client[api.RevokeTokenRequest, api.RevokeTokenResponse]
-	listAgents        *connect.Client[api.ListAgentsRequest, api.ListAgentsResponse]
-	labelAgent        *connect.Client[api.LabelAgentRequest, api.LabelAgentResponse]
-	retireAgent       *connect.Client[api.RetireAgentRequest, api.RetireAgentResponse]
-	listPlacements    *connect.Client[api.ListPlacementsRequest, api.ListPlacementsResponse]
-	watchPlacements   *connect.Client[api.ListPlacementsRequest, api.ListPlacementsResponse]
-	describePlacement *connect.Client[api.DescribePlacementRequest, api.DescribePlacementResponse]
-	listCertificates  *connect.Client[api.ListCertificatesRequest, api.ListCertificatesResponse]
-	listAuthorities   *connect.Client[api.ListAuthoritiesRequest, api.ListAuthoritiesResponse]
-	issueOperator     *connect.Client[api.IssueOperatorRequest, api.IssueOperatorResponse]
-	rotate            *connect.Client[api.RotateRequest, api.RotateResponse]
-	resume            *connect.Client[api.ResumeRequest, api.ResumeResponse]
-	listSlots         *connect.Client[api.ListSlotsRequest, api.ListSlotsResponse]
-	releaseSlot       *connect.Client[api.ReleaseSlotRequest, api.ReleaseSlotResponse]
-	listAuditEntries  *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
-	watchAuditEntries *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
-	showAuditEntry    *connect.Client[api.ShowAuditEntryRequest, api.ShowAuditEntryResponse]
-	proveAuditGrowth  *connect.Client[api.ProveAuditGrowthRequest, api.ProveAuditGrowthResponse]
-	listCheckpoints   *connect.Client[api.ListCheckpointsRequest, api.ListCheckpointsResponse]
-	importAuthority   *connect.Client[api.ImportAuthorityRequest, api.ImportAuthorityResponse]
-	prepareTrust      *connect.Client[api.PrepareTrustRequest, api.PrepareTrustResponse]
-	beginTrust        *connect.Client[api.BeginTrustRequest, api.BeginTrustResponse]
-	listTrust         *connect.Client[api.ListTrustRequest, api.ListTrustResponse]
-	decideTrust       *connect.Client[api.DecideTrustRequest, api.DecideTrustResponse]
-	endCredential     *connect.Client[api.EndCredentialRequest, api.EndCredentialResponse]
-	graph             *connect.Client[api.GraphRequest, api.GraphResponse]
-	impact            *connect.Client[api.ImpactRequest, api.ImpactResponse]
-	startRollout      *connect.Client[api.StartRolloutRequest, api.StartRolloutResponse]
-	listRollouts      *connect.Client[api.ListRolloutsRequest, api.ListRolloutsResponse]
-	describeRollout   *connect.Client[api.DescribeRolloutRequest, api.DescribeRolloutResponse]
-	watchRollout      *connect.Client[api.DescribeRolloutRequest, api.DescribeRolloutResponse]
-	decideRollout     *connect.Client[api.DecideRolloutRequest, api.DecideRolloutResponse]
-	answerRolloutGate *connect.Client[api.AnswerRolloutGateRequest, api.AnswerRolloutGateResponse]
-	listNotices       *connect.Client[api.ListNoticesRequest, api.ListNoticesResponse]
-	retryNotices      *connect.Client[api.RetryNoticesRequest, api.RetryNoticesResponse]
-	revoke            *connect.Client[api.RevokeRequest, api.RevokeResponse]
-	listRevocations   *connect.Client[api.ListRevocationsRequest, api.ListRevocationsResponse]
-	endRevocation     *connect.Client[api.EndRevocationRequest, api.EndRevocationResponse]
-	prepareRootList   *connect.Client[api.PrepareRootListRequest, api.PrepareRootListResponse]
-	putRootList       *connect.Client[api.PutRootListRequest, api.PutRootListResponse]
-	openEmergency     *connect.Client[api.OpenEmergencyRequest, api.OpenEmergencyResponse]
-	closeEmergency    *connect.Client[api.CloseEmergencyRequest, api.CloseEmergencyResponse]
-	listEmergencies   *connect.Client[api.ListEmergenciesRequest, api.ListEmergenciesResponse]
-	createEmergency   *connect.Client[api.CreateEmergencyRequest, api.CreateEmergencyResponse]
-	useEmergency      *connect.Client[api.UseEmergencyRequest, api.UseEmergencyResponse]
-	restore           *connect.Client[api.RestoreRequest, api.RestoreResponse]
-	listAuditSinks    *connect.Client[api.ListAuditSinksRequest, api.ListAuditSinksResponse]
-	whatIf            *connect.Client[api.WhatIfRequest, api.WhatIfResponse]
+	info                     *connect.Client[api.InfoRequest, api.InfoResponse]
+	plan                     *connect.Client[api.PlanRequest, api.PlanResponse]
+	apply                    *connect.Client[api.ApplyRequest, api.ApplyResponse]
+	listDocuments            *connect.Client[api.ListDocumentsRequest, api.ListDocumentsResponse]
+	deleteDocument           *connect.Client[api.DeleteDocumentRequest, api.DeleteDocumentResponse]
+	replayPolicy             *connect.Client[api.ReplayPolicyRequest, api.ReplayPolicyResponse]
+	createToken              *connect.Client[api.CreateTokenRequest, api.CreateTokenResponse]
+	listTokens               *connect.Client[api.ListTokensRequest, api.ListTokensResponse]
+	revokeToken              *connect.Client[api.RevokeTokenRequest, api.RevokeTokenResponse]
+	listServers              *connect.Client[api.ListServersRequest, api.ListServersResponse]
+	listAgents               *connect.Client[api.ListAgentsRequest, api.ListAgentsResponse]
+	listRegions              *connect.Client[api.ListRegionsRequest, api.ListRegionsResponse]
+	labelAgent               *connect.Client[api.LabelAgentRequest, api.LabelAgentResponse]
+	retireAgent              *connect.Client[api.RetireAgentRequest, api.RetireAgentResponse]
+	listPlacements           *connect.Client[api.ListPlacementsRequest, api.ListPlacementsResponse]
+	watchPlacements          *connect.Client[api.ListPlacementsRequest, api.ListPlacementsResponse]
+	describePlacement        *connect.Client[api.DescribePlacementRequest, api.DescribePlacementResponse]
+	listCertificates         *connect.Client[api.ListCertificatesRequest, api.ListCertificatesResponse]
+	listAuthorities          *connect.Client[api.ListAuthoritiesRequest, api.ListAuthoritiesResponse]
+	issueOperator            *connect.Client[api.IssueOperatorRequest, api.IssueOperatorResponse]
+	rotate                   *connect.Client[api.RotateRequest, api.RotateResponse]
+	resume                   *connect.Client[api.ResumeRequest, api.ResumeResponse]
+	listSlots                *connect.Client[api.ListSlotsRequest, api.ListSlotsResponse]
+	releaseSlot              *connect.Client[api.ReleaseSlotRequest, api.ReleaseSlotResponse]
+	listAuditEntries         *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
+	watchAuditEntries        *connect.Client[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse]
+	showAuditEntry           *connect.Client[api.ShowAuditEntryRequest, api.ShowAuditEntryResponse]
+	proveAuditGrowth         *connect.Client[api.ProveAuditGrowthRequest, api.ProveAuditGrowthResponse]
+	listCheckpoints          *connect.Client[api.ListCheckpointsRequest, api.ListCheckpointsResponse]
+	importAuthority          *connect.Client[api.ImportAuthorityRequest, api.ImportAuthorityResponse]
+	createAuthority          *connect.Client[api.CreateAuthorityRequest, api.CreateAuthorityResponse]
+	decideAuthority          *connect.Client[api.DecideAuthorityRequest, api.DecideAuthorityResponse]
+	prepareTrust             *connect.Client[api.PrepareTrustRequest, api.PrepareTrustResponse]
+	beginTrust               *connect.Client[api.BeginTrustRequest, api.BeginTrustResponse]
+	listTrust                *connect.Client[api.ListTrustRequest, api.ListTrustResponse]
+	decideTrust              *connect.Client[api.DecideTrustRequest, api.DecideTrustResponse]
+	endCredential            *connect.Client[api.EndCredentialRequest, api.EndCredentialResponse]
+	graph                    *connect.Client[api.GraphRequest, api.GraphResponse]
+	impact                   *connect.Client[api.ImpactRequest, api.ImpactResponse]
+	startRollout             *connect.Client[api.StartRolloutRequest, api.StartRolloutResponse]
+	listRollouts             *connect.Client[api.ListRolloutsRequest, api.ListRolloutsResponse]
+	describeRollout          *connect.Client[api.DescribeRolloutRequest, api.DescribeRolloutResponse]
+	watchRollout             *connect.Client[api.DescribeRolloutRequest, api.DescribeRolloutResponse]
+	decideRollout            *connect.Client[api.DecideRolloutRequest, api.DecideRolloutResponse]
+	answerRolloutGate        *connect.Client[api.AnswerRolloutGateRequest, api.AnswerRolloutGateResponse]
+	listNotices              *connect.Client[api.ListNoticesRequest, api.ListNoticesResponse]
+	retryNotices             *connect.Client[api.RetryNoticesRequest, api.RetryNoticesResponse]
+	revoke                   *connect.Client[api.RevokeRequest, api.RevokeResponse]
+	listRevocations          *connect.Client[api.ListRevocationsRequest, api.ListRevocationsResponse]
+	endRevocation            *connect.Client[api.EndRevocationRequest, api.EndRevocationResponse]
+	compromise               *connect.Client[api.CompromiseRequest, api.CompromiseResponse]
+	listCompromises          *connect.Client[api.ListCompromisesRequest, api.ListCompromisesResponse]
+	endCompromise            *connect.Client[api.EndCompromiseRequest, api.EndCompromiseResponse]
+	collectCompromise        *connect.Client[api.CollectCompromiseRequest, api.CollectCompromiseResponse]
+	prepareRootList          *connect.Client[api.PrepareRootListRequest, api.PrepareRootListResponse]
+	putRootList              *connect.Client[api.PutRootListRequest, api.PutRootListResponse]
+	openEmergency            *connect.Client[api.OpenEmergencyRequest, api.OpenEmergencyResponse]
+	closeEmergency           *connect.Client[api.CloseEmergencyRequest, api.CloseEmergencyResponse]
+	listEmergencies          *connect.Client[api.ListEmergenciesRequest, api.ListEmergenciesResponse]
+	createEmergency          *connect.Client[api.CreateEmergencyRequest, api.CreateEmergencyResponse]
+	useEmergency             *connect.Client[api.UseEmergencyRequest, api.UseEmergencyResponse]
+	restore                  *connect.Client[api.RestoreRequest, api.RestoreResponse]
+	listArchivedCertificates *connect.Client[api.ListArchivedCertificatesRequest, api.ListArchivedCertificatesResponse]
+	retentionStatus          *connect.Client[api.RetentionStatusRequest, api.RetentionStatusResponse]
+	runRetention             *connect.Client[api.RunRetentionRequest, api.RunRetentionResponse]
+	listAuditSinks           *connect.Client[api.ListAuditSinksRequest, api.ListAuditSinksResponse]
+	listAuditWitnesses       *connect.Client[api.ListAuditWitnessesRequest, api.ListAuditWitnessesResponse]
+	whatIf                   *connect.Client[api.WhatIfRequest, api.WhatIfResponse]
 }
 
 // Info calls rotunda.v1.OperatorService.Info.
@@ -751,9 +894,19 @@ func (c *operatorServiceClient) RevokeToken(ctx context.Context, req *connect.Re
 	return c.revokeToken.CallUnary(ctx, req)
 }
 
+// ListServers calls rotunda.v1.OperatorService.ListServers.
+func (c *operatorServiceClient) ListServers(ctx context.Context, req *connect.Request[api.ListServersRequest]) (*connect.Response[api.ListServersResponse], error) {
+	return c.listServers.CallUnary(ctx, req)
+}
+
 // ListAgents calls rotunda.v1.OperatorService.ListAgents.
 func (c *operatorServiceClient) ListAgents(ctx context.Context, req *connect.Request[api.ListAgentsRequest]) (*connect.Response[api.ListAgentsResponse], error) {
 	return c.listAgents.CallUnary(ctx, req)
+}
+
+// ListRegions calls rotunda.v1.OperatorService.ListRegions.
+func (c *operatorServiceClient) ListRegions(ctx context.Context, req *connect.Request[api.ListRegionsRequest]) (*connect.Response[api.ListRegionsResponse], error) {
+	return c.listRegions.CallUnary(ctx, req)
 }
 
 // LabelAgent calls rotunda.v1.OperatorService.LabelAgent.
@@ -846,6 +999,16 @@ func (c *operatorServiceClient) ImportAuthority(ctx context.Context, req *connec
 	return c.importAuthority.CallUnary(ctx, req)
 }
 
+// CreateAuthority calls rotunda.v1.OperatorService.CreateAuthority.
+func (c *operatorServiceClient) CreateAuthority(ctx context.Context, req *connect.Request[api.CreateAuthorityRequest]) (*connect.Response[api.CreateAuthorityResponse], error) {
+	return c.createAuthority.CallUnary(ctx, req)
+}
+
+// DecideAuthority calls rotunda.v1.OperatorService.DecideAuthority.
+func (c *operatorServiceClient) DecideAuthority(ctx context.Context, req *connect.Request[api.DecideAuthorityRequest]) (*connect.Response[api.DecideAuthorityResponse], error) {
+	return c.decideAuthority.CallUnary(ctx, req)
+}
+
 // PrepareTrust calls rotunda.v1.OperatorService.PrepareTrust.
 func (c *operatorServiceClient) PrepareTrust(ctx context.Context, req *connect.Request[api.PrepareTrustRequest]) (*connect.Response[api.PrepareTrustResponse], error) {
 	return c.prepareTrust.CallUnary(ctx, req)
@@ -936,6 +1099,26 @@ func (c *operatorServiceClient) EndRevocation(ctx context.Context, req *connect.
 	return c.endRevocation.CallUnary(ctx, req)
 }
 
+// Compromise calls rotunda.v1.OperatorService.Compromise.
+func (c *operatorServiceClient) Compromise(ctx context.Context, req *connect.Request[api.CompromiseRequest]) (*connect.Response[api.CompromiseResponse], error) {
+	return c.compromise.CallUnary(ctx, req)
+}
+
+// ListCompromises calls rotunda.v1.OperatorService.ListCompromises.
+func (c *operatorServiceClient) ListCompromises(ctx context.Context, req *connect.Request[api.ListCompromisesRequest]) (*connect.Response[api.ListCompromisesResponse], error) {
+	return c.listCompromises.CallUnary(ctx, req)
+}
+
+// EndCompromise calls rotunda.v1.OperatorService.EndCompromise.
+func (c *operatorServiceClient) EndCompromise(ctx context.Context, req *connect.Request[api.EndCompromiseRequest]) (*connect.Response[api.EndCompromiseResponse], error) {
+	return c.endCompromise.CallUnary(ctx, req)
+}
+
+// CollectCompromise calls rotunda.v1.OperatorService.CollectCompromise.
+func (c *operatorServiceClient) CollectCompromise(ctx context.Context, req *connect.Request[api.CollectCompromiseRequest]) (*connect.ServerStreamForClient[api.CollectCompromiseResponse], error) {
+	return c.collectCompromise.CallServerStream(ctx, req)
+}
+
 // PrepareRootList calls rotunda.v1.OperatorService.PrepareRootList.
 func (c *operatorServiceClient) PrepareRootList(ctx context.Context, req *connect.Request[api.PrepareRootListRequest]) (*connect.Response[api.PrepareRootListResponse], error) {
 	return c.prepareRootList.CallUnary(ctx, req)
@@ -976,9 +1159,29 @@ func (c *operatorServiceClient) Restore(ctx context.Context, req *connect.Reques
 	return c.restore.CallUnary(ctx, req)
 }
 
+// ListArchivedCertificates calls rotunda.v1.OperatorService.ListArchivedCertificates.
+func (c *operatorServiceClient) ListArchivedCertificates(ctx context.Context, req *connect.Request[api.ListArchivedCertificatesRequest]) (*connect.Response[api.ListArchivedCertificatesResponse], error) {
+	return c.listArchivedCertificates.CallUnary(ctx, req)
+}
+
+// RetentionStatus calls rotunda.v1.OperatorService.RetentionStatus.
+func (c *operatorServiceClient) RetentionStatus(ctx context.Context, req *connect.Request[api.RetentionStatusRequest]) (*connect.Response[api.RetentionStatusResponse], error) {
+	return c.retentionStatus.CallUnary(ctx, req)
+}
+
+// RunRetention calls rotunda.v1.OperatorService.RunRetention.
+func (c *operatorServiceClient) RunRetention(ctx context.Context, req *connect.Request[api.RunRetentionRequest]) (*connect.Response[api.RunRetentionResponse], error) {
+	return c.runRetention.CallUnary(ctx, req)
+}
+
 // ListAuditSinks calls rotunda.v1.OperatorService.ListAuditSinks.
 func (c *operatorServiceClient) ListAuditSinks(ctx context.Context, req *connect.Request[api.ListAuditSinksRequest]) (*connect.Response[api.ListAuditSinksResponse], error) {
 	return c.listAuditSinks.CallUnary(ctx, req)
+}
+
+// ListAuditWitnesses calls rotunda.v1.OperatorService.ListAuditWitnesses.
+func (c *operatorServiceClient) ListAuditWitnesses(ctx context.Context, req *connect.Request[api.ListAuditWitnessesRequest]) (*connect.Response[api.ListAuditWitnessesResponse], error) {
+	return c.listAuditWitnesses.CallUnary(ctx, req)
 }
 
 // WhatIf calls rotunda.v1.OperatorService.WhatIf.
@@ -999,7 +1202,9 @@ type OperatorServiceHandler interface {
 	CreateToken(context.Context, *connect.Request[api.CreateTokenRequest]) (*connect.Response[api.CreateTokenResponse], error)
 	ListTokens(context.Context, *connect.Request[api.ListTokensRequest]) (*connect.Response[api.ListTokensResponse], error)
 	RevokeToken(context.Context, *connect.Request[api.RevokeTokenRequest]) (*connect.Response[api.RevokeTokenResponse], error)
+	ListServers(context.Context, *connect.Request[api.ListServersRequest]) (*connect.Response[api.ListServersResponse], error)
 	ListAgents(context.Context, *connect.Request[api.ListAgentsRequest]) (*connect.Response[api.ListAgentsResponse], error)
+	ListRegions(context.Context, *connect.Request[api.ListRegionsRequest]) (*connect.Response[api.ListRegionsResponse], error)
 	LabelAgent(context.Context, *connect.Request[api.LabelAgentRequest]) (*connect.Response[api.LabelAgentResponse], error)
 	RetireAgent(context.Context, *connect.Request[api.RetireAgentRequest]) (*connect.Response[api.RetireAgentResponse], error)
 	ListPlacements(context.Context, *connect.Request[api.ListPlacementsRequest]) (*connect.Response[api.ListPlacementsResponse], error)
@@ -1026,6 +1231,11 @@ type OperatorServiceHandler interface {
 	ListCheckpoints(context.Context, *connect.Request[api.ListCheckpointsRequest]) (*connect.Response[api.ListCheckpointsResponse], error)
 	// ImportAuthority records a root that is not ours, for a change away from it.
 	ImportAuthority(context.Context, *connect.Request[api.ImportAuthorityRequest]) (*connect.Response[api.ImportAuthorityResponse], error)
+	// CreateAuthority gives a region an issuing authority of its own, by what was
+	// signed for it: see PrepareTrust.
+	CreateAuthority(context.Context, *connect.Request[api.CreateAuthorityRequest]) (*connect.Response[api.CreateAuthorityResponse], error)
+	// DecideAuthority puts an issuing authority out of use, or in use again.
+	DecideAuthority(context.Context, *connect.Request[api.DecideAuthorityRequest]) (*connect.Response[api.DecideAuthorityResponse], error)
 	// PrepareTrust makes the key of a new issuing authority and says what has to
 	// be signed for it where the root's key is. Nothing else changes.
 	PrepareTrust(context.Context, *connect.Request[api.PrepareTrustRequest]) (*connect.Response[api.PrepareTrustResponse], error)
@@ -1063,6 +1273,14 @@ type OperatorServiceHandler interface {
 	ListRevocations(context.Context, *connect.Request[api.ListRevocationsRequest]) (*connect.Response[api.ListRevocationsResponse], error)
 	// EndRevocation lets what is not revoked yet be.
 	EndRevocation(context.Context, *connect.Request[api.EndRevocationRequest]) (*connect.Response[api.EndRevocationResponse], error)
+	// Compromise answers to something in wrong hands: it revokes, has new keys made
+	// in waves, closes sessions, and moves trust where an authority fell.
+	Compromise(context.Context, *connect.Request[api.CompromiseRequest]) (*connect.Response[api.CompromiseResponse], error)
+	ListCompromises(context.Context, *connect.Request[api.ListCompromisesRequest]) (*connect.Response[api.ListCompromisesResponse], error)
+	// EndCompromise lets one be; what it began goes on.
+	EndCompromise(context.Context, *connect.Request[api.EndCompromiseRequest]) (*connect.Response[api.EndCompromiseResponse], error)
+	// CollectCompromise sends what the server knows of one, for a forensic bundle.
+	CollectCompromise(context.Context, *connect.Request[api.CollectCompromiseRequest], *connect.ServerStream[api.CollectCompromiseResponse]) error
 	// PrepareRootList says what the list of a root has to say; PutRootList takes
 	// what was signed where the root's key is.
 	PrepareRootList(context.Context, *connect.Request[api.PrepareRootListRequest]) (*connect.Response[api.PrepareRootListResponse], error)
@@ -1083,8 +1301,16 @@ type OperatorServiceHandler interface {
 	// Restore ends that the store is rolled back: it takes what agents hold, and
 	// the revocations that are known. On the admin socket only.
 	Restore(context.Context, *connect.Request[api.RestoreRequest]) (*connect.Response[api.RestoreResponse], error)
+	// ListArchivedCertificates finds certificates whose records have gone to archives.
+	ListArchivedCertificates(context.Context, *connect.Request[api.ListArchivedCertificatesRequest]) (*connect.Response[api.ListArchivedCertificatesResponse], error)
+	// RetentionStatus shows what is kept for how long, and how the archives stand.
+	RetentionStatus(context.Context, *connect.Request[api.RetentionStatusRequest]) (*connect.Response[api.RetentionStatusResponse], error)
+	// RunRetention makes a pass of retention now, or says what one would do.
+	RunRetention(context.Context, *connect.Request[api.RunRetentionRequest]) (*connect.Response[api.RunRetentionResponse], error)
 	// ListAuditSinks shows how far the audit log was forwarded.
 	ListAuditSinks(context.Context, *connect.Request[api.ListAuditSinksRequest]) (*connect.Response[api.ListAuditSinksResponse], error)
+	// ListAuditWitnesses shows who cosigned how much of the audit log.
+	ListAuditWitnesses(context.Context, *connect.Request[api.ListAuditWitnessesRequest]) (*connect.Response[api.ListAuditWitnessesResponse], error)
 	// WhatIf says what a change of trust would meet with, and changes nothing.
 	WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error)
 }
@@ -1150,10 +1376,22 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("RevokeToken")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceListServersHandler := connect.NewUnaryHandler(
+		OperatorServiceListServersProcedure,
+		svc.ListServers,
+		connect.WithSchema(operatorServiceMethods.ByName("ListServers")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceListAgentsHandler := connect.NewUnaryHandler(
 		OperatorServiceListAgentsProcedure,
 		svc.ListAgents,
 		connect.WithSchema(operatorServiceMethods.ByName("ListAgents")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceListRegionsHandler := connect.NewUnaryHandler(
+		OperatorServiceListRegionsProcedure,
+		svc.ListRegions,
+		connect.WithSchema(operatorServiceMethods.ByName("ListRegions")),
 		connect.WithHandlerOptions(opts...),
 	)
 	operatorServiceLabelAgentHandler := connect.NewUnaryHandler(
@@ -1264,6 +1502,18 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("ImportAuthority")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceCreateAuthorityHandler := connect.NewUnaryHandler(
+		OperatorServiceCreateAuthorityProcedure,
+		svc.CreateAuthority,
+		connect.WithSchema(operatorServiceMethods.ByName("CreateAuthority")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceDecideAuthorityHandler := connect.NewUnaryHandler(
+		OperatorServiceDecideAuthorityProcedure,
+		svc.DecideAuthority,
+		connect.WithSchema(operatorServiceMethods.ByName("DecideAuthority")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServicePrepareTrustHandler := connect.NewUnaryHandler(
 		OperatorServicePrepareTrustProcedure,
 		svc.PrepareTrust,
@@ -1372,6 +1622,30 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("EndRevocation")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceCompromiseHandler := connect.NewUnaryHandler(
+		OperatorServiceCompromiseProcedure,
+		svc.Compromise,
+		connect.WithSchema(operatorServiceMethods.ByName("Compromise")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceListCompromisesHandler := connect.NewUnaryHandler(
+		OperatorServiceListCompromisesProcedure,
+		svc.ListCompromises,
+		connect.WithSchema(operatorServiceMethods.ByName("ListCompromises")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceEndCompromiseHandler := connect.NewUnaryHandler(
+		OperatorServiceEndCompromiseProcedure,
+		svc.EndCompromise,
+		connect.WithSchema(operatorServiceMethods.ByName("EndCompromise")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceCollectCompromiseHandler := connect.NewServerStreamHandler(
+		OperatorServiceCollectCompromiseProcedure,
+		svc.CollectCompromise,
+		connect.WithSchema(operatorServiceMethods.ByName("CollectCompromise")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServicePrepareRootListHandler := connect.NewUnaryHandler(
 		OperatorServicePrepareRootListProcedure,
 		svc.PrepareRootList,
@@ -1420,10 +1694,34 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("Restore")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceListArchivedCertificatesHandler := connect.NewUnaryHandler(
+		OperatorServiceListArchivedCertificatesProcedure,
+		svc.ListArchivedCertificates,
+		connect.WithSchema(operatorServiceMethods.ByName("ListArchivedCertificates")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceRetentionStatusHandler := connect.NewUnaryHandler(
+		OperatorServiceRetentionStatusProcedure,
+		svc.RetentionStatus,
+		connect.WithSchema(operatorServiceMethods.ByName("RetentionStatus")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceRunRetentionHandler := connect.NewUnaryHandler(
+		OperatorServiceRunRetentionProcedure,
+		svc.RunRetention,
+		connect.WithSchema(operatorServiceMethods.ByName("RunRetention")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceListAuditSinksHandler := connect.NewUnaryHandler(
 		OperatorServiceListAuditSinksProcedure,
 		svc.ListAuditSinks,
 		connect.WithSchema(operatorServiceMethods.ByName("ListAuditSinks")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceListAuditWitnessesHandler := connect.NewUnaryHandler(
+		OperatorServiceListAuditWitnessesProcedure,
+		svc.ListAuditWitnesses,
+		connect.WithSchema(operatorServiceMethods.ByName("ListAuditWitnesses")),
 		connect.WithHandlerOptions(opts...),
 	)
 	operatorServiceWhatIfHandler := connect.NewUnaryHandler(
@@ -1452,8 +1750,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceListTokensHandler.ServeHTTP(w, r)
 		case OperatorServiceRevokeTokenProcedure:
 			operatorServiceRevokeTokenHandler.ServeHTTP(w, r)
+		case OperatorServiceListServersProcedure:
+			operatorServiceListServersHandler.ServeHTTP(w, r)
 		case OperatorServiceListAgentsProcedure:
 			operatorServiceListAgentsHandler.ServeHTTP(w, r)
+		case OperatorServiceListRegionsProcedure:
+			operatorServiceListRegionsHandler.ServeHTTP(w, r)
 		case OperatorServiceLabelAgentProcedure:
 			operatorServiceLabelAgentHandler.ServeHTTP(w, r)
 		case OperatorServiceRetireAgentProcedure:
@@ -1490,6 +1792,10 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceListCheckpointsHandler.ServeHTTP(w, r)
 		case OperatorServiceImportAuthorityProcedure:
 			operatorServiceImportAuthorityHandler.ServeHTTP(w, r)
+		case OperatorServiceCreateAuthorityProcedure:
+			operatorServiceCreateAuthorityHandler.ServeHTTP(w, r)
+		case OperatorServiceDecideAuthorityProcedure:
+			operatorServiceDecideAuthorityHandler.ServeHTTP(w, r)
 		case OperatorServicePrepareTrustProcedure:
 			operatorServicePrepareTrustHandler.ServeHTTP(w, r)
 		case OperatorServiceBeginTrustProcedure:
@@ -1526,6 +1832,14 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceListRevocationsHandler.ServeHTTP(w, r)
 		case OperatorServiceEndRevocationProcedure:
 			operatorServiceEndRevocationHandler.ServeHTTP(w, r)
+		case OperatorServiceCompromiseProcedure:
+			operatorServiceCompromiseHandler.ServeHTTP(w, r)
+		case OperatorServiceListCompromisesProcedure:
+			operatorServiceListCompromisesHandler.ServeHTTP(w, r)
+		case OperatorServiceEndCompromiseProcedure:
+			operatorServiceEndCompromiseHandler.ServeHTTP(w, r)
+		case OperatorServiceCollectCompromiseProcedure:
+			operatorServiceCollectCompromiseHandler.ServeHTTP(w, r)
 		case OperatorServicePrepareRootListProcedure:
 			operatorServicePrepareRootListHandler.ServeHTTP(w, r)
 		case OperatorServicePutRootListProcedure:
@@ -1542,8 +1856,16 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceUseEmergencyHandler.ServeHTTP(w, r)
 		case OperatorServiceRestoreProcedure:
 			operatorServiceRestoreHandler.ServeHTTP(w, r)
+		case OperatorServiceListArchivedCertificatesProcedure:
+			operatorServiceListArchivedCertificatesHandler.ServeHTTP(w, r)
+		case OperatorServiceRetentionStatusProcedure:
+			operatorServiceRetentionStatusHandler.ServeHTTP(w, r)
+		case OperatorServiceRunRetentionProcedure:
+			operatorServiceRunRetentionHandler.ServeHTTP(w, r)
 		case OperatorServiceListAuditSinksProcedure:
 			operatorServiceListAuditSinksHandler.ServeHTTP(w, r)
+		case OperatorServiceListAuditWitnessesProcedure:
+			operatorServiceListAuditWitnessesHandler.ServeHTTP(w, r)
 		case OperatorServiceWhatIfProcedure:
 			operatorServiceWhatIfHandler.ServeHTTP(w, r)
 		default:
@@ -1591,8 +1913,16 @@ func (UnimplementedOperatorServiceHandler) RevokeToken(context.Context, *connect
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.RevokeToken is not implemented"))
 }
 
+func (UnimplementedOperatorServiceHandler) ListServers(context.Context, *connect.Request[api.ListServersRequest]) (*connect.Response[api.ListServersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListServers is not implemented"))
+}
+
 func (UnimplementedOperatorServiceHandler) ListAgents(context.Context, *connect.Request[api.ListAgentsRequest]) (*connect.Response[api.ListAgentsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListAgents is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListRegions(context.Context, *connect.Request[api.ListRegionsRequest]) (*connect.Response[api.ListRegionsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListRegions is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) LabelAgent(context.Context, *connect.Request[api.LabelAgentRequest]) (*connect.Response[api.LabelAgentResponse], error) {
@@ -1667,6 +1997,14 @@ func (UnimplementedOperatorServiceHandler) ImportAuthority(context.Context, *con
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ImportAuthority is not implemented"))
 }
 
+func (UnimplementedOperatorServiceHandler) CreateAuthority(context.Context, *connect.Request[api.CreateAuthorityRequest]) (*connect.Response[api.CreateAuthorityResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.CreateAuthority is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) DecideAuthority(context.Context, *connect.Request[api.DecideAuthorityRequest]) (*connect.Response[api.DecideAuthorityResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.DecideAuthority is not implemented"))
+}
+
 func (UnimplementedOperatorServiceHandler) PrepareTrust(context.Context, *connect.Request[api.PrepareTrustRequest]) (*connect.Response[api.PrepareTrustResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.PrepareTrust is not implemented"))
 }
@@ -1739,6 +2077,22 @@ func (UnimplementedOperatorServiceHandler) EndRevocation(context.Context, *conne
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.EndRevocation is not implemented"))
 }
 
+func (UnimplementedOperatorServiceHandler) Compromise(context.Context, *connect.Request[api.CompromiseRequest]) (*connect.Response[api.CompromiseResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.Compromise is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListCompromises(context.Context, *connect.Request[api.ListCompromisesRequest]) (*connect.Response[api.ListCompromisesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListCompromises is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) EndCompromise(context.Context, *connect.Request[api.EndCompromiseRequest]) (*connect.Response[api.EndCompromiseResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.EndCompromise is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) CollectCompromise(context.Context, *connect.Request[api.CollectCompromiseRequest], *connect.ServerStream[api.CollectCompromiseResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.CollectCompromise is not implemented"))
+}
+
 func (UnimplementedOperatorServiceHandler) PrepareRootList(context.Context, *connect.Request[api.PrepareRootListRequest]) (*connect.Response[api.PrepareRootListResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.PrepareRootList is not implemented"))
 }
@@ -1771,8 +2125,24 @@ func (UnimplementedOperatorServiceHandler) Restore(context.Context, *connect.Req
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.Restore is not implemented"))
 }
 
+func (UnimplementedOperatorServiceHandler) ListArchivedCertificates(context.Context, *connect.Request[api.ListArchivedCertificatesRequest]) (*connect.Response[api.ListArchivedCertificatesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListArchivedCertificates is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) RetentionStatus(context.Context, *connect.Request[api.RetentionStatusRequest]) (*connect.Response[api.RetentionStatusResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.RetentionStatus is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) RunRetention(context.Context, *connect.Request[api.RunRetentionRequest]) (*connect.Response[api.RunRetentionResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.RunRetention is not implemented"))
+}
+
 func (UnimplementedOperatorServiceHandler) ListAuditSinks(context.Context, *connect.Request[api.ListAuditSinksRequest]) (*connect.Response[api.ListAuditSinksResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListAuditSinks is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListAuditWitnesses(context.Context, *connect.Request[api.ListAuditWitnessesRequest]) (*connect.Response[api.ListAuditWitnessesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("rotunda.v1.OperatorService.ListAuditWitnesses is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) WhatIf(context.Context, *connect.Request[api.WhatIfRequest]) (*connect.Response[api.WhatIfResponse], error) {

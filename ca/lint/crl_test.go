@@ -44,7 +44,7 @@ func TestListsAreClean(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				list, err := zx509.ParseRevocationList(signed.DER)
+				list, err := zx509.ParseRevocationList(signed.DER())
 				if err != nil {
 					t.Fatal(err)
 				}

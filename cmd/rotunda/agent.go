@@ -63,7 +63,7 @@ func newAgentCommand() *cobra.Command {
 	flags.StringVar(&a.logLevel, "log-level", "info", "the least severe log lines written: debug, info, warn or error")
 	cmd.MarkFlagsMutuallyExclusive("token", "token-file")
 	addAgentVerbs(cmd)
-	cmd.AddCommand(newAgentWaitCommand(), newAgentAcknowledgeCommand())
+	cmd.AddCommand(newAgentWaitCommand(), newAgentStatusCommand(), newAgentAcknowledgeCommand())
 	return cmd
 }
 

@@ -233,6 +233,10 @@ func (a *answering) ListNotices(_ context.Context, r *connect.Request[api.ListNo
 	return answer[api.ListNoticesRequest, api.ListNoticesResponse](a, "ListNotices", r)
 }
 
+func (a *answering) ListAuditWitnesses(_ context.Context, r *connect.Request[api.ListAuditWitnessesRequest]) (*connect.Response[api.ListAuditWitnessesResponse], error) {
+	return answer[api.ListAuditWitnessesRequest, api.ListAuditWitnessesResponse](a, "ListAuditWitnesses", r)
+}
+
 func (a *answering) ListAuditSinks(_ context.Context, r *connect.Request[api.ListAuditSinksRequest]) (*connect.Response[api.ListAuditSinksResponse], error) {
 	return answer[api.ListAuditSinksRequest, api.ListAuditSinksResponse](a, "ListAuditSinks", r)
 }

@@ -19,13 +19,13 @@ import (
 func newAuditCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Read the audit log, verify that nobody rewrote it, see where it is sent on",
+		Short: "Read the audit log, verify that nobody rewrote it, see where it is sent on and who cosigned it",
 		Example: `  rotunda audit tail -n 50 -f
   rotunda audit show 17
   rotunda audit verify
   rotunda audit sinks`,
 	}
-	cmd.AddCommand(newAuditTailCommand(), newAuditShowCommand(), newAuditProveCommand(), newAuditVerifyCommand(), newAuditExportCommand(), newAuditSinksCommand())
+	cmd.AddCommand(newAuditTailCommand(), newAuditShowCommand(), newAuditProveCommand(), newAuditVerifyCommand(), newAuditExportCommand(), newAuditSinksCommand(), newAuditWitnessesCommand(), newAuditWitnessCommand())
 	return cmd
 }
 

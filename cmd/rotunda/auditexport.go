@@ -26,8 +26,8 @@ func newAuditExportCommand() *cobra.Command {
 		Use:   "export FILE",
 		Short: "Write the audit log to a file that proves itself",
 		Long: `Verifies the log as rotunda audit verify does, and writes it as lines of JSON: a
-header with the newest checkpoint, the other checkpoints that the server keeps,
-and each entry with its exact bytes, its leaf hash and its inclusion proof to that
+header with the newest checkpoint, the other checkpoints that the server keeps, all
+with the cosignatures of witnesses, and each entry with its exact bytes, its leaf hash and its inclusion proof to that
 checkpoint. Whoever has the log's key checks the file, or a line of it, without a
 server: rotunda audit verify --export.
 
@@ -37,7 +37,7 @@ A FILE that ends in .zst is compressed. "-" is stdout.`,
 		Args: cobra.ExactArgs(1),
 	}
 	conn := connectionFlags(cmd.Flags())
-	key := cmd.Flags().String("log-key", "", "the log's public `key`, or the file that holds it (default: log.pub beside the credentials)")
+	key := logKeyFlag(cmd)
 	compress := cmd.Flags().Bool("zstd", false, "compress, whatever FILE's name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
@@ -105,8 +105,8 @@ func compressed(out io.Writer, compress bool, write func(io.Writer) error) error
 // export writes the log that was fetched, whose entries are fetched once more.
 func (l *fetchedLog) export(ctx context.Context, key string, w io.Writer) error {
 	others := l.notes[:0:0]
-	for _, signed := range l.notes {
-		if !bytes.Equal(signed, l.signed) {
+	for i, signed := range l.notes {
+		if l.sizes[i] != l.checkpoint.Size {
 			others = append(others, signed)
 		}
 	}
@@ -145,7 +145,7 @@ func (v *verifying) offline(u *ui) error {
 	if err != nil {
 		return err
 	}
-	seen, by, err := v.checkpoints(verifier)
+	seen, quorum, err := v.checkpoints(verifier)
 	if err != nil {
 		return err
 	}
@@ -163,9 +163,7 @@ func (v *verifying) offline(u *ui) error {
 	end := u.progressOf(func() string { return entriesBar("verifying", done.Load(), of.Load()) })
 	export, err := audit.VerifyExport(in, verifier, seen, func(n, all uint64) { done.Store(n); of.Store(all) })
 	end()
-	found := newVerdict(export.Checkpoint, export.Checkpoints, export.Last)
-	found.Cosigned = by
-	return u.showVerdict(*v.output, found, err)
+	return v.show(u, newVerdict(export.Checkpoint, export.Checkpoints, export.Last), quorum, export.Notes, err)
 }
 
 // plainExport is what a file holds, compressed or not.

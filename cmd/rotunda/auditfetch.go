@@ -24,7 +24,8 @@ type fetchedLog struct {
 	tree        *audit.Tree // over the leaf hashes that the server has in its tree
 	signed      []byte      // the newest checkpoint
 	checkpoint  audit.Checkpoint
-	notes       [][]byte // all that the server keeps
+	notes       [][]byte // all that the server keeps, with their cosignatures
+	sizes       []uint64 // of those
 	checkpoints int      // that the log was held to
 	strange     *uint64  // the first entry whose content is not what its leaf hash says
 	last        []byte
@@ -89,7 +90,7 @@ func (l *fetchedLog) fetchCheckpoints(ctx context.Context) ([]audit.Checkpoint, 
 				return nil, fault.New(fault.Internal, "the server does not list its checkpoints in order")
 			}
 			all, from = append(all, checkpoint), checkpoint.Size+1
-			l.notes = append(l.notes, signed)
+			l.notes, l.sizes = append(l.notes, signed), append(l.sizes, checkpoint.Size)
 		}
 	}
 }
@@ -177,8 +178,8 @@ func (l *fetchedLog) prove(from, to uint64) ([]audit.Hash, error) {
 	return audit.ProveConsistency(from, to, audit.TileReader(l.tree.ReadTile))
 }
 
-func (l *fetchedLog) verdict(earlier uint64, by *cosigned) verdict {
+func (l *fetchedLog) verdict(earlier uint64) verdict {
 	v := newVerdict(l.checkpoint, l.checkpoints, l.last)
-	v.Earlier, v.Cosigned = earlier, by
+	v.Earlier = earlier
 	return v
 }

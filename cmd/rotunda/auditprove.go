@@ -26,7 +26,7 @@ entry's inclusion in the newest checkpoint is checked.`,
 	}
 	conn, output := connectionFlags(cmd.Flags()), outputFlag(cmd)
 	cmd.ValidArgsFunction = completeFirst(conn, newestEntryNames)
-	key := cmd.Flags().String("log-key", "", "the log's public `key`, or the file that holds it (default: log.pub beside the credentials)")
+	key := logKeyFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
 			shown, err := invoke(ctx, s.ShowAuditEntry, entryRequest(args[0], 0))
@@ -148,7 +148,7 @@ Both are checked before they are printed.`,
 	}
 	conn := connectionFlags(cmd.Flags())
 	cmd.ValidArgsFunction = completeFirst(conn, newestEntryNames)
-	key := cmd.Flags().String("log-key", "", "the log's public `key`, or the file that holds it (default: log.pub beside the credentials)")
+	key := logKeyFlag(cmd)
 	from := cmd.Flags().Uint64("from", 0, "prove growth from this `size` on")
 	size := cmd.Flags().Uint64("size", 0, "prove to the checkpoint of this `size`, which the server must have kept (default: the newest)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -210,12 +210,12 @@ func proveGrowth(ctx context.Context, s *server, request *api.ProveAuditGrowthRe
 	if err != nil {
 		return nil, err
 	}
+	proof, err := wireHashes(grown.Proof)
+	if err != nil {
+		return nil, err
+	}
 	if len(grown.OldCheckpoint) > 0 { // else whoever has one of that size checks it
 		older, err := openNewest(grown.OldCheckpoint, verifier)
-		if err != nil {
-			return nil, err
-		}
-		proof, err := wireHashes(grown.Proof)
 		if err != nil {
 			return nil, err
 		}
@@ -223,5 +223,5 @@ func proveGrowth(ctx context.Context, s *server, request *api.ProveAuditGrowthRe
 			return nil, tampered(err)
 		}
 	}
-	return appendProof(fmt.Appendf(nil, "old %d\n", grown.From), grown.Proof, grown.NewCheckpoint), nil
+	return audit.AddCheckpoint{Old: grown.From, Proof: proof, Signed: grown.NewCheckpoint}.Encode(), nil
 }

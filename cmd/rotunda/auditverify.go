@@ -34,9 +34,10 @@ here before. Their signatures are checked with the log key pinned in log.pub or
 --log-key. The newest checkpoint is kept beside the credentials, or in --memory,
 for the next time.
 
-With --witness, one of the checkpoints of --checkpoint must be cosigned by --required
-of these witnesses (C2SP tlog-cosignature); that of the greatest size is named. What
-a witness cosigns is asked of it with rotunda audit prove --from.
+With --witness, one of all these checkpoints must be cosigned by --required of these
+witnesses (C2SP tlog-cosignature); that of the greatest size is named. Servers keep
+with a checkpoint what the witnesses of their rotunda.yaml cosigned; another is
+asked with rotunda audit prove --from.
 
 With --export it reads a file that rotunda audit export wrote, and asks no server.
 
@@ -46,7 +47,12 @@ cut off. The exit code is 1 then.`,
   rotunda audit verify --log-key log.pub --memory /var/lib/auditor
   rotunda audit verify --export audit.jsonl.zst --log-key log.pub --checkpoint seen.note
   rotunda audit verify --socket /run/rotunda/admin.sock --log-key "$KEY" --memory . -o json`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("it takes no argument: an exported file is verified with --export %s", args[0])
+			}
+			return nil
+		},
 	}
 	v := &verifying{conn: connectionFlags(cmd.Flags()), output: outputFlag(cmd)}
 	cmd.Flags().StringVar(&v.key, "log-key", "", "the log's public `key`, or the file that holds it (default: log.pub beside the credentials)")
@@ -80,7 +86,7 @@ func (v *verifying) run(cmd *cobra.Command, _ []string) error {
 		if err != nil {
 			return err
 		}
-		seen, cosigned, err := v.checkpoints(verifier)
+		seen, quorum, err := v.checkpoints(verifier)
 		if err != nil {
 			return err
 		}
@@ -102,8 +108,25 @@ func (v *verifying) run(cmd *cobra.Command, _ []string) error {
 				return tampered(fmt.Errorf("the log does not go with the one that was verified before: %w", err))
 			}
 		}
-		return u.showVerdict(*v.output, log.verdict(earlier.Size, cosigned), err)
+		return v.show(u, log.verdict(earlier.Size), quorum, append(log.notes, log.signed), err)
 	})
+}
+
+// show shows what was found of a log, once enough witnesses vouch for one of its
+// checkpoints, where that is asked.
+func (v *verifying) show(u *ui, found verdict, quorum *quorum, notes [][]byte, err error) error {
+	for _, signed := range notes {
+		if err := quorum.add(signed); err != nil {
+			return err
+		}
+	}
+	if _, bad := errors.AsType[*audit.BadEntry](err); err == nil || bad {
+		var few error
+		if found.Cosigned, few = quorum.verdict(); few != nil && err == nil {
+			return few
+		}
+	}
+	return u.showVerdict(*v.output, found, err)
 }
 
 // verdict is what was found of a log.
@@ -178,6 +201,10 @@ func orElse(text, fallback string) string {
 	return fallback
 }
 
+func logKeyFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().String("log-key", "", "the log's public `key`, or the file that holds it (default: log.pub beside the credentials)")
+}
+
 // pinnedKey reads the key from the flag, which holds it or names its file, or
 // from the credentials. What the server says its key is proves nothing.
 func pinnedKey(flag, credentials string) (note.Verifier, error) {
@@ -239,22 +266,61 @@ type cosigned struct {
 	By   []string `json:"by"`
 }
 
-// checkpoints reads the checkpoints that somebody saw, such as an agent, and
-// finds the greatest one that enough witnesses cosigned, where that is asked.
-func (v *verifying) checkpoints(log note.Verifier) ([]audit.Checkpoint, *cosigned, error) {
+// quorum looks among checkpoints for the greatest that enough witnesses
+// cosigned.
+type quorum struct {
+	log       note.Verifier
+	witnesses []audit.Cosigner
+	required  int
+	best      *cosigned
+}
+
+func (v *verifying) quorum(log note.Verifier) (*quorum, error) {
 	witnesses, err := readWitnesses(v.witnesses)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	required := v.required
 	if required == 0 {
 		required = len(witnesses)
 	}
 	if required < 0 || required > len(witnesses) {
-		return nil, nil, usagef("--required %d of %d witnesses", required, len(witnesses))
+		return nil, usagef("--required %d of %d witnesses", required, len(witnesses))
+	}
+	return &quorum{log: log, witnesses: witnesses, required: required}, nil
+}
+
+func (q *quorum) add(signed []byte) error {
+	if q.required == 0 {
+		return nil
+	}
+	checkpoint, err := audit.OpenCheckpoint(signed, q.log.Name(), q.log)
+	if err != nil {
+		return err
+	}
+	names, err := audit.Cosigners(signed, q.log, q.witnesses)
+	if err == nil && len(names) >= q.required && (q.best == nil || checkpoint.Size > q.best.Size) {
+		q.best = &cosigned{checkpoint.Size, names}
+	}
+	return err
+}
+
+// verdict is what was found; nil where nothing was asked.
+func (q *quorum) verdict() (*cosigned, error) {
+	if q.required > 0 && q.best == nil {
+		return nil, fault.New(fault.Conflict, "no checkpoint is cosigned by %d of the %d witnesses", q.required, len(q.witnesses)).
+			WithRemedy("see rotunda audit witnesses; one that the server does not ask is sent what rotunda audit prove --from prints, and its answer put below the checkpoint, for --checkpoint")
+	}
+	return q.best, nil
+}
+
+// checkpoints reads the checkpoints that somebody saw, such as an agent.
+func (v *verifying) checkpoints(log note.Verifier) ([]audit.Checkpoint, *quorum, error) {
+	quorum, err := v.quorum(log)
+	if err != nil {
+		return nil, nil, err
 	}
 	var seen []audit.Checkpoint
-	var best *cosigned
 	for _, path := range v.seen {
 		signed, err := os.ReadFile(path)
 		if err != nil {
@@ -265,42 +331,22 @@ func (v *verifying) checkpoints(log note.Verifier) ([]audit.Checkpoint, *cosigne
 			return nil, nil, fault.Wrap(fault.Invalid, err, "--checkpoint %s", path)
 		}
 		seen = append(seen, checkpoint)
-		names, err := audit.Cosigners(signed, log, witnesses)
-		if err != nil {
+		if err := quorum.add(signed); err != nil {
 			return nil, nil, err
 		}
-		if len(names) >= max(required, 1) && (best == nil || checkpoint.Size > best.Size) {
-			best = &cosigned{checkpoint.Size, names}
-		}
 	}
-	if required > 0 && best == nil {
-		return nil, nil, fault.New(fault.Conflict, "no checkpoint of --checkpoint is cosigned by %d of the %d witnesses", required, len(witnesses)).
-			WithRemedy("send a witness what rotunda audit prove --from prints, and put its answer below the checkpoint")
-	}
-	return seen, best, nil
+	return seen, quorum, nil
 }
 
-func readWitnesses(keys []string) ([]note.Verifier, error) {
-	var witnesses []note.Verifier
-	known := map[string]bool{}
-	for _, key := range keys {
-		if exists(key) {
-			content, err := os.ReadFile(key)
-			if err != nil {
-				return nil, fault.Wrap(fault.Invalid, err, "read --witness")
-			}
-			key = strings.TrimSpace(string(content))
-		}
-		witness, err := audit.NewCosigner(key)
-		if err != nil {
+func readWitnesses(keys []string) ([]audit.Cosigner, error) {
+	texts := make([]string, len(keys))
+	for i, key := range keys {
+		var err error
+		if texts[i], err = keyOrFile("--witness", key); err != nil {
 			return nil, err
 		}
-		if known[key] {
-			return nil, usagef("--witness %s is given twice, and counts once", witness.Name())
-		}
-		known[key], witnesses = true, append(witnesses, witness)
 	}
-	return witnesses, nil
+	return audit.NewCosigners(texts...)
 }
 
 // entriesBar is how far a pass over the log has come, on one line.

@@ -1,98 +1,63 @@
 package main
 
 import (
-	"crypto/ed25519"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
-	"fmt"
+	"context"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
-
-	"github.com/rotunda-pki/rotunda/audit"
+	"github.com/rotunda-pki/rotunda/internal/loopback"
 )
 
-// httpWitness is a witness of C2SP tlog-witness that follows one log.
-type httpWitness struct {
-	name   string
-	key    ed25519.PrivateKey
-	vkey   string
-	log    note.Verifier
-	newest audit.Checkpoint
+// runningWitness is rotunda audit witness, with a key of its own.
+type runningWitness struct {
+	t                *testing.T
+	state, url, vkey string
+	stop             func()
 }
 
-func newHTTPWitness(t *testing.T, name, logKey string) *httpWitness {
+func newRunningWitness(t *testing.T, name, logKey string) *runningWitness {
 	t.Helper()
-	public, private, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
+	w := &runningWitness{t: t, state: filepath.Join(t.TempDir(), "state")}
+	code, out, errs := rotunda("audit", "witness", "key", name, "--state", w.state)
+	if code != 0 {
+		t.Fatalf("exit %d\n%s", code, errs)
 	}
-	w := &httpWitness{name: name, key: private}
-	key := append([]byte{4}, public...)
-	hash := sha256.Sum256(append([]byte(name+"\n"), key...))
-	w.vkey = fmt.Sprintf("%s+%x+%s", name, hash[:4], base64.StdEncoding.EncodeToString(key))
-	if w.log, err = note.NewVerifier(logKey); err != nil {
-		t.Fatal(err)
-	}
+	w.vkey = strings.TrimSpace(out)
+	w.start(logKey)
+	t.Cleanup(func() { w.stop() })
 	return w
 }
 
-// ServeHTTP answers add-checkpoint.
-func (w *httpWitness) ServeHTTP(out http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil || r.URL.Path != "/add-checkpoint" || r.Method != http.MethodPost {
-		out.WriteHeader(http.StatusBadRequest)
-		return
-	}
-	head, signed, _ := strings.Cut(string(body), "\n\n")
-	checkpoint, err := audit.OpenCheckpoint([]byte(signed), w.log.Name(), w.log)
+func (w *runningWitness) start(logKey string) {
+	w.t.Helper()
+	address, err := loopback.Reserve()
 	if err != nil {
-		out.WriteHeader(http.StatusForbidden)
-		return
+		w.t.Fatal(err)
 	}
-	lines := strings.Split(head, "\n")
-	if lines[0] != fmt.Sprintf("old %d", w.newest.Size) {
-		out.Header().Set("Content-Type", "text/x.tlog.size")
-		out.WriteHeader(http.StatusConflict)
-		fmt.Fprintf(out, "%d\n", w.newest.Size)
-		return
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	cmd := newRootCommand()
+	cmd.SetArgs([]string{"audit", "witness", "serve", "--state", w.state, "--listen", address, "--log-key", logKey})
+	said, log := io.Pipe()
+	cmd.SetErr(log)
+	cmd.SetOut(log)
+	go func() { ended <- cmd.ExecuteContext(ctx); log.Close() }()
+	if _, err := io.ReadAtLeast(said, make([]byte, 4096), 1); err != nil { // it says where it listens
+		w.t.Fatal(err, <-ended)
 	}
-	var proof tlog.TreeProof
-	for _, line := range lines[1:] {
-		hash, err := tlog.ParseHash(line)
-		if err != nil {
-			out.WriteHeader(http.StatusBadRequest)
-			return
+	go func() { _, _ = io.Copy(io.Discard, said) }()
+	w.url = "http://" + address
+	w.stop = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			w.t.Errorf("the witness ended: %v", err)
 		}
-		proof = append(proof, hash)
+		w.stop = func() {}
 	}
-	if w.newest.Size > 0 && tlog.CheckTree(proof, int64(checkpoint.Size), checkpoint.Root, int64(w.newest.Size), w.newest.Root) != nil || w.newest.Size == 0 && len(proof) > 0 {
-		out.WriteHeader(http.StatusUnprocessableEntity)
-		return
-	}
-	w.newest = checkpoint
-	io.WriteString(out, w.cosignature(signed))
-}
-
-func (w *httpWitness) cosignature(signed string) string {
-	text, _, _ := strings.Cut(signed, "\n\n")
-	const at = 1900000000
-	cosigner, err := audit.NewCosigner(w.vkey)
-	if err != nil {
-		panic(err)
-	}
-	signature := binary.BigEndian.AppendUint32(nil, cosigner.KeyHash())
-	signature = binary.BigEndian.AppendUint64(signature, at)
-	signature = append(signature, ed25519.Sign(w.key, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s\n", at, text))...)
-	return "— " + w.name + " " + base64.StdEncoding.EncodeToString(signature) + "\n"
 }
 
 // What prove prints is what a witness takes, and its answer below the checkpoint
@@ -101,16 +66,14 @@ func TestAuditCosigned(t *testing.T) {
 	l := newLogServer(t, 23)
 	credentials := newOperator(t, l)
 	pin(t, credentials, l.key)
-	w1, w2 := newHTTPWitness(t, "witness.example/w1", l.key), newHTTPWitness(t, "witness.example/w2", l.key)
-	ask := func(w *httpWitness, from string) (int, string) {
+	w1, w2 := newRunningWitness(t, "witness.example/w1", l.key), newRunningWitness(t, "witness.example/w2", l.key)
+	ask := func(w *runningWitness, from string) (int, string) {
 		t.Helper()
-		server := httptest.NewServer(w)
-		defer server.Close()
 		code, out, errs := rotunda("audit", "prove", "--from", from, "--credentials", credentials)
 		if code != 0 {
 			t.Fatalf("exit %d\n%s", code, errs)
 		}
-		response, err := http.Post(server.URL+"/add-checkpoint", "text/plain", strings.NewReader(out))
+		response, err := http.Post(w.url+"/add-checkpoint", "text/plain", strings.NewReader(out))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,6 +91,8 @@ func TestAuditCosigned(t *testing.T) {
 	if status, answer := ask(w1, "0"); status != http.StatusConflict || answer != "23\n" {
 		t.Fatalf("from another size: %d %s", status, answer)
 	}
+	w1.stop()
+	w1.start(l.key) // and what it cosigned it knows still
 	status, line := ask(w1, "23")
 	if status != http.StatusOK {
 		t.Fatalf("from the size that the witness has: %d", status)
@@ -148,10 +113,13 @@ func TestAuditCosigned(t *testing.T) {
 	if code, out, errs := verify("--witness", w1.vkey, "--witness", w2.vkey); code != exitError || out != "" || !strings.Contains(errs, "cosigned by 2 of the 2 witnesses") {
 		t.Errorf("one of two: exit %d\n%s%s", code, out, errs)
 	}
-	for _, flags := range [][]string{{"--witness", w1.vkey, "--witness", w1.vkey}, {"--witness", w1.vkey, "--required", "2"}, {"--required", "1"}} {
+	for _, flags := range [][]string{{"--witness", w1.vkey, "--required", "2"}, {"--required", "1"}} {
 		if code, _, errs := verify(flags...); code != exitUsage {
 			t.Errorf("%v: exit %d\n%s", flags, code, errs)
 		}
+	}
+	if code, _, errs := verify("--witness", w1.vkey, "--witness", w1.vkey); code != exitError || !strings.Contains(errs, "count once") {
+		t.Errorf("one witness twice: exit %d\n%s", code, errs)
 	}
 	// The log is rewritten: the witness does not go along.
 	l.entries, l.checkpoint, l.kept = nil, nil, nil

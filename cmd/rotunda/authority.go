@@ -12,11 +12,14 @@ import (
 func newAuthorityCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "authority",
-		Short: "Sign where a root's key is; record foreign authorities; a root's CRL",
+		Short: "A region's authority; sign where a root's key is; foreign authorities; a root's CRL",
 		Example: `  rotunda authority sign --request request.json --root-key key.pem --new-root root-2 --out response.json
+  rotunda authority create --region eu --root-key key.pem
+  rotunda authority stop issuing-eu --reason "the HSM is being moved"
   rotunda authority import --name corp-root --certificate corp.pem --trusted
   rotunda authority crl root --root-key key.pem`,
 	}
+	cmd.AddCommand(newAuthorityCreateCommand(), newAuthorityStopCommand(), newAuthorityStartCommand())
 	cmd.AddCommand(newAuthoritySignCommand(), newAuthorityImportCommand(), newAuthorityCRLCommand())
 	return cmd
 }
@@ -74,7 +77,7 @@ bridge; without it there is none, and every party then needs the new root itself
 			return err
 		}
 		u.say("Signed: %q. The response is in %s.", parsed.Issuing.Name, out)
-		u.note("carry it back, then: rotunda trust begin --response %s", out)
+		u.note("carry it back, then: rotunda trust begin --response %s (of a region's first: rotunda authority create --response %s)", out, out)
 		return nil
 	}
 	return cmd

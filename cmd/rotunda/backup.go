@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/rotunda-pki/rotunda/archive"
 	"github.com/rotunda-pki/rotunda/control"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/keys"
@@ -28,24 +30,29 @@ before it gets its name: SQLite finds nothing amiss in it, it is of the server's
 trust domain, and its audit log hashes up to the checkpoint that the log's key
 signed. An existing file is not overwritten.
 
+Archives of certificates are files beside the store, and not in the copy. With
+--archives DIR those that DIR lacks are copied there too, each once it has the
+hash that the audit log says.
+
 The keys in the copy are sealed. The KEK that opens them is not in it, and
 neither is the root's key: keep them apart from it and from each other.
 
 Run it as root or as the server's user. docs/operations.md says how a copy is
 put back: rotunda restore.`,
-		Example: `  rotunda backup /backup/rotunda-$(date +%F).db
+		Example: `  rotunda backup /backup/rotunda-$(date +%F).db --archives /backup/archive
   rotunda backup --state ./rotunda copy.db`,
 		Args: cobra.ExactArgs(1),
 	}
 	state := cmd.Flags().String("state", "/var/lib/rotunda", "the server's state `directory`")
 	key := cmd.Flags().String("log-key", "", "the audit log's public `key`, or the file that holds it (default: STATE/admin/log.pub, or by the KEK)")
+	archives := cmd.Flags().String("archives", "", "copy archives that this `directory` lacks into it; it is made in one that exists")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return backup(cmd.Context(), newUI(cmd), *state, *key, args[0])
+		return backup(cmd.Context(), newUI(cmd), *state, *key, args[0], *archives)
 	}
 	return cmd
 }
 
-func backup(ctx context.Context, u *ui, state, logKey, to string) error {
+func backup(ctx context.Context, u *ui, state, logKey, to, archives string) error {
 	state, err := filepath.Abs(state)
 	if err != nil {
 		return err
@@ -54,10 +61,14 @@ func backup(ctx context.Context, u *ui, state, logKey, to string) error {
 	if err != nil {
 		return err
 	}
+	place, err := store.Locate(config.Store).Place()
+	if err != nil {
+		return err
+	}
 	domain := config.TrustDomain
 	var found control.CheckedCopy
 	done := u.progressOf(func() string { return "copying the store" + grown(to) })
-	err = store.Backup(ctx, config.Store, to, func(tx *store.Tx) error {
+	err = store.Backup(ctx, store.Locate(config.Store), to, func(tx *store.Tx) error {
 		verifier, err := backupVerifier(ctx, tx, config, state, logKey)
 		if err != nil {
 			return err
@@ -72,15 +83,53 @@ func backup(ctx context.Context, u *ui, state, logKey, to string) error {
 	if err != nil {
 		return err
 	}
-	u.say("%s is a copy of %s, checked.", to, config.Store)
+	u.say("%s is a copy of %s, checked.", to, place)
 	u.sheet([]field{
 		{"trust domain", found.TrustDomain}, {"epoch", number(found.Epoch)},
 		{"as of", found.LastCommit.Format(time.RFC3339)},
 		{"audit log", fmt.Sprintf("entries under the newest checkpoint: %d; pending: %d", found.Entries, found.Pending)},
 		{"size", fileSize(to)},
 	})
+	if err := backupArchives(u, found.Archives, archive.Dir(config.Retention.Archive), archives); err != nil {
+		return err
+	}
 	u.note("Not in it, and needed to use it: the KEK (%s) and the root's key (%s, or wherever you keep it).", kekPlace(config), filepath.Join(state, "root", "key.pem"))
 	return nil
+}
+
+// backupArchives copies the archives that the place of the backup lacks. Without
+// one it says where they are.
+func backupArchives(u *ui, all []archive.Manifest, from archive.Dir, to string) error {
+	if len(all) == 0 {
+		return nil
+	}
+	if to == "" {
+		u.note("Not in it: %s of certificates in %s; --archives DIR copies what DIR lacks.", plural(len(all), "archive"), from)
+		return nil
+	}
+	into, err := filepath.Abs(to)
+	if err != nil {
+		return err
+	}
+	copied, failed := 0, []error(nil)
+	done := u.progressOf(func() string { return "copying archives" })
+	for _, one := range all {
+		if _, err := archive.Dir(into).Read(one); err == nil {
+			continue
+		}
+		packed, err := from.Read(one)
+		if err == nil {
+			err = archive.Dir(into).Put(one, packed)
+		}
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		copied++
+	}
+	done()
+	u.say("%s in %s, %d of them new there.", plural(len(all)-len(failed), "archive"), to, copied)
+	return errors.Join(failed...)
 }
 
 // backupVerifier is the key that the copy's checkpoint must be signed by: as

@@ -60,14 +60,22 @@ func explain(err error) (what, remedy string) {
 	return withoutRemedy(err.Error(), remedy), remedy
 }
 
-// remedyOf is the outermost remedy in err's chain.
-func remedyOf(err error) string {
-	for ; err != nil; err = errors.Unwrap(err) {
-		if local, ok := err.(*fault.Error); ok && local.Remedy != "" {
-			return local.Remedy
+// remedyOf is the outermost remedy in err's tree, the first of several.
+func remedyOf(err error) (remedy string) {
+	if local, ok := err.(*fault.Error); ok && local.Remedy != "" {
+		return local.Remedy
+	}
+	switch wrapping := err.(type) {
+	case interface{ Unwrap() error }:
+		return remedyOf(wrapping.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, one := range wrapping.Unwrap() {
+			if remedy == "" {
+				remedy = remedyOf(one)
+			}
 		}
 	}
-	return ""
+	return remedy
 }
 
 // explainRemote reads an error that the server sent. Its text ends in the

@@ -22,7 +22,7 @@ func newGetCommand() *cobra.Command {
   rotunda get agents --label env=prod
   rotunda get placements --service orders -o json`,
 	}
-	cmd.AddCommand(newGetDocumentsCommand(), newGetCertificatesCommand(), newGetAgentsCommand(),
+	cmd.AddCommand(newGetDocumentsCommand(), newGetCertificatesCommand(), newGetAgentsCommand(), newGetServersCommand(),
 		newGetTokensCommand(), newGetPlacementsCommand(), newGetAuthoritiesCommand())
 	for _, kind := range fleet.Kinds() {
 		cmd.AddCommand(newGetKindCommand(kind))
@@ -98,10 +98,16 @@ func newGetCertificatesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "certificates",
 		Aliases: []string{"certificate", "certs"},
-		Short:   "List certificates that are live, or expire soon",
+		Short:   "List certificates that are live, or expire soon, or are archived",
+		Long: `Lists certificates from the store. Those that ended long ago have left it:
+--archived finds them in the server's archives, each of which is held against the
+audit log before it is believed. It exits 1 where one that had to be looked into
+is missing or was altered.`,
 		Example: `  rotunda get certificates
   rotunda get certificates --expiring 24h
-  rotunda get certificates --intent orders-db --all -o json`,
+  rotunda get certificates --intent orders-db --all -o json
+  rotunda get certificates --archived --serial 0199c2f4…
+  rotunda get certificates --archived --placement 0199c2f4-… -o json`,
 		Args: cobra.NoArgs,
 	}
 	conn, output := connectionFlags(cmd.Flags()), outputFlag(cmd)
@@ -109,8 +115,13 @@ func newGetCertificatesCommand() *cobra.Command {
 	cmd.Flags().Var(&span{&expiring}, "expiring", "only what expires within this `time`, such as 24h or 7d")
 	all := cmd.Flags().Bool("all", false, "expired ones too")
 	intent := intentFlag(cmd, conn)
+	archived := archivedFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
+			if archived.on {
+				archived.Intent = *intent
+				return getArchived(ctx, s, u, &archived.ListArchivedCertificatesRequest, *output)
+			}
 			request := &api.ListCertificatesRequest{IncludeExpired: *all, Intent: *intent, Expiring: protoDuration(expiring)}
 			list, err := invoke(ctx, s.ListCertificates, request)
 			if err != nil {
@@ -261,9 +272,13 @@ func newGetAuthoritiesCommand() *cobra.Command {
 }
 
 func authorityTable(u *ui, authorities []*api.AuthorityInfo) *table {
-	t := newTable("AUTHORITY", "KIND", "STATE", "KEY", "ALGORITHM", "EXPIRES", "ID", "SUBJECT")
+	t := newTable("AUTHORITY", "KIND", "STATE", "REGION", "KEY", "ALGORITHM", "EXPIRES", "ID", "SUBJECT")
 	for _, a := range authorities {
-		t.row(a.Name, a.Kind, a.State, a.Key, a.Algorithm, u.expiry(a.NotAfter), a.Id, a.Subject)
+		state := a.State
+		if a.Stopped != "" {
+			state = "stopped"
+		}
+		t.row(a.Name, a.Kind, state, a.Region, a.Key, a.Algorithm, u.expiry(a.NotAfter), a.Id, a.Subject)
 	}
 	return t
 }

@@ -51,10 +51,11 @@ func showReasons(u *ui, edges []*api.GraphEdge, who owners) {
 }
 
 func reasonLine(u *ui, reason *api.GraphReason) string {
+	text := u.hosts.spoken(reason.Text)
 	if len(reason.Places) == 0 {
-		return reason.Text
+		return text
 	}
-	return reason.Text + ": " + placeList(u, reason.Places)
+	return text + ": " + placeList(u, reason.Places)
 }
 
 // placeList names the first few placements and counts the rest.

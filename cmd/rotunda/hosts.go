@@ -1,9 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
 // hosts are the names that agents' hosts give themselves, by agent. They are
@@ -70,6 +76,17 @@ func (h hosts) called(host string) []string {
 	return agents
 }
 
+// agentWords is how sentences of the server name an agent. A command line that
+// names one has another word before its id, and is left as it is.
+var agentWords = regexp.MustCompile(`\bagent [0-9A-Za-z-]+`)
+
+// spoken is a sentence with hosts' names in the place of their agents' ids.
+func (h hosts) spoken(sentence string) string {
+	return agentWords.ReplaceAllStringFunc(sentence, func(words string) string {
+		return "agent " + h.name(strings.TrimPrefix(words, "agent ")) // one that is not known is as it was
+	})
+}
+
 // agent is the id of the agent that text means: an id, or the name of the
 // one host that is called so.
 func (h hosts) agent(text string) string {
@@ -80,4 +97,30 @@ func (h hosts) agent(text string) string {
 		return agents[0]
 	}
 	return text
+}
+
+// theAgent is the id of the one agent that text means. Of a host with several
+// agents it has to be said which: an error lists them with their labels.
+func (u *ui) theAgent(ctx context.Context, s *server, text string) (string, error) {
+	if u.hosts == nil {
+		u.hosts = knownHosts(ctx, s)
+	}
+	id := u.hosts.agent(text)
+	several := u.hosts.called(text)
+	if id != text || len(several) < 2 {
+		return id, nil
+	}
+	list, err := invoke(ctx, s.ListAgents, &api.ListAgentsRequest{})
+	if err != nil {
+		return "", err
+	}
+	var choices []string
+	for _, agent := range list.Agents {
+		if agent.Facts["hostname"] == text {
+			choices = append(choices, fmt.Sprintf("%s (%s)", agent.Id, cmp.Or(pairs(agent.Labels), "without labels")))
+		}
+	}
+	slices.Sort(choices)
+	return "", fault.New(fault.Invalid, "%d agents are on host %s", len(choices), printable(text)).
+		WithRemedy("name one of them by its id: %s", strings.Join(listed(choices), "; "))
 }

@@ -46,11 +46,14 @@ func newImpactCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
 			request := &api.ImpactRequest{Kind: subjectKind(args[0]), Name: args[1]}
-			if request.Kind == api.Subject_SUBJECT_AGENT || *output == formatTable {
+			if *output == formatTable {
 				u.hosts = knownHosts(ctx, s)
 			}
+			var err error
 			if request.Kind == api.Subject_SUBJECT_AGENT {
-				request.Name = u.hosts.agent(request.Name)
+				if request.Name, err = u.theAgent(ctx, s, request.Name); err != nil {
+					return err
+				}
 			}
 			impact, err := invoke(ctx, s.Impact, request)
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -43,6 +44,8 @@ type founding struct {
 	kekCredential    string
 	listen           controlplane.Listen
 	publicURL, agent string
+	store            string
+	founded          bool // the store is this run's, and of use with its keys alone
 }
 
 const initHelp = `Make a new trust domain in the state directory:
@@ -50,7 +53,9 @@ const initHelp = `Make a new trust domain in the state directory:
   root/cert.pem, root/key.pem   the root; its key is needed for ceremonies only:
                                 move it offline once you have a copy
   rotunda.db                    the store, with the issuing authority's key and
-                                the audit log's key, sealed
+                                the audit log's key, sealed; --store makes it in
+                                an empty PostgreSQL database instead, which many
+                                servers may share
   kek                           the key that opens them; --kek-file or
                                 --kek-credential keep it elsewhere
   admin/                        an administrator's credential, for
@@ -67,7 +72,8 @@ func newInitCommand() *cobra.Command {
 		Short: "Make a new trust domain",
 		Long:  initHelp,
 		Example: `  rotunda init --trust-domain prod.example.org --permit-dns db.example.org --name rotunda.example.org
-  rotunda init --trust-domain lab.example --state ./rotunda --root-passphrase`,
+  rotunda init --trust-domain lab.example --state ./rotunda --root-passphrase
+  rotunda init --trust-domain prod.example.org --store 'postgres://rotunda@db.example.org/rotunda?sslmode=verify-full'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
@@ -89,6 +95,7 @@ func newInitCommand() *cobra.Command {
 	flags.StringVar(&f.listen.Public, "listen-public", ":7480", "where CRLs and the audit log are served")
 	flags.StringVar(&f.listen.Metrics, "listen-metrics", "127.0.0.1:7490", "where Prometheus metrics are served")
 	flags.StringVar(&f.publicURL, "public-url", "", "the URL of the public listener, as it will stand in certificates (default http://NAME:PORT)")
+	flags.StringVar(&f.store, "store", "", "the `URL` of an empty PostgreSQL database to make the store in (default STATE/rotunda.db)")
 	flags.StringVar(&f.agent, "agent-address", "", "the host:port that agents connect to (default NAME:PORT)")
 	cmd.MarkFlagRequired("trust-domain")
 	cmd.MarkFlagsMutuallyExclusive("kek-file", "kek-credential")
@@ -129,18 +136,33 @@ func (f *founding) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer os.RemoveAll(work)
-	if err := f.found(cmd.Context(), work, state, order, passphrase); err != nil {
-		return err
+	err = f.found(cmd.Context(), work, state, order, passphrase)
+	if err == nil {
+		if err = os.Rename(work, state); err != nil {
+			err = fmt.Errorf("put the new state in place: %w", err)
+		}
 	}
-	if err := os.Rename(work, state); err != nil {
-		return fmt.Errorf("put the new state in place: %w", err)
+	if err != nil {
+		return errors.Join(err, f.abandon(cmd.Context()))
 	}
 	f.tell(newUI(cmd), state)
 	return nil
 }
 
+// abandon empties a database in which the store was begun: its keys go with the
+// directory.
+func (f *founding) abandon(ctx context.Context) error {
+	if f.store == "" || !f.founded {
+		return nil
+	}
+	return store.Abandon(context.WithoutCancel(ctx), store.Locate(f.store))
+}
+
 // complete fills the defaults that depend on other flags.
 func (f *founding) complete() error {
+	if f.store != "" && !store.IsURL(f.store) {
+		return usagef("--store: %q is not the URL of a PostgreSQL database, like postgres://rotunda@db.example.org/rotunda", f.store)
+	}
 	if len(f.names) == 0 {
 		return usagef("--name: the server needs at least one name")
 	}
@@ -236,7 +258,12 @@ func (f *founding) found(ctx context.Context, work, state string, order authorit
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, store.Options{Path: filepath.Join(work, "rotunda.db"), Now: time.Now, Create: true})
+	place := store.Options{Path: filepath.Join(work, "rotunda.db")}
+	if f.store != "" {
+		place = store.Locate(f.store)
+	}
+	place.Create = true
+	db, err := store.Open(ctx, place)
 	if err != nil {
 		return err
 	}
@@ -251,6 +278,7 @@ func (f *founding) found(ctx context.Context, work, state string, order authorit
 	if err != nil {
 		return err
 	}
+	f.founded = true
 	c, err := control.Open(ctx, control.Options{
 		DB: db, KEK: kek, PublicURL: f.publicURL, AgentAddress: f.agent, Version: version(), Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
@@ -268,7 +296,7 @@ func (f *founding) found(ctx context.Context, work, state string, order authorit
 	}
 	return writeConfig(filepath.Join(work, "rotunda.yaml"), controlplane.Config{
 		TrustDomain: order.trustDomain.Name(), Listen: f.listen, AdminSocket: adminSocket(state), PublicURL: f.publicURL, AgentAddress: f.agent,
-		Names: f.names, Store: "rotunda.db", KEK: config,
+		Names: f.names, Store: orElse(f.store, "rotunda.db"), KEK: config,
 	})
 }
 

@@ -34,7 +34,7 @@ func TestScripts(t *testing.T) {
 			return os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o700)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": serve, "ports": ports, "control": controlPlane(), "tamper": tamper, "eventually": eventually,
+			"serve": serve, "ports": ports, "postgres": postgres, "control": controlPlane(), "tamper": tamper, "eventually": eventually,
 		},
 	})
 }

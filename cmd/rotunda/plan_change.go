@@ -12,13 +12,14 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/whatif"
 )
 
 // changeFlags add --change, with completion of what can be foretold, and what
 // it goes by.
 func changeFlags(cmd *cobra.Command, conn *connection) (change *string, over *fleet.Duration) {
-	change, over = cmd.Flags().String("change", "", "foretell a `change`: rotate-root, rotate-issuing, failover, withdraw:AUTHORITY, or profile:FILE"), new(fleet.Duration)
+	change, over = cmd.Flags().String("change", "", "foretell a `change`: rotate-root, rotate-issuing, rotate-issuing:REGION, failover, withdraw:AUTHORITY, or profile:FILE"), new(fleet.Duration)
 	cmd.Flags().Var(&span{over}, "over", "with --change: how long the renewal of all certificates takes (default: at the usual pace)")
 	completeFlag(cmd, conn, "change", changeWordsOffered)
 	for _, other := range []string{"file", "prune", "out"} {
@@ -35,6 +36,9 @@ func changeWordsOffered(ctx context.Context, s *server) ([]string, error) {
 		return words, nil // the words are good without a server's answer
 	}
 	for _, authority := range list.Authorities {
+		if authority.Kind == "issuing" && authority.State == "active" && authority.Region != "" {
+			words = append(words, string(whatif.RotateIssuing)+":"+authority.Region)
+		}
 		if authority.State != "withdrawn" {
 			words = append(words, string(whatif.WithdrawNow)+":"+authority.Name)
 		}
@@ -47,16 +51,20 @@ const maxProfileFile = 1 << 20
 
 // readProfile reads the file of a change of a profile.
 func readProfile(path string) ([]byte, error) {
+	const remedy = "profile:FILE names a file with one Profile document; rotunda describe profile/NAME prints the one that stands"
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, fault.Wrap(fault.NotFound, err, "what a profile would change is told by its file").WithRemedy(remedy)
 	}
 	defer file.Close()
 	content, err := io.ReadAll(io.LimitReader(file, maxProfileFile+1))
-	if err == nil && len(content) > maxProfileFile {
-		err = usagef("%s is larger than %d bytes: that is no profile", path, maxProfileFile)
+	switch {
+	case err != nil:
+		return nil, fault.Wrap(fault.Invalid, err, "what a profile would change is told by its file").WithRemedy(remedy)
+	case len(content) > maxProfileFile:
+		return nil, fault.New(fault.Invalid, "%s is larger than %d bytes: that is no profile", path, maxProfileFile).WithRemedy(remedy)
 	}
-	return content, err
+	return content, nil
 }
 
 // foretellChange shows what a change would meet with.
@@ -147,6 +155,9 @@ func foretoldVerdict(told *api.WhatIfResponse) cell {
 	if certain > 0 {
 		return cell{fmt.Sprintf("No edge would break. It would wait at its gates: %s, below.", plural(certain, "obstacle")), warn}
 	}
+	if len(told.Stops) > 0 {
+		return cell{"No declared edge would break.", plain} // it can't be begun all the same
+	}
 	return cell{"✓ No edge would break, and nobody is seen to stand in its way.", good}
 }
 
@@ -198,7 +209,7 @@ func (u *ui) showBridge(bridge *api.WhatIfBridge) {
 	}
 	u.say("There can be a bridge: who still trusts the old root alone verifies new leaves by it.")
 	for _, line := range listed(bridge.Useless) {
-		u.say("  it does not help %s", line)
+		u.say("  it does not help %s", u.hosts.spoken(line))
 	}
 }
 
@@ -241,18 +252,9 @@ func (u *ui) showObstacles(obstacles []*api.WhatIfObstacle) {
 		if !one.Certain {
 			s, doubt = warn, "perhaps "
 		}
-		u.tell("  ", fmt.Sprintf("%sat %s: %s: %s", doubt, one.Phase, u.named(one.Who), one.Reason), s)
+		u.tell("  ", u.hosts.spoken(fmt.Sprintf("%sat %s: %s: %s", doubt, one.Phase, one.Who, one.Reason)), s)
 		u.say("      %s", one.Remedy)
 	}
-}
-
-// named is a party with its host's name in the place of its agent's id.
-func (u *ui) named(who string) string {
-	before, agent, ok := strings.Cut(who, "agent ")
-	if !ok {
-		return who
-	}
-	return before + "agent " + u.hosts.name(agent)
 }
 
 func (u *ui) showForetoldPhases(told *api.WhatIfResponse) {
@@ -327,7 +329,7 @@ func (u *ui) phaseLines(phase *api.WhatIfPhase) (lines []cell) {
 			note(warn, "and %d more wait: --output json has all", len(phase.Waits)-i)
 			break
 		}
-		note(warn, "waits: %s %s", u.named(wait.Who), wait.Reason)
+		note(warn, "waits: %s", u.hosts.spoken(wait.Who+" "+wait.Reason))
 		if wait.Remedy != "" {
 			note(plain, "       %s", wait.Remedy)
 		}

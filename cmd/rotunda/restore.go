@@ -27,6 +27,7 @@ does not know, and with --go sets it right, in one transaction:
     gets its record, and its number at its placement stays used
   - revocations are made again: those on the lists that agents hold, on those
     given with --crl, and in the entries given with --export
+  - a compromise that was not over is named: it is to be begun anew
   - a new epoch begins, with an audit entry that names both logs
 
 Agents that are away testify when they come back. With an export of the audit

@@ -114,6 +114,7 @@ func waveFlags(cmd *cobra.Command, conn *connection, spec *api.RolloutSpec) func
 	flags.Int32Var(&spec.AtOnce, "at-once", 0, "placements under way at once (default any number)")
 	flags.StringSliceVar(&spec.Windows, "window", nil, "ask placements only inside this `window`; repeat it for others")
 	flags.BoolVar(&spec.NewKey, "new-key", false, "with a new key each")
+	flags.BoolVar(&spec.Urgent, "urgent", false, "also while a freeze holds every other rollout")
 	flags.StringVar(&spec.Level, "level", "", "the `level` that each must reach: delivered, loaded or proven (default: as its intent says)")
 	flags.Int32Var(&spec.Failures, "failures", 0, "of a hundred placements of a wave so many may fail")
 	flags.BoolVar(&spec.Health, "health", false, "a wave's targets must be well before the next one")
@@ -238,7 +239,7 @@ say now: put those back first, if they are what is wrong.`
 				u.say("Rollout %s is %s. Audit entry %s.", done.Rollout.Name, past, done.AuditId)
 				switch {
 				case done.Rollback != nil:
-					u.say("Rollout %s begins: %s rotate again.", done.Rollback.Name, plural(int(done.Rollback.Placements), "placement"))
+					u.say("Rollout %s begins: another rotation of %s.", done.Rollback.Name, plural(int(done.Rollback.Placements), "placement"))
 				case act == "rollback":
 					u.say("It had asked nobody: there is nothing to rotate again.")
 				}

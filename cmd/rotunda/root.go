@@ -63,13 +63,13 @@ func commandGroups() []commandGroup {
 			newPlanCommand, newApplyCommand, newDeleteCommand, newPolicyCommand, newSchemaCommand,
 		}},
 		{"look", "Look:", []func() *cobra.Command{
-			newStatusCommand, newWatchCommand, newSlotsCommand, newNoticesCommand, newRevocationsCommand, newGraphCommand, newImpactCommand, newSimulateCommand, newGetCommand, newDescribeCommand, newAuditCommand, newProbeCommand,
+			newStatusCommand, newWatchCommand, newSlotsCommand, newNoticesCommand, newRevocationsCommand, newGraphCommand, newImpactCommand, newSimulateCommand, newCapacityCommand, newGetCommand, newDescribeCommand, newAuditCommand, newProbeCommand,
 		}},
 		{"act", "Act:", []func() *cobra.Command{
-			newRotateCommand, newRevokeCommand, newRolloutCommand, newTrustCommand, newResumeCommand, newTokenCommand, newOperatorCommand, newAuthorityCommand, newEmergencyCommand,
+			newRotateCommand, newRevokeCommand, newCompromiseCommand, newRolloutCommand, newTrustCommand, newResumeCommand, newTokenCommand, newOperatorCommand, newAuthorityCommand, newEmergencyCommand,
 		}},
 		{"run", "Run:", []func() *cobra.Command{
-			newInitCommand, newServerCommand, newBackupCommand, newRestoreCommand, newAgentCommand, newExecCommand,
+			newInitCommand, newServerCommand, newBackupCommand, newStoreCommand, newRestoreCommand, newRetentionCommand, newAgentCommand, newExecCommand, newSyntheticCommand, newBenchCommand,
 		}},
 		{"tool", "More:", []func() *cobra.Command{
 			newTargetsCommand, newVersionCommand, newCompletionCommand,

@@ -7,12 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/rotunda-pki/rotunda/archive"
 	"github.com/rotunda-pki/rotunda/control"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/keys"
@@ -45,6 +46,11 @@ Logs are JSON lines on stderr.`,
 // makes much short-lived garbage.
 const serverGC = 200
 
+// serverShare of the memory that its control group allows is where the collector
+// begins to work harder: rather slow than killed. The rest is the store's, which
+// the collector does not see, and the stacks of calls.
+const serverShare = 0.8
+
 func runServer(ctx context.Context, state string, errs io.Writer) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(serverGC)
@@ -61,7 +67,12 @@ func runServer(ctx context.Context, state string, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, store.Options{Path: config.Store, Now: time.Now})
+	if _, err := memlimit.Set(memlimit.WithRatio(serverShare)); err != nil {
+		log.Warn("the memory that this process may have is not known, so nothing keeps below it", "error", err)
+	}
+	place := store.Locate(config.Store)
+	place.TrustDomain = config.TrustDomain
+	db, err := store.Open(ctx, place)
 	if err != nil {
 		return err
 	}
@@ -89,13 +100,14 @@ func newServer(ctx context.Context, config controlplane.Config, db *store.DB, lo
 		return nil, err
 	}
 	c, err := control.Open(ctx, control.Options{
-		DB: db, KEK: kek, PublicURL: config.PublicURL, AgentAddress: config.AgentAddress, NotifyURL: config.Notices.URL, Commands: config.CommandNames(),
-		TrustDomain: config.TrustDomain, Version: version(), Now: time.Now, Log: log,
+		DB: db, KEK: kek, PublicURL: config.PublicURL, AgentAddress: config.AgentAddress, NotifyURL: config.Notices.URL, Commands: config.CommandNames(), Witnesses: config.Witnesses,
+		Retention: config.Retention.Keep(), Archive: archive.Dir(config.Retention.Archive),
+		Spooling: config.Spooling(), Version: version(), Now: db.Now, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return controlplane.New(ctx, controlplane.Options{Config: config, Control: c, Now: time.Now, Log: log})
+	return controlplane.New(ctx, controlplane.Options{Config: config, Control: c, Now: db.Now, Log: log})
 }
 
 // newLogger writes JSON lines. Neither keys nor tokens are ever given to it.

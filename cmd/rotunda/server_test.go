@@ -18,9 +18,9 @@ import (
 )
 
 // ports prepares a script for a real server: it puts free addresses into
-// $AGENTS, $OPERATORS, $PUBLIC and $METRICS.
+// $AGENTS, $OPERATORS, $PUBLIC, $METRICS, $SPARE and $WITNESS.
 func ports(ts *testscript.TestScript, _ bool, _ []string) {
-	for _, variable := range []string{"AGENTS", "OPERATORS", "PUBLIC", "METRICS"} {
+	for _, variable := range []string{"AGENTS", "OPERATORS", "PUBLIC", "METRICS", "SPARE", "WITNESS"} {
 		address, err := loopback.Reserve()
 		ts.Check(err)
 		ts.Setenv(variable, address)

@@ -161,7 +161,7 @@ func (s *simulating) options(cmd *cobra.Command, u *ui) (err error) {
 	}
 	for _, flag := range s.rolloutFlags {
 		if cmd.Flags().Changed(flag) && o.Change.Kind != simulate.Rotate {
-			return usagef("--%s is of rotate:SERVICE: a change of trust has no waves, and no windows hold it", flag)
+			return usagef("--%s is of rotate:SERVICE: what waves and windows make of the renewals of a change of trust is not simulated", flag)
 		}
 	}
 	if cmd.Flags().Changed("over") && o.Change.Kind == simulate.Rotate {

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/rotunda-pki/rotunda/api"
 )
@@ -21,32 +23,68 @@ loaded: the process said that it took them; proven: a handshake with the
 running process showed it) and since when, the expiry, the state, and in words
 what is going on or in the way. Where it is known, it shows the product that
 answers on the control path, and how a member of a cluster stands with its slot
-(rotunda slots).`,
+(rotunda slots).
+
+Where there are regions it ends with a line for each: how many of its servers
+and agents were heard of lately and the newest contact, how much is proven, which
+authorities signed what is in use, how long ago its synthetic intents proved
+something new, and with how many servers of each region its clients could shake
+hands. What is wrong stands below. --regions shows that alone.`,
 		Example: `  rotunda status
   rotunda status --service orders
   rotunda status --agent db-7             # an agent by its id, or by its host's name
+  rotunda status --regions
   rotunda status -o json | jq '.placements[] | select(.level != "proven")'`,
 		Args: cobra.NoArgs,
 	}
 	conn, output := connectionFlags(cmd.Flags()), outputFlag(cmd)
 	filter := placementFlags(cmd, conn)
+	only := cmd.Flags().Bool("regions", false, "show how the regions do, and nothing else")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
+			if *only {
+				list, err := meetRegions(ctx, s)
+				if err != nil {
+					return err
+				}
+				return u.show(*output, list, func() { showRegions(u, list.Regions) })
+			}
+			whole := proto.Equal(filter, &api.ListPlacementsRequest{})
 			u.meetHosts(ctx, s, *output, filter)
 			list, err := invoke(ctx, s.ListPlacements, filter)
 			if err != nil {
 				return err
 			}
+			regions := &api.ListRegionsResponse{}
+			if whole && *output == formatTable {
+				regions, err = meetRegions(ctx, s)
+				if err != nil && connect.CodeOf(err) != connect.CodeUnimplemented { // an older server says no more
+					return err
+				}
+			}
 			return u.show(*output, list, func() {
 				if list.RolledBack != "" {
 					u.note("ALARM: %s; nothing is issued, revoked or changed. On the server's host: rotunda restore", list.RolledBack)
 				}
+				for _, words := range list.LogAlarms {
+					u.note("ALARM: %s", words)
+				}
+				if list.Unpublished != "" {
+					u.note("%s: rotunda audit witnesses", list.Unpublished)
+				}
 				for _, words := range list.Emergencies {
 					u.note("EMERGENCY: %s", words)
+				}
+				for _, words := range list.Behind {
+					u.note("SYNTHETIC: %s", words)
 				}
 				statusTable(u, list.Placements).write(u, "There are no placements: no intent selects an agent yet.")
 				if len(list.Placements) > 0 {
 					u.say("\n%s", summary(list.Placements))
+				}
+				if len(regions.GetRegions()) > 0 {
+					u.say("")
+					showRegions(u, regions.Regions)
 				}
 			})
 		})

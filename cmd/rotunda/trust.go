@@ -68,6 +68,9 @@ func newTrustStatusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if *output == formatTable {
+				u.hosts = knownHosts(ctx, s)
+			}
 			return u.show(*output, list, func() { u.showChanges(list.Changes) })
 		})
 	}
@@ -111,7 +114,9 @@ func (u *ui) watchTrust(ctx context.Context, s *server, request *api.ListTrustRe
 			if u.width > 0 && output == formatTable {
 				_, _ = u.out.Write([]byte("\x1b[H\x1b[2J"))
 			}
-			u.now = time.Now()
+			if u.now = time.Now(); output == formatTable {
+				u.hosts = knownHosts(ctx, s)
+			}
 			if err := u.show(output, list, func() { u.showChanges(list.Changes) }); err != nil {
 				return err
 			}
@@ -135,8 +140,9 @@ func newTrustAdvanceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "advance [ID]",
 		Short: "Let a change of trust go on",
-		Long: `Lets the change go on by itself through a later phase, by default to its end,
-and ends a pause. Each gate still holds. With --force it leaves the phase that it is at
+		Long: `Lets the change go on by itself through a later phase, by default to its end. Of a
+change that is paused it ends the pause, and leaves how far it may go as it was; --through
+says both. Each gate still holds. With --force it leaves the phase that it is at
 although somebody holds it up; --dry-run says which laws that sets aside.`,
 		Example: `  rotunda trust advance --through unbridge
   rotunda trust advance
@@ -144,7 +150,7 @@ although somebody holds it up; --dry-run says which laws that sets aside.`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	request := &api.DecideTrustRequest{Decision: "advance"}
-	cmd.Flags().StringVar(&request.Through, "through", "", "the last `phase` that it may enter (default: the end)")
+	cmd.Flags().StringVar(&request.Through, "through", "", "the last `phase` that it may enter (default: the end; of a paused change as before)")
 	force := cmd.Flags().Bool("force", false, "leave the present phase although its gate holds; wants --reason")
 	_ = cmd.RegisterFlagCompletionFunc("through", cobra.FixedCompletions(phaseNames(), cobra.ShellCompDirectiveNoFileComp))
 	decideTrust(cmd, request, func() error {
@@ -208,6 +214,9 @@ func decideTrust(cmd *cobra.Command, request *api.DecideTrustRequest, check func
 			}
 		}
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
+			if *output == formatTable {
+				u.hosts = knownHosts(ctx, s)
+			}
 			if question != nil && question() != "" && !request.DryRun {
 				if err := u.foretell(ctx, s, request, *yes, question()); err != nil {
 					return err
@@ -230,14 +239,14 @@ func (u *ui) foretell(ctx context.Context, s *server, request *api.DecideTrustRe
 		return err
 	}
 	for _, effect := range would.Effects {
-		u.note("%s", effect)
+		u.note("%s", u.hosts.spoken(effect))
 	}
 	return u.confirm(yes, question)
 }
 
 func (u *ui) showDecision(done *api.DecideTrustResponse, request *api.DecideTrustRequest) {
 	for _, effect := range done.Effects {
-		u.say("%s", effect)
+		u.say("%s", u.hosts.spoken(effect))
 	}
 	if request.DryRun {
 		u.say("Nothing was changed: this was a dry run.")

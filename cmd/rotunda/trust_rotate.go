@@ -50,10 +50,15 @@ The change goes on by itself up to drain, at which nothing needs the old anchor 
 there on rotunda trust advance lets it go. Its renewals are a rollout, with the flags of
 rotunda rollout start; by default one wave, since a host that is away holds the next ones.
 
+Where regions have issuing authorities of their own, rotate issuing --of-region replaces that of one,
+and without it that of no region. A change of the root is for all: the new root's issuing authority
+signs for every region, until rotunda authority create gives each its own again.
+
 With --from the change leads away from a root that was imported (rotunda authority import)
 to the one that signs already: nothing has to be signed for it.`,
 		Example: `  rotunda trust rotate root --root-key root/key.pem --new-root root-2 --reason "algorithm"
   rotunda trust rotate issuing --root-key root/key.pem --over 8h
+  rotunda trust rotate issuing --of-region eu --root-key root/key.pem
   rotunda trust rotate root --request request.json`,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"root", "issuing"},
@@ -61,11 +66,15 @@ to the one that signs already: nothing has to be signed for it.`,
 	o.conn, o.output = connectionFlags(cmd.Flags()), outputFlag(cmd)
 	flags := cmd.Flags()
 	o.makeFlags(cmd)
+	flags.StringVar(&o.prepare.Region, "of-region", "", "of issuing: replace the authority of this `region`")
 	flags.StringVar(&o.begin.From, "from", "", "lead away from this imported root (`name`), to the one that signs now")
 	completeFlag(cmd, o.conn, "from", foreignRoots)
 	o.beginFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.prepare.Kind = args[0]
+		if o.prepare.Region != "" && args[0] != "issuing" {
+			return usagef("--of-region is for rotate issuing: a change of the root is for all regions")
+		}
 		if o.begin.From != "" {
 			return o.from(cmd)
 		}
@@ -119,6 +128,9 @@ func (o *trustOrder) check() error {
 		}
 	}
 	if o.request != "" {
+		if o.begin.DryRun {
+			return usagef("--request begins nothing, so it has no dry run; a response has: rotunda trust begin --response FILE --dry-run")
+		}
 		if o.signing.rootKey != "" || o.signing.newRoot != "" {
 			return usagef("--request leaves the signing to rotunda authority sign: say --root-key and --new-root there")
 		}
@@ -129,7 +141,7 @@ func (o *trustOrder) check() error {
 
 // from begins a change away from an imported root.
 func (o *trustOrder) from(cmd *cobra.Command) error {
-	for _, name := range []string{"root-key", "new-root", "new-root-passphrase", "name", "algorithm", "root-lifetime", "issuing-lifetime", "request", "carry-bridge"} {
+	for _, name := range []string{"root-key", "new-root", "new-root-passphrase", "name", "algorithm", "root-lifetime", "issuing-lifetime", "request", "carry-bridge", "of-region"} {
 		if cmd.Flags().Changed(name) {
 			return usagef("--from leads to the root that signs already: leave out --%s", name)
 		}
@@ -180,16 +192,18 @@ func (o *trustOrder) start(ctx context.Context, s *server, u *ui) error {
 	if err := o.signing.keep(o.begin.DryRun); err != nil {
 		return err
 	}
+	if *o.output == formatTable {
+		u.hosts = knownHosts(ctx, s)
+	}
 	return u.show(*o.output, begun, func() {
 		for _, note := range begun.Notes {
 			u.note("%s", note)
 		}
 		if o.begin.DryRun {
-			if begun.Change != nil {
-				u.showChange(begun.Change)
-			} else {
+			if o.begin.Response != nil {
 				u.say("What was signed is good.")
 			}
+			u.showChange(begun.Change)
 			u.say("Nothing was begun: this was a dry run.")
 			return
 		}

@@ -19,8 +19,11 @@ func (u *ui) showChange(change *api.TrustChange) {
 		u.say("  %s", line)
 	}
 	if len(change.Unprovable) > 0 {
-		u.tell("  ", fmt.Sprintf("unprovable: whether %s would still take what is under %s; its key is elsewhere, so no certificate can be tried",
-			strings.Join(listed(change.Unprovable), ", "), change.Old.GetRoot()), warn)
+		u.tell("  ", u.hosts.spoken(fmt.Sprintf("unprovable: whether %s would still take what is under %s; its key is elsewhere, so no certificate can be tried",
+			strings.Join(listed(change.Unprovable), ", "), change.Old.GetRoot())), warn)
+	}
+	if change.EndedAt != nil && change.Foreign && !change.Back {
+		u.tell("  ", fmt.Sprintf("unprovable, and so it stays: whether anybody would still take what is under %s; its key is elsewhere", change.Old.GetRoot()), warn)
 	}
 	for _, law := range change.SetAside {
 		u.tell("  ", "sets aside "+law, bad)
@@ -29,6 +32,7 @@ func (u *ui) showChange(change *api.TrustChange) {
 		return
 	}
 	u.showWaits(change)
+	u.showBlocked(change.Parties)
 	u.showAdoption(change)
 	u.showHolders(change)
 }
@@ -131,11 +135,29 @@ func (u *ui) showWaits(change *api.TrustChange) {
 			u.say("  … and %d more: --output json has all", len(change.Waits)-mostShown)
 			break
 		}
-		u.tell("  ", strings.TrimSpace(wait.Who+" "+wait.Reason), warn)
+		u.tell("  ", u.hosts.spoken(strings.TrimSpace(wait.Who+" "+wait.Reason)), warn)
 		if wait.Remedy != "" {
 			u.say("      %s", wait.Remedy)
 		}
 	}
+}
+
+// showBlocked names the edges that nobody could look at: whoever reads that all
+// have adopted should know on what no handshake was tried.
+func (u *ui) showBlocked(parties []*api.TrustParty) {
+	var lines []string
+	for _, party := range parties {
+		lines = append(lines, party.Blocked...)
+	}
+	if len(lines) == 0 {
+		return
+	}
+	u.say("")
+	u.tell("", fmt.Sprintf("What can't be looked at, since the path is blocked (%d); it holds nothing, and shows nothing of trust:", len(lines)), strong)
+	for _, line := range listed(lines) {
+		u.tell("  ", u.hosts.spoken(line), warn)
+	}
+	u.say("      open the path, or mend the address that the server's Service or intent names; rotunda graph shows it")
 }
 
 func (u *ui) showAdoption(change *api.TrustChange) {
@@ -162,7 +184,7 @@ func (u *ui) showAdoption(change *api.TrustChange) {
 		if done && party.Away {
 			words, s = "ready; its agent is not connected", warn
 		}
-		t.row(cell{party.Name, plain}, party.Service, cell{orElse(party.Has, "nothing"), s}, party.Needs, relative(u.now, party.Since), cell{words, s})
+		t.row(cell{u.hosts.spoken(party.Name), plain}, party.Service, cell{orElse(party.Has, "nothing"), s}, party.Needs, relative(u.now, party.Since), cell{words, s})
 	}
 	what := "trust " + change.New.GetRoot()
 	if !trust.Phase(change.Phase).Before(trust.Refuse) {
@@ -195,8 +217,10 @@ func (u *ui) showHolders(change *api.TrustChange) {
 			words = holder.Remedy
 		case holder.Asked && !trust.Phase(change.Phase).Before(trust.Reissue):
 			words = "being renewed"
+		case trust.Phase(change.Phase) == trust.Reissue:
+			words = "its turn to be renewed comes"
 		}
-		t.row(holder.Name, relative(u.now, holder.NotAfter), words)
+		t.row(u.hosts.spoken(holder.Name), relative(u.now, holder.NotAfter), words)
 	}
 	t.write(u, "")
 }

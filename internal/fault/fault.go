@@ -8,6 +8,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Code is a kind of failure. One table in server maps codes to the wire.
@@ -29,6 +30,10 @@ type Error struct {
 	What   string // the thing and the rule
 	Remedy string // what to do about it; may be empty
 	Err    error  // the cause; may be nil
+
+	// After is how long to leave the one who answered so alone; zero: as long
+	// as the caller likes.
+	After time.Duration
 }
 
 func (e *Error) Error() string {
@@ -60,6 +65,23 @@ func (e *Error) WithRemedy(format string, args ...any) *Error {
 	copied := *e
 	copied.Remedy = fmt.Sprintf(format, args...)
 	return &copied
+}
+
+// WithAfter returns a copy of the error that also says when to come back.
+func (e *Error) WithAfter(after time.Duration) *Error {
+	copied := *e
+	copied.After = after
+	return &copied
+}
+
+// AfterOf is how long err asks to be left alone; zero: it does not.
+func AfterOf(err error) time.Duration {
+	for e, ok := errors.AsType[*Error](err); ok; e, ok = errors.AsType[*Error](e.Err) {
+		if e.After > 0 {
+			return e.After
+		}
+	}
+	return 0
 }
 
 // Public is what a caller may read of err. Of an internal failure that is only

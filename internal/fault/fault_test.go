@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"time"
 )
 
 func TestErrorSaysThingCauseAndRemedy(t *testing.T) {
@@ -28,6 +29,17 @@ func TestCodeOf(t *testing.T) {
 	} {
 		if got := CodeOf(c.err); got != c.want {
 			t.Errorf("CodeOf(%v) = %s, want %s", c.err, got, c.want)
+		}
+	}
+}
+
+func TestAfter(t *testing.T) {
+	busy := New(Unavailable, "busy").WithAfter(time.Minute)
+	for err, want := range map[error]time.Duration{
+		busy: time.Minute, Wrap(Unavailable, fmt.Errorf("x: %w", busy), "issue"): time.Minute, New(Unavailable, "x"): 0, io.EOF: 0,
+	} {
+		if got := AfterOf(err); got != want {
+			t.Errorf("AfterOf(%v) = %s, want %s", err, got, want)
 		}
 	}
 }

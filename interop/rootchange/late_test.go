@@ -14,6 +14,7 @@ func (f *fleet) putBackLate(id string, r *row) {
 	f.reaches(id, r, "prove")
 	f.exchange(r, "state/", "copy-")
 	f.reaches(id, r, "drain")
+	f.witnessed()
 	f.exchange(r, "copy-", "state/")
 	f.restored()
 	r.phases = append(r.phases, f.follow(id, nil)...)

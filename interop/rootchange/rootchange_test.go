@@ -218,6 +218,7 @@ func (f *fleet) putBack(id string, r *row) {
 		}
 		return nil
 	})
+	f.witnessed()
 	f.exchange(r, "copy-", "state/")
 	f.restored()
 	if err := syscall.Kill(f.nginx.PID(), syscall.SIGCONT); err != nil {

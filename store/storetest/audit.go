@@ -19,7 +19,7 @@ func (b *bench) append(from, to int) {
 	b.write(func(tx *store.Tx) error {
 		for n := to - 1; n >= from; n-- { // the order of ids counts, not that of writing
 			content := []byte(entryID(n))
-			if err := tx.AppendAuditEntry(b.ctx, entryID(n), content, audit.LeafHash(content)); err != nil {
+			if err := tx.AppendAuditEntries(b.ctx, store.NewAuditEntry{ID: entryID(n), Content: content, LeafHash: audit.LeafHash(content)}); err != nil {
 				return err
 			}
 		}
@@ -92,7 +92,7 @@ func testAuditLog(t *testing.T, b *bench) {
 	})
 	absent(b, func(tx *store.Tx) ([]byte, error) { return tx.AuditTiles(b.ctx)(0, 2) })
 	b.refuse(fault.Conflict, func(tx *store.Tx) error {
-		return tx.AppendAuditEntry(b.ctx, entryID(0), []byte("another"), audit.LeafHash([]byte("another")))
+		return tx.AppendAuditEntries(b.ctx, store.NewAuditEntry{ID: entryID(0), Content: []byte("another"), LeafHash: audit.LeafHash([]byte("another"))})
 	})
 }
 
@@ -163,13 +163,15 @@ func testCheckpoint(t *testing.T, b *bench) {
 		t.Fatalf("the newest checkpoint is %q", newest)
 	}
 	b.pass(time.Hour)
-	b.write(func(tx *store.Tx) error {
-		pruned, err := tx.PruneCheckpoints(b.ctx, tx.Now)
-		if pruned != 12 {
-			t.Errorf("%d checkpoints pruned", pruned)
-		}
-		return err
-	})
+	for _, want := range []int{10, 2, 0} {
+		b.write(func(tx *store.Tx) error {
+			pruned, err := tx.PruneCheckpoints(b.ctx, tx.Now, 10)
+			if pruned != want {
+				t.Errorf("%d checkpoints pruned, want %d", pruned, want)
+			}
+			return err
+		})
+	}
 	same(b, find(b, func(tx *store.Tx) ([]byte, error) { return tx.NewestCheckpoint(b.ctx) }), newest)
 }
 
@@ -204,5 +206,81 @@ func testAuditSinks(t *testing.T, b *bench) {
 		if back := find(b, func(tx *store.Tx) (uint64, error) { return tx.AuditEntriesBack(b.ctx, 7, size) }); back != want {
 			t.Errorf("%d bytes before 7 begin at %d, want %d", size, back, want)
 		}
+	}
+}
+
+// testWitnesses: what a witness cosigned is kept with the checkpoint, an alarm
+// stays, another key is another witness, and what is published never goes back
+// nor is pruned.
+func testWitnesses(t *testing.T, b *bench) {
+	b.append(0, 10)
+	b.write(func(tx *store.Tx) error { _, err := b.sequence(tx, 10); return err })
+	for size := uint64(1); size <= 4; size++ {
+		b.write(func(tx *store.Tx) error { return tx.PutCheckpoint(b.ctx, size, fmt.Appendf(nil, "note of %d", size)) })
+		b.pass(time.Minute)
+	}
+	declare := func(key string) func(*store.Tx) error {
+		return func(tx *store.Tx) error { return tx.DeclareLogWitness(b.ctx, "w1", key, "https://a") }
+	}
+	cosign := func(size uint64, key, line string) func(*store.Tx) error {
+		return func(tx *store.Tx) error {
+			return tx.PutCosignature(b.ctx, "w1", store.Cosignature{Size: size, Key: key, Line: line, At: tx.Now.Add(-time.Second)})
+		}
+	}
+	w1 := func() store.LogWitness {
+		return find(b, func(tx *store.Tx) (store.LogWitness, error) { return tx.LogWitness(b.ctx, "w1") })
+	}
+	b.write(declare("k1"))
+	b.write(func(tx *store.Tx) error { return tx.FailLogWitness(b.ctx, "w1", "down") })
+	b.write(func(tx *store.Tx) error { return tx.FailLogWitness(b.ctx, "w1", "still down") })
+	if w := w1(); w.Tries != 2 || w.LastError != "still down" || w.FailingSince.IsZero() || w.Size != 0 || !w.CosignedAt.IsZero() {
+		t.Errorf("after two failures: %+v", w)
+	}
+	b.write(cosign(2, "k1", "first"))
+	b.write(cosign(2, "k1", "again"))
+	b.refuse(fault.NotFound, cosign(3, "k2", "of another key"))
+	b.write(declare("k1"))
+	if w := w1(); w.Tries != 0 || w.LastError != "" || !w.FailingSince.IsZero() || w.Size != 2 || w.CosignedAt.IsZero() {
+		t.Errorf("after a cosignature: %+v", w)
+	}
+	lines := find(b, func(tx *store.Tx) ([]store.Cosignature, error) { return tx.Cosignatures(b.ctx, 0, 9) })
+	if len(lines) != 1 || lines[0].Line != "again" || lines[0].Size != 2 || lines[0].At.IsZero() {
+		t.Errorf("cosignatures %+v", lines)
+	}
+	for i, want := range []bool{true, false} {
+		b.write(func(tx *store.Tx) error {
+			news, err := tx.AlarmLogWitness(b.ctx, "w1", fmt.Sprint("alarm ", i))
+			if news != want {
+				t.Errorf("alarm %d is news: %v", i, news)
+			}
+			return err
+		})
+	}
+	b.write(cosign(3, "k1", "third"))
+	if w := w1(); w.Alarm != "alarm 0" || w.AlarmAt.IsZero() {
+		t.Errorf("the alarm is %+v", w)
+	}
+	for _, size := range []uint64{3, 2} {
+		b.write(func(tx *store.Tx) error { return tx.Publish(b.ctx, size) })
+	}
+	same(b, find(b, func(tx *store.Tx) (uint64, error) { return tx.PublishedSize(b.ctx) }), uint64(3))
+	after := find(b, func(tx *store.Tx) (time.Time, error) { return tx.SignedAfter(b.ctx, 3) })
+	none := find(b, func(tx *store.Tx) (time.Time, error) { return tx.SignedAfter(b.ctx, 4) })
+	if after.IsZero() || !none.IsZero() {
+		t.Errorf("signed after 3 at %s, after 4 at %s", after, none)
+	}
+	b.write(func(tx *store.Tx) error {
+		pruned, err := tx.PruneCheckpoints(b.ctx, tx.Now, 10)
+		if pruned != 2 {
+			t.Errorf("%d checkpoints are pruned, want those of 1 and 2", pruned)
+		}
+		return err
+	})
+	if lines := find(b, func(tx *store.Tx) ([]store.Cosignature, error) { return tx.Cosignatures(b.ctx, 0, 9) }); len(lines) != 1 || lines[0].Size != 3 {
+		t.Errorf("after pruning: %+v", lines)
+	}
+	b.write(declare("k2"))
+	if w := w1(); w.Size != 0 || w.Alarm != "" || w.Key != "k2" {
+		t.Errorf("a witness of another key: %+v", w)
 	}
 }

@@ -14,13 +14,7 @@ import (
 func (b *bench) withCertificates(all ...store.Certificate) {
 	b.t.Helper()
 	b.withAuthority()
-	b.write(func(tx *store.Tx) error {
-		var errs []error
-		for _, c := range all {
-			errs = append(errs, tx.InsertCertificate(b.ctx, c))
-		}
-		return errors.Join(errs...)
-	})
+	b.write(func(tx *store.Tx) error { return tx.InsertCertificates(b.ctx, all...) })
 }
 
 func testCertificate(t *testing.T, b *bench) {
@@ -32,26 +26,72 @@ func testCertificate(t *testing.T, b *bench) {
 	same(b, find(b, func(tx *store.Tx) (store.Certificate, error) { return tx.Certificate(b.ctx, serial(1)) }), leaf(1))
 	same(b, find(b, func(tx *store.Tx) (store.Certificate, error) { return tx.Certificate(b.ctx, serial(9)) }), bare)
 	absent(b, func(tx *store.Tx) (store.Certificate, error) { return tx.Certificate(b.ctx, serial(2)) })
-	b.refuse(fault.Conflict, func(tx *store.Tx) error { return tx.InsertCertificate(b.ctx, bare) })
+	b.refuse(fault.Conflict, func(tx *store.Tx) error { return tx.InsertCertificates(b.ctx, bare) })
 	b.refuse(fault.Conflict, func(tx *store.Tx) error {
 		foreign := leaf(2)
 		foreign.AuthorityID = "nobody"
-		return tx.InsertCertificate(b.ctx, foreign)
+		return tx.InsertCertificates(b.ctx, foreign)
 	})
 	b.refuse(fault.Conflict, func(tx *store.Tx) error { // a generation without its placement
 		lost := leaf(2)
 		lost.PlacementID = ""
-		return tx.InsertCertificate(b.ctx, lost)
+		return tx.InsertCertificates(b.ctx, lost)
 	})
 	err := b.Write(b.ctx, func(tx *store.Tx) error {
 		odd := leaf(2)
 		odd.Kind = "spare"
-		return tx.InsertCertificate(b.ctx, odd)
+		return tx.InsertCertificates(b.ctx, odd)
 	})
 	if err == nil {
 		t.Fatal("a kind that does not exist was stored")
 	}
 }
+
+// testCertificates: any number is recorded at once, each whole; or none.
+func testCertificates(t *testing.T, b *bench) {
+	b.withAuthority()
+	var all []store.Certificate
+	for i := range byte(70) { // beyond what one statement takes, and no multiple of it
+		c := leaf(i + 1)
+		if i%3 == 0 {
+			c.PlacementID, c.Generation, c.AgentID, c.PolicyInput, c.RevokedAt, c.Reason = "", 0, "", nil, start, "superseded"
+		}
+		all = append(all, c)
+	}
+	for _, n := range []int{0, 1, 2, 5, 16, 17, 70} {
+		err := b.Write(b.ctx, func(tx *store.Tx) error {
+			if err := tx.InsertCertificates(b.ctx, all[:n]...); err != nil {
+				return err
+			}
+			for _, want := range all[:n] {
+				got, err := tx.Certificate(b.ctx, want.Serial)
+				if err != nil {
+					return err
+				}
+				same(b, got, want)
+			}
+			return errUndo
+		})
+		if !errors.Is(err, errUndo) {
+			t.Fatalf("%d: %v", n, err)
+		}
+	}
+	twice := leaf(71)
+	twice.Generation = 2
+	err := b.Write(b.ctx, func(tx *store.Tx) error { return tx.InsertCertificates(b.ctx, append(all, twice)...) })
+	if fault.CodeOf(err) != fault.Conflict || !strings.Contains(err.Error(), "one of 71 certificates exists already") {
+		t.Fatalf("one generation twice in a batch: %v", err)
+	}
+	b.read(func(tx *store.Tx) error {
+		_, err := tx.Certificate(b.ctx, all[0].Serial)
+		if fault.CodeOf(err) != fault.NotFound {
+			t.Errorf("of a batch that failed one is there: %v", err)
+		}
+		return nil
+	})
+}
+
+var errUndo = errors.New("not to be kept")
 
 // testGeneration: a (placement, generation) is given once.
 func testGeneration(t *testing.T, b *bench) {
@@ -59,14 +99,14 @@ func testGeneration(t *testing.T, b *bench) {
 	err := b.Write(b.ctx, func(tx *store.Tx) error {
 		again := leaf(3)
 		again.Generation = 2
-		return tx.InsertCertificate(b.ctx, again)
+		return tx.InsertCertificates(b.ctx, again)
 	})
 	if fault.CodeOf(err) != fault.Conflict || !strings.Contains(err.Error(), "generation 2 at placement placement-1") {
 		t.Fatalf("generation 2 for a second time: %v", err)
 	}
 	elsewhere := leaf(3)
 	elsewhere.PlacementID, elsewhere.Generation = "placement-2", 2
-	b.write(func(tx *store.Tx) error { return tx.InsertCertificate(b.ctx, elsewhere) })
+	b.write(func(tx *store.Tx) error { return tx.InsertCertificates(b.ctx, elsewhere) })
 	same(b, find(b, func(tx *store.Tx) (store.Certificate, error) {
 		return tx.PlacementCertificate(b.ctx, "placement-1", 1)
 	}), leaf(1))
@@ -97,7 +137,7 @@ func testCertificateQueries(t *testing.T, b *bench) {
 		"all":             {store.CertificateQuery{}, []byte{1, 2, 3, 4, 5}},
 		"kind":            {store.CertificateQuery{Kind: store.KindAgent}, []byte{4, 5}},
 		"intent":          {store.CertificateQuery{Intent: "orders-db"}, []byte{1, 2, 3}},
-		"agent":           {store.CertificateQuery{AgentID: "agent-1", Kind: store.KindLeaf}, []byte{1, 2, 3}},
+		"agent":           {store.CertificateQuery{AgentID: "agent-1"}, []byte{4, 5}},
 		"other agent":     {store.CertificateQuery{AgentID: "agent-2"}, nil},
 		"authority":       {store.CertificateQuery{AuthorityID: "issuing-1"}, []byte{1, 2, 3, 4, 5}},
 		"valid":           {store.CertificateQuery{ValidAfter: start.Add(time.Hour)}, []byte{3, 4, 5}},
@@ -227,6 +267,16 @@ func testCRL(_ *testing.T, b *bench) {
 	heads := find(b, func(tx *store.Tx) ([]store.CRLHead, error) { return tx.CRLHeads(b.ctx, "issuing-1") })
 	same(b, heads, []store.CRLHead{list(-1, 9, 0).CRLHead, list(5, 10, 0).CRLHead})
 	same(b, find(b, func(tx *store.Tx) (store.CRLHead, error) { return tx.CRLHead(b.ctx, "issuing-1", 5) }), heads[1])
+	wholes := func() []store.WholeList {
+		return find(b, func(tx *store.Tx) ([]store.WholeList, error) { return tx.WholeLists(b.ctx) })
+	}
+	same(b, wholes(), []store.WholeList{{AuthorityID: "issuing-1", Number: 9}})
+	whole := list(-1, 11, 0)
+	whole.Basis = 10
+	b.write(put(whole, 9))
+	same(b, wholes(), []store.WholeList{{AuthorityID: "issuing-1", Number: 11, Complete: true}})
+	b.write(put(list(5, 12, 0), 10))
+	same(b, wholes(), []store.WholeList{{AuthorityID: "issuing-1", Number: 11}})
 }
 
 // testRevocations: what was asked for, and what of it is left.

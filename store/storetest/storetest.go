@@ -1,12 +1,11 @@
 // Package storetest is the suite that every store must pass, whatever it
-// stands on. It knows a store by its Open function and by what store.DB and
-// store.Tx promise.
+// stands on. It knows a store by its place and by what store.DB and store.Tx
+// promise.
 package storetest
 
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"reflect"
 	"sync"
 	"testing"
@@ -18,11 +17,8 @@ import (
 	"github.com/rotunda-pki/rotunda/store"
 )
 
-// Open opens a store, or makes it where Options say so.
-type Open func(context.Context, store.Options) (*store.DB, error)
-
-// Run runs the suite.
-func Run(t *testing.T, open Open) {
+// Run runs the suite. Each test gets the place of a store that is to be made.
+func Run(t *testing.T, place func(*testing.T) store.Options) {
 	for name, test := range map[string]func(*testing.T, *bench){
 		"Transactions/Neighbours":    testNeighbours,
 		"Transactions/Durable":       testDurable,
@@ -56,12 +52,19 @@ func Run(t *testing.T, open Open) {
 		"Records/Document":           testDocument,
 		"Records/Agent":              testAgent,
 		"Records/Boot":               testBoot,
+		"Records/Server":             testServer,
+		"Records/TermInUse":          testTermInUse,
 		"Records/Token":              testToken,
 		"Records/TokenRace":          testTokenRace,
 		"Records/Target":             testTarget,
 		"Records/Placement":          testPlacement,
 		"Records/Rotation":           testRotation,
 		"Records/Standing":           testStanding,
+		"Records/Standings":          testStandings,
+		"Records/Unrevoked":          testUnrevoked,
+		"Records/Certificates":       testCertificates,
+		"Records/Signing":            testSigning,
+		"Records/Newest":             testNewest,
 		"Records/Slot":               testSlot,
 		"Records/SlotLapse":          testSlotLapse,
 		"Records/SlotMoves":          testSlotMoves,
@@ -70,10 +73,12 @@ func Run(t *testing.T, open Open) {
 		"Records/PacedRotation":      testPacedRotation,
 		"Records/Adoption":           testAdoption,
 		"Records/Evidence":           testEvidence,
+		"Records/Pruning":            testPruning,
 		"Records/Decision":           testDecision,
 		"Records/Change":             testChange,
 		"Records/Lease":              testLease,
 		"AuditLog/Sinks":             testAuditSinks,
+		"AuditLog/Witnesses":         testWitnesses,
 		"Records/Rollout":            testRollout,
 		"Records/RolloutDecision":    testRolloutDecision,
 		"Records/RolloutTurn":        testRolloutTurn,
@@ -81,17 +86,16 @@ func Run(t *testing.T, open Open) {
 		"Audit/TwoSequencers":        testTwoSequencers,
 		"Audit/Checkpoint":           testCheckpoint,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, newBench(t, open)) })
+		t.Run(name, func(t *testing.T) { test(t, newBench(t, place(t))) })
 	}
 }
 
 // bench is a fresh store and the clock that it goes by.
 type bench struct {
 	*store.DB
-	t    *testing.T
-	ctx  context.Context
-	open Open
-	path string
+	t     *testing.T
+	ctx   context.Context
+	place store.Options
 
 	mu  sync.Mutex
 	now time.Time
@@ -100,8 +104,8 @@ type bench struct {
 // start is when each test begins.
 var start = time.Date(2030, 1, 2, 3, 4, 5, 678901000, time.UTC)
 
-func newBench(t *testing.T, open Open) *bench {
-	b := &bench{t: t, ctx: t.Context(), open: open, path: filepath.Join(t.TempDir(), "rotunda.db"), now: start}
+func newBench(t *testing.T, place store.Options) *bench {
+	b := &bench{t: t, ctx: t.Context(), place: place, now: start}
 	b.reopen(true)
 	return b
 }
@@ -111,7 +115,9 @@ func (b *bench) reopen(create bool) {
 	if b.DB != nil {
 		b.check(b.Close())
 	}
-	db, err := b.open(b.ctx, store.Options{Path: b.path, Now: b.clock, Create: create})
+	o := b.place
+	o.Now, o.Create = b.clock, create
+	db, err := store.Open(b.ctx, o)
 	b.check(err)
 	b.DB = db
 	b.t.Cleanup(func() { b.check(db.Close()) })

@@ -1,0 +1,247 @@
+package control
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rotunda-pki/rotunda/audit"
+	"github.com/rotunda-pki/rotunda/ca"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// recorder records what concurrent calls have signed, as one group: a look at the
+// store and the statements that record are paid for once by all. Who is in it is
+// settled when the store begins to write, so while one group commits, and whatever
+// else is written, the next one gathers. It waits, a moment, for calls that are about
+// to have signed: a commit costs as much as a signature.
+type recorder struct {
+	mu      sync.Mutex
+	waiting []*recording
+	signing int           // calls that have not come to record
+	queued  bool          // somebody is about to take what waits
+	news    chan struct{} // of capacity one: what waits, or who signs, has changed
+}
+
+// groupMoment is how long a group waits for others to have signed.
+const groupMoment = 2 * time.Millisecond
+
+// recording is what one call has signed.
+type recording struct {
+	ctx    context.Context
+	orders []*order
+	done   chan error // holds one
+}
+
+// begin says that a call is about to sign, until it calls ended.
+func (r *recorder) begin() (ended func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.news == nil {
+		r.news = make(chan struct{}, 1)
+	}
+	r.signing++
+	return sync.OnceFunc(func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.signing--
+		r.tell()
+	})
+}
+
+func (r *recorder) tell() {
+	select {
+	case r.news <- struct{}{}:
+	default: // it is told already
+	}
+}
+
+// recordOrders makes the records and audit entries of all that was signed
+// durable. Only after it returns may a certificate leave the server. An order
+// whose decision does not stand any more is marked as moved. When it returns an
+// error the orders may still be looked at by others. It calls ended when it waits.
+func (c *Control) recordOrders(ctx context.Context, signed []*order, ended func()) error {
+	if len(signed) == 0 {
+		return nil
+	}
+	r := &recording{ctx, signed, make(chan error, 1)}
+	first := c.recorder.add(r)
+	ended()
+	if first {
+		go c.recordWaiting()
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// add says whether nobody is about to take what waits.
+func (r *recorder) add(one *recording) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting = append(r.waiting, one)
+	first := !r.queued
+	r.queued = true
+	return first
+}
+
+// gather waits until nobody signs, a group is full, or the moment has passed.
+func (r *recorder) gather() {
+	moment := time.NewTimer(groupMoment)
+	defer moment.Stop()
+	for !r.gathered() {
+		select {
+		case <-r.news:
+		case <-moment.C:
+			return
+		}
+	}
+}
+
+func (r *recorder) gathered() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	size := 0
+	for _, one := range r.waiting {
+		size += len(one.orders)
+	}
+	return r.signing == 0 || size == 0 || size >= maxIssueSlice
+}
+
+// take is a group: at least one call's, if any waits, and about as much as one call
+// may ask for. What nobody waits for any more is left out. more says that others
+// wait still, which is for the caller to see to.
+func (r *recorder) take() (group []*recording, more bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for size := 0; len(r.waiting) > 0 && size < maxIssueSlice; {
+		one := r.waiting[0]
+		r.waiting = r.waiting[1:]
+		if one.ctx.Err() == nil {
+			group, size = append(group, one), size+len(one.orders)
+		}
+	}
+	r.queued = len(r.waiting) > 0
+	return group, r.queued
+}
+
+// recordWaiting records what waits when it is its turn to write.
+func (c *Control) recordWaiting() {
+	c.recorder.gather()
+	var group []*recording
+	take := sync.OnceFunc(func() { // however often the store tries
+		var more bool
+		if group, more = c.recorder.take(); more {
+			go c.recordWaiting()
+		}
+	})
+	err := c.change(context.Background(), func(tx *store.Tx) error { // who hangs up takes nobody along
+		take()
+		return c.recordGroup(tx, group)
+	})
+	take() // if it did not come to that
+	if err != nil && len(group) > 1 && fault.CodeOf(err) != fault.Unavailable {
+		c.recordEach(group) // what one of them does harms no neighbour
+		return
+	}
+	for _, one := range group {
+		one.done <- err
+	}
+}
+
+func (c *Control) recordEach(group []*recording) {
+	for _, one := range group {
+		one.done <- c.change(context.Background(), func(tx *store.Tx) error { return c.recordGroup(tx, []*recording{one}) })
+	}
+}
+
+// recordGroup records what calls have signed.
+func (c *Control) recordGroup(tx *store.Tx, group []*recording) error {
+	ctx := context.Background()
+	var orders []*order
+	for _, one := range group {
+		orders = append(orders, one.orders...)
+	}
+	shown, err := c.shownNow(ctx, tx, orders)
+	if err != nil {
+		return err
+	}
+	var batch unrecorded
+	for _, o := range orders {
+		if batch.has(o) { // its certificate is to be found
+			if err := batch.flush(ctx, tx); err != nil {
+				return err
+			}
+		}
+		o.known, o.err, o.moved = nil, nil, false
+		var standing store.Standing
+		if standing, o.err = c.look(ctx, tx, o, shown); !o.open() {
+			continue
+		}
+		if o.moved = standing != o.grant.basis; o.moved {
+			continue
+		}
+		batch = append(batch, o)
+		shown.raise(o.request.PlacementId, o.request.Generation)
+	}
+	return batch.flush(ctx, tx)
+}
+
+// unrecorded are orders whose certificates are to be recorded.
+type unrecorded []*order
+
+// has says whether another order is for the same generation.
+func (u unrecorded) has(o *order) bool {
+	return slices.ContainsFunc(u, func(other *order) bool {
+		return other.request.Generation == o.request.Generation && other.request.PlacementId == o.request.PlacementId
+	})
+}
+
+func (u *unrecorded) flush(ctx context.Context, tx *store.Tx) error {
+	certificates, entries := make([]store.Certificate, len(*u)), make([]audit.Entry, len(*u))
+	for i, o := range *u {
+		certificates[i], entries[i] = o.record(tx.Now), o.entry(tx.Now)
+	}
+	*u = nil
+	if err := tx.InsertCertificates(ctx, certificates...); err != nil {
+		return err
+	}
+	return appendEntries(ctx, tx, entries)
+}
+
+// record is of the certificate that was signed for the order.
+func (o *order) record(now time.Time) store.Certificate {
+	g := o.grant
+	record := certificateRecord(store.KindLeaf, o.issued, *g.expanded.Names, now)
+	record.PlacementID, record.Generation, record.AgentID = o.request.PlacementId, o.request.Generation, o.caller.ID
+	record.Intent, record.Rule, record.PolicyInput = g.basis.Intent, g.rule, g.input
+	return record
+}
+
+func (o *order) entry(now time.Time) audit.Entry {
+	g := o.grant
+	detail := map[string]any{
+		"intent": g.basis.Intent, "generation": o.request.Generation, "serial": o.issued.Serial.String(),
+		"fingerprint": o.issued.Fingerprint.String(), "names": g.expanded.Names.Strings(), "rule": g.rule,
+		"notAfter": o.issued.NotAfter.UTC().Format(time.RFC3339), "authority": o.issued.Authority,
+	}
+	if g.away != "" {
+		detail["inPlaceOf"] = g.away
+	}
+	return doneEntry(now, o.caller, "issue", "Placement/"+o.request.PlacementId, detail)
+}
+
+func certificateRecord(kind store.CertificateKind, issued ca.Issued, names pki.Names, now time.Time) store.Certificate {
+	return store.Certificate{
+		Serial: issued.Serial, Kind: kind, AuthorityID: issued.Authority, Names: strings.Join(names.Strings(), " "),
+		SPKI: issued.SPKI, Fingerprint: issued.Fingerprint, CRLShard: issued.Shard,
+		NotBefore: issued.NotBefore, NotAfter: issued.NotAfter, IssuedAt: now, DER: issued.DER,
+	}
+}

@@ -1,0 +1,119 @@
+package control
+
+import (
+	"context"
+	"testing"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+)
+
+// ready is a call of h's that has signed the next certificates of its placement,
+// and waits for them to be recorded.
+func (h *host) ready(ctx context.Context, generations ...uint64) *recording {
+	h.domain.t.Helper()
+	r := &recording{ctx: ctx, done: make(chan error, 1)}
+	for _, generation := range generations {
+		_, request := csr(h.domain.t)
+		o := &order{caller: h.caller, request: &api.PlacementRequest{PlacementId: h.placement(), Generation: generation, Csr: request}}
+		o.readCSR()
+		r.orders = append(r.orders, o)
+	}
+	if err := h.domain.Control.decide(ctx, h.caller, r.orders); err != nil {
+		h.domain.t.Fatal(err)
+	}
+	for _, o := range r.orders {
+		if h.domain.signOrder(o); !o.open() {
+			h.domain.t.Fatal(o.err)
+		}
+	}
+	return r
+}
+
+// recordNow has what waits recorded as one group.
+func (d *domain) recordNow(waiting ...*recording) {
+	for _, one := range waiting {
+		d.recorder.add(one)
+	}
+	d.recordWaiting()
+}
+
+// Calls that wait together are recorded together: in one commit.
+func TestCallsThatWaitShareOneCommit(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	a, b := d.enrolHost(map[string]string{"role": "orders", "host": "a"}), d.enrolHost(map[string]string{"role": "orders", "host": "b"})
+	calls := []*recording{a.ready(t.Context(), 1), b.ready(t.Context(), 1, 2), a.ready(t.Context(), 2), a.ready(t.Context(), 2)}
+	before, _ := d.Changed()
+	d.recordNow(calls...)
+	if after, _ := d.Changed(); after != before+1 {
+		t.Errorf("%d commits", after-before)
+	}
+	for i, call := range calls {
+		if err := <-call.done; err != nil {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+	if err := calls[3].orders[0].err; fault.CodeOf(err) != fault.Conflict {
+		t.Errorf("a generation that another call of the group was given: %v", err)
+	}
+	if n := d.countIssued(); n != 4 {
+		t.Errorf("%d certificates, want 4", n)
+	}
+}
+
+// What one call does wrong harms no neighbour, and one that hung up is given
+// nothing.
+func TestCallsOfAGroupStandForThemselves(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	a, b := d.enrolHost(map[string]string{"role": "orders", "host": "a"}), d.enrolHost(map[string]string{"role": "orders", "host": "b"})
+	left, hangUp := context.WithCancel(t.Context())
+	good, bad, gone := a.ready(t.Context(), 1), b.ready(t.Context(), 1), b.ready(left, 2)
+	bad.orders[0].issued.Serial = good.orders[0].issued.Serial
+	hangUp()
+	d.recordNow(good, bad, gone)
+	if err := <-good.done; err != nil || !good.orders[0].open() {
+		t.Errorf("the good one: %v, %v", err, good.orders[0].err)
+	}
+	if err := <-bad.done; fault.CodeOf(err) != fault.Conflict {
+		t.Errorf("a serial for the second time: %v", err)
+	}
+	if n := d.countIssued(); n != 1 {
+		t.Errorf("%d certificates, want 1", n)
+	}
+	if d.recorder.queued {
+		t.Error("nothing waits, and yet nobody else would begin")
+	}
+}
+
+// A group waits for who is about to have signed, but neither for ever nor once it
+// is full.
+func TestGroupWaitsForThoseWhoSign(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	h := d.enrolHost(map[string]string{"role": "orders", "host": "a"})
+	r := &d.recorder
+	first, second := r.begin(), r.begin()
+	r.add(h.ready(t.Context(), 1))
+	for i, ended := range []func(){first, first, second} {
+		if r.gathered() {
+			t.Errorf("the group goes although %d calls sign", 2-i)
+		}
+		ended()
+	}
+	if !r.gathered() {
+		t.Error("nobody signs, and the group waits")
+	}
+	third := r.begin()
+	r.gather() // till the moment has passed
+	if r.gathered() {
+		t.Error("the third was not waited for")
+	}
+	full := &recording{ctx: t.Context(), orders: make([]*order, maxIssueSlice)}
+	r.add(full)
+	if !r.gathered() {
+		t.Error("a full group waits")
+	}
+	third()
+}
