@@ -8,14 +8,17 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/pki"
 )
 
 // reporter makes the messages of one stream. It remembers what the stream has
 // carried, so that later messages hold what changed.
 type reporter struct {
-	sync *syncer
-	link *link
-	sent map[string]*api.PlacementReport
+	sync     *syncer
+	link     *link
+	sent     map[string]*api.PlacementReport
+	anchors  pki.BundleDigest // said last
+	answered bool             // a state was taken since the stream opened
 }
 
 // first opens the stream: who, and all placements.
@@ -48,12 +51,40 @@ func (r *reporter) changes() *api.AgentReport {
 	return report
 }
 
+// answer says what others wait for once a state was taken: the anchors that the
+// agent believes, where they changed, and of a placement that shows no slot any
+// more, or may have lost one while there was no stream, that it has begun with
+// none. Otherwise it is nil.
+func (r *reporter) answer(before, after *api.DesiredState) *api.AgentReport {
+	slots := map[string]string{}
+	for _, placement := range after.GetPlacements() {
+		slots[placement.PlacementId] = placement.Slot.GetId()
+	}
+	waited := false
+	for _, placement := range before.GetPlacements() {
+		lost := placement.Slot != nil && placement.Slot.Id != slots[placement.PlacementId]
+		if lost || !r.answered && r.sent[placement.PlacementId].GetAsksSlot() > 0 {
+			delete(r.sent, placement.PlacementId)
+			waited = true
+		}
+	}
+	r.answered = true
+	switch {
+	case waited:
+		return r.changes()
+	case r.anchors != r.sync.ids.current.Load().Anchors.Digest():
+		return r.beat()
+	}
+	return nil
+}
+
 // beat says that the agent is there, what time it has and what troubles it.
 func (r *reporter) beat() *api.AgentReport {
+	r.anchors = r.sync.ids.current.Load().Anchors.Digest()
 	return &api.AgentReport{
 		AgentTime: timestamppb.New(r.sync.now()), Checkpoint: r.sync.newestCheckpoint(),
 		DesiredSeq: r.sync.seq(), Epoch: r.sync.epoch(), Alarm: r.sync.alarms.text(),
-		AnchorsDigest: r.sync.ids.current.Load().Anchors.Digest().String(),
+		AnchorsDigest: r.anchors.String(),
 	}
 }
 

@@ -255,14 +255,13 @@ func (s *syncer) serve(ctx context.Context, link *link, reporter *reporter, stre
 				s.opened(link)
 				close(opened)
 			}
-			before := s.ids.current.Load().Anchors.Digest()
+			before := s.newest.Load()
 			if err := s.take(state, link); err != nil {
 				return err
 			}
-			if s.ids.current.Load().Anchors.Digest() == before {
+			if report = reporter.answer(before, s.newest.Load()); report == nil {
 				continue
 			}
-			report = reporter.beat() // what an agent believes others wait for
 		case <-s.performer.Changed():
 			report = reporter.changes()
 			if len(report.Placements) == 0 {

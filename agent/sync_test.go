@@ -507,48 +507,6 @@ func TestWitnessTakesTheNewestCheckpoint(t *testing.T) {
 	}
 }
 
-func TestEvidenceIsSignedByTheStreamsIdentity(t *testing.T) {
-	p := newPlane(t)
-	identity := func() *Identity {
-		key := mustKey(t)
-		chain, err := p.identity(key.Public(), "a1")
-		check(t, err)
-		return &Identity{AgentID: "a1", TrustDomain: p.domain, Key: key, Chain: mustChain(t, chain)}
-	}
-	old, now := identity(), identity()
-	evidence, err := old.sign([]byte(`{"verdict":"proven"}`))
-	check(t, err)
-	report := &api.PlacementReport{PlacementId: "p1", Evidence: evidence}
-	ids := &identities{}
-	ids.current.Store(now)
-	r := &reporter{link: &link{identity: now}, sync: &syncer{
-		ids: ids, performer: fixed{report}, now: time.Now, alarms: newAlarms(), witness: &logWitness{seen: mustWitness(t, p)}, log: slog.New(slog.DiscardHandler),
-	}}
-	first := r.full()
-	sent := first.Placements[0].Evidence
-	if !now.vouches(sent) || old.vouches(sent) || string(sent.Statement) != string(evidence.Statement) || sent.Observer != "a1" {
-		t.Errorf("evidence went as %v", sent)
-	}
-	if !old.vouches(report.Evidence) {
-		t.Error("the executor's own report was changed")
-	}
-	if again := r.changes(); len(again.Placements) != 0 {
-		t.Errorf("what did not change was sent again: %v", again.Placements)
-	}
-	if full := r.full(); len(full.Placements) != 1 || !full.Full {
-		t.Errorf("a full report is %v", full)
-	}
-}
-
-// fixed shows one report for ever.
-type fixed struct{ report *api.PlacementReport }
-
-func (f fixed) SetDesired(*api.DesiredState)    {}
-func (f fixed) SetHold(string)                  {}
-func (f fixed) Reachable()                      {}
-func (f fixed) Reports() []*api.PlacementReport { return []*api.PlacementReport{f.report} }
-func (f fixed) Changed() <-chan struct{}        { return nil }
-
 func mustWitness(t *testing.T, p *plane) *audit.Witness {
 	w, err := openWitness(mustRoot(t, t.TempDir()), p.logKey, audit.Origin(p.domain.Name()))
 	check(t, err)

@@ -96,10 +96,12 @@ func slotOver(held store.Slot, report *api.PlacementReport, seq uint64) bool {
 }
 
 // passedBy says whether all that a slot was granted for came about between two
-// reports: what asked for it is in use and settled. A revision is activated
-// once, so that the agent can't begin with this slot any more.
+// reports, or since the copy was made that this store was restored from: what
+// asked for it, or a later revision, is in use and settled. Revisions are
+// activated once, and in their order, so that the agent can't begin with this
+// slot any more.
 func passedBy(held store.Slot, report *api.PlacementReport) bool {
-	return report.Revision == held.Revision && report.AsksSlot == 0 && report.State == api.State_STATE_STEADY
+	return report.Revision >= held.Revision && report.AsksSlot == 0 && report.State == api.State_STATE_STEADY
 }
 
 func endSlot(ctx context.Context, tx *store.Tx, caller Caller, held store.Slot) error {

@@ -689,3 +689,38 @@ func TestUnknownSlotIsBegun(t *testing.T) {
 	}
 	wantStates(t, m, "", "granted") // no id of ours
 }
+
+// A slot is over where the copy that this store was restored from has it as
+// granted, and its member went through with it since, and further.
+func TestSlotsOfACopyAreOver(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		revision uint64
+		state    api.State
+		want     string
+	}{
+		{"that revision is in use", 2, api.State_STATE_STEADY, ""},
+		{"a later one is", 4, api.State_STATE_STEADY, ""},
+		{"a later one is, and not settled", 4, api.State_STATE_ROTATING, "granted"},
+		{"an earlier one is", 1, api.State_STATE_STEADY, "granted"},
+	} {
+		d := found(t)
+		d.apply(clusterOf("c1", 1))
+		m := d.members(2)
+		m[0].asks(2)
+		m[1].asks(2)
+		m[0].ask = 0
+		message := m[0].message()
+		message.Placements[0].Revision, message.Placements[0].State = c.revision, c.state
+		if err := d.Report(t.Context(), m[0].caller, message); err != nil {
+			t.Fatal(err)
+		}
+		others := "waits"
+		if c.want == "" {
+			others = "granted"
+		}
+		if got := states(m); got[0] != c.want || got[1] != others {
+			t.Errorf("%s: slots %q", c.name, got)
+		}
+	}
+}
