@@ -95,8 +95,7 @@ func (c *Control) carryOutOrders(ctx context.Context, caller Caller, orders []*o
 			}
 		}
 		c.attempt(signed)
-		err := c.recordOrders(ctx, signed, ended)
-		if c.attempted(signed, err); err != nil {
+		if err := c.recordOrders(ctx, signed, ended); err != nil {
 			return err
 		}
 		if orders = c.moved(signed); len(orders) == 0 {

@@ -118,27 +118,29 @@ func (r *recorder) gathered() bool {
 // take is a group: at least one call's, if any waits, and about as much as one call
 // may ask for. What nobody waits for any more is left out. more says that others
 // wait still, which is for the caller to see to.
-func (r *recorder) take() (group []*recording, more bool) {
+func (r *recorder) take() (group, left []*recording, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for size := 0; len(r.waiting) > 0 && size < maxIssueSlice; {
 		one := r.waiting[0]
 		r.waiting = r.waiting[1:]
-		if one.ctx.Err() == nil {
-			group, size = append(group, one), size+len(one.orders)
+		if one.ctx.Err() != nil {
+			left = append(left, one)
+			continue
 		}
+		group, size = append(group, one), size+len(one.orders)
 	}
 	r.queued = len(r.waiting) > 0
-	return group, r.queued
+	return group, left, r.queued
 }
 
 // recordWaiting records what waits when it is its turn to write.
 func (c *Control) recordWaiting() {
 	c.recorder.gather()
-	var group []*recording
+	var group, left []*recording
 	take := sync.OnceFunc(func() { // however often the store tries
 		var more bool
-		if group, more = c.recorder.take(); more {
+		if group, left, more = c.recorder.take(); more {
 			go c.recordWaiting()
 		}
 	})
@@ -147,18 +149,27 @@ func (c *Control) recordWaiting() {
 		return c.recordGroup(tx, group)
 	})
 	take() // if it did not come to that
+	for _, one := range left {
+		c.attempted(one.orders, nil)
+	}
 	if err != nil && len(group) > 1 && fault.CodeOf(err) != fault.Unavailable {
 		c.recordEach(group) // what one of them does harms no neighbour
 		return
 	}
 	for _, one := range group {
-		one.done <- err
+		c.recorded(one, err)
 	}
+}
+
+// recorded is for whom has signed, and also where he waits no more.
+func (c *Control) recorded(one *recording, err error) {
+	c.attempted(one.orders, err)
+	one.done <- err
 }
 
 func (c *Control) recordEach(group []*recording) {
 	for _, one := range group {
-		one.done <- c.change(context.Background(), func(tx *store.Tx) error { return c.recordGroup(tx, []*recording{one}) })
+		c.recorded(one, c.change(context.Background(), func(tx *store.Tx) error { return c.recordGroup(tx, []*recording{one}) }))
 	}
 }
 

@@ -2,9 +2,12 @@ package control
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
@@ -63,7 +66,7 @@ func TestCallsThatWaitShareOneCommit(t *testing.T) {
 }
 
 // What one call does wrong harms no neighbour, and one that hung up is given
-// nothing.
+// nothing. None of them is taken for one whose record is in doubt.
 func TestCallsOfAGroupStandForThemselves(t *testing.T) {
 	d := found(t)
 	d.apply(documents)
@@ -71,8 +74,15 @@ func TestCallsOfAGroupStandForThemselves(t *testing.T) {
 	left, hangUp := context.WithCancel(t.Context())
 	good, bad, gone := a.ready(t.Context(), 1), b.ready(t.Context(), 1), b.ready(left, 2)
 	bad.orders[0].issued.Serial = good.orders[0].issued.Serial
+	d.cutOff.On, d.cutOff.trying = true, map[string]ca.Issued{}
+	for _, one := range []*recording{good, bad, gone} {
+		d.attempt(one.orders)
+	}
 	hangUp()
 	d.recordNow(good, bad, gone)
+	if len(d.cutOff.trying) != 0 {
+		t.Errorf("in doubt: %v", slices.Collect(maps.Keys(d.cutOff.trying)))
+	}
 	if err := <-good.done; err != nil || !good.orders[0].open() {
 		t.Errorf("the good one: %v, %v", err, good.orders[0].err)
 	}

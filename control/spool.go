@@ -295,11 +295,11 @@ func (c *Control) attempt(signed []*order) {
 	}
 }
 
-// attempted forgets what was answered. Of what was not nobody knows, not even of a
-// call that hung up: what others share its transaction goes on.
+// attempted forgets what the store has recorded, refused, or was not asked. Where it
+// failed nobody knows which.
 func (c *Control) attempted(signed []*order, err error) {
 	s := &c.cutOff
-	if !s.On || err != nil {
+	if code := fault.CodeOf(err); !s.On || err != nil && (code == fault.Unavailable || code == fault.Internal) {
 		return
 	}
 	s.mu.Lock()

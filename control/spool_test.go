@@ -233,6 +233,7 @@ func TestTriedAndSpooledIsOne(t *testing.T) {
 				if err := d.recordOrders(t.Context(), []*order{o}, func() {}); err != nil || o.err != nil || o.moved {
 					t.Fatal(err, o.err, o.moved)
 				}
+				d.attempt([]*order{o}) // the store's answer did not come
 			}
 			got := h.renew(2, request)
 			if string(got.Chain[0]) != string(o.issued.DER) {
