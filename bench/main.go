@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -33,6 +34,7 @@ type options struct {
 	starts       int
 	only         []string
 	kinds        []string
+	stored       []int
 }
 
 func main() {
@@ -41,11 +43,20 @@ func main() {
 	output := flag.String("output", "table", "table or json")
 	flag.IntVar(&o.certificates, "certificates", 1500, "certificates for each round of issuance")
 	flag.IntVar(&o.starts, "starts", 11, "starts of the server for the time to ready")
-	only := flag.String("only", "ready,issuance,push,revoked,plan,ocsp,revocation,log,rotations,idle", "what to measure")
+	only := flag.String("only", "ready,issuance,growth,push,revoked,plan,ocsp,revocation,log,rotations,idle", "what to measure")
 	docs := flag.String("docs", "", "write the report into this directory, too, as JSON and as a page")
 	kinds := flag.String("kinds", "", "whose rotations to measure, such as redis,nginx; empty: all kinds")
+	stored := flag.String("stored", "10000,1000000", "how many certificates the store holds where growth is measured, such as 10000,10000000: that takes half an hour and 20 GB")
 	flag.Parse()
 	o.only, o.kinds = words(*only), words(*kinds)
+	for _, word := range words(*stored) {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 1 || len(o.stored) > 0 && n <= o.stored[len(o.stored)-1] {
+			fmt.Fprintf(os.Stderr, "bench: --stored %s: numbers, each greater than the one before\n", *stored)
+			os.Exit(2)
+		}
+		o.stored = append(o.stored, n)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	report := &measure.Report{Title: "make bench", At: time.Now(), Host: measure.ThisHost(os.TempDir()), Versions: versions(ctx, o.binary)}
@@ -104,6 +115,7 @@ func run(ctx context.Context, o options) ([]Result, error) {
 	}{
 		{"ready", func(b *bench, ctx context.Context) ([]Result, error) { return b.timeToReady(ctx, o.starts) }},
 		{"issuance", func(b *bench, ctx context.Context) ([]Result, error) { return b.issuance(ctx, o.certificates) }},
+		{"growth", func(b *bench, ctx context.Context) ([]Result, error) { return b.growth(ctx, o.stored) }},
 		{"push", (*bench).push},
 		{"revoked", (*bench).revoked},
 		{"plan", (*bench).plan},

@@ -46,14 +46,13 @@ func (c *Control) Issue(ctx context.Context, caller Caller, req *api.IssueReques
 	if len(req.Requests) > maxIssueSlice {
 		return nil, fault.New(fault.Invalid, "%d requests in one call, at most %d may be", len(req.Requests), maxIssueSlice)
 	}
-	signed := c.recorder.begin()
-	defer signed()
+	defer c.recorder.begin()()
 	orders := make([]*order, len(req.Requests))
 	for i, request := range req.Requests {
 		orders[i] = &order{caller: caller, request: request}
 		orders[i].readCSR()
 	}
-	if err := c.carryOutOrders(ctx, caller, orders, signed); err != nil {
+	if err := c.carryOutOrders(ctx, caller, orders); err != nil {
 		return nil, err
 	}
 	c.recordRefusals(ctx, caller, orders)
@@ -80,7 +79,7 @@ func (o *order) readCSR() {
 
 // carryOutOrders decides, signs and records, and begins again with those that
 // were decided on what is no longer so.
-func (c *Control) carryOutOrders(ctx context.Context, caller Caller, orders []*order, ended func()) error {
+func (c *Control) carryOutOrders(ctx context.Context, caller Caller, orders []*order) error {
 	for range issueRounds {
 		if err := c.decide(ctx, caller, orders); err != nil {
 			return err
@@ -95,7 +94,7 @@ func (c *Control) carryOutOrders(ctx context.Context, caller Caller, orders []*o
 			}
 		}
 		c.attempt(signed)
-		if err := c.recordOrders(ctx, signed, ended); err != nil {
+		if err := c.recordOrders(ctx, signed); err != nil {
 			return err
 		}
 		if orders = c.moved(signed); len(orders) == 0 {

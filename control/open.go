@@ -17,7 +17,12 @@ import (
 // Open returns a Control over a store that was founded. It opens the issuing
 // authority's key and the audit log's with the KEK.
 func Open(ctx context.Context, o Options) (*Control, error) {
-	c := &Control{db: o.DB, kek: o.KEK, publicURL: o.PublicURL, agentAddress: o.AgentAddress, notifyURL: o.NotifyURL, commands: o.Commands, witnesses: o.Witnesses, version: o.Version, identityLife: cmp.Or(o.IdentityLife, identityLife), retention: o.Retention, archive: o.Archive, instance: newID(), now: o.Now, log: o.Log}
+	c := &Control{
+		db: o.DB, kek: o.KEK, publicURL: o.PublicURL, agentAddress: o.AgentAddress, notifyURL: o.NotifyURL,
+		commands: o.Commands, witnesses: o.Witnesses, version: o.Version, identityLife: cmp.Or(o.IdentityLife, identityLife),
+		retention: o.Retention, archive: o.Archive, instance: newID(), now: o.Now, log: o.Log,
+	}
+	c.recorder.news = make(chan struct{}, 1)
 	c.desiring = semaphore.NewWeighted(mostDesiring)
 	c.answers.open()
 	c.started = o.Now()

@@ -17,18 +17,20 @@ import (
 // recorder records what concurrent calls have signed, as one group: a look at the
 // store and the statements that record are paid for once by all. Who is in it is
 // settled when the store begins to write, so while one group commits, and whatever
-// else is written, the next one gathers. It waits, a moment, for calls that are about
-// to have signed: a commit costs as much as a signature.
+// else is written, the next one gathers. It waits, a moment, until half of the calls
+// that there were at once of late are in it: a commit costs as much as a few
+// signatures, and while one half is recorded the other signs.
 type recorder struct {
 	mu      sync.Mutex
 	waiting []*recording
-	signing int           // calls that have not come to record
+	open    int           // calls that are not answered
+	lately  float64       // the most there were at once, an eighth less with each group
 	queued  bool          // somebody is about to take what waits
-	news    chan struct{} // of capacity one: what waits, or who signs, has changed
+	news    chan struct{} // of capacity one: what waits has changed
 }
 
-// groupMoment is how long a group waits for others to have signed.
-const groupMoment = 2 * time.Millisecond
+// groupMoment is how long a group waits for others.
+const groupMoment = 4 * time.Millisecond
 
 // recording is what one call has signed.
 type recording struct {
@@ -37,20 +39,17 @@ type recording struct {
 	done   chan error // holds one
 }
 
-// begin says that a call is about to sign, until it calls ended.
+// begin says that a call is there, until it calls ended.
 func (r *recorder) begin() (ended func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.news == nil {
-		r.news = make(chan struct{}, 1)
-	}
-	r.signing++
-	return sync.OnceFunc(func() {
+	r.open++
+	r.lately = max(r.lately, float64(r.open))
+	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.signing--
-		r.tell()
-	})
+		r.open--
+	}
 }
 
 func (r *recorder) tell() {
@@ -63,15 +62,13 @@ func (r *recorder) tell() {
 // recordOrders makes the records and audit entries of all that was signed
 // durable. Only after it returns may a certificate leave the server. An order
 // whose decision does not stand any more is marked as moved. When it returns an
-// error the orders may still be looked at by others. It calls ended when it waits.
-func (c *Control) recordOrders(ctx context.Context, signed []*order, ended func()) error {
+// error the orders may still be looked at by others.
+func (c *Control) recordOrders(ctx context.Context, signed []*order) error {
 	if len(signed) == 0 {
 		return nil
 	}
 	r := &recording{ctx, signed, make(chan error, 1)}
-	first := c.recorder.add(r)
-	ended()
-	if first {
+	if first := c.recorder.add(r); first {
 		go c.recordWaiting()
 	}
 	select {
@@ -87,12 +84,13 @@ func (r *recorder) add(one *recording) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.waiting = append(r.waiting, one)
+	r.tell()
 	first := !r.queued
 	r.queued = true
 	return first
 }
 
-// gather waits until nobody signs, a group is full, or the moment has passed.
+// gather waits until a group is large enough, or the moment has passed.
 func (r *recorder) gather() {
 	moment := time.NewTimer(groupMoment)
 	defer moment.Stop()
@@ -112,7 +110,7 @@ func (r *recorder) gathered() bool {
 	for _, one := range r.waiting {
 		size += len(one.orders)
 	}
-	return r.signing == 0 || size == 0 || size >= maxIssueSlice
+	return len(r.waiting) >= int(r.lately/2) || size == 0 || size >= maxIssueSlice
 }
 
 // take is a group: at least one call's, if any waits, and about as much as one call
@@ -130,6 +128,7 @@ func (r *recorder) take() (group, left []*recording, more bool) {
 		}
 		group, size = append(group, one), size+len(one.orders)
 	}
+	r.lately = max(float64(r.open), r.lately*7/8)
 	r.queued = len(r.waiting) > 0
 	return group, left, r.queued
 }

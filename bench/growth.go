@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rotunda-pki/rotunda/audit"
+	"github.com/rotunda-pki/rotunda/control"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fleetload"
+	"github.com/rotunda-pki/rotunda/keys"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// mostHosts is how many hosts a filled store has at most: of more certificates
+// than that each host has had several.
+const mostHosts = 1_000_000
+
+// filledAtOnce is how many certificates are filled in by one transaction.
+const filledAtOnce = 512
+
+// growth measures issuing, the memory at rest and the start of a server whose store
+// holds ever more certificates, each with its entry in the log, and what they take
+// on the disk. The store is filled with copies of a certificate that was issued.
+func (b *bench) growth(ctx context.Context, sizes []int) (results []Result, err error) {
+	if err := b.declare(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := b.issued(ctx, 500); err != nil { // of which one is copied
+		return nil, err
+	}
+	stored := 0
+	for _, size := range sizes {
+		grown, err := b.fill(ctx, stored, size)
+		if err != nil {
+			return results, fmt.Errorf("fill the store with %d: %w", size, err)
+		}
+		measured, err := b.issued(ctx, 1500)
+		if err != nil {
+			return results, fmt.Errorf("%d stored: %w", size, err)
+		}
+		measured = append(measured, Result{Name: "disk for each, its entry too", Value: grown / float64(size-stored), Unit: "B", Target: "≤ 1500"})
+		for _, result := range measured {
+			result.Name = fmt.Sprintf("%d certificates stored: %s", size, result.Name)
+			results = append(results, result)
+		}
+		stored = size
+	}
+	return results, nil
+}
+
+// declare has the intent that the copies are of.
+func (b *bench) declare(ctx context.Context) error {
+	server, err := b.server(ctx)
+	if err != nil {
+		return err
+	}
+	defer server.stop()
+	path := filepath.Join(b.dir, "growth.yaml")
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(documents, "DIRECTORY", b.delivery())), 0o600); err != nil {
+		return err
+	}
+	return b.rotunda(ctx, "apply", "--state", b.state(), "-f", path)
+}
+
+// issued starts a server, lets it rest, and has it issue.
+func (b *bench) issued(ctx context.Context, count int) (results []Result, err error) {
+	began := time.Now()
+	server, err := b.server(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer server.stop()
+	ready := float64(time.Since(began).Microseconds()) / 1000
+	load, err := b.load(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	measured, err := load.Issue(ctx, fleetload.Issuing{
+		Agents: 16, Certificates: count, Rounds: 3, Calls: []fleetload.Calls{{InFlight: 16, Batch: 1}, {InFlight: 2, Batch: 50}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, result := range measured {
+		if strings.HasSuffix(result.Name, "server CPU each") {
+			result.Target = "" // those aims are of the issuance part
+			results = append(results, result)
+		}
+	}
+	if err := rested(ctx, settle); err != nil {
+		return nil, err
+	}
+	memory, err := server.number().RSSAnon()
+	return append(results,
+		Result{Name: "server: start to ready", Value: ready, Unit: "ms", Target: "≤ 150"},
+		Result{Name: "server: RssAnon", Value: memory / (1 << 20), Unit: "MiB", Target: "≤ 200"}), err
+}
+
+// rested waits, unless it is cut short.
+func rested(ctx context.Context, long time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(long):
+		return nil
+	}
+}
+
+// filler fills a store.
+type filler struct {
+	model store.Certificate // that is copied
+	hosts []string          // placements; of the agents with the same numbers
+	now   time.Time
+}
+
+// fill adds certificates to the store until it has had so many, and returns how
+// many bytes it has grown.
+func (b *bench) fill(ctx context.Context, from, to int) (grown float64, err error) {
+	path := filepath.Join(b.state(), "rotunda.db")
+	before, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	db, c, err := b.openStore(ctx, path)
+	if err != nil {
+		return 0, err
+	}
+	f, err := newFiller(ctx, db)
+	if err != nil {
+		return 0, err
+	}
+	for ; from < to; from += filledAtOnce {
+		batch := make([]int, 0, filledAtOnce)
+		for i := from; i < min(from+filledAtOnce, to); i++ {
+			batch = append(batch, i)
+		}
+		known := len(f.hosts)
+		err := db.Write(ctx, func(tx *store.Tx) error {
+			f.hosts = f.hosts[:known] // it may run again
+			return f.add(ctx, tx, batch)
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	for n := 1; n > 0; {
+		if n, err = c.SequenceAudit(ctx); err != nil {
+			return 0, err
+		}
+	}
+	if err := db.Close(); err != nil {
+		return 0, err
+	}
+	after, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return float64(after.Size() - before.Size()), nil
+}
+
+// openStore opens the store of a server that does not run, and what works on it.
+func (b *bench) openStore(ctx context.Context, path string) (*store.DB, *control.Control, error) {
+	kek, err := keys.OpenKEK(keys.Source{File: filepath.Join(b.state(), "kek")})
+	if err != nil {
+		return nil, nil, err
+	}
+	db, err := store.Open(ctx, store.Options{Path: path})
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := control.Open(ctx, control.Options{DB: db, KEK: kek, PublicURL: "http://localhost", Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	return db, c, err
+}
+
+func newFiller(ctx context.Context, db *store.DB) (*filler, error) {
+	f := &filler{now: time.Now()}
+	err := db.Read(ctx, func(tx *store.Tx) error {
+		leaves, err := tx.Certificates(ctx, store.CertificateQuery{Kind: store.KindLeaf, Limit: 1})
+		if err == nil && len(leaves) == 0 {
+			err = fmt.Errorf("no certificate was issued that could be copied")
+		}
+		if err != nil {
+			return err
+		}
+		f.model = leaves[0]
+		placements, err := tx.IntentPlacements(ctx, "bench")
+		for _, placement := range placements {
+			f.hosts = append(f.hosts, placement.ID)
+		}
+		return err
+	})
+	return f, err
+}
+
+// add adds the certificates of these numbers: of as many hosts in turn.
+func (f *filler) add(ctx context.Context, tx *store.Tx, numbers []int) error {
+	var certificates []store.Certificate
+	var entries []store.NewAuditEntry
+	for _, i := range numbers {
+		if i%mostHosts >= len(f.hosts) {
+			host, err := f.host(ctx, tx)
+			if err != nil {
+				return err
+			}
+			f.hosts = append(f.hosts, host)
+		}
+		certificate, err := f.certificate(f.hosts[i%mostHosts], uint64(1+i/mostHosts))
+		if err != nil {
+			return err
+		}
+		entry := issuanceEntry(i)
+		content, err := entry.Encode()
+		if err != nil {
+			return err
+		}
+		certificates = append(certificates, certificate)
+		entries = append(entries, store.NewAuditEntry{ID: entry.ID, Content: content, LeafHash: audit.LeafHash(content)})
+	}
+	if err := tx.InsertCertificates(ctx, certificates...); err != nil {
+		return err
+	}
+	return tx.AppendAuditEntries(ctx, entries...)
+}
+
+// host adds an agent with the placement that the intent means for it.
+func (f *filler) host(ctx context.Context, tx *store.Tx) (placement string, err error) {
+	agent := store.Agent{ID: newID(), State: fleet.AgentActive, Labels: map[string]string{"host": "bench"}, EnrolledAt: f.now}
+	if err := tx.InsertAgent(ctx, agent); err != nil {
+		return "", err
+	}
+	placement = newID()
+	return placement, tx.InsertPlacement(ctx, store.Placement{ID: placement, Intent: "bench", AgentID: agent.ID, Instance: "main"})
+}
+
+// certificate is a copy of the model's, with all that is random in it its own.
+func (f *filler) certificate(placement string, generation uint64) (store.Certificate, error) {
+	copied := f.model
+	serial, err := pki.NewSerial(f.now, rand.Reader)
+	if err != nil {
+		return copied, err
+	}
+	copied.Serial, copied.CRLShard, copied.PlacementID, copied.Generation, copied.Intent = serial, int(serial.Shard()), placement, generation, "bench"
+	copied.DER = make([]byte, len(f.model.DER))
+	for _, random := range [][]byte{copied.SPKI[:], copied.Fingerprint[:], copied.DER} {
+		if _, err := rand.Read(random); err != nil {
+			return copied, err
+		}
+	}
+	return copied, nil
+}
+
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
