@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -16,9 +17,11 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	reference "golang.org/x/crypto/ocsp"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/api/apiconnect"
 	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/control"
 	"github.com/rotunda-pki/rotunda/fleet"
@@ -207,6 +210,14 @@ func TestCutOffServerSpools(t *testing.T) {
 	if words := r.enrolment(); !strings.Contains(words, "Unavailable") && !strings.Contains(words, "DeadlineExceeded") {
 		t.Errorf("an enrolment: %s", words)
 	}
+	for _, path := range []string{"/crl/" + r.one.IssuingNow().ID + "/0.crl", "/bundle.pem", "/log/checkpoint"} {
+		if words := r.public(path); !strings.HasPrefix(words, "503") || !strings.Contains(words, "cut off from its store") {
+			t.Errorf("%s: %s", path, words)
+		}
+	}
+	if words := r.bySocket(); !strings.Contains(words, "cut off from its store") {
+		t.Errorf("an operator: %s", words)
+	}
 	leaf, err := x509.ParseCertificate(old.answers[2])
 	r.one.must(err)
 	if status := r.ocsp(leaf); status != reference.TryLater {
@@ -257,6 +268,34 @@ func (r *region) enrolment() string {
 	defer cancel()
 	_, csr := r.one.newKey()
 	_, err := api.NewAgentServiceClient(conn).Enrol(ctx, &api.EnrolRequest{TokenId: "x", TokenSecret: "y", TrustDomain: TrustDomain, Csr: csr})
+	return fmt.Sprint(err)
+}
+
+// soon bounds what must not wait for the store.
+const soon = 2 * time.Second
+
+// public is how the server that is cut off answers a GET.
+func (r *region) public(path string) string {
+	r.t.Helper()
+	response, err := (&http.Client{Timeout: soon}).Get("http://" + r.cut.Config.Listen.Public + path)
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	content, _ := io.ReadAll(response.Body)
+	return response.Status + " " + string(content)
+}
+
+// bySocket is how it answers an operator on its host.
+func (r *region) bySocket() string {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), soon)
+	defer cancel()
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", r.cut.Config.AdminSocket)
+	}
+	client := apiconnect.NewOperatorServiceClient(&http.Client{Transport: &http.Transport{DialContext: dial}}, "http://socket")
+	_, err := client.Info(ctx, connect.NewRequest(&api.InfoRequest{}))
 	return fmt.Sprint(err)
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"net/http"
 	"time"
 
 	"google.golang.org/grpc"
@@ -14,7 +15,22 @@ import (
 
 // errCutOff refuses all that takes the store: it would wait for that, and fail.
 var errCutOff = fault.New(fault.Unavailable, "this server is cut off from its store and only renews certificates that it knows").
-	WithRemedy("another region's servers do it; here it is done when the store is back")
+	WithRemedy("another region's servers do it; here it is done when the store is back").WithAfter(comeAgain)
+
+// comeAgain is when a web client may ask a server again that is cut off.
+const comeAgain = 5 * time.Second
+
+// withStore lets through what takes the store, where this server has one now. What
+// then waits for it is not kept from failing in its own time.
+func (s *Server) withStore(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.control.CutOff() {
+			s.refuse(w, r, errCutOff)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
 
 // errBack ends streams of a server that was cut off: what is desired comes again.
 var errBack = fault.New(fault.Unavailable, "the store is back").WithRemedy("connect again")

@@ -23,7 +23,7 @@ const (
 // operatorServer serves operators over mutual TLS.
 func (s *Server) operatorServer() *http.Server {
 	return &http.Server{
-		Handler:           s.byCertificate(s.operatorHandler()),
+		Handler:           s.withStore(s.byCertificate(s.operatorHandler())),
 		TLSConfig:         s.identity.tls(tls.RequireAndVerifyClientCert, "h2", "http/1.1"),
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: quiet(s.log),
@@ -36,7 +36,7 @@ func (s *Server) socketServer() *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler: s.byUID(s.operatorHandler()), ConnContext: peerContext, Protocols: protocols,
+		Handler: s.withStore(s.byUID(s.operatorHandler())), ConnContext: peerContext, Protocols: protocols,
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ErrorLog: quiet(s.log),
 	}
 }

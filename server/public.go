@@ -14,11 +14,15 @@ import (
 // harmless, so that it can be fetched without trusting anything yet.
 func (s *Server) publicServer() *http.Server {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /crl/{authority}/{list}", s.getCRL)
-	mux.HandleFunc("GET /ca/{file}", s.getIssuer)
-	mux.HandleFunc("GET /bundle.pem", s.getBundle)
-	mux.HandleFunc("GET /log/checkpoint", s.getCheckpoint)
-	mux.HandleFunc("GET /log/tile/{path...}", s.getTile)
+	for path, get := range map[string]http.HandlerFunc{
+		"/crl/{authority}/{list}": s.getCRL,
+		"/ca/{file}":              s.getIssuer,
+		"/bundle.pem":             s.getBundle,
+		"/log/checkpoint":         s.getCheckpoint,
+		"/log/tile/{path...}":     s.getTile,
+	} {
+		mux.Handle("GET "+path, s.withStore(get))
+	}
 	s.handleHealth(mux)
 	answer := OCSPHandler(s.control)
 	return plainServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
