@@ -97,33 +97,41 @@ func TestCallsOfAGroupStandForThemselves(t *testing.T) {
 	}
 }
 
-// A group waits for who is about to have signed, but neither for ever nor once it
-// is full.
-func TestGroupWaitsForThoseWhoSign(t *testing.T) {
+// A group waits until half of those who call at once of late have signed, but neither
+// for ever nor once it is full. Who calls alone waits for nobody.
+func TestGroupWaitsForHalf(t *testing.T) {
 	d := found(t)
 	d.apply(documents)
 	h := d.enrolHost(map[string]string{"role": "orders", "host": "a"})
 	r := &d.recorder
-	first, second := r.begin(), r.begin()
-	r.add(h.ready(t.Context(), 1))
-	for i, ended := range []func(){first, first, second} {
-		if r.gathered() {
-			t.Errorf("the group goes although %d calls sign", 2-i)
+	wants := func(when string, want bool) {
+		t.Helper()
+		if r.gathered() != want {
+			t.Errorf("%s: gathered is %v", when, !want)
 		}
-		ended()
 	}
-	if !r.gathered() {
-		t.Error("nobody signs, and the group waits")
+	alone := r.begin()
+	r.add(h.ready(t.Context(), 1))
+	wants("one call, that waits", true)
+	var ends []func()
+	for range 3 {
+		ends = append(ends, r.begin())
 	}
-	third := r.begin()
+	wants("one of four waits", false)
 	r.gather() // till the moment has passed
-	if r.gathered() {
-		t.Error("the third was not waited for")
+	r.add(h.ready(t.Context(), 2))
+	wants("two of four wait", true)
+	r.gather()
+	for _, end := range append(ends, alone) {
+		end()
 	}
-	full := &recording{ctx: t.Context(), orders: make([]*order, maxIssueSlice)}
-	r.add(full)
-	if !r.gathered() {
-		t.Error("a full group waits")
+	r.take()
+	r.add(h.ready(t.Context(), 3))
+	wants("one waits, where there were four", true) // 3.5 / 2
+	for range 4 {
+		defer r.begin()()
 	}
-	third()
+	wants("one of four waits again", false)
+	r.add(&recording{ctx: t.Context(), orders: make([]*order, maxIssueSlice)})
+	wants("a full group", true)
 }

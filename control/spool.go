@@ -86,8 +86,8 @@ func (c *Control) openSpool(ctx context.Context, o Spooling) error {
 	if s.spool, held, err = spool.Open(o.Dir, owner); err != nil {
 		return err
 	}
-	if dropped := s.spool.Dropped(); dropped > 0 {
-		c.log.Warn("the spool's last record was cut short by a crash: its certificate never left", "bytes", dropped)
+	if aside := s.spool.Aside(); aside != "" {
+		c.log.Error("what stood behind the spool's last whole record is set aside: a crash leaves it, of certificates that never left; if there was none, the disk has lost some that did, and they have no record", "file", aside)
 	}
 	if len(held) > 0 {
 		err := c.handIn(ctx, held)

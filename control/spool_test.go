@@ -230,7 +230,7 @@ func TestTriedAndSpooledIsOne(t *testing.T) {
 			_, request := csr(t)
 			o := d.tryOne(h, 2, request)
 			if recorded {
-				if err := d.recordOrders(t.Context(), []*order{o}, func() {}); err != nil || o.err != nil || o.moved {
+				if err := d.recordOrders(t.Context(), []*order{o}); err != nil || o.err != nil || o.moved {
 					t.Fatal(err, o.err, o.moved)
 				}
 				d.attempt([]*order{o}) // the store's answer did not come

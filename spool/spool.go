@@ -3,8 +3,8 @@
 //
 // A spool is one file that is only appended to, bound to the installation whose
 // server wrote it. A record is there, whole and on the disk, when Append has
-// returned; of one that a crash cut short nothing is left when the file is opened
-// again. One process has it open at a time.
+// returned; one that a crash cut short is set aside, in a file beside it, when it is
+// opened again. One process has it open at a time.
 package spool
 
 import (
@@ -45,7 +45,7 @@ type Spool struct {
 	file    *os.File
 	size    int64 // of what is whole
 	count   int
-	dropped int64
+	aside   string // where what stood behind the last whole record is
 	torn    error // a failed write could not be taken back: nothing more is appended
 }
 
@@ -98,8 +98,30 @@ func (s *Spool) open() (held [][]byte, err error) {
 			WithRemedy("put it where it came from and start that server; or name another directory in rotunda.yaml (spool.directory)")
 	}
 	held = records[1:]
-	s.owner, s.size, s.count, s.dropped = of, whole, len(held), int64(len(content))-whole
+	s.owner, s.size, s.count = of, whole, len(held)
+	if tail := content[whole:]; len(tail) > 0 {
+		if err := s.setAside(tail); err != nil {
+			return nil, err
+		}
+	}
 	return held, s.cut()
+}
+
+// setAside keeps what stands behind the last whole record, before it is cut off: a
+// crash leaves the like, of what was never answered, but so does a disk that lost
+// what it had.
+func (s *Spool) setAside(tail []byte) error {
+	root, err := os.OpenRoot(s.dir)
+	if err != nil {
+		return cantWrite(s.dir, err)
+	}
+	defer root.Close()
+	name := fmt.Sprintf("%s.tail-%08x", Name, crc32.Checksum(tail, castagnoli))
+	if err := durable.WriteFile(root, name, tail, 0o600, nil); err != nil {
+		return cantWrite(s.dir, err)
+	}
+	s.aside = filepath.Join(s.dir, name)
+	return nil
 }
 
 func (s *Spool) lock(file *os.File) error {
@@ -228,9 +250,9 @@ func (s *Spool) Clear(owner Owner) error {
 	return s.begin()
 }
 
-// Dropped is how many bytes stood behind the last whole record when it was opened:
-// of what a crash cut short.
-func (s *Spool) Dropped() int64 { return s.dropped }
+// Aside is the file that has what stood behind the last whole record when the spool
+// was opened; empty: nothing did.
+func (s *Spool) Aside() string { return s.aside }
 
 // Records are all that the spool holds, as they are on the disk.
 func (s *Spool) Records() ([][]byte, error) {

@@ -52,8 +52,8 @@ func TestRecordsAreKept(t *testing.T) {
 	}
 	must(t, s.Close())
 	s, held = reopen(t, dir)
-	if words(held) != "one two three" || s.Dropped() != 0 {
-		t.Errorf("opened again: %s, %d dropped", words(held), s.Dropped())
+	if words(held) != "one two three" || s.Aside() != "" {
+		t.Errorf("opened again: %s, %q set aside", words(held), s.Aside())
 	}
 	must(t, s.Clear(ours))
 	must(t, s.Append([]byte("four")))
@@ -99,7 +99,8 @@ func TestTornTail(t *testing.T) {
 	}
 }
 
-// What stood behind a tail that was cut does not come back behind the next record.
+// What stood behind a tail that was cut does not come back behind the next record, and
+// is kept beside the spool.
 func TestGhost(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := reopen(t, dir)
@@ -113,6 +114,9 @@ func TestGhost(t *testing.T) {
 	content[at+8] = 'y'
 	must(t, os.WriteFile(path, content, 0o600))
 	s, held := reopen(t, dir)
+	if aside, err := os.ReadFile(s.Aside()); string(aside) != string(content[at:]) {
+		t.Errorf("set aside: %q, %v", aside, err)
+	}
 	must(t, s.Append([]byte("third")))
 	must(t, s.Close())
 	if _, after := reopen(t, dir); words(held) != "first" || words(after) != "first third" {
