@@ -86,7 +86,7 @@ func (c *Control) carryOut(ctx context.Context, tx *store.Tx, caller Caller, r *
 		}
 		summary = append(summary, one.op.String()+" "+one.key.String())
 	}
-	if err := c.replaceAll(ctx, tx, r.after); err != nil {
+	if err := c.replaceAll(ctx, tx, r); err != nil {
 		return "", err
 	}
 	if err := takeOverOverrides(ctx, tx, r); err != nil {
@@ -121,16 +121,27 @@ func (c *Control) storeChange(ctx context.Context, tx *store.Tx, caller Caller, 
 }
 
 // replaceAll raises the state of the documents and makes every agent's
-// placements agree with them.
-func (c *Control) replaceAll(ctx context.Context, tx *store.Tx, after *world) error {
+// placements agree with them. Only intents that change place anybody elsewhere.
+func (c *Control) replaceAll(ctx context.Context, tx *store.Tx, r *review) error {
 	if err := tx.RaiseDocumentState(ctx); err != nil {
 		return err
 	}
-	agents, err := tx.Agents(ctx)
-	if err != nil {
-		return err
+	changed := map[fleet.Name]bool{}
+	for _, one := range r.changes {
+		if one.key.Kind == fleet.KindIntent && one.op != api.Difference_UNCHANGED {
+			changed[one.key.Name] = true
+		}
 	}
-	return c.place(ctx, tx, after, agents)
+	if len(changed) == 0 {
+		return nil
+	}
+	return eachAgent(ctx, tx, func(page []store.Agent) error {
+		have, err := tx.PlacementsOfAgents(ctx, page[0].ID, page[len(page)-1].ID)
+		if err != nil {
+			return err
+		}
+		return c.place(ctx, tx, r.after, page, have, func(intent fleet.Name) bool { return changed[intent] })
+	})
 }
 
 // ListDocuments shows the declared documents, all or of one kind or name.
@@ -171,7 +182,7 @@ func (c *Control) DeleteDocument(ctx context.Context, caller Caller, req *api.De
 		if err := c.storeChange(ctx, tx, caller, r.changes[0], ""); err != nil {
 			return err
 		}
-		if err := c.replaceAll(ctx, tx, r.after); err != nil {
+		if err := c.replaceAll(ctx, tx, r); err != nil {
 			return err
 		}
 		response.AuditId, err = done(ctx, tx, caller, "delete", r.changes[0].key.String(), nil)
@@ -220,7 +231,7 @@ func (c *Control) reviewDeletion(ctx context.Context, tx *store.Tx, key fleet.Ke
 // they have now, such as the policy that allows their names. What is wrong
 // already stands in nobody's way.
 func (c *Control) checkDeletion(ctx context.Context, tx *store.Tx, r *review) error {
-	now := &review{before: r.before, after: r.before}
+	now := &review{before: r.before, after: r.before, concern: r.concern}
 	if err := c.reviewFleet(ctx, tx, now); err != nil {
 		return err
 	}

@@ -96,3 +96,7 @@ func LogVerifier(ctx context.Context, tx *store.Tx, kek *keys.KEK) (note.Verifie
 	}
 	return note.NewVerifier(verifier)
 }
+
+// InTime says why nothing is signed or written now, where this host's clock or the
+// database's is the reason.
+func (c *Control) InTime() error { return c.db.InTime() }

@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
+	"maps"
 
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -21,38 +22,53 @@ func (c *Control) placeAgent(ctx context.Context, tx *store.Tx, id string) error
 	if err != nil {
 		return err
 	}
-	return c.place(ctx, tx, w, []store.Agent{agent})
+	have, err := tx.AgentPlacements(ctx, id)
+	if err != nil {
+		return err
+	}
+	return c.place(ctx, tx, w, []store.Agent{agent}, have, func(fleet.Name) bool { return true })
 }
 
-// place does for many agents what placeAgent does for one.
-func (c *Control) place(ctx context.Context, tx *store.Tx, w *world, agents []store.Agent) error {
+// place does for many agents what placeAgent does for one, with the intents that
+// are meant. have are the placements that they have.
+func (c *Control) place(ctx context.Context, tx *store.Tx, w *world, agents []store.Agent, have []store.Placement, meant func(fleet.Name) bool) error {
+	of := map[string][]store.Placement{}
+	for _, placement := range have {
+		if meant(fleet.Name(placement.Intent)) {
+			of[placement.AgentID] = append(of[placement.AgentID], placement)
+		}
+	}
 	for _, agent := range agents {
 		wanted := w.seats(agent)
-		have, err := tx.AgentPlacements(ctx, agent.ID)
-		if err != nil {
+		maps.DeleteFunc(wanted, func(at fleet.PlacementKey, _ bool) bool { return !meant(at.Intent) })
+		if err := c.placeOne(ctx, tx, w, agent, of[agent.ID], wanted); err != nil {
 			return err
 		}
-		for _, placement := range have {
-			at := keyOf(placement)
-			orphan := !wanted[at]
-			delete(wanted, at)
-			if orphan != placement.Orphan {
-				if err := tx.SetPlacementOrphan(ctx, placement.ID, orphan); err != nil {
-					return err
-				}
-			}
-			if err := c.placeTarget(ctx, tx, w, agent, placement); err != nil {
+	}
+	return nil
+}
+
+func (c *Control) placeOne(ctx context.Context, tx *store.Tx, w *world, agent store.Agent, have []store.Placement, wanted map[fleet.PlacementKey]bool) error {
+	for _, placement := range have {
+		at := keyOf(placement)
+		orphan := !wanted[at]
+		delete(wanted, at)
+		if orphan != placement.Orphan {
+			if err := tx.SetPlacementOrphan(ctx, placement.ID, orphan); err != nil {
 				return err
 			}
 		}
-		for at := range wanted {
-			placement := store.Placement{ID: newID(), Intent: string(at.Intent), AgentID: at.Agent, Instance: string(at.Instance)}
-			if expanded, err := c.expand(w, agent, at, ""); err == nil {
-				placement.Target, placement.Cluster = expanded.Target.Name, expanded.Target.Cluster
-			}
-			if err := tx.InsertPlacement(ctx, placement); err != nil {
-				return err
-			}
+		if err := c.placeTarget(ctx, tx, w, agent, placement); err != nil {
+			return err
+		}
+	}
+	for at := range wanted {
+		placement := store.Placement{ID: newID(), Intent: string(at.Intent), AgentID: at.Agent, Instance: string(at.Instance)}
+		if expanded, err := c.expand(w, agent, at, ""); err == nil {
+			placement.Target, placement.Cluster = expanded.Target.Name, expanded.Target.Cluster
+		}
+		if err := tx.InsertPlacement(ctx, placement); err != nil {
+			return err
 		}
 	}
 	return nil

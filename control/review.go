@@ -22,6 +22,7 @@ type review struct {
 	changes       []change
 	findings      []fleet.Finding
 	overrides     map[fleet.PlacementKey]override // that stand
+	concern       concern
 }
 
 // change is one document's difference.
@@ -99,89 +100,26 @@ func compareDocument(old, document fleet.Document, known bool) change {
 	return one
 }
 
-// reviewFleet looks at the documents beside the agents that there are: names
-// that the policy would refuse, labels that are missing, selectors that select
-// nothing; and says what would happen on which placement.
-func (c *Control) reviewFleet(ctx context.Context, tx *store.Tx, r *review) error {
-	agents, err := tx.Agents(ctx)
-	if err != nil {
-		return err
-	}
-	if r.overrides, err = standingOverrides(ctx, tx); err != nil {
-		return err
-	}
-	r.reviewOverrides()
-	if err := r.reviewExceptions(ctx, tx, agents); err != nil {
-		return err
-	}
-	signers := map[string]*signer{} // by region
-	effects := map[fleet.Name]*effect{}
-	seats := map[fleet.Name][]seat{}
-	for _, agent := range agents {
-		if agent.State != fleet.AgentActive {
-			continue
-		}
-		by := signers[agent.Region]
-		if by == nil {
-			if by, err = c.issuerFor(ctx, tx, agent.Region); err != nil {
-				return err
-			}
-			signers[agent.Region] = by
-		}
-		before, after := c.expandAll(r.before, agent, r.overrides), c.expandAll(r.after, agent, r.overrides)
-		r.findings = append(r.findings, c.judge(r.after, by.Authority, agent, after)...)
-		countEffects(effects, before, after)
-		for at, placement := range after {
-			if placement.err == nil {
-				seats[at.Intent] = append(seats[at.Intent], seat{agent, placement.expanded.Target})
-			}
-		}
-	}
-	for _, name := range r.after.intents {
-		in, _ := r.after.set.Intent(name)
-		document := r.after.set[fleet.Key{Kind: fleet.KindIntent, Name: name}]
-		selects := func(agent store.Agent) bool { return agent.State == fleet.AgentActive && in.Selects(agent.Labels) }
-		if document.Source.File != "" && !slices.ContainsFunc(agents, selects) {
-			r.findings = append(r.findings, document.Finding(fleet.Warning, "spec.selector", "selects-nothing",
-				"no agent has these labels", "enrol one with: rotunda token create --label …, or correct the selector"))
-		}
-	}
-	r.explain(effects)
-	r.reviewTargets(seats)
-	return c.reviewLists(ctx, tx, r)
-}
-
-// expansion is one placement as the documents have it, or why they can't.
-type expansion struct {
-	expanded fleet.Expanded
-	err      error
-}
-
-func (c *Control) expandAll(w *world, agent store.Agent, overrides map[fleet.PlacementKey]override) map[fleet.PlacementKey]expansion {
-	all := map[fleet.PlacementKey]expansion{}
-	for at := range w.seats(agent) {
-		expanded, err := c.expand(w, agent, at, fleet.Name(overrides[at].Profile))
-		all[at] = expansion{expanded, err}
-	}
-	return all
-}
-
-// judge finds what is wrong with the placements of one agent.
-func (c *Control) judge(w *world, by *ca.Authority, agent store.Agent, placements map[fleet.PlacementKey]expansion) []fleet.Finding {
+// judge finds what is wrong with the placements of one agent, of intents that the
+// review is about.
+func (r *review) judge(by *ca.Authority, agent store.Agent, placements map[fleet.PlacementKey]expansion) []fleet.Finding {
 	var findings []fleet.Finding
 	var expanded []fleet.Expanded
 	for at, placement := range placements {
-		document := w.set[fleet.Key{Kind: fleet.KindIntent, Name: at.Intent}]
+		judged, document := r.concern.judged[at.Intent], r.after.set[fleet.Key{Kind: fleet.KindIntent, Name: at.Intent}]
+		if placement.err != nil && !judged {
+			continue
+		}
 		if placement.err != nil {
 			findings = append(findings, document.Finding(fleet.Error, "spec", "expand", placement.err.Error(),
 				"give the agent the label, or narrow the selector"))
 			continue
 		}
 		expanded = append(expanded, placement.expanded)
-		if placement.expanded.Names == nil {
+		if placement.expanded.Names == nil || !judged {
 			continue
 		}
-		if finding, ok := judgeNames(w, by, agent, document, placement.expanded); ok {
+		if finding, ok := judgeNames(r.after, by, agent, document, placement.expanded); ok {
 			findings = append(findings, finding)
 		}
 	}
@@ -232,16 +170,18 @@ func (c *Control) lintProfiles(r *review) {
 // effect counts what documents would do to the placements of one intent.
 type effect struct{ added, orphaned, rotated, restarted int }
 
-func countEffects(effects map[fleet.Name]*effect, before, after map[fleet.PlacementKey]expansion) {
+// count counts what becomes of the placements of one agent.
+func (h *hosts) count(before, after map[fleet.PlacementKey]expansion) {
 	of := func(at fleet.PlacementKey) *effect {
-		if effects[at.Intent] == nil {
-			effects[at.Intent] = &effect{}
+		if h.effects[at.Intent] == nil {
+			h.effects[at.Intent] = &effect{}
 		}
-		return effects[at.Intent]
+		return h.effects[at.Intent]
 	}
 	for at, now := range after {
 		was, known := before[at]
 		switch {
+		case !h.concern.moved[at.Intent]: // it means what it meant
 		case !known:
 			of(at).added++
 		case was.err == nil && now.err == nil && needsNewLeaf(was.expanded, now.expanded):

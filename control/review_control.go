@@ -2,7 +2,6 @@ package control
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/rotunda-pki/rotunda/fleet"
@@ -71,11 +70,10 @@ func (t targetReview) reviewControl() []fleet.Finding {
 	}
 	var lacking, differing []seat
 	for _, s := range t.seats {
-		kind, known := reachable(s.agent)[s.target.Name]
 		switch {
-		case known && kind != t.Kind:
+		case s.kind != "" && s.kind != t.Kind:
 			differing = append(differing, s)
-		case !known && t.Leaf == target.AtReload && t.intent.Target.ReloadCommand == "":
+		case s.kind == "" && t.Leaf == target.AtReload && t.intent.Target.ReloadCommand == "":
 			lacking = append(lacking, s)
 		}
 	}
@@ -84,8 +82,8 @@ func (t targetReview) reviewControl() []fleet.Finding {
 		first := differing[0]
 		findings = append(findings, t.finding(fleet.Error, "spec.target.kind", "control-path",
 			fmt.Sprintf("agent.yaml says that target %s is of kind %.20q, and the intent that it is of kind %s, on %s",
-				first.target.Name, reachable(first.agent)[first.target.Name], t.Kind, agentsOf(differing)),
-			"correct one of the two: the intent's target.kind, or targets."+first.target.Name+".kind in agent.yaml"))
+				first.target, first.kind, t.Kind, agentsOf(differing)),
+			"correct one of the two: the intent's target.kind, or targets."+first.target+".kind in agent.yaml"))
 	}
 	if len(lacking) > 0 {
 		findings = append(findings, t.lacksControl(lacking))
@@ -98,7 +96,7 @@ func (t targetReview) lacksControl(lacking []seat) fleet.Finding {
 	if command := t.intent.Target.RestartCommand; command != "" {
 		instead = "each renewal restarts it by " + command
 	}
-	name := lacking[0].target.Name
+	name := lacking[0].target
 	return t.finding(fleet.Warning, "spec.target.kind", "control-path",
 		fmt.Sprintf("agent.yaml names no control path to target %s, so that %s can't be told to reload, on %s: %s", name, t.Title, agentsOf(lacking), instead),
 		controlRemedy(t.Kind, name)+"; or give the intent a reloadCommand")
@@ -107,13 +105,15 @@ func (t targetReview) lacksControl(lacking []seat) fleet.Finding {
 // agentsOf names the first few agents and counts the rest.
 func agentsOf(seats []seat) string {
 	var names []string
+	last := "" // they are sorted, and one agent may have several instances
 	for _, s := range seats {
-		name := s.agent.ID
-		if host := s.agent.Facts["hostname"]; host != "" {
-			name = fmt.Sprintf("%.40s (%s)", host, s.agent.ID)
+		if s.agent == last {
+			continue
 		}
-		if !slices.Contains(names, name) { // one agent may have several instances
-			names = append(names, name)
+		if last = s.agent; s.host != "" {
+			names = append(names, fmt.Sprintf("%.40s (%s)", s.host, s.agent))
+		} else {
+			names = append(names, s.agent)
 		}
 	}
 	word := "agent "

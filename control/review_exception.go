@@ -15,7 +15,7 @@ import (
 // reviewExceptions warns of exceptions that are given and would excuse nobody: of
 // a rule that there is not, over, or for a subject that is not known. None is an
 // error: a host may come yet, and one that is over may stay in a repository.
-func (r *review) reviewExceptions(ctx context.Context, tx *store.Tx, agents []store.Agent) error {
+func (r *review) reviewExceptions(ctx context.Context, tx *store.Tx) error {
 	for _, one := range r.changes {
 		exception, ok := one.document.Spec.(*fleet.Exception)
 		if !ok || one.op == api.Difference_DELETE {
@@ -30,7 +30,7 @@ func (r *review) reviewExceptions(ctx context.Context, tx *store.Tx, agents []st
 		if !exception.InForce(tx.Now) {
 			warn("spec.until", "it is over since "+time.Time(exception.Until).UTC().Format("2006-01-02 15:04"), "choose a later end, or delete it")
 		}
-		message, remedy, err := r.unknownSubject(ctx, tx, agents, exception.Subject)
+		message, remedy, err := r.unknownSubject(ctx, tx, exception.Subject)
 		if err != nil {
 			return err
 		}
@@ -42,13 +42,16 @@ func (r *review) reviewExceptions(ctx context.Context, tx *store.Tx, agents []st
 }
 
 // unknownSubject says what is wrong with whom an exception is for; empty: nothing.
-func (r *review) unknownSubject(ctx context.Context, tx *store.Tx, agents []store.Agent, subject string) (message, remedy string, err error) {
+func (r *review) unknownSubject(ctx context.Context, tx *store.Tx, subject string) (message, remedy string, err error) {
 	kind, name, _ := strings.Cut(subject, "/")
 	known, list := false, ""
 	switch strings.ToLower(kind) {
 	case "agent":
-		known = slices.ContainsFunc(agents, func(a store.Agent) bool { return strings.EqualFold(a.ID, name) })
-		list = "rotunda get agents lists the ids"
+		_, err := tx.Agent(ctx, strings.ToLower(name))
+		if err != nil && fault.CodeOf(err) != fault.NotFound {
+			return "", "", err
+		}
+		known, list = err == nil, "rotunda get agents lists the ids"
 	case "placement":
 		_, err := tx.Placement(ctx, strings.ToLower(name))
 		if err != nil && fault.CodeOf(err) != fault.NotFound {

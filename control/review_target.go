@@ -12,10 +12,16 @@ import (
 	"github.com/rotunda-pki/rotunda/target"
 )
 
-// seat is one placement of an intent, as far as its target is looked at.
+// seat is one placement of an intent, as far as its target is looked at. There may
+// be a million.
 type seat struct {
-	agent  store.Agent
-	target fleet.Target
+	agent, host string           // id, and what it calls itself
+	target      string           // its name
+	kind        fleet.TargetKind // as agent.yaml has it; empty: it names no control path
+}
+
+func targetSeat(agent store.Agent, target string) seat {
+	return seat{agent.ID, agent.Facts["hostname"], target, reachable(agent)[target]}
 }
 
 // targetReview is one intent beside the row of its kind in the table of what
@@ -54,7 +60,7 @@ func (r *review) reviewTargets(seats map[fleet.Name][]seat) {
 // targetOf is an intent that the files hold, or whose profile they hold.
 func (r *review) targetOf(name fleet.Name, seats []seat) (targetReview, bool) {
 	slices.SortFunc(seats, func(a, b seat) int {
-		return cmp.Or(cmp.Compare(a.agent.ID, b.agent.ID), cmp.Compare(a.target.Name, b.target.Name))
+		return cmp.Or(cmp.Compare(a.agent, b.agent), cmp.Compare(a.target, b.target))
 	})
 	in, _ := r.after.set.Intent(name)
 	t := targetReview{document: r.after.set[fleet.Key{Kind: fleet.KindIntent, Name: name}], intent: in, seats: seats}
@@ -111,7 +117,7 @@ func (t targetReview) reviewRestart() []fleet.Finding {
 func (t targetReview) reviewCluster() []fleet.Finding {
 	hosts := map[string]bool{}
 	for _, s := range t.seats {
-		hosts[s.agent.ID] = true
+		hosts[s.agent] = true
 	}
 	if t.intent.Target.Cluster != "" || t.Kind == fleet.TargetEtcd || len(hosts) < 2 || t.intent.Target.RestartCommand == "" || len(t.NeedsRestart()) == 0 {
 		return nil

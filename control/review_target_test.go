@@ -218,7 +218,7 @@ func TestManyHostsAreOneFinding(t *testing.T) {
 	var seats []seat
 	for i := range 1000 {
 		agent := store.Agent{ID: fmt.Sprintf("a%04d", i)}
-		seats = append(seats, seat{agent, fleet.Target{Name: "one"}}, seat{agent, fleet.Target{Name: "two"}})
+		seats = append(seats, targetSeat(agent, "one"), targetSeat(agent, "two"))
 	}
 	if got, want := agentsOf(seats), "agents a0000, a0001, a0002, and 997 more"; got != want {
 		t.Errorf("%q, want %q", got, want)

@@ -50,10 +50,14 @@ func databaseIsOff(t *testing.T, did *counted) {
 		if after, _ := count.now(); after != before {
 			t.Errorf("%d certificates by a clock that is %s off", after-before, ahead)
 		}
+		if words := p.readyz(); !strings.HasPrefix(words, "503 ") || !strings.Contains(words, "off the database's") {
+			t.Errorf("/readyz by a clock that is %s off: %s", ahead, words)
+		}
 		if answer := p.askOCSP(a, issuer, uint64(i+2)); !bytes.Equal(answer, ocsp.TryLaterErrorResponse) {
 			t.Errorf("OCSP by a clock that is %s off: %x", ahead, answer)
 		}
 		p.must(db.SetClock(0))
+		p.await("it is ready again", func() bool { return strings.HasPrefix(p.readyz(), "200 ") })
 	}
 	count.more(t, 30, "while the clocks agree again")
 	close(stop)
@@ -82,6 +86,17 @@ func (p *Plane) issuer() *x509.Certificate {
 	p.Start()
 	defer p.Stop()
 	return p.IssuingNow().Certificate
+}
+
+// readyz is what a load balancer is told: the status and its words.
+func (p *Plane) readyz() string {
+	p.t.Helper()
+	response, err := http.Get("http://" + p.Config.Listen.Public + "/readyz")
+	p.must(err)
+	defer response.Body.Close()
+	words, err := io.ReadAll(response.Body)
+	p.must(err)
+	return response.Status + " " + string(words)
 }
 
 // askOCSP asks the plane's server about a certificate that it gave.

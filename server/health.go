@@ -27,6 +27,9 @@ func (s *Server) fit(ctx context.Context) error {
 		s.log.Error("not ready", "error", err)
 		return fault.New(fault.Unavailable, "the store does not answer; the server's log has the reason")
 	}
+	if err := s.control.InTime(); err != nil { // it signs and writes nothing
+		return err
+	}
 	words, err := s.control.RolledBack(ctx)
 	if err == nil && words != "" {
 		err = fault.New(fault.Unavailable, "%s", words)

@@ -51,6 +51,12 @@ func (tx *Tx) Agents(ctx context.Context) ([]Agent, error) {
 	return list[Agent](ctx, tx, "agents", `SELECT `+agentColumns+` FROM agent ORDER BY id`)
 }
 
+// AgentsAfter returns the agents whose ids come after that one, at most limit of
+// them. Empty: from the first.
+func (tx *Tx) AgentsAfter(ctx context.Context, id string, limit int) ([]Agent, error) {
+	return list[Agent](ctx, tx, "agents", `SELECT `+agentColumns+` FROM agent WHERE id > $1 ORDER BY id LIMIT $2`, id, limit)
+}
+
 // SetAgentState moves an agent from one state to the next. The caller asks the
 // state itself whether that is legal.
 func (tx *Tx) SetAgentState(ctx context.Context, id string, from, next fleet.AgentState) error {

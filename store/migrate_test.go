@@ -114,6 +114,7 @@ func TestQuestionsUseIndexes(t *testing.T) {
 		`SELECT der FROM staple WHERE serial = 's' AND newest`:                                                               "staple_newest",
 		`SELECT id FROM placement p WHERE p.intent = 'i' AND NOT p.orphan ORDER BY p.id`:                                     "sqlite_autoindex_placement",
 		`SELECT serial FROM certificate WHERE agent_id = 'a' AND kind = 'agent' AND placement_id IS NULL ORDER BY issued_at`: "certificate_agent",
+		`SELECT id FROM placement WHERE agent_id BETWEEN 'a' AND 'b' ORDER BY agent_id, id`:                                  "placement_agent",
 		`SELECT serial FROM certificate WHERE placement_id = 'p' AND generation = 1`:                                         "certificate_generation",
 		`SELECT serial FROM certificate WHERE kind = 'leaf' AND issued_at >= 1 AND not_after > 1 ORDER BY not_after, serial`: "certificate_not_after",
 		`SELECT serial FROM certificate WHERE spki = 's' ORDER BY not_after, serial`:                                         "certificate_spki",

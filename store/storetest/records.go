@@ -131,6 +131,11 @@ func testAgent(_ *testing.T, b *bench) {
 	})
 	same(b, find(b, func(tx *store.Tx) (store.Agent, error) { return tx.Agent(b.ctx, "agent-1") }), a)
 	same(b, find(b, func(tx *store.Tx) ([]store.Agent, error) { return tx.Agents(b.ctx) }), []store.Agent{agent("agent-0"), a})
+	after := func(id string, limit int) []store.Agent {
+		return find(b, func(tx *store.Tx) ([]store.Agent, error) { return tx.AgentsAfter(b.ctx, id, limit) })
+	}
+	same(b, after("", 1), []store.Agent{agent("agent-0")})
+	same(b, after("agent-0", 5), []store.Agent{a})
 	retire := func(tx *store.Tx) error {
 		return tx.SetAgentState(b.ctx, "agent-1", fleet.AgentActive, fleet.AgentRetired)
 	}
