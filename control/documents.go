@@ -135,7 +135,7 @@ func (c *Control) replaceAll(ctx context.Context, tx *store.Tx, r *review) error
 	if len(changed) == 0 {
 		return nil
 	}
-	return eachAgent(ctx, tx, func(page []store.Agent) error {
+	return pagesOfAgents(ctx, tx, func(page []store.Agent) error {
 		have, err := tx.PlacementsOfAgents(ctx, page[0].ID, page[len(page)-1].ID)
 		if err != nil {
 			return err

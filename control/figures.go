@@ -18,6 +18,9 @@ type figures struct {
 	mu              sync.Mutex
 	rotated, failed uint64
 	took            Histogram
+
+	fleet   seldom[Fleet]
+	regions seldom[[]*api.RegionStatus]
 }
 
 // Histogram counts durations by the bounds that they stay within.
@@ -97,14 +100,12 @@ func (c *Control) Figures(ctx context.Context) (Figures, error) {
 	out.Rotated, out.Failed, out.Took = c.figures.rotated, c.figures.failed, c.figures.took
 	out.Took.Buckets = maps.Clone(out.Took.Buckets)
 	c.figures.mu.Unlock()
-	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		placements, err := tx.Placements(ctx)
-		if err != nil {
-			return err
-		}
-		if out.Fleet, err = countFleet(placements); err != nil {
-			return err
-		}
+	var err error
+	if out.Fleet, err = c.figures.fleet.get(ctx, c.countFleet); err != nil {
+		return out, err
+	}
+	err = c.db.Read(ctx, func(tx *store.Tx) error {
+		var err error
 		if out.Fleet.Synthetics, err = c.synthetics(ctx, tx); err != nil {
 			return err
 		}
@@ -113,24 +114,41 @@ func (c *Control) Figures(ctx context.Context) (Figures, error) {
 	return out, err
 }
 
-func countFleet(placements []store.Placement) (Fleet, error) {
+func (c *Control) countFleet(ctx context.Context) (Fleet, error) {
 	fleet := Fleet{ByState: map[api.State]int{}, ByLevel: map[api.Level]int{}}
-	for _, placement := range placements {
-		if placement.Orphan {
-			fleet.ByState[api.State_STATE_ORPHAN]++
-			continue
-		}
-		report, err := storedReport(placement)
-		if err != nil {
-			return fleet, err
-		}
-		fleet.ByState[report.State]++
-		fleet.ByLevel[report.Level]++
-		if at := placement.NotAfter; !at.IsZero() && (fleet.NextExpiry.IsZero() || at.Before(fleet.NextExpiry)) {
-			fleet.NextExpiry = at
-		}
+	err := c.db.Read(ctx, func(tx *store.Tx) error {
+		return pagesOfPlacements(ctx, tx, func(page []store.Placement) error {
+			for _, placement := range page {
+				if err := fleet.count(placement); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	return fleet, err
+}
+
+func (f *Fleet) count(placement store.Placement) error {
+	if placement.Orphan {
+		f.ByState[api.State_STATE_ORPHAN]++
+		return nil
 	}
-	return fleet, nil
+	report, err := storedReport(placement)
+	if err != nil {
+		return err
+	}
+	f.ByState[report.State]++
+	f.ByLevel[report.Level]++
+	if at := placement.NotAfter; !at.IsZero() && (f.NextExpiry.IsZero() || at.Before(f.NextExpiry)) {
+		f.NextExpiry = at
+	}
+	return nil
+}
+
+// RegionFigures is Regions for who asks often.
+func (c *Control) RegionFigures(ctx context.Context) ([]*api.RegionStatus, error) {
+	return c.figures.regions.get(ctx, c.Regions)
 }
 
 func countRevocations(ctx context.Context, tx *store.Tx, fleet *Fleet) error {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
-	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/probe"
 	"github.com/rotunda-pki/rotunda/store"
 )
@@ -53,7 +52,7 @@ type regionView struct {
 	world       *world
 	regions     map[string]*region
 	active      []store.Authority // that sign, or are stopped
-	agents      map[string]store.Agent
+	home        map[string]string // regions of agents that are in one
 	authorities map[string]store.Authority
 	servers     map[fleet.Name]map[string]bool // regions of a service's placements
 }
@@ -89,15 +88,13 @@ func (v *regionView) declared(ctx context.Context) (err error) {
 }
 
 func (v *regionView) agentsOf(ctx context.Context) error {
-	all, err := v.tx.Agents(ctx)
-	if err != nil {
-		return err
-	}
-	v.agents = map[string]store.Agent{}
-	for _, agent := range all {
-		v.agents[agent.ID] = agent
+	v.home = map[string]string{}
+	err := eachAgent(ctx, v.tx, func(agent store.Agent) error {
+		if agent.Region != "" {
+			v.home[agent.ID] = agent.Region
+		}
 		if agent.State != fleet.AgentActive {
-			continue
+			return nil
 		}
 		r, seen := v.region(agent.Region), agent.SeenAt
 		if v.connected(agent.ID) {
@@ -108,6 +105,10 @@ func (v *regionView) agentsOf(ctx context.Context) error {
 			r.Heard++
 		}
 		r.contact(seen)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return v.believers(ctx)
 }
@@ -131,7 +132,7 @@ func (v *regionView) believers(ctx context.Context) error {
 	all, err := v.tx.AgentAnchors(ctx)
 	for _, one := range all {
 		if one.Digest == digest.String() {
-			v.region(v.agents[one.AgentID].Region).Believing++
+			v.region(v.home[one.AgentID]).Believing++
 		}
 	}
 	return err
@@ -203,28 +204,46 @@ func (v *regionView) signs(ctx context.Context) error {
 	return nil
 }
 
+// placementsOf reads the placements twice: whose service is in which region has to
+// be known of all before the first edge is looked at.
 func (v *regionView) placementsOf(ctx context.Context) error {
-	all, err := v.tx.Placements(ctx)
-	if err != nil {
-		return err
-	}
 	if err := v.authoritiesOf(ctx); err != nil {
 		return err
 	}
 	v.servers = map[fleet.Name]map[string]bool{}
-	for _, placement := range all {
-		if intent, ok := v.world.set.Intent(fleet.Name(placement.Intent)); ok {
-			if v.servers[intent.Service] == nil {
-				v.servers[intent.Service] = map[string]bool{}
-			}
-			v.servers[intent.Service][v.agents[placement.AgentID].Region] = true
-		}
+	if len(v.home) == 0 { // of one region nobody asks which
+		return pagesOfPlacements(ctx, v.tx, func(page []store.Placement) error { return v.placements(ctx, page) })
 	}
-	for _, placement := range all {
+	err := pagesOfPlacements(ctx, v.tx, func(page []store.Placement) error {
+		for _, placement := range page {
+			if intent, ok := v.world.set.Intent(fleet.Name(placement.Intent)); ok {
+				if v.servers[intent.Service] == nil {
+					v.servers[intent.Service] = map[string]bool{}
+				}
+				v.servers[intent.Service][v.home[placement.AgentID]] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return pagesOfPlacements(ctx, v.tx, func(page []store.Placement) error { return v.placements(ctx, page) })
+}
+
+func (v *regionView) placements(ctx context.Context, page []store.Placement) error {
+	signed, err := v.tx.SignedBy(ctx, page[0].ID, page[len(page)-1].ID)
+	if err != nil {
+		return err
+	}
+	for of, n := range signed {
+		v.region(of[0]).authorities[of[1]] += int32(n)
+	}
+	for _, placement := range page {
 		if placement.Orphan {
 			continue
 		}
-		if err := v.placement(ctx, placement); err != nil {
+		if err := v.placement(placement); err != nil {
 			return err
 		}
 	}
@@ -240,8 +259,8 @@ func (v *regionView) authoritiesOf(ctx context.Context) error {
 	return err
 }
 
-func (v *regionView) placement(ctx context.Context, placement store.Placement) error {
-	r := v.region(v.agents[placement.AgentID].Region)
+func (v *regionView) placement(placement store.Placement) error {
+	r := v.region(v.home[placement.AgentID])
 	report, err := storedReport(placement)
 	if err != nil {
 		return err
@@ -256,17 +275,6 @@ func (v *regionView) placement(ctx context.Context, placement store.Placement) e
 	for _, edge := range report.Edges {
 		r.saw(v.regionOfService(fleet.Name(edge.Server)), edge)
 	}
-	if report.Generation == 0 {
-		return nil
-	}
-	leaf, err := v.tx.PlacementCertificate(ctx, placement.ID, report.Generation)
-	if err != nil {
-		if fault.CodeOf(err) == fault.NotFound {
-			return nil // a restored store knows less
-		}
-		return err
-	}
-	r.authorities[leaf.AuthorityID]++
 	return nil
 }
 

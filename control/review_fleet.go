@@ -8,10 +8,6 @@ import (
 	"github.com/rotunda-pki/rotunda/store"
 )
 
-// agentsAtOnce is how many agents are looked at together: a fleet is never in
-// memory as a whole.
-const agentsAtOnce = 1000
-
 // concern is what a review looks at on every host.
 type concern struct {
 	moved  map[fleet.Name]bool // intents that may mean something else than before for a host
@@ -80,14 +76,7 @@ func (c *Control) reviewFleet(ctx context.Context, tx *store.Tx, r *review) erro
 	}
 	h := &hosts{r, map[string]*signer{}, map[fleet.Name]*effect{}, map[fleet.Name][]seat{}, map[fleet.Name]bool{}}
 	if r.concern.about() {
-		err := eachAgent(ctx, tx, func(page []store.Agent) error {
-			for _, agent := range page {
-				if err := c.reviewHost(ctx, tx, h, agent); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		err := eachAgent(ctx, tx, func(agent store.Agent) error { return c.reviewHost(ctx, tx, h, agent) })
 		if err != nil {
 			return err
 		}
@@ -102,20 +91,6 @@ func (c *Control) reviewFleet(ctx context.Context, tx *store.Tx, r *review) erro
 	r.explain(h.effects)
 	r.reviewTargets(h.seats)
 	return c.reviewLists(ctx, tx, r)
-}
-
-// eachAgent has the agents looked at, in the order of their ids, some at once.
-func eachAgent(ctx context.Context, tx *store.Tx, look func([]store.Agent) error) error {
-	for after := ""; ; {
-		page, err := tx.AgentsAfter(ctx, after, agentsAtOnce)
-		if err != nil || len(page) == 0 {
-			return err
-		}
-		if err := look(page); err != nil {
-			return err
-		}
-		after = page[len(page)-1].ID
-	}
 }
 
 // reviewHost looks at what the documents mean for one agent.

@@ -61,7 +61,7 @@ func profileIn(t *testing.T, documents string) string {
 // More agents than are looked at together get their placements, and lose them.
 func TestLargeFleetIsPlaced(t *testing.T) {
 	d := found(t)
-	const many = 2*agentsAtOnce + 1
+	const many = 2*pageOfFleet + 1
 	d.write(func(tx *store.Tx) error {
 		for i := range many {
 			agent := store.Agent{ID: fmt.Sprintf("a%05d", i), State: fleet.AgentActive, Labels: map[string]string{"role": "orders", "host": fmt.Sprint("h", i)}, EnrolledAt: tx.Now}

@@ -34,7 +34,7 @@ func (r regionCollector) Describe(descs chan<- *prometheus.Desc) {
 func (r regionCollector) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	regions, err := r.control.Regions(ctx)
+	regions, err := r.control.RegionFigures(ctx)
 	if err != nil {
 		r.log.Error("look at the regions for metrics", "error", err)
 	}

@@ -73,6 +73,36 @@ func (tx *Tx) Placements(ctx context.Context) ([]Placement, error) {
 		SELECT `+placementColumns+` FROM placement ORDER BY intent, agent_id, instance`)
 }
 
+// PlacementsAfter returns the placements whose ids come after that one, at most
+// limit of them. Empty: from the first.
+func (tx *Tx) PlacementsAfter(ctx context.Context, id string, limit int) ([]Placement, error) {
+	return list[Placement](ctx, tx, "placements", `
+		SELECT `+placementColumns+` FROM placement WHERE id > $1 ORDER BY id LIMIT $2`, id, limit)
+}
+
+// SignedBy counts the certificates in use at the placements whose ids are not
+// before the first and not after the last, by region of their agents and id of
+// their authority.
+func (tx *Tx) SignedBy(ctx context.Context, first, last string) (map[[2]string]int, error) {
+	counts := map[[2]string]int{}
+	err := tx.scan(ctx, func(rows *sql.Rows) (bool, error) {
+		var key [2]string
+		var n int
+		err := rows.Scan(&key[0], &key[1], &n)
+		counts[key] = n
+		return true, err
+	}, `
+		SELECT a.region, c.authority_id, COUNT(*) FROM placement p
+		JOIN agent a ON a.id = p.agent_id
+		JOIN certificate c ON c.placement_id = p.id AND c.generation = p.generation
+		WHERE p.id BETWEEN $1 AND $2 AND NOT p.orphan AND p.generation > 0
+		GROUP BY a.region, c.authority_id`, first, last)
+	if err != nil && !errors.Is(err, errNoRow) {
+		return nil, fmt.Errorf("count certificates by authority: %w", err)
+	}
+	return counts, nil
+}
+
 // AgentPlacements returns the placements on an agent's host, in the order of
 // Placements.
 func (tx *Tx) AgentPlacements(ctx context.Context, agentID string) ([]Placement, error) {

@@ -115,10 +115,12 @@ func testPlacement(_ *testing.T, b *bench) {
 		func(tx *store.Tx) ([]store.Placement, error) { return tx.Placements(b.ctx) },
 		func(tx *store.Tx) ([]store.Placement, error) { return tx.AgentPlacements(b.ctx, "agent-1") },
 		func(tx *store.Tx) ([]store.Placement, error) { return tx.IntentPlacements(b.ctx, "orders-db") },
+		func(tx *store.Tx) ([]store.Placement, error) { return tx.PlacementsAfter(b.ctx, "", 2) },
 		func(tx *store.Tx) ([]store.Placement, error) { return tx.PlacementsOfAgents(b.ctx, "agent-1", "agent-2") },
 	} {
 		same(b, find(b, all), []store.Placement{want, other})
 	}
+	same(b, find(b, func(tx *store.Tx) ([]store.Placement, error) { return tx.PlacementsAfter(b.ctx, "a", 2) }), []store.Placement{other})
 	b.refuse(fault.Conflict, func(tx *store.Tx) error { // one place, one placement
 		return tx.InsertPlacement(b.ctx, store.Placement{ID: "c", Intent: "orders-db", AgentID: "agent-1", Instance: "a"})
 	})
