@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -124,13 +126,9 @@ type filler struct {
 }
 
 // fill adds certificates to the store until it has had so many, and returns how
-// many bytes it has grown.
+// many bytes they have taken. Their hosts are there before.
 func (b *bench) fill(ctx context.Context, from, to int) (grown float64, err error) {
 	path := filepath.Join(b.state(), "rotunda.db")
-	before, err := os.Stat(path)
-	if err != nil {
-		return 0, err
-	}
 	db, c, err := b.openStore(ctx, path)
 	if err != nil {
 		return 0, err
@@ -139,17 +137,18 @@ func (b *bench) fill(ctx context.Context, from, to int) (grown float64, err erro
 	if err != nil {
 		return 0, err
 	}
-	for ; from < to; from += filledAtOnce {
-		batch := make([]int, 0, filledAtOnce)
-		for i := from; i < min(from+filledAtOnce, to); i++ {
-			batch = append(batch, i)
+	for len(f.hosts) < min(to, mostHosts) {
+		if err := f.write(ctx, db, func(tx *store.Tx) error { return f.addHosts(ctx, tx) }); err != nil {
+			return 0, err
 		}
-		known := len(f.hosts)
-		err := db.Write(ctx, func(tx *store.Tx) error {
-			f.hosts = f.hosts[:known] // it may run again
-			return f.add(ctx, tx, batch)
-		})
-		if err != nil {
+	}
+	before, err := sizeOf(path)
+	if err != nil {
+		return 0, err
+	}
+	for ; from < to; from += filledAtOnce {
+		add := func(tx *store.Tx) error { return f.add(ctx, tx, from, min(from+filledAtOnce, to)) }
+		if err := f.write(ctx, db, add); err != nil {
 			return 0, err
 		}
 	}
@@ -158,14 +157,17 @@ func (b *bench) fill(ctx context.Context, from, to int) (grown float64, err erro
 			return 0, err
 		}
 	}
-	if err := db.Close(); err != nil {
-		return 0, err
-	}
-	after, err := os.Stat(path)
-	if err != nil {
-		return 0, err
-	}
-	return float64(after.Size() - before.Size()), nil
+	after, err := sizeOf(path)
+	return after - before, errors.Join(err, db.Close())
+}
+
+// write has work done in one transaction, which may run again.
+func (f *filler) write(ctx context.Context, db *store.DB, work func(*store.Tx) error) error {
+	known := len(f.hosts)
+	return db.Write(ctx, func(tx *store.Tx) error {
+		f.hosts = f.hosts[:known]
+		return work(tx)
+	})
 }
 
 // openStore opens the store of a server that does not run, and what works on it.
@@ -202,18 +204,24 @@ func newFiller(ctx context.Context, db *store.DB) (*filler, error) {
 	return f, err
 }
 
-// add adds the certificates of these numbers: of as many hosts in turn.
-func (f *filler) add(ctx context.Context, tx *store.Tx, numbers []int) error {
+// addHosts adds agents, each with the placement that the intent means for it.
+func (f *filler) addHosts(ctx context.Context, tx *store.Tx) error {
+	for range filledAtOnce {
+		agent := store.Agent{ID: newID(), State: fleet.AgentActive, Labels: map[string]string{"host": "bench"}, EnrolledAt: f.now}
+		placement := store.Placement{ID: newID(), Intent: "bench", AgentID: agent.ID, Instance: "main"}
+		if err := errors.Join(tx.InsertAgent(ctx, agent), tx.InsertPlacement(ctx, placement)); err != nil {
+			return err
+		}
+		f.hosts = append(f.hosts, placement.ID)
+	}
+	return nil
+}
+
+// add adds the certificates of these numbers: of one host after the other.
+func (f *filler) add(ctx context.Context, tx *store.Tx, from, to int) error {
 	var certificates []store.Certificate
 	var entries []store.NewAuditEntry
-	for _, i := range numbers {
-		if i%mostHosts >= len(f.hosts) {
-			host, err := f.host(ctx, tx)
-			if err != nil {
-				return err
-			}
-			f.hosts = append(f.hosts, host)
-		}
+	for i := from; i < to; i++ {
 		certificate, err := f.certificate(f.hosts[i%mostHosts], uint64(1+i/mostHosts))
 		if err != nil {
 			return err
@@ -232,16 +240,6 @@ func (f *filler) add(ctx context.Context, tx *store.Tx, numbers []int) error {
 	return tx.AppendAuditEntries(ctx, entries...)
 }
 
-// host adds an agent with the placement that the intent means for it.
-func (f *filler) host(ctx context.Context, tx *store.Tx) (placement string, err error) {
-	agent := store.Agent{ID: newID(), State: fleet.AgentActive, Labels: map[string]string{"host": "bench"}, EnrolledAt: f.now}
-	if err := tx.InsertAgent(ctx, agent); err != nil {
-		return "", err
-	}
-	placement = newID()
-	return placement, tx.InsertPlacement(ctx, store.Placement{ID: placement, Intent: "bench", AgentID: agent.ID, Instance: "main"})
-}
-
 // certificate is a copy of the model's, with all that is random in it its own.
 func (f *filler) certificate(placement string, generation uint64) (store.Certificate, error) {
 	copied := f.model
@@ -257,6 +255,18 @@ func (f *filler) certificate(placement string, generation uint64) (store.Certifi
 		}
 	}
 	return copied, nil
+}
+
+// sizeOf is how large a store is, with what its write-ahead log has.
+func sizeOf(path string) (size float64, err error) {
+	raw, err := sql.Open("sqlite", path)
+	if err != nil {
+		return 0, err
+	}
+	defer raw.Close()
+	row := raw.QueryRow(`SELECT c.page_count * s.page_size FROM pragma_page_count c, pragma_page_size s`)
+	err = row.Scan(&size)
+	return size, err
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
