@@ -40,13 +40,13 @@ type Owner struct {
 
 // Spool is an open spool.
 type Spool struct {
-	dir     string
-	owner   Owner
-	file    *os.File
-	size    int64 // of what is whole
-	count   int
-	aside   string // where what stood behind the last whole record is
-	torn    error // a failed write could not be taken back: nothing more is appended
+	dir   string
+	owner Owner
+	file  *os.File
+	size  int64 // of what is whole
+	count int
+	aside string // where what stood behind the last whole record is
+	torn  error  // a failed write could not be taken back: nothing more is appended
 }
 
 // castagnoli sums records, as ext4, iSCSI and others sum theirs.

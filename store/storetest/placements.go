@@ -116,7 +116,9 @@ func testPlacement(_ *testing.T, b *bench) {
 		func(tx *store.Tx) ([]store.Placement, error) { return tx.AgentPlacements(b.ctx, "agent-1") },
 		func(tx *store.Tx) ([]store.Placement, error) { return tx.IntentPlacements(b.ctx, "orders-db") },
 		func(tx *store.Tx) ([]store.Placement, error) { return tx.PlacementsAfter(b.ctx, "", 2) },
-		func(tx *store.Tx) ([]store.Placement, error) { return tx.PlacementsOfAgents(b.ctx, "agent-1", "agent-2") },
+		func(tx *store.Tx) ([]store.Placement, error) {
+			return tx.PlacementsOfAgents(b.ctx, "agent-1", "agent-2")
+		},
 	} {
 		same(b, find(b, all), []store.Placement{want, other})
 	}
