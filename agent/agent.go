@@ -172,6 +172,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.syncer.run(ctx) })
 	group.Go(func() error { return renewer{a.syncer}.run(ctx) })
 	group.Go(func() error { return a.syncer.witness.run(ctx) })
+	if a.syncer.witness.demand != nil {
+		group.Go(func() error { return a.syncer.witness.watchCosigned(ctx) })
+	}
 	group.Go(func() error { return a.syncer.testify(ctx) })
 	group.Go(func() error { return a.serveSocket(ctx) })
 	if a.config.Metrics != "" {
@@ -196,13 +199,18 @@ func (a *Agent) assemble() error {
 	if err != nil {
 		return err
 	}
+	demand, err := newDemand(a.config.Witnesses, a.state.root, seen, a.pace.cosigned, a.now())
+	if err != nil {
+		return err
+	}
 	s := &syncer{
 		version: a.version, targets: a.config.targetList(), pace: a.pace, now: a.now, log: a.log, state: a.state, ids: a.ids, wishes: wishes,
 		clock: newServerClock(a.now), alarms: a.alarms, servers: newServers(a.config.Servers, a.pace, identity.AgentID),
 		linked: make(chan struct{}, 1), wanted: make(chan struct{}, 1), testimonies: newTestimonies(),
 	}
 	s.witness = &logWitness{
-		seen: seen, prove: s.proveConsistency, online: func() bool { return s.link.Load() != nil }, alarms: a.alarms, log: a.log, now: a.now, pace: a.pace, offered: make(chan []byte, 1),
+		seen: seen, demand: demand, prove: s.proveConsistency, online: func() bool { return s.link.Load() != nil }, streams: s.sessions.Load,
+		alarms: a.alarms, log: a.log, now: a.now, pace: a.pace, offered: make(chan checkpoints, 1),
 	}
 	store, err := a.openBlobs(s, wishes.current)
 	if err != nil {

@@ -12,6 +12,7 @@ const (
 	alarmClock    = "clock"
 	alarmFork     = "fork"
 	alarmUnproven = "unproven"
+	alarmCosigned = "cosignatures"
 	alarmIdentity = "identity"
 	alarmServer   = "server"
 	alarmDisk     = "disk"

@@ -58,6 +58,9 @@ type Config struct {
 	CAPin       string `yaml:"caPin"`
 	LogKey      string `yaml:"logKey"`
 
+	// Witnesses are who outside must cosign the audit log. Empty: nobody.
+	Witnesses WitnessesConfig `yaml:"witnesses"`
+
 	// Allow is what intents may name on this host.
 	Allow Allow `yaml:"allow"`
 
@@ -243,6 +246,7 @@ var configName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$`)
 func (v *configCheck) check(c *Config) {
 	v.checkServers(c)
 	v.checkPins(c)
+	v.checkWitnesses(c.Witnesses)
 	v.absolute(c.State, "state")
 	v.absolute(c.Socket, "socket")
 	if c.Metrics != "" {

@@ -1,6 +1,11 @@
 package agent
 
 import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -54,29 +59,38 @@ func TestParseConfig(t *testing.T) {
 
 func TestParseConfigRefuses(t *testing.T) {
 	for content, wants := range map[string][]string{
-		"":                                  {"agent.yaml: servers: there must be at least one server"},
-		"servers: []":                       {"agent.yaml:1: servers: there must"},
-		"servers: [a:1]\nserver: b":         {"agent.yaml:2: unknown field server"},
-		"servers: [a:1]\nservers: [b:1]":    {`agent.yaml:2: mapping key "servers" already defined`},
-		"servers: [a:1]\n---\nservers: [b]": {"one YAML document"},
-		"servers: {a: b}":                   {"agent.yaml:1: cannot unmarshal"},
-		"servers: [a":                       {"agent.yaml:1"},
-		"servers:\n- a:1\n- a\n- :1\n- a:0": {"agent.yaml:3: servers[1]: \"a\": must be host:port", "agent.yaml:4: servers[2]", "agent.yaml:5: servers[3]"},
-		"servers: [a:1, a:1]":               {"stands here twice"},
-		"servers: [a:1]\nstate: x":          {`agent.yaml:2: state: path "x": must be absolute`},
-		"servers: [a:1]\nmetrics: 9100":     {"agent.yaml:2: metrics"},
-		"servers: [a:1]\ntrustDomain: a b":  {"agent.yaml:2: trustDomain"},
-		"servers: [a:1]\ncaPin: abc":        {"agent.yaml:2: caPin", "64 hexadecimal digits"},
-		"servers: [a:1]\nlogKey: abc":       {"agent.yaml:2: logKey"},
-		"servers: [a:1]\nallow:\n  directories:\n  - tls\n  - /":           {"agent.yaml:4: allow.directories[0]", "agent.yaml:5: allow.directories[1]: the whole file system"},
-		"servers: [a:1]\nallow: {users: [\"\"]}":                           {"agent.yaml:2: allow.users[0]: must not be empty"},
-		"servers: [a:1]\ncommands:\n  Restart: {argv: [/bin/true]}":        {`agent.yaml:3: commands.Restart: name "Restart"`},
-		"servers: [a:1]\ncommands:\n  r: {}":                               {"agent.yaml:3: commands.r: has no program"},
-		"servers: [a:1]\ncommands:\n  r: {argv: [systemctl]}":              {"agent.yaml:3: commands.r.argv[0]: path \"systemctl\": must be absolute"},
-		"servers: [a:1]\ncommands:\n  r:\n    argv: [/a]\n    timeout: 10": {"agent.yaml:5: \"10\" is no duration"},
-		"servers: [a:1]\ncommands:\n  r:\n    argv: [/a]\n    timeout: 9h": {"agent.yaml:5: commands.r.timeout", "at most 30m0s"},
-		"servers: [a:1]\npasswords: {p: {file: secret}}":                   {"agent.yaml:2: passwords.p.file"},
-		"servers: [a:1] # " + strings.Repeat("x", maxConfig):               {"larger than"},
+		"":                                                    {"agent.yaml: servers: there must be at least one server"},
+		"servers: []":                                         {"agent.yaml:1: servers: there must"},
+		"servers: [a:1]\nserver: b":                           {"agent.yaml:2: unknown field server"},
+		"servers: [a:1]\nservers: [b:1]":                      {`agent.yaml:2: mapping key "servers" already defined`},
+		"servers: [a:1]\n---\nservers: [b]":                   {"one YAML document"},
+		"servers: {a: b}":                                     {"agent.yaml:1: cannot unmarshal"},
+		"servers: [a":                                         {"agent.yaml:1"},
+		"servers:\n- a:1\n- a\n- :1\n- a:0":                   {"agent.yaml:3: servers[1]: \"a\": must be host:port", "agent.yaml:4: servers[2]", "agent.yaml:5: servers[3]"},
+		"servers: [a:1, a:1]":                                 {"stands here twice"},
+		"servers: [a:1]\nstate: x":                            {`agent.yaml:2: state: path "x": must be absolute`},
+		"servers: [a:1]\nmetrics: 9100":                       {"agent.yaml:2: metrics"},
+		"servers: [a:1]\ntrustDomain: a b":                    {"agent.yaml:2: trustDomain"},
+		"servers: [a:1]\ncaPin: abc":                          {"agent.yaml:2: caPin", "64 hexadecimal digits"},
+		"servers: [a:1]\nlogKey: abc":                         {"agent.yaml:2: logKey"},
+		"servers: [a:1]\nwitnesses: {required: 1}":            {"agent.yaml:2: witnesses.required: 1 are required of the 0 witnesses named", "name more keys"},
+		"servers: [a:1]\nwitnesses: {required: 1, urls: [x]}": {"agent.yaml:2: unknown field urls"},
+		witnessed(0, "w1"):                                    {"witnesses.required: 0 are required of the 1 witnesses named", "1 to 1"},
+		witnessed(-1, "w1"):                                   {"witnesses.required: -1 are required"},
+		witnessed(3, "w1", "w2"):                              {"agent.yaml:3: witnesses.required: 3 are required of the 2 witnesses named", "1 to 2"},
+		witnessed(1, "w1", "w2", "w1"):                        {"agent.yaml:7: witnesses.keys[2]: witnesses witness.example/w1 and witness.example/w1 have one key", "name each witness once"},
+		witnessed(1, "w1", "w2", "w1 as w3"):                  {"agent.yaml:7: witnesses.keys[2]: witnesses witness.example/w1 and w3 have one key, and count once"},
+		witnessed(1, "w1", "broken"):                          {`agent.yaml:6: witnesses.keys[1]: witness key "broken" must be the vkey`, "ask who runs the witness"},
+		witnessed(1, strings.Split(strings.Repeat("w1,", 16)+"w1", ",")...): {"agent.yaml:4: witnesses.keys: 17 witnesses are named, at most 16"},
+		"servers: [a:1]\nallow:\n  directories:\n  - tls\n  - /":            {"agent.yaml:4: allow.directories[0]", "agent.yaml:5: allow.directories[1]: the whole file system"},
+		"servers: [a:1]\nallow: {users: [\"\"]}":                            {"agent.yaml:2: allow.users[0]: must not be empty"},
+		"servers: [a:1]\ncommands:\n  Restart: {argv: [/bin/true]}":         {`agent.yaml:3: commands.Restart: name "Restart"`},
+		"servers: [a:1]\ncommands:\n  r: {}":                                {"agent.yaml:3: commands.r: has no program"},
+		"servers: [a:1]\ncommands:\n  r: {argv: [systemctl]}":               {"agent.yaml:3: commands.r.argv[0]: path \"systemctl\": must be absolute"},
+		"servers: [a:1]\ncommands:\n  r:\n    argv: [/a]\n    timeout: 10":  {"agent.yaml:5: \"10\" is no duration"},
+		"servers: [a:1]\ncommands:\n  r:\n    argv: [/a]\n    timeout: 9h":  {"agent.yaml:5: commands.r.timeout", "at most 30m0s"},
+		"servers: [a:1]\npasswords: {p: {file: secret}}":                    {"agent.yaml:2: passwords.p.file"},
+		"servers: [a:1] # " + strings.Repeat("x", maxConfig):                {"larger than"},
 	} {
 		_, err := ParseConfig("agent.yaml", []byte(content))
 		if err == nil {
@@ -92,6 +106,32 @@ func TestParseConfigRefuses(t *testing.T) {
 			}
 		}
 	}
+}
+
+// witnessed is an agent.yaml with witnesses of these names; "a as b" is a's key
+// under the name b.
+func witnessed(required int, names ...string) string {
+	content := fmt.Sprintf("servers: [a:1]\nwitnesses:\n  required: %d\n  keys:\n", required)
+	for _, name := range names {
+		key, other, _ := strings.Cut(name, " as ")
+		content += "  - " + cosignerOf(key, other) + "\n"
+	}
+	return content
+}
+
+// cosignerOf is the vkey of a witness whose key is made from its name; one that
+// is called broken has none.
+func cosignerOf(name, other string) string {
+	if name == "broken" {
+		return name
+	}
+	public := ed25519.NewKeyFromSeed(bytes.Repeat([]byte(name), 32)[:32]).Public().(ed25519.PublicKey)
+	if name = "witness.example/" + name; other != "" {
+		name = other
+	}
+	key := append([]byte{4}, public...)
+	sum := sha256.Sum256(append([]byte(name+"\n"), key...))
+	return fmt.Sprintf("%s+%x+%s", name, sum[:4], base64.StdEncoding.EncodeToString(key))
 }
 
 func TestLoadConfig(t *testing.T) {

@@ -44,6 +44,9 @@ func (s *syncer) turn(state *api.DesiredState) error {
 	}
 	s.alarms.set(alarmFork, "")
 	s.alarms.set(alarmUnproven, "")
+	if s.witness.demand != nil {
+		s.witness.demand.turn(s.witness.seen.Size(), s.now())
+	}
 	s.witness.showTurns()
 	return nil
 }

@@ -22,18 +22,20 @@ import (
 //	desired        the newest desired state taken
 //	identity/      current, previous, and the keys of what is being asked for
 //	blobs/         bundles and bridges by digest
-//	witness        the newest checkpoint of the audit log; witness.fork
+//	witness        the newest checkpoint of the audit log; witness.fork,
+//	               witness.restored, witness.uncosigned
 //	refused        why the server refused this copy of the state
 //	placements/    the progress of each placement
 const (
-	lockFile      = "lock"
-	bootFile      = "boot"
-	desiredFile   = "desired"
-	refusedFile   = "refused"
-	witnessFile   = "witness"
-	identityDir   = "identity"
-	blobsDir      = "blobs"
-	placementsDir = "placements"
+	lockFile       = "lock"
+	bootFile       = "boot"
+	desiredFile    = "desired"
+	refusedFile    = "refused"
+	witnessFile    = "witness"
+	uncosignedFile = witnessFile + ".uncosigned"
+	identityDir    = "identity"
+	blobsDir       = "blobs"
+	placementsDir  = "placements"
 )
 
 // stateDir is the agent's state directory, held by this process alone.

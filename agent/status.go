@@ -22,7 +22,30 @@ type Status struct {
 	Why       string         `json:"why"`
 	Servers   []ServerStatus `json:"servers"` // the most wanted first
 	Returns   uint64         `json:"returns"` // to a nearer server, since the start
-	Alarms    string         `json:"alarms,omitempty"`
+	// Witnesses is who cosigned the audit log, where agent.yaml demands it.
+	Witnesses *WitnessesStatus `json:"witnesses,omitempty"`
+	Alarms    string           `json:"alarms,omitempty"`
+}
+
+// WitnessesStatus is how far witnesses outside have cosigned the audit log, in
+// entries.
+type WitnessesStatus struct {
+	Required int    `json:"required"` // cosignatures
+	Shown    uint64 `json:"shown"`    // by servers: the newest checkpoint
+	Cosigned uint64 `json:"cosigned"` // of which as many as are required have
+	// The checkpoint that is awaited with cosignatures, since when, and whether
+	// that is an alarm. 0: none is.
+	Awaited   uint64          `json:"awaited,omitempty"`
+	Since     time.Time       `json:"since,omitzero"`
+	Overdue   bool            `json:"overdue,omitempty"`
+	Witnesses []WitnessStatus `json:"witnesses"`
+}
+
+// WitnessStatus is one witness that agent.yaml names.
+type WitnessStatus struct {
+	Name     string `json:"name"`
+	Key      string `json:"key"`
+	Cosigned uint64 `json:"cosigned"` // seen since the agent's start
 }
 
 // ServerStatus is one server as the agent sees it.
@@ -76,6 +99,9 @@ func (s *servers) status(now time.Time) Status {
 func (s *syncer) status() Status {
 	status := s.servers.status(s.now())
 	status.Agent, status.Alarms = s.ids.current.Load().AgentID, s.alarms.text()
+	if s.witness.demand != nil {
+		status.Witnesses = s.witness.demand.status(s.witness.seen.Size())
+	}
 	if link := s.link.Load(); link != nil {
 		status.Connected, status.Server = true, link.server
 	}

@@ -35,6 +35,7 @@ type pace struct {
 	look         time.Duration // between looks at nearer servers
 	settle       time.Duration // how long a nearer server must be well to go back to it
 	unproven     time.Duration // how long a checkpoint may stay without a proof
+	cosigned     time.Duration // and without the cosignatures that agent.yaml demands
 	renewBackoff backoff       // after a failed renewal of the identity
 }
 
@@ -43,6 +44,7 @@ var steady = pace{
 	backoff: backoff{250 * time.Millisecond, 15 * time.Second},
 	steady:  30 * time.Second, look: 30 * time.Second, settle: time.Minute,
 	unproven:     10 * time.Minute,
+	cosigned:     10 * time.Minute,
 	renewBackoff: backoff{2 * time.Second, 5 * time.Minute},
 }
 
@@ -322,7 +324,7 @@ func (s *syncer) take(state *api.DesiredState, link *link) error {
 		return nil
 	}
 	s.alarms.set(alarmEpoch, "")
-	s.witness.offer(state.Checkpoint)
+	s.witness.offer(checkpoints{state.Checkpoint, state.Cosigned})
 	s.askedToTestify(state.Testify)
 	if s.wishes.older(state) {
 		if state.Epoch < s.epoch() {

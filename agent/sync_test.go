@@ -498,11 +498,11 @@ func TestUnprovenLogIsAnAlarm(t *testing.T) {
 }
 
 func TestWitnessTakesTheNewestCheckpoint(t *testing.T) {
-	w := &logWitness{offered: make(chan []byte, 1)}
+	w := &logWitness{offered: make(chan checkpoints, 1)}
 	for _, checkpoint := range []string{"1", "2", "", "3"} {
-		w.offer([]byte(checkpoint))
+		w.offer(checkpoints{newest: []byte(checkpoint)})
 	}
-	if got := <-w.offered; string(got) != "3" {
+	if got := <-w.offered; string(got.newest) != "3" {
 		t.Errorf("offered %q", got)
 	}
 }

@@ -18,14 +18,20 @@ import (
 // is slow to prove its log does not hold up the desired state.
 type logWitness struct {
 	seen    *audit.Witness
+	demand  *demand // nil: nobody outside has to cosign
 	prove   func(ctx context.Context, from, to uint64) ([]audit.Hash, error)
-	online  func() bool // whether a server is there to ask
+	online  func() bool   // whether a server is there to ask
+	streams func() uint64 // opened so far
 	alarms  *alarms
 	log     *slog.Logger
 	now     func() time.Time
 	pace    pace
-	offered chan []byte // the newest checkpoint that is not looked at yet
+	offered chan checkpoints // the newest that are not looked at yet
 }
+
+// checkpoints are what one desired state shows of the audit log: the newest,
+// and the newest that is cosigned. Either may be missing.
+type checkpoints struct{ newest, cosigned []byte }
 
 // openWitness opens the witness of the log with this verifier key.
 func openWitness(root *os.Root, logKey, origin string) (*audit.Witness, error) {
@@ -41,14 +47,14 @@ func openWitness(root *os.Root, logKey, origin string) (*audit.Witness, error) {
 	return w, nil
 }
 
-// offer passes on a checkpoint; a newer one takes the place of one that waits.
-func (w *logWitness) offer(checkpoint []byte) {
-	if len(checkpoint) == 0 {
+// offer passes on what was shown; what is newer takes the place of what waits.
+func (w *logWitness) offer(shown checkpoints) {
+	if len(shown.newest)+len(shown.cosigned) == 0 {
 		return
 	}
 	for {
 		select {
-		case w.offered <- checkpoint:
+		case w.offered <- shown:
 			return
 		default:
 		}
@@ -68,7 +74,7 @@ func (w *logWitness) run(ctx context.Context) error {
 		w.alarms.set(alarmFork, fork.Error())
 	}
 	w.showTurns()
-	var waiting []byte // a checkpoint whose proof could not be had
+	var waiting *checkpoints // whose proof could not be had
 	var since time.Time
 	failures := 0
 	for {
@@ -81,13 +87,14 @@ func (w *logWitness) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case waiting = <-w.offered:
+		case shown := <-w.offered:
+			waiting = &shown
 		case <-retry:
 		}
 		if timer != nil {
 			timer.Stop()
 		}
-		if w.advance(ctx, waiting) {
+		if w.advance(ctx, *waiting) {
 			waiting, since, failures = nil, time.Time{}, 0
 			w.alarms.set(alarmUnproven, "")
 			continue
@@ -106,9 +113,22 @@ func (w *logWitness) run(ctx context.Context) error {
 	}
 }
 
-// advance shows the witness a checkpoint; false means that it is worth another
-// try.
-func (w *logWitness) advance(ctx context.Context, checkpoint []byte) bool {
+// advance shows the witness what a server showed; false means that it is worth
+// another try.
+func (w *logWitness) advance(ctx context.Context, shown checkpoints) bool {
+	if len(shown.newest) > 0 && !w.take(ctx, shown.newest) {
+		return false
+	}
+	if w.demand == nil {
+		return true
+	}
+	w.demand.show(w.seen.Size(), w.now())
+	defer w.showCosigned()
+	return w.takeCosigned(ctx, shown.cosigned)
+}
+
+// take shows the witness a checkpoint.
+func (w *logWitness) take(ctx context.Context, checkpoint []byte) bool {
 	err := w.seen.Advance(checkpoint, func(from, to uint64) ([]audit.Hash, error) {
 		return w.prove(ctx, from, to)
 	})
@@ -122,4 +142,53 @@ func (w *logWitness) advance(ctx context.Context, checkpoint []byte) bool {
 		w.log.Warn("checkpoint of the audit log is not taken", "error", err)
 	}
 	return err == nil
+}
+
+// takeCosigned counts who cosigned a checkpoint, once it is proven to be of the
+// log that was shown: the same proof as of any other.
+func (w *logWitness) takeCosigned(ctx context.Context, signed []byte) bool {
+	cp, by, turns, err := w.demand.find(signed)
+	if err != nil {
+		w.log.Warn("a cosigned checkpoint of the audit log is not taken", "error", err)
+	}
+	if len(by) == 0 {
+		return true
+	}
+	bare, err := audit.Bare(signed, w.demand.log)
+	if err != nil {
+		return true // find has read it
+	}
+	if !w.take(ctx, bare) {
+		return false
+	}
+	if w.seen.Fork() == nil {
+		w.demand.count(signed, cp.Size, by, turns)
+	}
+	return true
+}
+
+// watchCosigned looks every so often whether what is awaited is overdue, also
+// while nothing comes from a server.
+func (w *logWitness) watchCosigned(ctx context.Context) error {
+	ticker := time.NewTicker(w.demand.within / 20)
+	defer ticker.Stop()
+	for {
+		w.showCosigned()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// showCosigned raises the alarm of what is overdue, or clears it.
+func (w *logWitness) showCosigned() {
+	words, err := w.demand.look(w.now(), w.online(), w.streams(), w.seen.Size())
+	if err != nil {
+		w.log.Error("what is not cosigned can't be kept over a restart", "error", err)
+	}
+	if w.alarms.set(alarmCosigned, words) && words != "" {
+		w.log.Error("AUDIT LOG NOT COSIGNED", "reason", words)
+	}
 }

@@ -1900,9 +1900,13 @@ type DesiredState struct {
 	RenewIdentityAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=renew_identity_at,json=renewIdentityAt,proto3" json:"renew_identity_at,omitempty"`
 	Restored        *Restored              `protobuf:"bytes,8,opt,name=restored,proto3" json:"restored,omitempty"` // how the epoch began, unless it is the first
 	// Changes when the agent is to testify: once for each. Empty: it is not.
-	Testify       string          `protobuf:"bytes,9,opt,name=testify,proto3" json:"testify,omitempty"`
-	Region        string          `protobuf:"bytes,10,opt,name=region,proto3" json:"region,omitempty"`   // the agent's own; empty: none
-	Servers       []*RegionServer `protobuf:"bytes,11,rep,name=servers,proto3" json:"servers,omitempty"` // of all regions that are declared
+	Testify string          `protobuf:"bytes,9,opt,name=testify,proto3" json:"testify,omitempty"`
+	Region  string          `protobuf:"bytes,10,opt,name=region,proto3" json:"region,omitempty"`   // the agent's own; empty: none
+	Servers []*RegionServer `protobuf:"bytes,11,rep,name=servers,proto3" json:"servers,omitempty"` // of all regions that are declared
+	// The newest checkpoint that has the cosignatures which the server requires,
+	// with them; absent where it asks no witnesses, or has none yet. Mostly an
+	// older one than checkpoint.
+	Cosigned      []byte `protobuf:"bytes,12,opt,name=cosigned,proto3" json:"cosigned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2010,6 +2014,13 @@ func (x *DesiredState) GetRegion() string {
 func (x *DesiredState) GetServers() []*RegionServer {
 	if x != nil {
 		return x.Servers
+	}
+	return nil
+}
+
+func (x *DesiredState) GetCosigned() []byte {
+	if x != nil {
+		return x.Cosigned
 	}
 	return nil
 }
@@ -3590,7 +3601,7 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\bEvidence\x12\x1c\n" +
 	"\tstatement\x18\x01 \x01(\fR\tstatement\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\x1a\n" +
-	"\bobserver\x18\x03 \x01(\tR\bobserver\"\xcb\x03\n" +
+	"\bobserver\x18\x03 \x01(\tR\bobserver\"\xe7\x03\n" +
 	"\fDesiredState\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12;\n" +
@@ -3608,7 +3619,8 @@ const file_rotunda_v1_agent_proto_rawDesc = "" +
 	"\atestify\x18\t \x01(\tR\atestify\x12\x16\n" +
 	"\x06region\x18\n" +
 	" \x01(\tR\x06region\x122\n" +
-	"\aservers\x18\v \x03(\v2\x18.rotunda.v1.RegionServerR\aservers\"@\n" +
+	"\aservers\x18\v \x03(\v2\x18.rotunda.v1.RegionServerR\aservers\x12\x1a\n" +
+	"\bcosigned\x18\f \x01(\fR\bcosigned\"@\n" +
 	"\fRegionServer\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"L\n" +

@@ -94,18 +94,30 @@ func NewCosigners(vkeys ...string) ([]Cosigner, error) {
 	return all, nil
 }
 
-// Cosigners returns the names of those witnesses who cosigned a checkpoint.
-// Lines of others, and those that do not verify, count for nothing.
-func Cosigners(signed []byte, log note.Verifier, witnesses []Cosigner) ([]string, error) {
-	if _, err := OpenCheckpoint(signed, log.Name(), log); err != nil {
-		return nil, err
+// CosignedBy returns those of the witnesses who cosigned a checkpoint, and what
+// they cosigned. Lines of others, and those that do not verify, count for
+// nothing.
+func CosignedBy(signed []byte, log note.Verifier, witnesses []Cosigner) (Checkpoint, []Cosigner, error) {
+	cp, err := OpenCheckpoint(signed, log.Name(), log)
+	if err != nil {
+		return cp, nil, err
 	}
-	var names []string
+	var by []Cosigner
 	for _, witness := range witnesses {
 		// One at a time: a bad line of one must not hide another's good one.
 		if n, err := note.Open(signed, note.VerifierList(witness)); err == nil && len(n.Sigs) == 1 {
-			names = append(names, witness.Name())
+			by = append(by, witness)
 		}
 	}
-	return names, nil
+	return cp, by, nil
+}
+
+// Cosigners returns the names of those witnesses who cosigned a checkpoint.
+func Cosigners(signed []byte, log note.Verifier, witnesses []Cosigner) ([]string, error) {
+	_, by, err := CosignedBy(signed, log, witnesses)
+	var names []string
+	for _, witness := range by {
+		names = append(names, witness.Name())
+	}
+	return names, err
 }

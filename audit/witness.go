@@ -88,6 +88,9 @@ func (w *Witness) forkName() string { return w.name + ".fork" }
 // Origin is the log that is watched.
 func (w *Witness) Origin() string { return w.origin }
 
+// Verifier verifies what the log's key signed.
+func (w *Witness) Verifier() note.Verifier { return w.verifier }
+
 // Newest is the newest signed checkpoint that was accepted, or nil.
 func (w *Witness) Newest() []byte {
 	w.mu.Lock()

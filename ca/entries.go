@@ -38,8 +38,14 @@ const endSize = 4
 // Len is how many there are.
 func (e *Entries) Len() int { return len(e.ends) / endSize }
 
-// Ends are the ends of the certificates, to keep beside the CRL; never nil.
-func (e *Entries) Ends() []byte { return append([]byte{}, e.ends...) }
+// Ends are the ends of the certificates, to keep beside the CRL; never nil. Like
+// DER they are not copied: what is added later stands behind them.
+func (e *Entries) Ends() []byte {
+	if e.ends == nil {
+		return []byte{}
+	}
+	return e.ends
+}
 
 // DER are the entries one after the other.
 func (e *Entries) DER() []byte { return e.der }
@@ -146,12 +152,23 @@ func (e *Entries) Remove(serials ...pki.Serial) {
 // DropEnded takes away what ended before then: the time of a list on which it
 // stood, so that each stands on one list beyond its end (RFC 5280, section 3.3).
 func (e *Entries) DropEnded(then time.Time) {
+	first := firstMinute(then)
 	for i := 0; i < len(e.ends); i += endSize {
-		if time.Unix(int64(binary.BigEndian.Uint32(e.ends[i:]))*60, 0).Before(then) {
+		if int64(binary.BigEndian.Uint32(e.ends[i:])) < first {
 			e.keep(func(_ []byte, ends time.Time) bool { return !ends.Before(then) })
 			return
 		}
 	}
+}
+
+// firstMinute is the first one since 1970 that does not begin before then: ends
+// are compared as they are stored, since there may be a million.
+func firstMinute(then time.Time) int64 {
+	minute := then.Unix() / 60
+	for time.Unix(minute*60, 0).Before(then) {
+		minute++
+	}
+	return minute
 }
 
 func (e *Entries) keep(stays func(entry []byte, ends time.Time) bool) {

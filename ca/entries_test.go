@@ -154,3 +154,20 @@ func TestStoredEntriesThatAreNotOurs(t *testing.T) {
 		}
 	}
 }
+
+// What is dropped is what ended before, to the nanosecond, whenever that is.
+func TestDropEndedToTheNanosecond(t *testing.T) {
+	end := time.Date(2026, 3, 1, 14, 2, 0, 0, time.UTC)
+	for then, stays := range map[time.Time]bool{
+		end: true, end.Add(-time.Nanosecond): true, end.Add(time.Nanosecond): false, end.Add(time.Minute): false,
+		time.Unix(-90, 0): true, time.Unix(0, 1): true, {}: true, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC): false,
+	} {
+		entries := NewEntries(0)
+		if err := entries.Add(Revocation{At: end, Ends: end}); err != nil {
+			t.Fatal(err)
+		}
+		if entries.DropEnded(then); (entries.Len() == 1) != stays {
+			t.Errorf("dropped before %s: %d stay", then, entries.Len())
+		}
+	}
+}

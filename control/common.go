@@ -20,6 +20,7 @@ type common struct {
 	commit     time.Time
 	epoch      uint64
 	checkpoint []byte
+	cosigned   []byte // the newest one with the cosignatures that are required, for agents that demand some
 	bundles    map[fleet.Name]store.Bundle
 	change     *openChange
 	issuer     string // whose identities agents should hold; empty: whoever's they do
@@ -70,6 +71,9 @@ func (c *Control) readCommon(ctx context.Context, tx *store.Tx, last time.Time, 
 		return nil, err
 	}
 	if read.checkpoint, err = tx.NewestCheckpoint(ctx); err != nil {
+		return nil, err
+	}
+	if _, read.cosigned, err = c.cosigned(ctx, tx); err != nil {
 		return nil, err
 	}
 	bundles, err := tx.Bundles(ctx)

@@ -44,7 +44,8 @@ func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState
 		if err != nil {
 			return err
 		}
-		desired.Epoch, desired.Seq, desired.Checkpoint = common.epoch, uint64(common.commit.UnixMicro()), common.checkpoint
+		desired.Epoch, desired.Seq = common.epoch, uint64(common.commit.UnixMicro())
+		desired.Checkpoint, desired.Cosigned = common.checkpoint, common.cosigned
 		anchors, err := common.bundle(fleet.DefaultBundle)
 		if err != nil {
 			return err

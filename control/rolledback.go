@@ -179,7 +179,7 @@ func (h *heeded) keep(signed []byte) {
 // standStill makes a desired state one that changes nothing on the host: what a
 // store that has forgotten wants may be long past.
 func standStill(desired *api.DesiredState, why string) {
-	desired.Anchors, desired.RenewIdentityAt, desired.Checkpoint = nil, nil, nil
+	desired.Anchors, desired.RenewIdentityAt, desired.Checkpoint, desired.Cosigned = nil, nil, nil, nil
 	for _, one := range desired.Placements {
 		one.Hold, one.RenewThrough, one.RenewFrom, one.Slot, one.Orders, one.Edges = why, 0, nil, nil, nil, nil
 	}

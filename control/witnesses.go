@@ -245,6 +245,15 @@ func (c *Control) published(ctx context.Context, tx *store.Tx) (size uint64, sig
 	if c.witnesses.Required == 0 {
 		return c.newestCheckpoint(ctx, tx)
 	}
+	return c.cosigned(ctx, tx)
+}
+
+// cosigned is the newest checkpoint that has as many cosignatures as are
+// required, and one at least; nil before there is one.
+func (c *Control) cosigned(ctx context.Context, tx *store.Tx) (size uint64, signed []byte, err error) {
+	if len(c.witnesses.Ask) == 0 {
+		return 0, nil, nil
+	}
 	if size, err = tx.PublishedSize(ctx); err != nil {
 		return 0, nil, err
 	}

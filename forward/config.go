@@ -18,16 +18,18 @@ type Config struct {
 	// The sink's name. How far it has come is kept under it: another name is
 	// given the whole log.
 	Name string `yaml:"name"`
-	// otlp: OpenTelemetry logs over HTTP. syslog: RFC 5424 over TCP or TLS.
+	// otlp: OpenTelemetry logs over HTTP. otlp-grpc: the same over gRPC. syslog:
+	// RFC 5424 over TCP or TLS.
 	Kind string `yaml:"kind"`
-	// Of otlp a URL, https://HOST:4318/v1/logs; of syslog tls://HOST:6514 or
-	// tcp://HOST:PORT. What is not encrypted goes to loopback addresses only,
-	// unless plain says otherwise.
+	// Of otlp a URL, https://HOST:4318/v1/logs; of otlp-grpc https://HOST:4317;
+	// of syslog tls://HOST:6514 or tcp://HOST:PORT. What is not encrypted
+	// (http, tcp) goes to loopback addresses only, unless plain says otherwise.
 	Address string `yaml:"address"`
 	// Lets entries leave the host unencrypted.
 	Plain bool `yaml:"plain,omitempty"`
-	// A file of lines "Name: value" that otlp sends as HTTP headers. It is
-	// read at each connection; others must not be able to read it.
+	// A file of lines "Name: value" that otlp sends as HTTP headers, and otlp-grpc
+	// as metadata. It is read at each connection; others must not be able to read
+	// it.
 	HeadersFile string `yaml:"headersFile,omitempty"`
 	// The CAs that the sink's certificate must chain to; without it the
 	// system's.
@@ -39,8 +41,9 @@ type Config struct {
 
 // The kinds of sink.
 const (
-	KindOTLP   = "otlp"
-	KindSyslog = "syslog"
+	KindOTLP     = "otlp"
+	KindOTLPGRPC = "otlp-grpc"
+	KindSyslog   = "syslog"
 )
 
 // Validate says what is wrong with the sink's settings, its files included.
@@ -56,18 +59,18 @@ func (c Config) Validate() error {
 }
 
 func (c Config) validate() error {
-	schemes := map[string][2]string{KindOTLP: {"https", "http"}, KindSyslog: {"tls", "tcp"}}
+	schemes := map[string][2]string{KindOTLP: {"https", "http"}, KindOTLPGRPC: {"https", "http"}, KindSyslog: {"tls", "tcp"}}
 	scheme, known := schemes[c.Kind]
 	u, err := url.Parse(c.Address)
 	switch {
 	case !known:
-		return fault.New(fault.Invalid, "kind %q: it is otlp or syslog", c.Kind)
+		return fault.New(fault.Invalid, "kind %q: it is otlp, otlp-grpc or syslog", c.Kind)
 	case err != nil || u.Hostname() == "" || u.Scheme != scheme[0] && u.Scheme != scheme[1]:
 		return fault.New(fault.Invalid, "address %q: a sink of kind %s wants %s://HOST", c.Address, c.Kind, scheme[0])
 	case u.User != nil || u.Fragment != "":
 		return fault.New(fault.Invalid, "address %q: it holds a user or a fragment", u.Redacted()).WithRemedy("secrets belong into headersFile")
-	case c.Kind == KindSyslog && (u.Port() == "" || u.Path != "" || u.RawQuery != ""):
-		return fault.New(fault.Invalid, "address %q: syslog wants %s://HOST:PORT and nothing behind it", c.Address, u.Scheme)
+	case c.Kind != KindOTLP && (u.Port() == "" || u.Path != "" || u.RawQuery != ""):
+		return fault.New(fault.Invalid, "address %q: %s wants %s://HOST:PORT and nothing behind it", c.Address, c.Kind, u.Scheme)
 	case u.Scheme == scheme[1] && !c.Plain && !isLoopback(u.Hostname()):
 		return fault.New(fault.Invalid, "address %q: entries would leave the host unencrypted", c.Address).
 			WithRemedy("write %s, or plain: true where the network is trusted with them", scheme[0])
@@ -110,6 +113,10 @@ func (c Config) headers() (http.Header, error) {
 		if !found || !isToken(name) || !isText(value) { // the line itself may be a secret
 			return nil, fault.New(fault.Invalid, "headersFile: line %d of %s is not a header", i+1, c.HeadersFile).WithRemedy("write Name: value")
 		}
+		if c.Kind == KindOTLPGRPC && !isMetadata(name, value) {
+			return nil, fault.New(fault.Invalid, "headersFile: line %d of %s can't be metadata of gRPC", i+1, c.HeadersFile).
+				WithRemedy("a name of letters, digits, _, - and . that does not begin with grpc- nor end with -bin, and a value in ASCII")
+		}
 		header.Add(name, strings.TrimSpace(value))
 	}
 	return header, nil
@@ -135,6 +142,17 @@ func isText(value string) bool {
 		}
 	}
 	return true
+}
+
+// isMetadata is what of these gRPC carries as text: it has fewer signs in a name.
+func isMetadata(name, value string) bool {
+	name = strings.ToLower(name)
+	for i := range len(value) {
+		if value[i] < ' ' || value[i] > '~' {
+			return false
+		}
+	}
+	return !strings.ContainsAny(name, "!#$%&'*+^`|~") && !strings.HasPrefix(name, "grpc-") && !strings.HasSuffix(name, "-bin")
 }
 
 // tls reads the files anew, so that what replaced them is used by the next

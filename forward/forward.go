@@ -37,8 +37,11 @@ type Sink interface {
 
 // New returns the sink of a configuration that is valid. origin names the log.
 func New(c Config, origin string) Sink {
-	if c.Kind == KindSyslog {
+	switch c.Kind {
+	case KindSyslog:
 		return &syslog{config: c, origin: origin, host: hostname()}
+	case KindOTLPGRPC:
+		return &otlpGRPC{config: c, origin: origin}
 	}
 	return &otlp{config: c, origin: origin}
 }

@@ -3,6 +3,7 @@ package forward
 import (
 	"bytes"
 	"encoding/hex"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -89,4 +90,20 @@ func FuzzMessage(f *testing.F) {
 			t.Errorf("the entry is read as %q", *m.Message)
 		}
 	})
+}
+
+// What a collector says of when to come back is seconds or a date, and no more
+// than an hour.
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 3, 1, 14, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Duration{
+		"": 0, "0": 0, "7": 7 * time.Second, "-7": 0, "soon": 0, "9999999": time.Hour, "99999999999999999999": 0,
+		"Sun, 01 Mar 2026 14:00:30 GMT": 30 * time.Second, "Sun, 01 Mar 2026 13:00:00 GMT": 0, "Sun, 01 Mar 2099 14:00:30 GMT": time.Hour,
+	} {
+		header := http.Header{}
+		header.Set("Retry-After", text)
+		if got := retryAfter(header, now); got != want {
+			t.Errorf("%q is %s, want %s", text, got, want)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rotunda-pki/rotunda/audit"
+	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
 // maxAnswer bounds what is read of a collector's answer.
@@ -65,7 +67,7 @@ func (o *otlp) Close() {
 }
 
 func (o *otlp) Send(ctx context.Context, entries []Entry) error {
-	body, err := proto.Marshal(o.request(entries, time.Now()))
+	body, err := proto.Marshal(exportRequest(o.origin, entries, time.Now()))
 	if err != nil {
 		return err
 	}
@@ -90,7 +92,7 @@ func (o *otlp) Send(ctx context.Context, entries []Entry) error {
 // taken says whether an answer means that all was taken.
 func taken(response *http.Response, content []byte, sent int) error {
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answers %s", response.Status)
+		return fault.New(fault.Unavailable, "it answers %s", response.Status).WithAfter(retryAfter(response.Header, time.Now()))
 	}
 	if kind := response.Header.Get("Content-Type"); !strings.HasPrefix(kind, "application/x-protobuf") {
 		return fmt.Errorf("it answers with %q, not with protobuf: is that the URL of a collector, with /v1/logs at its end?", kind)
@@ -99,21 +101,45 @@ func taken(response *http.Response, content []byte, sent int) error {
 	if err := proto.Unmarshal(content, answer); err != nil {
 		return fmt.Errorf("its answer is not of OTLP: %w", err)
 	}
-	if part := answer.PartialSuccess; part != nil && part.RejectedLogRecords > 0 {
-		words, _, _ := strings.Cut(part.ErrorMessage, "\n")
-		return fmt.Errorf("it refused %d of %d entries: %s", part.RejectedLogRecords, sent, words)
-	}
-	return nil
+	return refused(answer, sent)
 }
 
-func (o *otlp) request(entries []Entry, now time.Time) *collector.ExportLogsServiceRequest {
+// refused is the error of an answer that not all was taken.
+func refused(answer *collector.ExportLogsServiceResponse, sent int) error {
+	part := answer.PartialSuccess
+	if part == nil || part.RejectedLogRecords <= 0 {
+		return nil
+	}
+	words, _, _ := strings.Cut(part.ErrorMessage, "\n")
+	return fmt.Errorf("it refused %d of %d entries: %s", part.RejectedLogRecords, sent, words)
+}
+
+// longestRetry bounds for how long a sink may say that it wants to be left
+// alone: what waits for it is the evidence.
+const longestRetry = time.Hour
+
+// retryAfter is when the collector said to come back (RFC 9110 section 10.2.3):
+// seconds, or a date. Zero: it did not.
+func retryAfter(header http.Header, now time.Time) time.Duration {
+	text := header.Get("Retry-After")
+	after := time.Duration(0)
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		after = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(text); err == nil {
+		after = at.Sub(now)
+	}
+	return min(max(after, 0), longestRetry)
+}
+
+// exportRequest is entries of the log of the origin as OTLP has them.
+func exportRequest(origin string, entries []Entry, now time.Time) *collector.ExportLogsServiceRequest {
 	records := make([]*logs.LogRecord, len(entries))
 	for i, entry := range entries {
 		records[i] = record(entry, now)
 	}
 	return &collector.ExportLogsServiceRequest{ResourceLogs: []*logs.ResourceLogs{{
 		Resource: &resource.Resource{Attributes: []*common.KeyValue{
-			text("service.name", "rotunda"), text("rotunda.audit.origin", o.origin),
+			text("service.name", "rotunda"), text("rotunda.audit.origin", origin),
 		}},
 		ScopeLogs: []*logs.ScopeLogs{{Scope: &common.InstrumentationScope{Name: "github.com/rotunda-pki/rotunda/audit"}, LogRecords: records}},
 	}}}

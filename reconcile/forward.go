@@ -78,7 +78,7 @@ func Forward(ctx context.Context, c *control.Control, configs []forward.Config, 
 }
 
 // Run forwards until ctx ends. A failure is logged once, recorded each time, and
-// tried again after a growing pause.
+// tried again after a growing pause, or a longer one that the sink asks for.
 func (f *Forwarder) Run(ctx context.Context, c *control.Control, log *slog.Logger) error {
 	defer f.stop(c, log)
 	for declared := false; ; {
@@ -99,7 +99,7 @@ func (f *Forwarder) Run(ctx context.Context, c *control.Control, log *slog.Logge
 			if f.failures == 1 {
 				log.Warn("forward the audit log; trying again", "error", err)
 			}
-			if !sleep(ctx, nil, f.Wait(max(f.failures, 1))) {
+			if !sleep(ctx, nil, max(f.Wait(max(f.failures, 1)), fault.AfterOf(err))) {
 				return ctx.Err()
 			}
 		case sent > 0: // there may be more

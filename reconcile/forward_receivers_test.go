@@ -14,6 +14,7 @@ import (
 	"github.com/leodido/go-syslog/v4/octetcounting"
 	"github.com/leodido/go-syslog/v4/rfc5424"
 	collectorpb "go.opentelemetry.io/proto/slim/otlp/collector/logs/v1"
+	logspb "go.opentelemetry.io/proto/slim/otlp/logs/v1"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rotunda-pki/rotunda/audit"
@@ -102,6 +103,15 @@ func (c *collector) serve(w http.ResponseWriter, r *http.Request) {
 	if answer != nil && !answer(w, r, len(records)) {
 		return
 	}
+	c.take(c.t, records)
+	if after != nil {
+		after()
+	}
+	respond(w, &collectorpb.ExportLogsServiceResponse{})
+}
+
+// take decodes records of OTLP.
+func (k *taken) take(t *testing.T, records []*logspb.LogRecord) {
 	for _, one := range records {
 		attributes := map[string]string{}
 		index := uint64(0)
@@ -113,14 +123,10 @@ func (c *collector) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		decoded, err := audit.Decode([]byte(one.Body.GetStringValue()))
 		if err != nil || decoded.ID != attributes["rotunda.audit.id"] || one.TimeUnixNano != uint64(decoded.Time.UnixNano()) {
-			c.t.Errorf("record %v: %v", one, err)
+			t.Errorf("record %v: %v", one, err)
 		}
-		c.add(c.t, index, one.Body.GetStringValue(), attributes["rotunda.audit.leaf_hash"])
+		k.add(t, index, one.Body.GetStringValue(), attributes["rotunda.audit.leaf_hash"])
 	}
-	if after != nil {
-		after()
-	}
-	respond(w, &collectorpb.ExportLogsServiceResponse{})
 }
 
 func respond(w http.ResponseWriter, response *collectorpb.ExportLogsServiceResponse) {

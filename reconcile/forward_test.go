@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"context"
 	"encoding/hex"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -175,6 +176,39 @@ func TestFewerAtATime(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// A collector that says when to come back is left alone until then.
+func TestCollectorSaysWhen(t *testing.T) {
+	c, j := newCollector(t), newJournal(t)
+	size := j.grow(3)
+	calls := make(chan time.Time, 2)
+	c.set(func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+		calls <- time.Now()
+		if len(calls) == 1 {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return false
+		}
+		return true
+	})
+	j.forwarding(otlpTo(c.URL))
+	awaitAll(t, &c.taken, size)
+	if first, second := <-calls, <-calls; second.Sub(first) < time.Second {
+		t.Errorf("it was asked again after %s", second.Sub(first))
+	}
+}
+
+// forwarding runs a forwarder that waits for hardly anything by itself, until the
+// test ends.
+func (j *journal) forwarding(config forward.Config) {
+	j.t.Helper()
+	f := j.forwarder(config, "here")
+	f.Wait = func(int) time.Duration { return time.Millisecond }
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = f.Run(ctx, j.Control, slog.New(slog.DiscardHandler)) }()
+	j.t.Cleanup(func() { cancel(); <-ended })
 }
 
 // A process that ends after the sink took entries and before that was recorded

@@ -48,12 +48,11 @@ func newTable(name, columns string, kinds ...string) table {
 		arrays[i] = fmt.Sprintf("$%d::%s[]", i+1, kind)
 	}
 	t := table{columns: len(kinds), arrays: into + "SELECT * FROM unnest(" + strings.Join(arrays, ", ") + ")", values: map[int]string{}}
+	// Without numbers: SQLite takes $1 for a name, and looks through all names for
+	// that of each value that is bound.
+	line := "(" + strings.Repeat(", ?", len(kinds))[2:] + ")"
 	for rows := 1; rows <= mostRows; rows *= 4 {
-		lines := make([]string, rows)
-		for i := range lines {
-			lines[i] = placeholders(1+i*len(kinds), len(kinds))
-		}
-		t.values[rows] = into + "VALUES " + strings.Join(lines, ", ")
+		t.values[rows] = into + "VALUES " + strings.Repeat(", "+line, rows)[2:]
 	}
 	return t
 }

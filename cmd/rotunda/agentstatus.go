@@ -14,11 +14,16 @@ func newAgentStatusCommand() *cobra.Command {
 	var a await
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show which server this host's agent talks to, and why",
+		Short: "Show which server this host's agent talks to, why, and who cosigned its log",
 		Long: `Asks the agent on this host, through its socket, which server it talks to, why
 that one, and how it stands with the others: the most wanted first. A breaker
 that is closed lets the agent try, an open one keeps it away until the rest is
-over, and of a half-open one the next try decides.`,
+over, and of a half-open one the next try decides.
+
+Where agent.yaml names witnesses, it shows how much of the audit log that servers
+showed as many of them as are required have cosigned, and how far each is that
+was seen since the agent's start. What was shown and is not cosigned within ten
+minutes is an alarm; it stays, over restarts, until it is.`,
 		Example: `  rotunda agent status
   rotunda agent status --state /srv/agent -o json`,
 		Args: cobra.NoArgs,
@@ -52,6 +57,26 @@ func showAgentStatus(u *ui, s agent.Status) {
 		styles := map[agent.BreakerState]style{agent.BreakerClosed: good, agent.BreakerHalfOpen: warn, agent.BreakerOpen: bad}
 		t.row(one.Address, one.Region, one.Circle, one.From, cell{string(one.Breaker), styles[one.Breaker]},
 			strconv.Itoa(one.Failures), restWords(u, one), one.Problem)
+	}
+	t.write(u, "")
+	if s.Witnesses != nil {
+		showWitnesses(u, *s.Witnesses)
+	}
+}
+
+func showWitnesses(u *ui, w agent.WitnessesStatus) {
+	u.say("")
+	u.say("audit log: %d entries shown, %d cosigned by %d of the %d witnesses in agent.yaml", w.Shown, w.Cosigned, w.Required, len(w.Witnesses))
+	if w.Awaited > 0 {
+		u.say("awaited: the cosignatures of the checkpoint of %d entries, since %s", w.Awaited, w.Since.Format(time.RFC3339))
+	}
+	t := newTable("WITNESS", "COSIGNED")
+	for _, one := range w.Witnesses {
+		how := good
+		if one.Cosigned < w.Awaited && w.Overdue {
+			how = bad
+		}
+		t.row(one.Name, cell{strconv.FormatUint(one.Cosigned, 10), how})
 	}
 	t.write(u, "")
 }
