@@ -81,7 +81,17 @@ func (c *Control) viewTrust(ctx context.Context, tx *store.Tx, change store.Trus
 	if v.facts.Roots {
 		v.facts.Old, v.facts.New = v.old.root.Name, v.next.root.Name
 	}
-	v.facts.Foreign = v.old.root.Origin == store.KeyForeign
+	if v.facts.Foreign = v.old.root.Origin == store.KeyForeign; v.facts.Foreign {
+		all, err := tx.Authorities(ctx)
+		if err != nil {
+			return nil, err
+		}
+		at := tx.Now
+		if !change.EndedAt.IsZero() {
+			at = change.EndedAt
+		}
+		_, _, v.facts.Provable = canaryAuthority(all, v.old.root, at)
+	}
 	v.facts.Active = v.next.issuing.State == fleet.AuthorityActive
 	v.facts.Retired = v.old.issuing.State == fleet.AuthorityWithdrawn
 	if change.Bridge != "" {

@@ -53,7 +53,7 @@ func (v *trustView) show() *api.TrustChange {
 		Reason: v.change.Reason, BegunBy: v.change.BegunBy, BegunAt: stamp(v.change.BegunAt), EndedAt: stamp(v.change.EndedAt),
 		Back: v.facts.Back, Phase: string(v.step.Phase), Through: string(v.facts.Through), Paused: v.facts.Paused,
 		Action: string(v.step.Action), SetAside: v.step.SetAside, Bridge: v.bridgeWords(),
-		Standby: v.change.Standby, Unprovable: v.step.Unprovable, Foreign: v.facts.Foreign,
+		Standby: v.change.Standby, Unprovable: v.step.Unprovable, Foreign: v.facts.Foreign, Provable: v.facts.Provable,
 	}
 	for _, wait := range v.step.Waits {
 		shown.Waits = append(shown.Waits, &api.TrustWait{Who: wait.Who, Reason: wait.Reason, Remedy: wait.Remedy})

@@ -58,9 +58,12 @@ type Change struct {
 	// ready for it, and nothing signed.
 	Standby bool
 	// Foreign says that the old authority's key is not here, and never was: who
-	// lives on certificates of it is not recorded, and nothing can be signed by
-	// which a refusal would show.
+	// lives on certificates of it is not recorded, and unless it is Provable nothing
+	// can be signed by which a refusal would show.
 	Foreign bool
+	// Provable says of a foreign one that an authority under it has its key here:
+	// canaries under it show who refuses it.
+	Provable bool
 
 	Published  bool // each bundle that has the old anchor has the new one too
 	Active     bool // the new authority signs
@@ -101,7 +104,7 @@ func (t Change) Wants(p RelyingParty) fleet.Level {
 }
 
 func (t Change) unprovable(p RelyingParty) bool {
-	return t.Foreign && t.Withdrawn && Rank(p.Needs) > Rank(fleet.Loaded)
+	return t.Foreign && !t.Provable && t.Withdrawn && Rank(p.Needs) > Rank(fleet.Loaded)
 }
 
 // Adopted says whether a party has shown what it has to show now.

@@ -77,7 +77,7 @@ bridge; without it there is none, and every party then needs the new root itself
 			return err
 		}
 		u.say("Signed: %q. The response is in %s.", parsed.Issuing.Name, out)
-		u.note("carry it back, then: rotunda trust begin --response %s (of a region's first: rotunda authority create --response %s)", out, out)
+		u.note("carry it back, then: rotunda trust begin --response %s (of a region's first: rotunda authority create --response %s; of canaries: rotunda authority import --response %s)", out, out, out)
 		return nil
 	}
 	return cmd
