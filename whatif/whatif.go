@@ -15,6 +15,7 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/graph"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/schedule"
 	"github.com/rotunda-pki/rotunda/target"
 	"github.com/rotunda-pki/rotunda/trust"
@@ -79,6 +80,9 @@ type Supposed struct {
 	Stops []string         // why it can't be begun now
 	Pace  time.Duration    // of the renewals; zero: DefaultOver
 
+	Reissue rollout.Spec                 // how the renewals go; zero: all in one wave, at the usual pace
+	Windows map[fleet.Name]*fleet.Window // that are declared, freezes too
+
 	Bridge     bool   // a bridge belongs to it
 	BridgeLess string // why there can be none; empty: there can
 }
@@ -88,6 +92,8 @@ type Supposed struct {
 type Means struct {
 	Place     string // id of the placement; empty: an agent, an outside party, ...
 	Service   fleet.Name
+	Intent    fleet.Name
+	Region    string // of its agent
 	Kind      string // of what holds a certificate: placement, agent, server, operator
 	Title     string // of the kind of target: "memcached"
 	AwaySince time.Time
@@ -130,6 +136,7 @@ type Foretold struct {
 	Levels    graph.Tally // relying parties, by the level that each must show
 	Phases    []PhasePlan
 	Takes     time.Duration
+	Ends      time.Time // when all is over, inside windows and freezes, without what people do; zero: never
 	Assumes   []string
 	Ask       []graph.Contact
 	Figures   []Figure // of a profile
@@ -161,6 +168,11 @@ func (s Supposed) Foretell(now time.Time) Foretold {
 		told.Takes += phase.Takes
 	}
 	if len(told.Phases) > 0 {
+		for i := range told.Phases {
+			told.Phases[i].Unknown = s.unknown(told.Phases[i])
+		}
+		told.Waves = s.inWindows(told.Phases, now)
+		told.Ends = s.schedule(told.Phases, s.reissueSpec(), now).End
 		told.Assumes = s.assumes()
 	}
 	told.Ask = s.ask(today, told)
