@@ -37,6 +37,9 @@ func (c *Control) BeginTrust(ctx context.Context, caller Caller, req *api.BeginT
 	case (req.Failover || req.From != "") && (req.Notice.AsDuration() > 0 || req.Told):
 		return nil, fault.New(fault.Invalid, "a change to an authority that is ready waits for no owner to know of it").
 			WithRemedy("leave out --notice and --told: they are told when it begins")
+	case req.From != "" && (req.Reissue != nil || req.Over != nil):
+		return nil, fault.New(fault.Invalid, "a change from a root that was imported renews nothing: how renewals are to go has no meaning").
+			WithRemedy("leave out --over, --steps, --window and the other flags of waves")
 	case req.Failover:
 		return c.failOver(ctx, caller, req)
 	case req.From != "":

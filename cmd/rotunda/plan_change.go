@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
@@ -23,16 +22,11 @@ func changeFlags(cmd *cobra.Command, conn *connection) *changeOrder {
 	o := &changeOrder{reissue: &api.RolloutSpec{}}
 	cmd.Flags().StringVar(&o.change, "change", "", "foretell a `change`: rotate-root, rotate-issuing, rotate-issuing:REGION, failover, withdraw:AUTHORITY, or profile:FILE")
 	cmd.Flags().Var(&span{&o.over}, "over", "with --change: how long the renewal of all certificates takes (default: at the usual pace)")
-	before := map[string]bool{}
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { before[f.Name] = true })
-	cmd.Flags().StringSliceVar(&o.reissue.Steps, "steps", nil, "how far each `wave` of renewals goes, such as 1,10%,50%,100% (default: all in one wave)")
-	o.waves = waveFlags(cmd, conn, o.reissue)
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if !before[f.Name] {
-			f.Usage = "with --change: " + f.Usage
-			o.names = append(o.names, f.Name)
-		}
-	})
+	o.waves, o.names = renewalFlags(cmd, conn, o.reissue)
+	for _, name := range o.names {
+		flag := cmd.Flags().Lookup(name)
+		flag.Usage = "with --change: " + flag.Usage
+	}
 	completeFlag(cmd, conn, "change", changeWordsOffered)
 	for _, other := range []string{"file", "prune", "out"} {
 		cmd.MarkFlagsMutuallyExclusive("change", other)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
@@ -101,6 +102,21 @@ func rolloutFlags(cmd *cobra.Command, conn *connection, request *api.StartRollou
 		spec.Notice = protoDuration(notice)
 		return waves()
 	}
+}
+
+// renewalFlags adds the flags of how the renewals of a change of trust go, and names
+// them.
+func renewalFlags(cmd *cobra.Command, conn *connection, spec *api.RolloutSpec) (read func() error, names []string) {
+	before := map[string]bool{}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { before[f.Name] = true })
+	cmd.Flags().StringSliceVar(&spec.Steps, "steps", nil, "how far each `wave` of renewals goes, such as 1,10%,50%,100% (default: all in one wave)")
+	read = waveFlags(cmd, conn, spec)
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !before[f.Name] {
+			names = append(names, f.Name)
+		}
+	})
+	return read, names
 }
 
 // waveFlags adds the flags of how waves go.
