@@ -1063,6 +1063,7 @@ type TrustWait struct {
 	Who           string                 `protobuf:"bytes,1,opt,name=who,proto3" json:"who,omitempty"`
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	Remedy        string                 `protobuf:"bytes,3,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	Yours         bool                   `protobuf:"varint,4,opt,name=yours,proto3" json:"yours,omitempty"` // it waits for the caller himself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1116,6 +1117,13 @@ func (x *TrustWait) GetRemedy() string {
 		return x.Remedy
 	}
 	return ""
+}
+
+func (x *TrustWait) GetYours() bool {
+	if x != nil {
+		return x.Yours
+	}
+	return false
 }
 
 // TrustParty is one who must trust the new anchor.
@@ -1598,11 +1606,12 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\x04root\x18\x01 \x01(\tR\x04root\x12\x18\n" +
 	"\aissuing\x18\x02 \x01(\tR\aissuing\x12)\n" +
 	"\x10root_fingerprint\x18\x03 \x01(\tR\x0frootFingerprint\x12/\n" +
-	"\x13issuing_fingerprint\x18\x04 \x01(\tR\x12issuingFingerprint\"M\n" +
+	"\x13issuing_fingerprint\x18\x04 \x01(\tR\x12issuingFingerprint\"c\n" +
 	"\tTrustWait\x12\x10\n" +
 	"\x03who\x18\x01 \x01(\tR\x03who\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06remedy\x18\x03 \x01(\tR\x06remedy\"\xc9\x02\n" +
+	"\x06remedy\x18\x03 \x01(\tR\x06remedy\x12\x14\n" +
+	"\x05yours\x18\x04 \x01(\bR\x05yours\"\xc9\x02\n" +
 	"\n" +
 	"TrustParty\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -173,6 +174,6 @@ func (c *Control) decideReissue(ctx context.Context, tx *store.Tx, caller Caller
 	if status, _ := f.model.Status(rolloutID(record.ID), tx.Now); status.State.Decide(record.Name, act) != nil {
 		return nil // it stands so already
 	}
-	reason := "the change of trust: " + decision.Reason
+	reason := strings.TrimSuffix("the change of trust: "+decision.Reason, ": ")
 	return c.decideRollout(ctx, tx, caller, record, act, reason, &api.DecideRolloutResponse{})
 }

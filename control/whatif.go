@@ -38,6 +38,9 @@ func (c *Control) WhatIf(ctx context.Context, caller Caller, req *api.WhatIfRequ
 			return err
 		}
 		supposed.Pace = over
+		if caller.Kind == Operator {
+			supposed.You = caller.ID
+		}
 		return c.supposeRenewals(ctx, tx, req, &supposed)
 	})
 	if err != nil {

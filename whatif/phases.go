@@ -220,7 +220,11 @@ func (w *walker) drain(p *PhasePlan) {
 	var operators []string
 	for _, holder := range w.t.Live(w.now) {
 		if w.Means[holder.Name].Kind == "operator" {
-			operators = append(operators, strings.TrimPrefix(holder.Name, "operator "))
+			name := strings.TrimPrefix(holder.Name, "operator ")
+			if s, _, _ := strings.Cut(name, " ("); s == w.You && s != "" {
+				name += ", that is you"
+			}
+			operators = append(operators, name)
 		}
 		if holder.NotAfter.After(p.EndsBy) {
 			p.EndsBy = holder.NotAfter

@@ -78,6 +78,7 @@ type Supposed struct {
 	Means map[string]Means // by the names of parties and holders
 	Signs []string         // whose key signs what before it begins, in words
 	Stops []string         // why it can't be begun now
+	You   string           // the operator who asks; empty: another
 	Pace  time.Duration    // of the renewals; zero: DefaultOver
 
 	Reissue rollout.Spec                 // how the renewals go; zero: all in one wave, at the usual pace
@@ -182,8 +183,6 @@ func (s Supposed) Foretell(now time.Time) Foretold {
 // hopeless says that it is no change that could go through the phases.
 func (s Supposed) hopeless() bool { return s.Kind == WithdrawNow && len(s.Stops) > 0 }
 
-const byException = "; or apply an Exception of rule trust-adopt with an owner and an end"
-
 // obstacles lists what can be seen today to stand in a phase's way, the
 // earliest phase first. What an exception covers is none.
 func (s Supposed) obstacles(now time.Time) (all []Obstacle) {
@@ -258,9 +257,9 @@ func (s Supposed) cantFollow(party trust.RelyingParty, phase trust.Phase, now ti
 	means := s.Means[party.Name]
 	switch {
 	case party.Ask != "":
-		return "is an outside party: nobody here sees whom it trusts", "ask " + party.Ask + "; then apply an Exception of rule trust-adopt with an owner and an end"
+		return "is an outside party: nobody here sees whom it trusts", "ask " + party.Ask + "; then apply " + party.Exception()
 	case party.Away:
-		return awayWords(means.AwaySince, now), "bring the agent back, or retire it (rotunda agent retire)" + byException
+		return awayWords(means.AwaySince, now), "bring the agent back, or retire it (rotunda agent retire); or apply " + party.Exception()
 	case means.Restart != "":
 	case phase == trust.Prove && means.AddAtRestart:
 		return means.Title + " takes an added CA only at a restart, and names no restartCommand", noRestart

@@ -135,7 +135,11 @@ func (u *ui) showWaits(change *api.TrustChange) {
 			u.say("  … and %d more: --output json has all", len(change.Waits)-mostShown)
 			break
 		}
-		u.tell("  ", u.hosts.spoken(strings.TrimSpace(wait.Who+" "+wait.Reason)), warn)
+		who := wait.Who
+		if wait.Yours {
+			who += ", that is you,"
+		}
+		u.tell("  ", u.hosts.spoken(strings.TrimSpace(who+" "+wait.Reason)), warn)
 		if wait.Remedy != "" {
 			u.say("      %s", wait.Remedy)
 		}
