@@ -1268,6 +1268,7 @@ type DecideRolloutRequest struct {
 	Rollout       string                 `protobuf:"bytes,1,opt,name=rollout,proto3" json:"rollout,omitempty"` // as in DescribeRolloutRequest
 	Act           string                 `protobuf:"bytes,2,opt,name=act,proto3" json:"act,omitempty"`         // pause, resume, abort, rollback
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	DryRun        bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1323,11 +1324,21 @@ func (x *DecideRolloutRequest) GetReason() string {
 	return ""
 }
 
+func (x *DecideRolloutRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 type DecideRolloutResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rollout       *RolloutInfo           `protobuf:"bytes,1,opt,name=rollout,proto3" json:"rollout,omitempty"`
 	Rollback      *RolloutInfo           `protobuf:"bytes,2,opt,name=rollback,proto3" json:"rollback,omitempty"` // what a rollback has begun; absent: nobody had been asked
 	AuditId       string                 `protobuf:"bytes,3,opt,name=audit_id,json=auditId,proto3" json:"audit_id,omitempty"`
+	Effects       []string               `protobuf:"bytes,4,rep,name=effects,proto3" json:"effects,omitempty"` // what it means, in words
+	Moving        []*RolloutMember       `protobuf:"bytes,5,rep,name=moving,proto3" json:"moving,omitempty"`   // who is under way, and gets there all the same
+	Again         []*RolloutMember       `protobuf:"bytes,6,rep,name=again,proto3" json:"again,omitempty"`     // of rollback: whom it rotates again, with their waves in that rollout
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1381,6 +1392,27 @@ func (x *DecideRolloutResponse) GetAuditId() string {
 		return x.AuditId
 	}
 	return ""
+}
+
+func (x *DecideRolloutResponse) GetEffects() []string {
+	if x != nil {
+		return x.Effects
+	}
+	return nil
+}
+
+func (x *DecideRolloutResponse) GetMoving() []*RolloutMember {
+	if x != nil {
+		return x.Moving
+	}
+	return nil
+}
+
+func (x *DecideRolloutResponse) GetAgain() []*RolloutMember {
+	if x != nil {
+		return x.Again
+	}
+	return nil
 }
 
 type AnswerRolloutGateRequest struct {
@@ -1630,15 +1662,19 @@ const file_rotunda_v1_rollout_proto_rawDesc = "" +
 	"\amembers\x18\x02 \x03(\v2\x19.rotunda.v1.RolloutMemberR\amembers\x129\n" +
 	"\tdecisions\x18\x03 \x03(\v2\x1b.rotunda.v1.RolloutDecisionR\tdecisions\x123\n" +
 	"\aanswers\x18\x04 \x03(\v2\x19.rotunda.v1.RolloutAnswerR\aanswers\x12,\n" +
-	"\anotices\x18\x05 \x03(\v2\x12.rotunda.v1.NoticeR\anotices\"Z\n" +
+	"\anotices\x18\x05 \x03(\v2\x12.rotunda.v1.NoticeR\anotices\"s\n" +
 	"\x14DecideRolloutRequest\x12\x18\n" +
 	"\arollout\x18\x01 \x01(\tR\arollout\x12\x10\n" +
 	"\x03act\x18\x02 \x01(\tR\x03act\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x9a\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\x98\x02\n" +
 	"\x15DecideRolloutResponse\x121\n" +
 	"\arollout\x18\x01 \x01(\v2\x17.rotunda.v1.RolloutInfoR\arollout\x123\n" +
 	"\brollback\x18\x02 \x01(\v2\x17.rotunda.v1.RolloutInfoR\brollback\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\x8a\x01\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\x12\x18\n" +
+	"\aeffects\x18\x04 \x03(\tR\aeffects\x121\n" +
+	"\x06moving\x18\x05 \x03(\v2\x19.rotunda.v1.RolloutMemberR\x06moving\x12/\n" +
+	"\x05again\x18\x06 \x03(\v2\x19.rotunda.v1.RolloutMemberR\x05again\"\x8a\x01\n" +
 	"\x18AnswerRolloutGateRequest\x12\x18\n" +
 	"\arollout\x18\x01 \x01(\tR\arollout\x12\x12\n" +
 	"\x04wave\x18\x02 \x01(\x05R\x04wave\x12\x12\n" +
@@ -1715,11 +1751,13 @@ var file_rotunda_v1_rollout_proto_depIdxs = []int32{
 	22, // 25: rotunda.v1.DescribeRolloutResponse.notices:type_name -> rotunda.v1.Notice
 	7,  // 26: rotunda.v1.DecideRolloutResponse.rollout:type_name -> rotunda.v1.RolloutInfo
 	7,  // 27: rotunda.v1.DecideRolloutResponse.rollback:type_name -> rotunda.v1.RolloutInfo
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	4,  // 28: rotunda.v1.DecideRolloutResponse.moving:type_name -> rotunda.v1.RolloutMember
+	4,  // 29: rotunda.v1.DecideRolloutResponse.again:type_name -> rotunda.v1.RolloutMember
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_rollout_proto_init() }

@@ -25,12 +25,13 @@ const (
 
 type PrepareTrustRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
-	Kind            string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`                                              // root; issuing: under the root that there is; standby: a root beside it, or another issuing authority under the one that stands by; region: a region's first issuing authority
+	Kind            string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`                                              // root; issuing: under the root that there is; standby: a root beside it, or another issuing authority under the one that stands by; region: a region's first issuing authority; canaries: one that signs them under a root that is not ours
 	RootName        string                 `protobuf:"bytes,2,opt,name=root_name,json=rootName,proto3" json:"root_name,omitempty"`                      // common name of the new root; empty: the trust domain's and the month
 	Algorithm       string                 `protobuf:"bytes,3,opt,name=algorithm,proto3" json:"algorithm,omitempty"`                                    // of the new keys; empty: that of the old ones
 	RootLifetime    *durationpb.Duration   `protobuf:"bytes,4,opt,name=root_lifetime,json=rootLifetime,proto3" json:"root_lifetime,omitempty"`          // absent: that of the old one
 	IssuingLifetime *durationpb.Duration   `protobuf:"bytes,5,opt,name=issuing_lifetime,json=issuingLifetime,proto3" json:"issuing_lifetime,omitempty"` // absent: that of the old one
 	Region          string                 `protobuf:"bytes,6,opt,name=region,proto3" json:"region,omitempty"`                                          // of issuing: whose authority is replaced, empty: that of no region; of region: which gets one
+	Root            []byte                 `protobuf:"bytes,7,opt,name=root,proto3" json:"root,omitempty"`                                              // of canaries: DER of that root, recorded already or not
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -105,6 +106,13 @@ func (x *PrepareTrustRequest) GetRegion() string {
 		return x.Region
 	}
 	return ""
+}
+
+func (x *PrepareTrustRequest) GetRoot() []byte {
+	if x != nil {
+		return x.Root
+	}
+	return nil
 }
 
 type PrepareTrustResponse struct {
@@ -617,7 +625,8 @@ type TrustChange struct {
 	Standby       bool                   `protobuf:"varint,20,opt,name=standby,proto3" json:"standby,omitempty"`      // the new root is kept for later
 	Unprovable    []string               `protobuf:"bytes,21,rep,name=unprovable,proto3" json:"unprovable,omitempty"` // parties that can't be shown to refuse the old root, since its key is elsewhere
 	Notices       []*Notice              `protobuf:"bytes,22,rep,name=notices,proto3" json:"notices,omitempty"`       // what owners are told of it, the oldest first
-	Foreign       bool                   `protobuf:"varint,23,opt,name=foreign,proto3" json:"foreign,omitempty"`      // the key of the old root is elsewhere: that nobody takes what is under it is unprovable
+	Foreign       bool                   `protobuf:"varint,23,opt,name=foreign,proto3" json:"foreign,omitempty"`      // the key of the old root is elsewhere: that nobody takes what is under it is unprovable, unless
+	Provable      bool                   `protobuf:"varint,24,opt,name=provable,proto3" json:"provable,omitempty"`    // an authority under it has its key here, and signs canaries
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -813,6 +822,13 @@ func (x *TrustChange) GetForeign() bool {
 	return false
 }
 
+func (x *TrustChange) GetProvable() bool {
+	if x != nil {
+		return x.Provable
+	}
+	return false
+}
+
 // ImportAuthorityRequest records an authority whose key is somebody else's.
 type ImportAuthorityRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -822,6 +838,7 @@ type ImportAuthorityRequest struct {
 	Trusted       bool                   `protobuf:"varint,4,opt,name=trusted,proto3" json:"trusted,omitempty"` // put it into the trust domain's bundle
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	DryRun        bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	Response      []byte                 `protobuf:"bytes,7,opt,name=response,proto3" json:"response,omitempty"` // JSON, of rotunda authority sign: an authority under it that signs canaries; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -898,11 +915,19 @@ func (x *ImportAuthorityRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *ImportAuthorityRequest) GetResponse() []byte {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
 type ImportAuthorityResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Warnings      []string               `protobuf:"bytes,1,rep,name=warnings,proto3" json:"warnings,omitempty"` // what will be impossible or unprovable under it
 	Names         []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`       // under which it is recorded, the root first
 	AuditId       string                 `protobuf:"bytes,3,opt,name=audit_id,json=auditId,proto3" json:"audit_id,omitempty"`
+	Canaries      string                 `protobuf:"bytes,4,opt,name=canaries,proto3" json:"canaries,omitempty"` // name of the authority that signs canaries under it; empty: they can't be
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -954,6 +979,13 @@ func (x *ImportAuthorityResponse) GetNames() []string {
 func (x *ImportAuthorityResponse) GetAuditId() string {
 	if x != nil {
 		return x.AuditId
+	}
+	return ""
+}
+
+func (x *ImportAuthorityResponse) GetCanaries() string {
+	if x != nil {
+		return x.Canaries
 	}
 	return ""
 }
@@ -1031,6 +1063,7 @@ type TrustWait struct {
 	Who           string                 `protobuf:"bytes,1,opt,name=who,proto3" json:"who,omitempty"`
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	Remedy        string                 `protobuf:"bytes,3,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	Yours         bool                   `protobuf:"varint,4,opt,name=yours,proto3" json:"yours,omitempty"` // it waits for the caller himself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1084,6 +1117,13 @@ func (x *TrustWait) GetRemedy() string {
 		return x.Remedy
 	}
 	return ""
+}
+
+func (x *TrustWait) GetYours() bool {
+	if x != nil {
+		return x.Yours
+	}
+	return false
 }
 
 // TrustParty is one who must trust the new anchor.
@@ -1475,14 +1515,15 @@ var File_rotunda_v1_trust_proto protoreflect.FileDescriptor
 const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\n" +
 	"\x16rotunda/v1/trust.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17rotunda/v1/notice.proto\x1a\x18rotunda/v1/rollout.proto\"\x82\x02\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17rotunda/v1/notice.proto\x1a\x18rotunda/v1/rollout.proto\"\x96\x02\n" +
 	"\x13PrepareTrustRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1b\n" +
 	"\troot_name\x18\x02 \x01(\tR\brootName\x12\x1c\n" +
 	"\talgorithm\x18\x03 \x01(\tR\talgorithm\x12>\n" +
 	"\rroot_lifetime\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\frootLifetime\x12D\n" +
 	"\x10issuing_lifetime\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0fissuingLifetime\x12\x16\n" +
-	"\x06region\x18\x06 \x01(\tR\x06region\"[\n" +
+	"\x06region\x18\x06 \x01(\tR\x06region\x12\x12\n" +
+	"\x04root\x18\a \x01(\fR\x04root\"[\n" +
 	"\x14PrepareTrustResponse\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x19\n" +
@@ -1519,7 +1560,7 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"\x13DecideTrustResponse\x12/\n" +
 	"\x06change\x18\x01 \x01(\v2\x17.rotunda.v1.TrustChangeR\x06change\x12\x18\n" +
 	"\aeffects\x18\x02 \x03(\tR\aeffects\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\x98\x06\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\xb4\x06\n" +
 	"\vTrustChange\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12&\n" +
@@ -1546,27 +1587,31 @@ const file_rotunda_v1_trust_proto_rawDesc = "" +
 	"unprovable\x18\x15 \x03(\tR\n" +
 	"unprovable\x12,\n" +
 	"\anotices\x18\x16 \x03(\v2\x12.rotunda.v1.NoticeR\anotices\x12\x18\n" +
-	"\aforeign\x18\x17 \x01(\bR\aforeign\"\xa5\x01\n" +
+	"\aforeign\x18\x17 \x01(\bR\aforeign\x12\x1a\n" +
+	"\bprovable\x18\x18 \x01(\bR\bprovable\"\xc1\x01\n" +
 	"\x16ImportAuthorityRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\fR\x04root\x12\x18\n" +
 	"\aissuing\x18\x03 \x03(\fR\aissuing\x12\x18\n" +
 	"\atrusted\x18\x04 \x01(\bR\atrusted\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x17\n" +
-	"\adry_run\x18\x06 \x01(\bR\x06dryRun\"f\n" +
+	"\adry_run\x18\x06 \x01(\bR\x06dryRun\x12\x1a\n" +
+	"\bresponse\x18\a \x01(\fR\bresponse\"\x82\x01\n" +
 	"\x17ImportAuthorityResponse\x12\x1a\n" +
 	"\bwarnings\x18\x01 \x03(\tR\bwarnings\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12\x19\n" +
-	"\baudit_id\x18\x03 \x01(\tR\aauditId\"\x94\x01\n" +
+	"\baudit_id\x18\x03 \x01(\tR\aauditId\x12\x1a\n" +
+	"\bcanaries\x18\x04 \x01(\tR\bcanaries\"\x94\x01\n" +
 	"\bTrustEnd\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\tR\x04root\x12\x18\n" +
 	"\aissuing\x18\x02 \x01(\tR\aissuing\x12)\n" +
 	"\x10root_fingerprint\x18\x03 \x01(\tR\x0frootFingerprint\x12/\n" +
-	"\x13issuing_fingerprint\x18\x04 \x01(\tR\x12issuingFingerprint\"M\n" +
+	"\x13issuing_fingerprint\x18\x04 \x01(\tR\x12issuingFingerprint\"c\n" +
 	"\tTrustWait\x12\x10\n" +
 	"\x03who\x18\x01 \x01(\tR\x03who\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06remedy\x18\x03 \x01(\tR\x06remedy\"\xc9\x02\n" +
+	"\x06remedy\x18\x03 \x01(\tR\x06remedy\x12\x14\n" +
+	"\x05yours\x18\x04 \x01(\bR\x05yours\"\xc9\x02\n" +
 	"\n" +
 	"TrustParty\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +

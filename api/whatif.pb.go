@@ -28,6 +28,7 @@ type WhatIfRequest struct {
 	Change        string                 `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`   // rotate-root, rotate-issuing, withdraw:AUTHORITY (name or id), or profile:FILE
 	Over          *durationpb.Duration   `protobuf:"bytes,2,opt,name=over,proto3" json:"over,omitempty"`       // how long the renewal of all certificates takes; absent: the usual pace
 	Profile       []byte                 `protobuf:"bytes,3,opt,name=profile,proto3" json:"profile,omitempty"` // of profile:FILE: what the file holds
+	Reissue       *RolloutSpec           `protobuf:"bytes,4,opt,name=reissue,proto3" json:"reissue,omitempty"` // how the renewals of a change of trust would go; absent: all in one wave
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -83,6 +84,13 @@ func (x *WhatIfRequest) GetProfile() []byte {
 	return nil
 }
 
+func (x *WhatIfRequest) GetReissue() *RolloutSpec {
+	if x != nil {
+		return x.Reissue
+	}
+	return nil
+}
+
 // WhatIfResponse is what a change would meet with if it were begun now.
 type WhatIfResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -93,17 +101,20 @@ type WhatIfResponse struct {
 	Stops  []string               `protobuf:"bytes,5,rep,name=stops,proto3" json:"stops,omitempty"`   // why it can't be begun now; empty: it can
 	// Edges that break if it is done without those who stand in the way: of
 	// withdraw now, of the others at their end.
-	Breaks        []*WhatIfBreak       `protobuf:"bytes,6,rep,name=breaks,proto3" json:"breaks,omitempty"`
-	Obstacles     []*WhatIfObstacle    `protobuf:"bytes,7,rep,name=obstacles,proto3" json:"obstacles,omitempty"` // parties that hold it up, or may
-	Bridge        *WhatIfBridge        `protobuf:"bytes,8,opt,name=bridge,proto3" json:"bridge,omitempty"`       // absent: the change has none
-	Levels        *LevelCounts         `protobuf:"bytes,9,opt,name=levels,proto3" json:"levels,omitempty"`       // relying parties by the level that each must show
-	Phases        []*WhatIfPhase       `protobuf:"bytes,10,rep,name=phases,proto3" json:"phases,omitempty"`      // in their order; none: it can't be planned
-	Takes         *durationpb.Duration `protobuf:"bytes,11,opt,name=takes,proto3" json:"takes,omitempty"`        // of all phases, without what people do
-	Assumes       []string             `protobuf:"bytes,12,rep,name=assumes,proto3" json:"assumes,omitempty"`    // what that time goes by
-	Ask           []*ServiceContact    `protobuf:"bytes,13,rep,name=ask,proto3" json:"ask,omitempty"`
-	Figures       []*WhatIfFigure      `protobuf:"bytes,14,rep,name=figures,proto3" json:"figures,omitempty"` // of a profile: what it says now, and what it would say
-	Uses          []*WhatIfUse         `protobuf:"bytes,15,rep,name=uses,proto3" json:"uses,omitempty"`       // of a profile: the intents that it would touch
-	Waves         []*WhatIfWaves       `protobuf:"bytes,16,rep,name=waves,proto3" json:"waves,omitempty"`     // of a profile: when a rollout of it would be over
+	Breaks    []*WhatIfBreak       `protobuf:"bytes,6,rep,name=breaks,proto3" json:"breaks,omitempty"`
+	Obstacles []*WhatIfObstacle    `protobuf:"bytes,7,rep,name=obstacles,proto3" json:"obstacles,omitempty"` // parties that hold it up, or may
+	Bridge    *WhatIfBridge        `protobuf:"bytes,8,opt,name=bridge,proto3" json:"bridge,omitempty"`       // absent: the change has none
+	Levels    *LevelCounts         `protobuf:"bytes,9,opt,name=levels,proto3" json:"levels,omitempty"`       // relying parties by the level that each must show
+	Phases    []*WhatIfPhase       `protobuf:"bytes,10,rep,name=phases,proto3" json:"phases,omitempty"`      // in their order; none: it can't be planned
+	Takes     *durationpb.Duration `protobuf:"bytes,11,opt,name=takes,proto3" json:"takes,omitempty"`        // of all phases, without what people do
+	Assumes   []string             `protobuf:"bytes,12,rep,name=assumes,proto3" json:"assumes,omitempty"`    // what that time goes by
+	Ask       []*ServiceContact    `protobuf:"bytes,13,rep,name=ask,proto3" json:"ask,omitempty"`
+	Figures   []*WhatIfFigure      `protobuf:"bytes,14,rep,name=figures,proto3" json:"figures,omitempty"` // of a profile: what it says now, and what it would say
+	Uses      []*WhatIfUse         `protobuf:"bytes,15,rep,name=uses,proto3" json:"uses,omitempty"`       // of a profile: the intents that it would touch
+	// Of a profile: when a rollout of it would be over. Of a change of trust for which
+	// no window is named: when it would be.
+	Waves         []*WhatIfWaves         `protobuf:"bytes,16,rep,name=waves,proto3" json:"waves,omitempty"`
+	Ends          *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=ends,proto3" json:"ends,omitempty"` // of a change of trust: when all is over, inside windows and freezes, had people done at once what is theirs; absent: never
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -250,11 +261,20 @@ func (x *WhatIfResponse) GetWaves() []*WhatIfWaves {
 	return nil
 }
 
-// WhatIfWaves is when a rollout with the usual steps would be over.
+func (x *WhatIfResponse) GetEnds() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
+// WhatIfWaves is when a rollout in a window, and what it is a part of, would be over.
 type WhatIfWaves struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Window        string                 `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"` // in which placements are asked; empty: at all times
-	End           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end,proto3" json:"end,omitempty"`       // absent: nobody can say
+	Window        string                 `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"`   // in which placements are asked; empty: at all times
+	End           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end,proto3" json:"end,omitempty"`         // absent: nobody can say, or never
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`         // it would never be
+	Renewed       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=renewed,proto3" json:"renewed,omitempty"` // of a change of trust: when its renewals are over
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +319,20 @@ func (x *WhatIfWaves) GetWindow() string {
 func (x *WhatIfWaves) GetEnd() *timestamppb.Timestamp {
 	if x != nil {
 		return x.End
+	}
+	return nil
+}
+
+func (x *WhatIfWaves) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *WhatIfWaves) GetRenewed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Renewed
 	}
 	return nil
 }
@@ -644,6 +678,9 @@ type WhatIfPhase struct {
 	Waits         []*TrustWait           `protobuf:"bytes,7,rep,name=waits,proto3" json:"waits,omitempty"`                 // who holds it up, as things are
 	Takes         *durationpb.Duration   `protobuf:"bytes,8,opt,name=takes,proto3" json:"takes,omitempty"`                 // without what people do
 	EndsBy        *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=ends_by,json=endsBy,proto3" json:"ends_by,omitempty"` // of drain: when it has ended though nobody did anything
+	Begins        *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=begins,proto3" json:"begins,omitempty"`              // inside windows and freezes, had people done at once what is theirs; absent: never
+	Ends          *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=ends,proto3" json:"ends,omitempty"`                  // absent: never
+	Unknown       []string               `protobuf:"bytes,12,rep,name=unknown,proto3" json:"unknown,omitempty"`            // what of its time can't be known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -737,6 +774,27 @@ func (x *WhatIfPhase) GetTakes() *durationpb.Duration {
 func (x *WhatIfPhase) GetEndsBy() *timestamppb.Timestamp {
 	if x != nil {
 		return x.EndsBy
+	}
+	return nil
+}
+
+func (x *WhatIfPhase) GetBegins() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Begins
+	}
+	return nil
+}
+
+func (x *WhatIfPhase) GetEnds() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
+func (x *WhatIfPhase) GetUnknown() []string {
+	if x != nil {
+		return x.Unknown
 	}
 	return nil
 }
@@ -875,11 +933,12 @@ var File_rotunda_v1_whatif_proto protoreflect.FileDescriptor
 const file_rotunda_v1_whatif_proto_rawDesc = "" +
 	"\n" +
 	"\x17rotunda/v1/whatif.proto\x12\n" +
-	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/graph.proto\x1a\x16rotunda/v1/trust.proto\"p\n" +
+	"rotunda.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16rotunda/v1/graph.proto\x1a\x18rotunda/v1/rollout.proto\x1a\x16rotunda/v1/trust.proto\"\xa3\x01\n" +
 	"\rWhatIfRequest\x12\x16\n" +
 	"\x06change\x18\x01 \x01(\tR\x06change\x12-\n" +
 	"\x04over\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04over\x12\x18\n" +
-	"\aprofile\x18\x03 \x01(\fR\aprofile\"\x94\x05\n" +
+	"\aprofile\x18\x03 \x01(\fR\aprofile\x121\n" +
+	"\areissue\x18\x04 \x01(\v2\x17.rotunda.v1.RolloutSpecR\areissue\"\xc4\x05\n" +
 	"\x0eWhatIfResponse\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\tR\x06change\x12\x10\n" +
@@ -897,10 +956,13 @@ const file_rotunda_v1_whatif_proto_rawDesc = "" +
 	"\x03ask\x18\r \x03(\v2\x1a.rotunda.v1.ServiceContactR\x03ask\x122\n" +
 	"\afigures\x18\x0e \x03(\v2\x18.rotunda.v1.WhatIfFigureR\afigures\x12)\n" +
 	"\x04uses\x18\x0f \x03(\v2\x15.rotunda.v1.WhatIfUseR\x04uses\x12-\n" +
-	"\x05waves\x18\x10 \x03(\v2\x17.rotunda.v1.WhatIfWavesR\x05waves\"S\n" +
+	"\x05waves\x18\x10 \x03(\v2\x17.rotunda.v1.WhatIfWavesR\x05waves\x12.\n" +
+	"\x04ends\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x04ends\"\x9b\x01\n" +
 	"\vWhatIfWaves\x12\x16\n" +
 	"\x06window\x18\x01 \x01(\tR\x06window\x12,\n" +
-	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\"P\n" +
+	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x124\n" +
+	"\arenewed\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\arenewed\"P\n" +
 	"\fWhatIfFigure\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\tR\x06before\x12\x14\n" +
@@ -925,7 +987,7 @@ const file_rotunda_v1_whatif_proto_rawDesc = "" +
 	"\fWhatIfBridge\x12\x1a\n" +
 	"\bpossible\x18\x01 \x01(\bR\bpossible\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
-	"\auseless\x18\x03 \x03(\tR\auseless\"\x85\x03\n" +
+	"\auseless\x18\x03 \x03(\tR\auseless\"\x83\x04\n" +
 	"\vWhatIfPhase\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x12\n" +
 	"\x04does\x18\x02 \x01(\tR\x04does\x121\n" +
@@ -935,7 +997,11 @@ const file_rotunda_v1_whatif_proto_rawDesc = "" +
 	"\boperator\x18\x06 \x03(\tR\boperator\x12+\n" +
 	"\x05waits\x18\a \x03(\v2\x15.rotunda.v1.TrustWaitR\x05waits\x12/\n" +
 	"\x05takes\x18\b \x01(\v2\x19.google.protobuf.DurationR\x05takes\x123\n" +
-	"\aends_by\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06endsBy\"\x86\x01\n" +
+	"\aends_by\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06endsBy\x122\n" +
+	"\x06begins\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x06begins\x12.\n" +
+	"\x04ends\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x04ends\x12\x18\n" +
+	"\aunknown\x18\f \x03(\tR\aunknown\"\x86\x01\n" +
 	"\rWhatIfRestart\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -972,38 +1038,44 @@ var file_rotunda_v1_whatif_proto_goTypes = []any{
 	(*WhatIfRestart)(nil),         // 9: rotunda.v1.WhatIfRestart
 	(*WhatIfCount)(nil),           // 10: rotunda.v1.WhatIfCount
 	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*LevelCounts)(nil),           // 13: rotunda.v1.LevelCounts
-	(*ServiceContact)(nil),        // 14: rotunda.v1.ServiceContact
-	(*GraphReason)(nil),           // 15: rotunda.v1.GraphReason
-	(*TrustWait)(nil),             // 16: rotunda.v1.TrustWait
+	(*RolloutSpec)(nil),           // 12: rotunda.v1.RolloutSpec
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*LevelCounts)(nil),           // 14: rotunda.v1.LevelCounts
+	(*ServiceContact)(nil),        // 15: rotunda.v1.ServiceContact
+	(*GraphReason)(nil),           // 16: rotunda.v1.GraphReason
+	(*TrustWait)(nil),             // 17: rotunda.v1.TrustWait
 }
 var file_rotunda_v1_whatif_proto_depIdxs = []int32{
 	11, // 0: rotunda.v1.WhatIfRequest.over:type_name -> google.protobuf.Duration
-	12, // 1: rotunda.v1.WhatIfResponse.at:type_name -> google.protobuf.Timestamp
-	5,  // 2: rotunda.v1.WhatIfResponse.breaks:type_name -> rotunda.v1.WhatIfBreak
-	6,  // 3: rotunda.v1.WhatIfResponse.obstacles:type_name -> rotunda.v1.WhatIfObstacle
-	7,  // 4: rotunda.v1.WhatIfResponse.bridge:type_name -> rotunda.v1.WhatIfBridge
-	13, // 5: rotunda.v1.WhatIfResponse.levels:type_name -> rotunda.v1.LevelCounts
-	8,  // 6: rotunda.v1.WhatIfResponse.phases:type_name -> rotunda.v1.WhatIfPhase
-	11, // 7: rotunda.v1.WhatIfResponse.takes:type_name -> google.protobuf.Duration
-	14, // 8: rotunda.v1.WhatIfResponse.ask:type_name -> rotunda.v1.ServiceContact
-	3,  // 9: rotunda.v1.WhatIfResponse.figures:type_name -> rotunda.v1.WhatIfFigure
-	4,  // 10: rotunda.v1.WhatIfResponse.uses:type_name -> rotunda.v1.WhatIfUse
-	2,  // 11: rotunda.v1.WhatIfResponse.waves:type_name -> rotunda.v1.WhatIfWaves
-	12, // 12: rotunda.v1.WhatIfWaves.end:type_name -> google.protobuf.Timestamp
-	15, // 13: rotunda.v1.WhatIfBreak.reasons:type_name -> rotunda.v1.GraphReason
-	13, // 14: rotunda.v1.WhatIfPhase.parties:type_name -> rotunda.v1.LevelCounts
-	9,  // 15: rotunda.v1.WhatIfPhase.restarts:type_name -> rotunda.v1.WhatIfRestart
-	10, // 16: rotunda.v1.WhatIfPhase.renewals:type_name -> rotunda.v1.WhatIfCount
-	16, // 17: rotunda.v1.WhatIfPhase.waits:type_name -> rotunda.v1.TrustWait
-	11, // 18: rotunda.v1.WhatIfPhase.takes:type_name -> google.protobuf.Duration
-	12, // 19: rotunda.v1.WhatIfPhase.ends_by:type_name -> google.protobuf.Timestamp
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	12, // 1: rotunda.v1.WhatIfRequest.reissue:type_name -> rotunda.v1.RolloutSpec
+	13, // 2: rotunda.v1.WhatIfResponse.at:type_name -> google.protobuf.Timestamp
+	5,  // 3: rotunda.v1.WhatIfResponse.breaks:type_name -> rotunda.v1.WhatIfBreak
+	6,  // 4: rotunda.v1.WhatIfResponse.obstacles:type_name -> rotunda.v1.WhatIfObstacle
+	7,  // 5: rotunda.v1.WhatIfResponse.bridge:type_name -> rotunda.v1.WhatIfBridge
+	14, // 6: rotunda.v1.WhatIfResponse.levels:type_name -> rotunda.v1.LevelCounts
+	8,  // 7: rotunda.v1.WhatIfResponse.phases:type_name -> rotunda.v1.WhatIfPhase
+	11, // 8: rotunda.v1.WhatIfResponse.takes:type_name -> google.protobuf.Duration
+	15, // 9: rotunda.v1.WhatIfResponse.ask:type_name -> rotunda.v1.ServiceContact
+	3,  // 10: rotunda.v1.WhatIfResponse.figures:type_name -> rotunda.v1.WhatIfFigure
+	4,  // 11: rotunda.v1.WhatIfResponse.uses:type_name -> rotunda.v1.WhatIfUse
+	2,  // 12: rotunda.v1.WhatIfResponse.waves:type_name -> rotunda.v1.WhatIfWaves
+	13, // 13: rotunda.v1.WhatIfResponse.ends:type_name -> google.protobuf.Timestamp
+	13, // 14: rotunda.v1.WhatIfWaves.end:type_name -> google.protobuf.Timestamp
+	13, // 15: rotunda.v1.WhatIfWaves.renewed:type_name -> google.protobuf.Timestamp
+	16, // 16: rotunda.v1.WhatIfBreak.reasons:type_name -> rotunda.v1.GraphReason
+	14, // 17: rotunda.v1.WhatIfPhase.parties:type_name -> rotunda.v1.LevelCounts
+	9,  // 18: rotunda.v1.WhatIfPhase.restarts:type_name -> rotunda.v1.WhatIfRestart
+	10, // 19: rotunda.v1.WhatIfPhase.renewals:type_name -> rotunda.v1.WhatIfCount
+	17, // 20: rotunda.v1.WhatIfPhase.waits:type_name -> rotunda.v1.TrustWait
+	11, // 21: rotunda.v1.WhatIfPhase.takes:type_name -> google.protobuf.Duration
+	13, // 22: rotunda.v1.WhatIfPhase.ends_by:type_name -> google.protobuf.Timestamp
+	13, // 23: rotunda.v1.WhatIfPhase.begins:type_name -> google.protobuf.Timestamp
+	13, // 24: rotunda.v1.WhatIfPhase.ends:type_name -> google.protobuf.Timestamp
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_whatif_proto_init() }
@@ -1012,6 +1084,7 @@ func file_rotunda_v1_whatif_proto_init() {
 		return
 	}
 	file_rotunda_v1_graph_proto_init()
+	file_rotunda_v1_rollout_proto_init()
 	file_rotunda_v1_trust_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -14,10 +14,14 @@ import (
 // takes its owner's ceremony and every relying party to replace it.
 const longNotice = 180 * 24 * time.Hour
 
+// Keyless is the warning of a root by whose key nothing can be signed for us.
+const Keyless = "its key is not here: no canary can be signed under it, so that a process trusts it, or no longer does, stays unprovable: " +
+	"its withdrawal rests on what processes say that they loaded"
+
 // CheckForeign tells whether a root whose key is not ours may be recorded as an
 // authority, and put into bundles. Issuing are authorities known to be under it;
 // each must be signed by it. The warnings say, for an operator, what will be
-// impossible or unprovable under such a root; there is always one.
+// impossible or unprovable under such a root; Keyless is always the first.
 func CheckForeign(now time.Time, root *x509.Certificate, issuing ...*x509.Certificate) (warnings []string, err error) {
 	if _, err := pki.NewBundle([]*x509.Certificate{root}); err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "foreign root")
@@ -64,10 +68,7 @@ func checkForeignIssuing(now time.Time, root, cert *x509.Certificate) error {
 
 // foreignWarnings are in the order in which an operator would meet them.
 func foreignWarnings(now time.Time, root *x509.Certificate) []string {
-	warnings := []string{
-		"its key is not here: no canary can be signed under it, so that a process trusts it, or no longer does, stays unprovable: " +
-			"its withdrawal rests on what processes say that they loaded",
-	}
+	warnings := []string{Keyless}
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	if left := root.NotAfter.Sub(now); left < longNotice {
 		warn("it ends at %s: ask its owner now for the one that follows it", stamp(root.NotAfter))

@@ -82,7 +82,8 @@ func trusts(seen *probe.Observation) bool {
 // something can be signed here: one that was accepted where the bundle has the
 // root, and one that was refused where it has not, with each session from
 // before. By a root that is only prepared nothing is signed but trials, so that
-// its refusal is no loss.
+// its refusal is no loss; that of one that is not ours is wanted while a change
+// leads away from it.
 func triedAll(ctx context.Context, tx *store.Tx, bundle store.Bundle, seen *probe.Observation) (bool, error) {
 	all, err := tx.Authorities(ctx)
 	if err != nil || seen == nil {
@@ -97,6 +98,16 @@ func triedAll(ctx context.Context, tx *store.Tx, bundle store.Bundle, seen *prob
 		if authority.Kind != store.IssuingAuthority || authority.State == fleet.AuthorityWithdrawn {
 			continue
 		}
+		root := byID[authority.ParentID]
+		if root.Origin == store.KeyForeign {
+			wanted, err := triesForeign(ctx, tx, bundle, root, all)
+			if err != nil {
+				return false, err
+			}
+			if !wanted {
+				continue
+			}
+		}
 		_, err := tx.AuthorityKey(ctx, authority.ID)
 		if fault.CodeOf(err) == fault.NotFound {
 			continue // nothing can be signed by it, no trial either
@@ -104,11 +115,11 @@ func triedAll(ctx context.Context, tx *store.Tx, bundle store.Bundle, seen *prob
 		if err != nil {
 			return false, err
 		}
-		accept := hasAnchor(bundle, byID[authority.ParentID])
+		accept := hasAnchor(bundle, root)
 		if !accept && authority.State == fleet.AuthorityPrepared {
 			continue
 		}
-		if !accept && !noneComesBack(byID[authority.ParentID], seen) {
+		if !accept && !noneComesBack(root, seen) {
 			return false, nil
 		}
 		tried[authority.ParentID] = tried[authority.ParentID] || slices.ContainsFunc(seen.Trials, func(trial probe.TrialResult) bool {
@@ -121,6 +132,15 @@ func triedAll(ctx context.Context, tx *store.Tx, bundle store.Bundle, seen *prob
 		}
 	}
 	return true, nil
+}
+
+// triesForeign says whether a trial under a root that is not ours is wanted.
+func triesForeign(ctx context.Context, tx *store.Tx, bundle store.Bundle, root store.Authority, all []store.Authority) (bool, error) {
+	if _, _, signs := canaryAuthority(all, root, tx.Now); !signs || hasAnchor(bundle, root) {
+		return signs, nil
+	}
+	_, leaving, err := leavingFrom(ctx, tx, root)
+	return leaving, err
 }
 
 // noneComesBack says whether no client under the root was seen to come back

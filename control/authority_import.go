@@ -19,6 +19,9 @@ import (
 // ImportAuthority records a root whose key is somebody else's, with what is
 // known to be under it: so that bundles can name it, and a change of trust can
 // lead away from it. It signs nothing here, so it is recorded as retired.
+//
+// With a response of a ceremony it records an authority under the root that signs
+// canaries, too, or adds one to a root that was recorded without.
 func (c *Control) ImportAuthority(ctx context.Context, caller Caller, req *api.ImportAuthorityRequest) (*api.ImportAuthorityResponse, error) {
 	if err := authorize(caller, "authority.import"); err != nil {
 		return nil, err
@@ -33,40 +36,7 @@ func (c *Control) ImportAuthority(ctx context.Context, caller Caller, req *api.I
 	response := &api.ImportAuthorityResponse{}
 	body := func(tx *store.Tx) error {
 		proto.Reset(response)
-		warnings, err := ca.CheckForeign(tx.Now, root, issuing...)
-		if err != nil {
-			return err
-		}
-		records, err := foreignRecords(ctx, tx, req.Name, root, issuing)
-		if err != nil {
-			return err
-		}
-		for _, record := range records {
-			response.Names = append(response.Names, record.Name)
-		}
-		response.Warnings = warnings
-		if req.Trusted {
-			if err := noneOpen(ctx, tx); err != nil {
-				return err
-			}
-		}
-		if req.DryRun {
-			return nil
-		}
-		for _, record := range records {
-			if err := tx.InsertAuthority(ctx, record); err != nil {
-				return err
-			}
-		}
-		if req.Trusted {
-			if err := c.trustAlso(ctx, tx, root); err != nil {
-				return err
-			}
-		}
-		response.AuditId, err = done(ctx, tx, caller, "authority.import", "Authority/"+req.Name, map[string]any{
-			"fingerprint": pki.FingerprintOf(root.Raw).String(), "names": response.Names, "trusted": req.Trusted, "reason": req.Reason,
-		})
-		return err
+		return c.importAuthority(ctx, tx, caller, req, root, issuing, response)
 	}
 	if req.DryRun {
 		return response, c.db.Read(ctx, body)
@@ -76,6 +46,102 @@ func (c *Control) ImportAuthority(ctx context.Context, caller Caller, req *api.I
 	}
 	c.watchers.wakeTrust()
 	return response, nil
+}
+
+func (c *Control) importAuthority(ctx context.Context, tx *store.Tx, caller Caller, req *api.ImportAuthorityRequest, root *x509.Certificate, issuing []*x509.Certificate, response *api.ImportAuthorityResponse) error {
+	var err error
+	if response.Warnings, err = ca.CheckForeign(tx.Now, root, issuing...); err != nil {
+		return err
+	}
+	found, err := c.toImport(ctx, tx, req, root, issuing)
+	if err != nil {
+		return err
+	}
+	for _, record := range found.records {
+		response.Names = append(response.Names, record.Name)
+	}
+	if found.canaries != "" {
+		response.Canaries = found.canaries
+		response.Warnings = slices.DeleteFunc(response.Warnings, func(words string) bool { return words == ca.Keyless })
+		more, err := c.canaryWarnings(ctx, tx, req.Name)
+		if err != nil {
+			return err
+		}
+		response.Warnings = append(response.Warnings, more...)
+	}
+	if req.Trusted {
+		if err := noneOpen(ctx, tx); err != nil {
+			return err
+		}
+	}
+	if req.DryRun {
+		return nil
+	}
+	for _, record := range found.records {
+		if err := tx.InsertAuthority(ctx, record); err != nil {
+			return err
+		}
+	}
+	if found.canaries != "" {
+		if err := c.keepCanaryKey(ctx, tx, found.kept); err != nil {
+			return err
+		}
+	}
+	if req.Trusted {
+		if err := c.trustAlso(ctx, tx, root); err != nil {
+			return err
+		}
+	}
+	response.AuditId, err = done(ctx, tx, caller, "authority.import", "Authority/"+req.Name, map[string]any{
+		"fingerprint": pki.FingerprintOf(root.Raw).String(), "names": response.Names, "trusted": req.Trusted, "canaries": found.canaries, "reason": req.Reason,
+	})
+	return err
+}
+
+// toImport is what an import adds: the root first, where it is not here yet.
+type toImport struct {
+	records  []store.Authority
+	canaries string   // name of the one that signs canaries; empty: none does
+	kept     ceremony // that its key is from
+}
+
+func (c *Control) toImport(ctx context.Context, tx *store.Tx, req *api.ImportAuthorityRequest, root *x509.Certificate, issuing []*x509.Certificate) (found toImport, err error) {
+	if len(req.Response) == 0 {
+		found.records, err = foreignRecords(ctx, tx, req.Name, newID(), root, issuing)
+		return found, err
+	}
+	kept, canaries, err := c.canariesFrom(ctx, tx, req.Name, root, req.Response)
+	if err != nil {
+		return found, err
+	}
+	found.kept, found.canaries = kept, canaries.Name
+	known, here, err := recordedAs(ctx, tx, root)
+	switch {
+	case err != nil:
+		return found, err
+	case !here:
+		found.records, err = foreignRecords(ctx, tx, req.Name, canaries.ParentID, root, issuing)
+	case known.ID != canaries.ParentID:
+		err = fault.New(fault.Conflict, "the root was recorded after the request was prepared, as %s", known.Name).WithRemedy("prepare another request")
+	case known.Name != req.Name:
+		err = fault.New(fault.Conflict, "the certificate is recorded already, as %s", known.Name).WithRemedy("to add its key say so: --name %s", known.Name)
+	case req.Trusted || len(issuing) > 0:
+		err = fault.New(fault.Conflict, "%s is recorded already: all that can be added is an authority for its canaries", known.Name).WithRemedy("leave out --trusted and --issuing")
+	default:
+		err = canStillBeTried(ctx, tx, known)
+	}
+	found.records = append(found.records, canaries)
+	return found, err
+}
+
+// canaryWarnings say where a canary under the root will be refused although its
+// anchor is trusted: who looks at lists wants one of each authority of a chain.
+func (c *Control) canaryWarnings(ctx context.Context, tx *store.Tx, name string) (words []string, err error) {
+	w, err := c.worldAt(ctx, tx)
+	if err == nil && w.wantsLists() {
+		words = []string{"processes that get lists refuse what is under it, canaries too, until its owner's CRL is here: rotunda authority crl " + name + " --install FILE"}
+	}
+	return words, err
 }
 
 func parseForeign(req *api.ImportAuthorityRequest) (root *x509.Certificate, issuing []*x509.Certificate, err error) {
@@ -93,12 +159,12 @@ func parseForeign(req *api.ImportAuthorityRequest) (root *x509.Certificate, issu
 }
 
 // foreignRecords are what the import adds; none of it may be here already.
-func foreignRecords(ctx context.Context, tx *store.Tx, name string, root *x509.Certificate, issuing []*x509.Certificate) ([]store.Authority, error) {
+func foreignRecords(ctx context.Context, tx *store.Tx, name, id string, root *x509.Certificate, issuing []*x509.Certificate) ([]store.Authority, error) {
 	all, err := tx.Authorities(ctx)
 	if err != nil {
 		return nil, err
 	}
-	records := []store.Authority{{ID: newID(), Name: name, Kind: store.RootAuthority, Certificate: root.Raw}}
+	records := []store.Authority{{ID: id, Name: name, Kind: store.RootAuthority, Certificate: root.Raw}}
 	for _, one := range issuing {
 		records = append(records, store.Authority{
 			ID: newID(), Name: nextName(append(slices.Clone(all), records...), name+"-issuing"), Kind: store.IssuingAuthority,
@@ -112,7 +178,8 @@ func foreignRecords(ctx context.Context, tx *store.Tx, name string, root *x509.C
 				return nil, fault.New(fault.Conflict, "an authority has the name %s already", known.Name).WithRemedy("choose another: --name")
 			}
 			if bytes.Equal(known.Certificate, records[i].Certificate) {
-				return nil, fault.New(fault.Conflict, "the certificate is recorded already, as %s", known.Name).WithRemedy("rotunda get authorities")
+				return nil, fault.New(fault.Conflict, "the certificate is recorded already, as %s", known.Name).
+					WithRemedy("rotunda get authorities; its key can be added to it: rotunda authority import --name %s --key FILE", known.Name)
 			}
 		}
 	}

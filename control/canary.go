@@ -73,6 +73,11 @@ func (c *Control) issueCanaries(ctx context.Context, caller Caller, req *api.Iss
 			return err
 		}
 		for _, by := range signers {
+			if lapsed, err := foreignAndLapsed(ctx, tx, by, req.Revoked); err != nil {
+				return err
+			} else if lapsed {
+				continue // the others' canaries must not end with it
+			}
 			canary, err := c.signCanary(ctx, tx, caller, placement, csr, by, req.Revoked)
 			if err != nil {
 				return err

@@ -64,6 +64,10 @@ func (a *answering) canFall(ctx context.Context, fallen, root store.Authority) e
 		return fault.New(fault.Conflict, "authority %s is not ours: its owner replaces it", fallen.Name).
 			WithRemedy("move what relies on it to our root: rotunda trust begin --from %s", fallen.Name)
 	}
+	if root.Origin == store.KeyForeign {
+		return fault.New(fault.Conflict, "authority %s signs canaries alone, under %s, which is not ours", fallen.Name, root.Name).
+			WithRemedy("move what relies on it to our root: rotunda trust rotate root --from %s; its end destroys the key", root.Name)
+	}
 	standby, ok, err := theStandby(ctx, a.tx)
 	if err != nil {
 		return err

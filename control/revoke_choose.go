@@ -207,6 +207,8 @@ func chooseAuthority(ctx context.Context, tx *store.Tx, name string) (chosenCert
 			WithRemedy("rotunda trust failover, or rotunda trust rotate root")
 	case authority.Origin == store.KeyForeign:
 		return chosen, fault.New(fault.Conflict, "authority %s is not ours: whoever signed it revokes it", name)
+	case authority.State == fleet.AuthorityRetired && underForeign(ctx, tx, authority):
+		return chosen, fault.New(fault.Conflict, "authority %s is for canaries under a root that is not ours: its owner revokes it", name)
 	case authority.State == fleet.AuthorityActive || authority.State == fleet.AuthorityPrepared:
 		return chosen, fault.New(fault.Conflict, "authority %s is %s: each certificate that it signed would be refused at once", name, authority.State).
 			WithRemedy("replace it first: rotunda trust rotate issuing; where its key is lost, go on to another root (rotunda trust failover, rotunda trust rotate root)")

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -32,7 +33,7 @@ func (c *Control) DecideRollout(ctx context.Context, caller Caller, req *api.Dec
 		return nil, fault.New(fault.Invalid, "%s is not an act", printable(req.Act)).WithRemedy("write pause, resume, abort or rollback")
 	}
 	response := &api.DecideRolloutResponse{}
-	err := c.change(ctx, func(tx *store.Tx) error {
+	err := c.verb(ctx, req.DryRun, func(tx *store.Tx) error {
 		proto.Reset(response)
 		record, err := findRollout(ctx, tx, req.Rollout)
 		if err != nil {
@@ -49,6 +50,10 @@ func (c *Control) DecideRollout(ctx context.Context, caller Caller, req *api.Dec
 	if err != nil {
 		return nil, err
 	}
+	if req.DryRun {
+		response.AuditId = ""
+		return response, nil
+	}
 	c.watchers.wakeAgents()
 	return response, nil
 }
@@ -61,6 +66,11 @@ func (c *Control) decideRollout(ctx context.Context, tx *store.Tx, caller Caller
 	status, _ := before.model.Status(rolloutID(record.ID), tx.Now)
 	if err := status.State.Decide(record.Name, act); err != nil {
 		return err
+	}
+	for _, member := range before.members(record) {
+		if member.AskedAt != nil && member.SettledAt == nil && !before.placements[member.Placement].Orphan {
+			response.Moving = append(response.Moving, member)
+		}
 	}
 	if err := tx.RaiseRolloutTurn(ctx); err != nil {
 		return err
@@ -84,10 +94,15 @@ func (c *Control) decideRollout(ctx context.Context, tx *store.Tx, caller Caller
 		}
 	}
 	if act == rollout.Rollback {
-		if response.Rollback, err = c.rollBack(ctx, tx, caller, record, before.parts[record.ID], reason); err != nil {
+		if response.Rollback, response.Again, err = c.rollBack(ctx, tx, caller, record, before.parts[record.ID], reason); err != nil {
 			return err
 		}
 	}
+	spec, err := specOf(record)
+	if err != nil {
+		return err
+	}
+	response.Effects = decisionEffects(act, spec, status, response)
 	after, err := c.openFacts(ctx, tx, record)
 	if err != nil {
 		return err
@@ -96,20 +111,57 @@ func (c *Control) decideRollout(ctx context.Context, tx *store.Tx, caller Caller
 	return err
 }
 
+// decisionEffects says what a decision means for whom the rollout is over.
+func decisionEffects(act rollout.Act, spec rollout.Spec, status rollout.Status, response *api.DecideRolloutResponse) (effects []string) {
+	pending, there, moving := 0, 0, len(response.Moving)
+	for _, wave := range status.Waves {
+		pending, there = pending+wave.Pending, there+wave.There
+	}
+	say := func(n int, format string, args ...any) {
+		if n > 0 {
+			effects = append(effects, fmt.Sprintf(format, args...))
+		}
+	}
+	switch act {
+	case rollout.Pause:
+		say(1, "nobody is asked any more, until it is resumed: %d are not asked yet", pending)
+		say(moving, "%d under way get there", moving)
+	case rollout.Resume:
+		say(1, "it goes on with wave %d, under its conditions: %d are not asked yet", status.Wave+1, pending)
+	case rollout.Abort:
+		say(1, "it ends: %d that are not asked keep what they have", pending)
+		say(moving, "%d under way get there", moving)
+		say(there, "%d that are there stay as they are: nothing is taken back", there)
+	case rollout.Rollback:
+		say(pending, "it ends: %d that are not asked keep what they have", pending)
+		say(len(response.Again), "%d that it asked rotate once more, to what the documents say now, in %d waves, the newest first", len(response.Again), len(response.Rollback.GetWaves()))
+		if len(response.Again) == 0 {
+			effects = append(effects, "it has asked nobody: there is nothing to rotate again")
+		}
+	}
+	if _, ends := endOf[act]; ends {
+		say(len(spec.Profile), "profile %s is used for them no more: %s", spec.Profile, map[rollout.Act]string{
+			rollout.Abort: "at once where algorithm and usages are the same, else from the next renewal on", rollout.Rollback: "as each rotates",
+		}[act])
+		effects = append(effects, "the owners of the services that it touched are told")
+	}
+	return effects
+}
+
 // endOf is what the owners are told of an act.
 var endOf = map[rollout.Act]rollout.Event{rollout.Abort: rollout.Dropped, rollout.Rollback: rollout.Undone}
 
 // rollBack begins the rollout that takes another one back: over all that it
 // asked, its newest wave first, under the same conditions.
-func (c *Control) rollBack(ctx context.Context, tx *store.Tx, caller Caller, record store.Rollout, parts []store.RolloutPart, reason string) (*api.RolloutInfo, error) {
+func (c *Control) rollBack(ctx context.Context, tx *store.Tx, caller Caller, record store.Rollout, parts []store.RolloutPart, reason string) (*api.RolloutInfo, []*api.RolloutMember, error) {
 	b := beginning{name: record.Name + "-rollback", selection: record.Selection, undoes: record.ID, reason: reason}
 	var waves []rollout.Wave
 	var err error
 	if b.spec, err = specOf(record); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := json.Unmarshal(record.Waves, &waves); err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "stored plan of rollout %s", record.ID)
+		return nil, nil, fault.Wrap(fault.Internal, err, "stored plan of rollout %s", record.ID)
 	}
 	b.spec.Name = b.name
 	b.spec.Profile, b.spec.Slice = "", nil      // it takes that back
@@ -118,7 +170,7 @@ func (c *Control) rollBack(ctx context.Context, tx *store.Tx, caller Caller, rec
 	for _, part := range slices.Backward(parts) {
 		placement, err := tx.Placement(ctx, part.PlacementID)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if part.AskedAt.IsZero() || placement.Orphan {
 			continue
@@ -129,11 +181,11 @@ func (c *Control) rollBack(ctx context.Context, tx *store.Tx, caller Caller, rec
 		}
 		through, err := newestGeneration(ctx, tx, placement)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		report, err := storedReport(placement)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if isWell(placement, report) {
 			b.well++
@@ -142,10 +194,9 @@ func (c *Control) rollBack(ctx context.Context, tx *store.Tx, caller Caller, rec
 		b.parts = append(b.parts, rollout.Planned{Placement: rolloutID(part.PlacementID), Wave: len(b.waves) - 1, Through: through})
 	}
 	if len(b.parts) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	info, _, err := c.beginRollout(ctx, tx, caller, b)
-	return info, err
+	return c.beginRollout(ctx, tx, caller, b)
 }
 
 // AnswerRolloutGate records what a gate outside says about a wave.

@@ -23,9 +23,13 @@ func (c *Control) PrepareRootList(ctx context.Context, caller Caller, req *api.P
 	}
 	response := &api.PrepareRootListResponse{}
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		authority, err := ourRoot(ctx, tx, req.Authority)
+		authority, err := rootNamed(ctx, tx, req.Authority)
 		if err != nil {
 			return err
+		}
+		if authority.Origin == store.KeyForeign {
+			return fault.New(fault.Invalid, "authority %s is not ours: its list comes from who holds its key", authority.Name).
+				WithRemedy("ask its owner for it, then: rotunda authority crl %s --install FILE", authority.Name)
 		}
 		previous, err := tx.CRL(ctx, authority.ID, ca.WholeList)
 		if err != nil && fault.CodeOf(err) != fault.NotFound {
@@ -51,7 +55,7 @@ func (c *Control) PutRootList(ctx context.Context, caller Caller, req *api.PutRo
 	}
 	response := &api.PutRootListResponse{}
 	err := c.change(ctx, func(tx *store.Tx) error {
-		authority, err := ourRoot(ctx, tx, req.Authority)
+		authority, err := rootNamed(ctx, tx, req.Authority)
 		if err != nil {
 			return err
 		}
@@ -80,15 +84,13 @@ func (c *Control) PutRootList(ctx context.Context, caller Caller, req *api.PutRo
 	return response, nil
 }
 
-func ourRoot(ctx context.Context, tx *store.Tx, name string) (store.Authority, error) {
+func rootNamed(ctx context.Context, tx *store.Tx, name string) (store.Authority, error) {
 	authority, err := tx.AuthorityByName(ctx, name)
 	switch {
 	case err != nil:
 		return authority, err
 	case authority.Kind != store.RootAuthority || authority.CrossOf != "":
 		return authority, fault.New(fault.Invalid, "authority %s is no root: its lists are signed here, as they fall due", name)
-	case authority.Origin == store.KeyForeign:
-		return authority, fault.New(fault.Invalid, "authority %s is not ours: its list comes from who holds its key", name)
 	}
 	return authority, nil
 }

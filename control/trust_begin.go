@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -36,6 +37,9 @@ func (c *Control) BeginTrust(ctx context.Context, caller Caller, req *api.BeginT
 	case (req.Failover || req.From != "") && (req.Notice.AsDuration() > 0 || req.Told):
 		return nil, fault.New(fault.Invalid, "a change to an authority that is ready waits for no owner to know of it").
 			WithRemedy("leave out --notice and --told: they are told when it begins")
+	case req.From != "" && (req.Reissue != nil || req.Over != nil):
+		return nil, fault.New(fault.Invalid, "a change from a root that was imported renews nothing: how renewals are to go has no meaning").
+			WithRemedy("leave out --over, --steps, --window and the other flags of waves")
 	case req.Failover:
 		return c.failOver(ctx, caller, req)
 	case req.From != "":
@@ -87,24 +91,34 @@ func (c *Control) checkBegin(ctx context.Context, tx *store.Tx, signed ca.Ceremo
 	if err != nil {
 		return kept, checked{}, err
 	}
+	if kept.Canaries {
+		return kept, checked{}, fault.New(fault.Conflict, "the request that waits for a response is for canaries under a root that is not ours, not for a change of trust").
+			WithRemedy("record it: rotunda authority import --response FILE")
+	}
 	old, err := c.replacedBy(ctx, tx, kept)
 	if err != nil {
 		return kept, checked{}, err
 	}
-	key, err := x509.ParsePKCS8PrivateKey(kept.Key)
+	request, err := kept.answeredBy(tx.Now, signed)
 	if err != nil {
-		return kept, checked{}, fault.Wrap(fault.Internal, err, "key of the request that was prepared")
-	}
-	request, err := ca.ParseCeremonyRequest(kept.Request)
-	if err != nil {
-		return kept, checked{}, fault.Wrap(fault.Internal, err, "the request that was prepared")
-	}
-	if err := ca.CheckResponse(tx.Now, request, signed, key.(crypto.Signer)); err != nil {
 		return kept, checked{}, err
 	}
 	found := checked{root: signed.Root, issuing: signed.Issuing, bridge: signed.Bridge, rootCRL: signed.RootCRL, rootID: request.Issuing.ParentID, bridgeWanted: request.Bridge != nil}
 	found.old = old
 	return kept, found, err
+}
+
+// answeredBy is the request that was kept, if what was signed answers it.
+func (kept ceremony) answeredBy(now time.Time, signed ca.CeremonyResponse) (ca.CeremonyRequest, error) {
+	key, err := x509.ParsePKCS8PrivateKey(kept.Key)
+	if err != nil {
+		return ca.CeremonyRequest{}, fault.Wrap(fault.Internal, err, "key of the request that was prepared")
+	}
+	request, err := ca.ParseCeremonyRequest(kept.Request)
+	if err != nil {
+		return request, fault.Wrap(fault.Internal, err, "the request that was prepared")
+	}
+	return request, ca.CheckResponse(now, request, signed, key.(crypto.Signer))
 }
 
 // replacedBy is the authority that a request was made to replace, or one like which

@@ -32,7 +32,7 @@ func (c *Control) DecideTrust(ctx context.Context, caller Caller, req *api.Decid
 		if err != nil {
 			return err
 		}
-		decision, effects, err := v.decide(req)
+		decision, effects, err := v.decide(caller, req)
 		if err != nil {
 			return err
 		}
@@ -43,7 +43,7 @@ func (c *Control) DecideTrust(ctx context.Context, caller Caller, req *api.Decid
 		}
 		response.Effects = effects
 		if req.DryRun {
-			response.Change = v.show()
+			response.Change = v.showTo(caller)
 			return nil
 		}
 		decision.ID, decision.ChangeID, decision.By = newID(), change.ID, caller.String()
@@ -73,7 +73,7 @@ func (c *Control) DecideTrust(ctx context.Context, caller Caller, req *api.Decid
 		if err != nil {
 			return err
 		}
-		response.Change = after.show()
+		response.Change = after.showTo(caller)
 		response.AuditId, err = done(ctx, tx, caller, "trust."+string(decision.Kind), "TrustChange/"+change.ID, map[string]any{
 			"phase": decision.Phase, "at": string(v.step.Phase), "reason": req.Reason, "effects": effects,
 		})
@@ -111,7 +111,7 @@ func theChange(ctx context.Context, tx *store.Tx, id string) (store.TrustChange,
 }
 
 // decide says what a request means for the change as it stands, in words too.
-func (v *trustView) decide(req *api.DecideTrustRequest) (store.TrustDecision, []string, error) {
+func (v *trustView) decide(caller Caller, req *api.DecideTrustRequest) (store.TrustDecision, []string, error) {
 	switch req.Decision {
 	case "advance":
 		return v.decideAdvance(req)
@@ -120,7 +120,7 @@ func (v *trustView) decide(req *api.DecideTrustRequest) (store.TrustDecision, []
 	case "back":
 		return v.decideBack(req)
 	case "force":
-		return v.decideForce(req)
+		return v.decideForce(caller, req)
 	}
 	return store.TrustDecision{}, nil, fault.New(fault.Invalid, "decision %s: it is advance, pause, back or force", printable(req.Decision))
 }
@@ -204,7 +204,7 @@ func (v *trustView) decideBack(req *api.DecideTrustRequest) (store.TrustDecision
 	return store.TrustDecision{Kind: store.TrustBack, Reason: req.Reason}, effects, nil
 }
 
-func (v *trustView) decideForce(req *api.DecideTrustRequest) (store.TrustDecision, []string, error) {
+func (v *trustView) decideForce(caller Caller, req *api.DecideTrustRequest) (store.TrustDecision, []string, error) {
 	if err := wantReason(req); err != nil {
 		return store.TrustDecision{}, nil, err
 	}
@@ -225,6 +225,9 @@ func (v *trustView) decideForce(req *api.DecideTrustRequest) (store.TrustDecisio
 		effects = append(effects, "sets aside the law "+strings.TrimSuffix(law, " ("+req.Reason+")"))
 	}
 	for _, wait := range v.step.Waits {
+		if caller.is(wait.Who) {
+			wait.Who += ", that is you,"
+		}
 		if wait.Who != "" {
 			effects = append(effects, "breaks, or may break: "+wait.String())
 		}

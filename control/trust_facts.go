@@ -81,7 +81,17 @@ func (c *Control) viewTrust(ctx context.Context, tx *store.Tx, change store.Trus
 	if v.facts.Roots {
 		v.facts.Old, v.facts.New = v.old.root.Name, v.next.root.Name
 	}
-	v.facts.Foreign = v.old.root.Origin == store.KeyForeign
+	if v.facts.Foreign = v.old.root.Origin == store.KeyForeign; v.facts.Foreign {
+		all, err := tx.Authorities(ctx)
+		if err != nil {
+			return nil, err
+		}
+		at := tx.Now
+		if !change.EndedAt.IsZero() {
+			at = change.EndedAt
+		}
+		_, _, v.facts.Provable = canaryAuthority(all, v.old.root, at)
+	}
 	v.facts.Active = v.next.issuing.State == fleet.AuthorityActive
 	v.facts.Retired = v.old.issuing.State == fleet.AuthorityWithdrawn
 	if change.Bridge != "" {
@@ -124,7 +134,7 @@ func decided(decisions []store.TrustDecision) trust.Change {
 				t.Through = phase
 			}
 		case store.TrustPause:
-			t.Paused = fmt.Sprintf("by %s since %s: %s", d.By, d.At.Format("2006-01-02 15:04"), d.Reason)
+			t.Paused = strings.TrimSuffix(fmt.Sprintf("by %s since %s: %s", d.By, d.At.Format("2006-01-02 15:04"), d.Reason), ": ")
 		case store.TrustResume:
 			t.Paused = ""
 		case store.TrustBack:
@@ -189,7 +199,7 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 		if placement.Orphan || err != nil || !v.concerns(expanded.Bundle) {
 			return nil // what can't be expanded gets nothing new, and holds a certificate at most
 		}
-		party := trust.RelyingParty{ID: placement.ID, Name: placeName(placement), Needs: fleet.TrustLevel(expanded.Profile, expanded.Target, expanded.Proof), Away: !c.connected(agent.ID)}
+		party := trust.RelyingParty{ID: placement.ID, Name: placeName(placement), Subject: "agent/" + agent.ID, Needs: fleet.TrustLevel(expanded.Profile, expanded.Target, expanded.Proof), Away: !c.connected(agent.ID)}
 		if report, err := storedReport(placement); err == nil {
 			party.Why, party.Blocked = report.Reason, blockedEdges(report, string(expanded.Service), agent.ID)
 		}
@@ -224,7 +234,7 @@ func (c *Control) readParties(ctx context.Context, tx *store.Tx, v *trustView) e
 		return err
 	}
 	for _, agent := range anchors {
-		party := trust.RelyingParty{Name: "agent " + agent.AgentID, Needs: fleet.Loaded, Away: !c.connected(agent.AgentID), Since: agent.At}
+		party := trust.RelyingParty{Name: "agent " + agent.AgentID, Subject: "agent/" + agent.AgentID, Needs: fleet.Loaded, Away: !c.connected(agent.AgentID), Since: agent.At}
 		if agent.Digest != "" {
 			fit, err := fits.digest(ctx, tx, agent.Digest)
 			if err != nil {
@@ -258,7 +268,7 @@ func (v *trustView) readOutside(now time.Time, w *world) {
 		}
 		party := trust.RelyingParty{
 			Name: "outside party " + string(document.Name), Needs: fleet.Delivered,
-			Ask:     service.Owner.Contact,
+			Ask: service.Owner.Contact, Subject: "service/" + string(document.Name),
 			Excused: w.excused(now, ruleAdopt, "service/"+string(document.Name)),
 		}
 		v.seats[party.Name] = partySeat{service: string(document.Name)}

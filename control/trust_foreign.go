@@ -37,7 +37,7 @@ func (c *Control) beginFrom(ctx context.Context, caller Caller, req *api.BeginTr
 			return err
 		}
 		response.Change = v.show()
-		response.Notes = []string{"the key of " + v.facts.Old + " is not here: that nobody takes what is under it any more will be unprovable"}
+		response.Notes = []string{v.foreignNote()}
 		if req.DryRun {
 			return nil
 		}
@@ -86,6 +86,14 @@ func (c *Control) changeFrom(ctx context.Context, tx *store.Tx, caller Caller, r
 	change.NewRoot, change.NewIssuing = change.OldRoot, change.OldIssuing
 	change.OldRoot, change.OldIssuing = from.ID, from.ID
 	return change, inSomeBundle(ctx, tx, from)
+}
+
+// foreignNote says what will be known of who lets go of a foreign root.
+func (v *trustView) foreignNote() string {
+	if v.facts.Provable {
+		return "canaries under " + v.facts.Old + " can be signed: who asks his clients for certificates will be seen to refuse one"
+	}
+	return "the key of " + v.facts.Old + " is not here: that nobody takes what is under it any more will be unprovable"
 }
 
 // inSomeBundle refuses a root that nobody is told to trust.

@@ -76,7 +76,7 @@ func (h *holders) add(ctx context.Context, tx *store.Tx, certificate store.Certi
 		name := "operator " + certificate.Operator
 		h.put(trust.Holder{
 			Name: name + " (serial " + certificate.Serial.String()[:8] + "…)", NotAfter: certificate.NotAfter,
-			Remedy:  "the operator runs rotunda operator renew; or apply an Exception of rule trust-drain with an owner and an end",
+			Remedy:  "the operator runs rotunda operator renew; or apply " + trust.Exception(ruleDrain, "operator/"+certificate.Operator),
 			Excused: h.w.excused(tx.Now, ruleDrain, "operator/"+certificate.Operator),
 		})
 	case store.KindServer:
@@ -109,7 +109,7 @@ func (h *holders) addLeaf(ctx context.Context, tx *store.Tx, certificate store.C
 	}
 	if placement.Orphan {
 		holder.ID, holder.Name = "", "orphan "+holder.Name
-		holder.Remedy = "stop what uses it; then apply an Exception of rule trust-drain for placement/" + placement.ID + " until its end"
+		holder.Remedy = "stop what uses it; then apply " + trust.Exception(ruleDrain, "placement/"+placement.ID)
 	}
 	if newest, err := tx.NewestPlacementCertificate(ctx, placement.ID); err != nil {
 		return err

@@ -32,9 +32,10 @@ type ceremony struct {
 	Standby   bool            `json:"standby,omitempty"` // the new root is to stand by
 	Renews    bool            `json:"renews,omitempty"`  // ChangeID is a standby, and gets another issuing authority
 	ChangeID  string          `json:"changeID"`
-	Creates   bool            `json:"creates,omitempty"` // it is a region's first authority, and no change of trust
-	Region    string          `json:"region,omitempty"`  // of the new issuing authority
-	OldID     string          `json:"oldID"`             // the authority that it replaces, or is made like
+	Creates   bool            `json:"creates,omitempty"`  // it is a region's first authority, and no change of trust
+	Canaries  bool            `json:"canaries,omitempty"` // it is for canaries under a root that is not ours, and no change of trust
+	Region    string          `json:"region,omitempty"`   // of the new issuing authority
+	OldID     string          `json:"oldID"`              // the authority that it replaces, or is made like
 	IssuingID string          `json:"issuingID"`
 	Key       []byte          `json:"key"` // PKCS #8
 }
@@ -47,16 +48,13 @@ func (c *Control) PrepareTrust(ctx context.Context, caller Caller, req *api.Prep
 		return nil, err
 	}
 	switch req.Kind {
-	case string(store.RootChange), string(store.IssuingChange), standbyKind, regionKind:
+	case string(store.RootChange), string(store.IssuingChange), standbyKind, regionKind, canaryKind:
 	default:
-		return nil, fault.New(fault.Invalid, "a trust change of %s: it is of root, issuing or standby, or a region's first authority", printable(req.Kind))
+		return nil, fault.New(fault.Invalid, "a trust change of %s: it is of root, issuing or standby, a region's first authority, or canaries", printable(req.Kind))
 	}
 	response := &api.PrepareTrustResponse{}
 	err := c.change(ctx, func(tx *store.Tx) error {
 		proto.Reset(response)
-		if err := noneOpen(ctx, tx); err != nil {
-			return err
-		}
 		prepared, err := c.prepareCeremony(ctx, tx, req)
 		if err != nil {
 			return err
@@ -97,6 +95,12 @@ func noneOpen(ctx context.Context, tx *store.Tx) error {
 }
 
 func (c *Control) prepareCeremony(ctx context.Context, tx *store.Tx, req *api.PrepareTrustRequest) (ceremony, error) {
+	if req.Kind == canaryKind {
+		return c.prepareCanaries(ctx, tx, req)
+	}
+	if err := noneOpen(ctx, tx); err != nil {
+		return ceremony{}, err
+	}
 	record, err := c.replaced(ctx, tx, req)
 	if err != nil {
 		return ceremony{}, err
@@ -131,15 +135,18 @@ func (c *Control) prepareCeremony(ctx context.Context, tx *store.Tx, req *api.Pr
 	if err != nil {
 		return ceremony{}, err
 	}
+	return made.ask(wanted)
+}
+
+// ask makes the key and the request for it.
+func (made ceremony) ask(wanted ca.CeremonyOrder) (ceremony, error) {
 	request, key, err := ca.RequestIssuing(wanted)
 	if err != nil {
 		return ceremony{}, err
 	}
-	text, err := request.Encode()
-	if err != nil {
+	if made.Request, err = request.Encode(); err != nil {
 		return ceremony{}, err
 	}
-	made.Request = text
 	made.Key, err = x509.MarshalPKCS8PrivateKey(key)
 	return made, err
 }

@@ -3,9 +3,11 @@ package control
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -39,17 +41,9 @@ func (c *Control) reissueSpec(change store.TrustChange, name string, n int) (rol
 
 // takeReissue keeps with a change how its renewals are to go, if that can be.
 func (c *Control) takeReissue(ctx context.Context, tx *store.Tx, req *api.BeginTrustRequest, change *store.TrustChange) error {
-	if req.Reissue == nil {
-		return nil
+	if err := keepReissue(req.Over, req.Reissue, change); err != nil || req.Reissue == nil {
+		return err
 	}
-	if req.Over != nil && req.Reissue.PerMinute > 0 {
-		return fault.New(fault.Invalid, "renewals over a time and so many a minute: say one of them").WithRemedy("leave out --over or --per-minute")
-	}
-	text, err := protojson.Marshal(req.Reissue)
-	if err != nil {
-		return fault.Wrap(fault.Invalid, err, "how the renewals are to go")
-	}
-	change.Reissue = string(text)
 	spec, err := c.reissueSpec(*change, "reissue", 1)
 	if err != nil {
 		return err
@@ -59,6 +53,22 @@ func (c *Control) takeReissue(ctx context.Context, tx *store.Tx, req *api.BeginT
 		return err
 	}
 	return f.model.CheckCalendar(spec, tx.Now)
+}
+
+// keepReissue notes with a change how its renewals are asked to go.
+func keepReissue(over *durationpb.Duration, asked *api.RolloutSpec, change *store.TrustChange) error {
+	if asked == nil {
+		return nil
+	}
+	if over != nil && asked.PerMinute > 0 {
+		return fault.New(fault.Invalid, "renewals over a time and so many a minute: say one of them").WithRemedy("leave out --over or --per-minute")
+	}
+	text, err := protojson.Marshal(asked)
+	if err != nil {
+		return fault.Wrap(fault.Invalid, err, "how the renewals are to go")
+	}
+	change.Reissue = string(text)
+	return nil
 }
 
 // reissue begins the rollout of the step's holders.
@@ -164,6 +174,6 @@ func (c *Control) decideReissue(ctx context.Context, tx *store.Tx, caller Caller
 	if status, _ := f.model.Status(rolloutID(record.ID), tx.Now); status.State.Decide(record.Name, act) != nil {
 		return nil // it stands so already
 	}
-	reason := "the change of trust: " + decision.Reason
+	reason := strings.TrimSuffix("the change of trust: "+decision.Reason, ": ")
 	return c.decideRollout(ctx, tx, caller, record, act, reason, &api.DecideRolloutResponse{})
 }

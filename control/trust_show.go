@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"strings"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
@@ -39,11 +40,35 @@ func (c *Control) ListTrust(ctx context.Context, caller Caller, req *api.ListTru
 			if err != nil {
 				return err
 			}
-			response.Changes = append(response.Changes, v.show())
+			response.Changes = append(response.Changes, v.showTo(caller))
 		}
 		return nil
 	})
 	return response, err
+}
+
+// showTo is show for somebody who may be among those that it waits for.
+func (v *trustView) showTo(caller Caller) *api.TrustChange {
+	shown := v.show()
+	for _, wait := range shown.Waits {
+		wait.Yours = caller.is(wait.Who)
+		wait.Remedy = caller.asked(wait.Remedy)
+	}
+	return shown
+}
+
+// is says whether the caller is whom a wait or an effect is about.
+func (c Caller) is(who string) bool {
+	name := "operator " + c.ID
+	return c.Kind == Operator && c.ID != "" && (who == name || strings.HasPrefix(who, name+" ("))
+}
+
+// asked says in a remedy that who is to be asked is the caller.
+func (c Caller) asked(remedy string) string {
+	if c.Kind != Operator || c.ID == "" {
+		return remedy
+	}
+	return strings.Replace(remedy, "ask "+c.ID+";", "ask "+c.ID+" (that is you);", 1)
 }
 
 // show puts a change on the wire.
@@ -53,7 +78,7 @@ func (v *trustView) show() *api.TrustChange {
 		Reason: v.change.Reason, BegunBy: v.change.BegunBy, BegunAt: stamp(v.change.BegunAt), EndedAt: stamp(v.change.EndedAt),
 		Back: v.facts.Back, Phase: string(v.step.Phase), Through: string(v.facts.Through), Paused: v.facts.Paused,
 		Action: string(v.step.Action), SetAside: v.step.SetAside, Bridge: v.bridgeWords(),
-		Standby: v.change.Standby, Unprovable: v.step.Unprovable, Foreign: v.facts.Foreign,
+		Standby: v.change.Standby, Unprovable: v.step.Unprovable, Foreign: v.facts.Foreign, Provable: v.facts.Provable,
 	}
 	for _, wait := range v.step.Waits {
 		shown.Waits = append(shown.Waits, &api.TrustWait{Who: wait.Who, Reason: wait.Reason, Remedy: wait.Remedy})

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -359,6 +361,8 @@ func TestForeignRootsThatAreRefused(t *testing.T) {
 		"is no root that was imported": {From: "root"},
 		"is not recorded here":         {From: "nobody"},
 		"it is one of distribute":      {From: "corp", Through: "never"},
+		"renews nothing":               {From: "corp", Reissue: &api.RolloutSpec{Steps: []string{"1", "100%"}}},
+		"leave out --over":             {From: "corp", Over: durationpb.New(time.Hour)},
 	} {
 		if _, err := d.BeginTrust(t.Context(), operator, request); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%v; want %q", err, words)

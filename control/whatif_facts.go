@@ -316,9 +316,9 @@ func (s *supposing) means(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	seen := map[string]time.Time{}
+	seen, regions := map[string]time.Time{}, map[string]string{}
 	for _, agent := range agents {
-		seen[agent.ID] = agent.SeenAt
+		seen[agent.ID], regions[agent.ID] = agent.SeenAt, agent.Region
 		s.told.Means["agent "+agent.ID] = whatif.Means{Kind: "agent", AwaySince: agent.SeenAt}
 	}
 	for _, party := range s.told.Trust.Parties {
@@ -343,6 +343,7 @@ func (s *supposing) means(ctx context.Context) error {
 			}
 		}
 		one.Place, one.Service, one.Kind, one.AwaySince = place.ID, place.Service, "placement", seen[place.Agent]
+		one.Intent, one.Region = fleet.Name(place.Intent), regions[place.Agent]
 		one.Cluster, one.Member, one.Shown = place.Cluster, schedule.Member{Agent: place.Agent, Target: place.Target}, place.Adopted
 		s.told.Means[name] = one
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/ca"
 	"github.com/rotunda-pki/rotunda/fleet"
@@ -249,5 +251,68 @@ func TestWhatIfTheOldRootWent(t *testing.T) {
 				t.Errorf("it was let go to its end, and %s asks for %s", phase.Phase, act)
 			}
 		}
+	}
+}
+
+// What is foretold of the renewals is what their rollout says once the change is
+// there, in windows that open tonight; and windows that never open are said.
+func TestWhatIfInWindows(t *testing.T) {
+	d := found(t)
+	hosts := d.parties(3)
+	opens := d.clock.now().Add(5 * time.Hour).UTC()
+	window := func(name, from, to, more string) string {
+		return fmt.Sprintf("---\napiVersion: rotunda/v1\nkind: Window\nmetadata: {name: %s}\nspec: {from: %q, to: %q, timezone: UTC%s}\n", name, from, to, more)
+	}
+	nights := window("nights", opens.Format("15:04"), opens.Add(3*time.Hour).Format("15:04"), "")
+	d.apply(documents + nights)
+	spec := &api.RolloutSpec{Steps: []string{"1", "100%"}, Soak: durationpb.New(30 * time.Minute), Windows: []string{"nights"}}
+	told, err := d.WhatIf(t.Context(), operator, &api.WhatIfRequest{Change: "rotate-root", Reissue: spec})
+	if err != nil || told.Ends == nil || len(told.Stops) > 0 || len(told.Waves) > 0 {
+		t.Fatal(err, told)
+	}
+	var ends time.Time
+	for _, phase := range told.Phases {
+		if phase.Phase == "reissue" {
+			ends = phase.Ends.AsTime()
+		}
+	}
+	if ends.Before(opens.Truncate(time.Minute)) || told.Ends.AsTime().Before(ends) {
+		t.Errorf("the renewals are over at %s, all at %s, the window opens at %s", ends, told.Ends.AsTime(), opens)
+	}
+	for name, c := range map[string]struct {
+		req  *api.WhatIfRequest
+		code fault.Code
+	}{
+		"is not declared": {&api.WhatIfRequest{Change: "rotate-root", Reissue: &api.RolloutSpec{Windows: []string{"days"}}}, fault.NotFound},
+		"say one of them": {&api.WhatIfRequest{Change: "rotate-root", Over: durationpb.New(time.Hour), Reissue: &api.RolloutSpec{PerMinute: 5}}, fault.Invalid},
+		"neither a count": {&api.WhatIfRequest{Change: "rotate-root", Reissue: &api.RolloutSpec{Steps: []string{"some"}}}, fault.Invalid},
+	} {
+		_, err := d.WhatIf(t.Context(), operator, c.req)
+		wantWords(t, err, c.code, name)
+	}
+	d.apply(documents + nights + window("held", opens.Add(-time.Hour).Format("15:04"), opens.Add(4*time.Hour).Format("15:04"), ", freeze: true"))
+	told, err = d.WhatIf(t.Context(), operator, &api.WhatIfRequest{Change: "rotate-root", Reissue: spec})
+	if err != nil || told.Ends != nil || !strings.Contains(strings.Join(told.Stops, "\n"), "its renewals would never begin: window nights is closed") {
+		t.Errorf("never: %v, ends %v, stops %q", err, told.Ends, told.Stops)
+	}
+	told = d.foretold("rotate-root")
+	if len(told.Waves) != 2 || told.Waves[0].End == nil || told.Waves[1].End != nil || !strings.Contains(told.Waves[1].Why, "no time comes") {
+		t.Errorf("by window %v", told.Waves)
+	}
+
+	d.apply(documents + nights + window("held", opens.Add(10*time.Hour).Format("15:04"), opens.Add(11*time.Hour).Format("15:04"), ", freeze: true"))
+	_, err = d.BeginTrust(t.Context(), operator, &api.BeginTrustRequest{Response: d.prepared("root"), Reason: "drill", Reissue: spec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		for d.act() {
+		}
+		for _, p := range hosts {
+			p.adopt()
+		}
+	}
+	if said := d.rollout(reissue).Rollout.EstimatedEnd.AsTime(); said.Sub(ends).Abs() > time.Minute {
+		t.Errorf("foretold for %s, and its rollout says %s", ends, said)
 	}
 }

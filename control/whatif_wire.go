@@ -16,7 +16,7 @@ import (
 func wireForetold(s whatif.Supposed, told whatif.Foretold, now time.Time) *api.WhatIfResponse {
 	response := &api.WhatIfResponse{
 		At: stamp(now), Change: s.Proposal.String(), Old: s.Trust.Old, Stops: s.Stops,
-		Levels: wireTally(told.Levels), Takes: span(told.Takes), Assumes: told.Assumes,
+		Levels: wireTally(told.Levels), Takes: span(told.Takes), Assumes: told.Assumes, Ends: stamp(told.Ends),
 	}
 	if s.Kind != whatif.WithdrawNow {
 		response.New = s.Trust.New
@@ -39,9 +39,6 @@ func wireReprofiled(r whatif.Reprofiled, told whatif.Foretold, now time.Time) *a
 	for _, one := range told.Uses {
 		response.Uses = append(response.Uses, &api.WhatIfUse{Intent: string(one.Intent), Service: string(one.Service), Placements: uint32(one.Placements)})
 	}
-	for _, one := range told.Waves {
-		response.Waves = append(response.Waves, &api.WhatIfWaves{Window: string(one.Window), End: stamp(one.End)})
-	}
 	wireTold(response, told)
 	return response
 }
@@ -61,13 +58,16 @@ func wireTold(response *api.WhatIfResponse, told whatif.Foretold) {
 	for _, one := range told.Phases {
 		response.Phases = append(response.Phases, wirePhase(one))
 	}
+	for _, one := range told.Waves {
+		response.Waves = append(response.Waves, &api.WhatIfWaves{Window: string(one.Window), End: stamp(one.End), Renewed: stamp(one.Renewed), Why: one.Why})
+	}
 	for _, contact := range told.Ask {
 		response.Ask = append(response.Ask, wireContact(contact))
 	}
 }
 
 func wirePhase(p whatif.PhasePlan) *api.WhatIfPhase {
-	phase := &api.WhatIfPhase{Phase: string(p.Phase), Does: p.Does, Operator: p.Operator, Takes: span(p.Takes), EndsBy: stamp(p.EndsBy)}
+	phase := &api.WhatIfPhase{Phase: string(p.Phase), Does: p.Does, Operator: p.Operator, Takes: span(p.Takes), EndsBy: stamp(p.EndsBy), Begins: stamp(p.Begins), Ends: stamp(p.Ends), Unknown: p.Unknown}
 	if p.Parties != (graph.Tally{}) {
 		phase.Parties = wireTally(p.Parties)
 	}

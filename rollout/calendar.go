@@ -90,6 +90,18 @@ func (c Calendar) why(at time.Time) string {
 // CheckCalendar says what is wrong with the windows of a spec, as they are
 // declared now.
 func (m *Model) CheckCalendar(spec Spec, now time.Time) error {
+	if err := m.CheckNamed(spec); err != nil {
+		return err
+	}
+	if never := m.Never(spec, now); never != "" {
+		return fault.New(fault.Invalid, "rollout %s would never begin: %s", spec.Name, never).
+			WithRemedy("choose another window, or change the freeze")
+	}
+	return nil
+}
+
+// CheckNamed says which window of a spec is none that a rollout can be begun in.
+func (m *Model) CheckNamed(spec Spec) error {
 	for _, name := range spec.Windows {
 		window := m.windows[name].Window
 		if window == nil {
@@ -100,12 +112,17 @@ func (m *Model) CheckCalendar(spec Spec, now time.Time) error {
 				WithRemedy("leave it out: freezes hold every rollout")
 		}
 	}
-	c := m.calendar(spec)
-	if _, opens := c.Next(now, true); !opens {
-		return fault.New(fault.Invalid, "rollout %s would never begin: %s", spec.Name, c.why(now)).
-			WithRemedy("choose another window, or change the freeze")
-	}
 	return nil
+}
+
+// Never says why the windows of a spec let nothing begin from a moment on; empty:
+// they do.
+func (m *Model) Never(spec Spec, now time.Time) string {
+	c := m.calendar(spec)
+	if _, opens := c.Next(now, true); opens {
+		return ""
+	}
+	return c.why(now)
 }
 
 // calendar is what a rollout goes by.

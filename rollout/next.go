@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -239,5 +240,5 @@ func gateWords(name fleet.Name, answer GateAnswered, given bool, now time.Time) 
 	if !given {
 		return fmt.Sprintf("gate %s has not answered", name)
 	}
-	return fmt.Sprintf("gate %s refused it at %s: %s", name, when(now, answer.At), answer.Words)
+	return strings.TrimSuffix(fmt.Sprintf("gate %s refused it at %s: %s", name, when(now, answer.At), answer.Words), ": ")
 }

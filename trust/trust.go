@@ -58,9 +58,12 @@ type Change struct {
 	// ready for it, and nothing signed.
 	Standby bool
 	// Foreign says that the old authority's key is not here, and never was: who
-	// lives on certificates of it is not recorded, and nothing can be signed by
-	// which a refusal would show.
+	// lives on certificates of it is not recorded, and unless it is Provable nothing
+	// can be signed by which a refusal would show.
 	Foreign bool
+	// Provable says of a foreign one that an authority under it has its key here:
+	// canaries under it show who refuses it.
+	Provable bool
 
 	Published  bool // each bundle that has the old anchor has the new one too
 	Active     bool // the new authority signs
@@ -88,7 +91,20 @@ type RelyingParty struct {
 	Link    string      // what is not well with its links to others of its kind; empty: nothing
 	Blocked []string    // whom it can't look at, since the path is blocked; that holds nothing
 	Ask     string      // of a party without an agent: whom to ask
+	Subject string      // of an exception that means it: "agent/ID", "service/NAME"
 	Excused string      // the exception that lets it pass: who owns it and until when
+}
+
+// Exception is the document that lets a party pass without having adopted, in the
+// words that stand in it.
+func (p RelyingParty) Exception() string { return Exception("trust-adopt", p.Subject) }
+
+// Exception is a document of the rule for a subject, in the words that stand in it.
+func Exception(rule, subject string) string {
+	if subject != "" {
+		rule += ", subject: " + subject + ","
+	}
+	return "an Exception of rule " + rule + " with an owner and an end"
 }
 
 // Wants is the level that a party has to show now. Once a root without a key
@@ -101,7 +117,7 @@ func (t Change) Wants(p RelyingParty) fleet.Level {
 }
 
 func (t Change) unprovable(p RelyingParty) bool {
-	return t.Foreign && t.Withdrawn && Rank(p.Needs) > Rank(fleet.Loaded)
+	return t.Foreign && !t.Provable && t.Withdrawn && Rank(p.Needs) > Rank(fleet.Loaded)
 }
 
 // Adopted says whether a party has shown what it has to show now.
@@ -342,10 +358,10 @@ func (t Change) lagging(now time.Time, what string) (waits []Wait) {
 		switch {
 		case party.Ask != "":
 			wait.Reason = "can't show that it " + claim + ": it has no agent"
-			wait.Remedy = "ask " + party.Ask + "; then apply an Exception of rule trust-adopt with an owner and an end"
+			wait.Remedy = "ask " + party.Ask + "; then apply " + party.Exception()
 		case party.Away:
 			wait.Reason += "; its agent is not connected"
-			wait.Remedy = "bring the agent back, retire it (rotunda agent retire), or apply an Exception of rule trust-adopt with an owner and an end"
+			wait.Remedy = "bring the agent back, retire it (rotunda agent retire), or apply " + party.Exception()
 		}
 		waits = append(waits, wait)
 	}

@@ -98,6 +98,7 @@ func TestTrustNext(t *testing.T) {
 		"foreign: all trust it":   {with(begun(), active, haveAdopted, drained, foreign, through(Drain)), Withdraw, "", "who else lives on certificates of root is not"},
 		"foreign: vouched for":    {with(begun(), active, haveAdopted, drained, foreign), Withdraw, PublishNew, ""},
 		"foreign: unprovable":     {with(begun(), withdrawn, haveAdopted, drained, foreign, func(t *Change) { t.Parties[0].Has = fleet.Loaded }), Refuse, RetireOld, ""},
+		"foreign: provable":       {with(begun(), withdrawn, haveAdopted, drained, foreign, func(t *Change) { t.Provable, t.Parties[0].Has = true, fleet.Loaded }), Refuse, "", "has only shown that it has let go of root as loaded"},
 		"foreign: not loaded":     {with(begun(), withdrawn, haveAdopted, drained, foreign, func(t *Change) { t.Parties[0].Has = fleet.Delivered }), Refuse, "", "has only shown that it has let go of root as delivered since 14:02; loaded is wanted"},
 		"issuing: drained":        {with(begun(), func(t *Change) { t.Roots, t.Active, t.Holders = false, true, nil }), Retire, RetireOld, ""},
 	} {

@@ -35,6 +35,9 @@ type PhasePlan struct {
 	Waits    []trust.Wait   // who holds it up, as things are
 	Takes    time.Duration  // without what people do
 	EndsBy   time.Time      // of Drain: when it has ended though nobody did anything
+	Begins   time.Time      // inside windows and freezes, as if people did at once what is theirs; zero: never
+	Ends     time.Time      // zero: never, or nobody can say
+	Unknown  []string       // what of its time can't be known
 }
 
 // Restarts are members of a cluster that restart, some at a time.
@@ -94,16 +97,11 @@ func (s Supposed) enter(phase trust.Phase, now time.Time) PhasePlan {
 		p.Takes = DeliverTime
 	case trust.Reissue:
 		p.Renewals = map[string]int{}
-		placements := 0
 		for _, holder := range s.Trust.Managed(now) {
-			kind := cmp.Or(s.Means[holder.Name].Kind, "placement")
-			p.Renewals[kind]++
-			if kind == "placement" {
-				placements++
-			}
+			p.Renewals[cmp.Or(s.Means[holder.Name].Kind, "placement")]++
 		}
 		p.Restarts = s.restarts(phase, now)
-		p.Takes = cmp.Or(s.Pace, schedule.DefaultOver(placements)) + RenewTime
+		p.Takes = s.work(now)
 	}
 	var longest time.Duration // clusters restart side by side
 	for _, one := range p.Restarts {
@@ -222,7 +220,11 @@ func (w *walker) drain(p *PhasePlan) {
 	var operators []string
 	for _, holder := range w.t.Live(w.now) {
 		if w.Means[holder.Name].Kind == "operator" {
-			operators = append(operators, strings.TrimPrefix(holder.Name, "operator "))
+			name := strings.TrimPrefix(holder.Name, "operator ")
+			if s, _, _ := strings.Cut(name, " ("); s == w.You && s != "" {
+				name += ", that is you"
+			}
+			operators = append(operators, name)
 		}
 		if holder.NotAfter.After(p.EndsBy) {
 			p.EndsBy = holder.NotAfter
@@ -292,19 +294,5 @@ func (w *walker) seenTo(phase trust.Phase) {
 		w.t.Holders = nil
 	case trust.Unbridge:
 		w.t.Bridging = nil
-	}
-}
-
-// assumes says what the time goes by.
-func (s Supposed) assumes() []string {
-	pace := fmt.Sprintf("certificates are renewed at %d a minute", int(time.Minute/schedule.PaceEach))
-	if s.Pace > 0 {
-		pace = "certificates are renewed over " + s.Pace.String()
-	}
-	return []string{
-		fmt.Sprintf("every host is connected, and shows a new bundle within %s", DeliverTime),
-		pace + fmt.Sprintf(", the last one is proven %s after its turn", RenewTime),
-		fmt.Sprintf("a restart takes %s with its slot and its proof; members of a cluster follow each other, clusters go side by side", RestartTime),
-		"no freeze, no failure, and nothing counted of what people do: signatures, rotunda trust advance, rotunda operator renew, answers of outside parties",
 	}
 }

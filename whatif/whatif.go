@@ -15,6 +15,7 @@ import (
 	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/graph"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/rollout"
 	"github.com/rotunda-pki/rotunda/schedule"
 	"github.com/rotunda-pki/rotunda/target"
 	"github.com/rotunda-pki/rotunda/trust"
@@ -77,7 +78,11 @@ type Supposed struct {
 	Means map[string]Means // by the names of parties and holders
 	Signs []string         // whose key signs what before it begins, in words
 	Stops []string         // why it can't be begun now
+	You   string           // the operator who asks; empty: another
 	Pace  time.Duration    // of the renewals; zero: DefaultOver
+
+	Reissue rollout.Spec                 // how the renewals go; zero: all in one wave, at the usual pace
+	Windows map[fleet.Name]*fleet.Window // that are declared, freezes too
 
 	Bridge     bool   // a bridge belongs to it
 	BridgeLess string // why there can be none; empty: there can
@@ -88,6 +93,8 @@ type Supposed struct {
 type Means struct {
 	Place     string // id of the placement; empty: an agent, an outside party, ...
 	Service   fleet.Name
+	Intent    fleet.Name
+	Region    string // of its agent
 	Kind      string // of what holds a certificate: placement, agent, server, operator
 	Title     string // of the kind of target: "memcached"
 	AwaySince time.Time
@@ -130,6 +137,7 @@ type Foretold struct {
 	Levels    graph.Tally // relying parties, by the level that each must show
 	Phases    []PhasePlan
 	Takes     time.Duration
+	Ends      time.Time // when all is over, inside windows and freezes, without what people do; zero: never
 	Assumes   []string
 	Ask       []graph.Contact
 	Figures   []Figure // of a profile
@@ -161,6 +169,11 @@ func (s Supposed) Foretell(now time.Time) Foretold {
 		told.Takes += phase.Takes
 	}
 	if len(told.Phases) > 0 {
+		for i := range told.Phases {
+			told.Phases[i].Unknown = s.unknown(told.Phases[i])
+		}
+		told.Waves = s.inWindows(told.Phases, now)
+		told.Ends = s.schedule(told.Phases, s.reissueSpec(), now).End
 		told.Assumes = s.assumes()
 	}
 	told.Ask = s.ask(today, told)
@@ -169,8 +182,6 @@ func (s Supposed) Foretell(now time.Time) Foretold {
 
 // hopeless says that it is no change that could go through the phases.
 func (s Supposed) hopeless() bool { return s.Kind == WithdrawNow && len(s.Stops) > 0 }
-
-const byException = "; or apply an Exception of rule trust-adopt with an owner and an end"
 
 // obstacles lists what can be seen today to stand in a phase's way, the
 // earliest phase first. What an exception covers is none.
@@ -246,9 +257,9 @@ func (s Supposed) cantFollow(party trust.RelyingParty, phase trust.Phase, now ti
 	means := s.Means[party.Name]
 	switch {
 	case party.Ask != "":
-		return "is an outside party: nobody here sees whom it trusts", "ask " + party.Ask + "; then apply an Exception of rule trust-adopt with an owner and an end"
+		return "is an outside party: nobody here sees whom it trusts", "ask " + party.Ask + "; then apply " + party.Exception()
 	case party.Away:
-		return awayWords(means.AwaySince, now), "bring the agent back, or retire it (rotunda agent retire)" + byException
+		return awayWords(means.AwaySince, now), "bring the agent back, or retire it (rotunda agent retire); or apply " + party.Exception()
 	case means.Restart != "":
 	case phase == trust.Prove && means.AddAtRestart:
 		return means.Title + " takes an added CA only at a restart, and names no restartCommand", noRestart

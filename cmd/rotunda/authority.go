@@ -1,12 +1,7 @@
 package main
 
 import (
-	"os"
-
 	"github.com/spf13/cobra"
-
-	"github.com/rotunda-pki/rotunda/ca"
-	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
 func newAuthorityCommand() *cobra.Command {
@@ -33,52 +28,27 @@ response for rotunda trust begin. It speaks with no server. Look at the request 
 JSON, and says which names the new issuing authority may certify.
 
 For a new root its key is made in the directory of --new-root. The old root's key makes the
-bridge; without it there is none, and every party then needs the new root itself.`,
-		Example: `  rotunda authority sign --request request.json --root-key key.pem --out response.json
+bridge; without it there is none, and every party then needs the new root itself.
+
+--dry-run says what would be signed, by which key, and whether there can be a bridge; a new
+root's key is made for that in memory, and nothing is written.`,
+		Example: `  rotunda authority sign --request request.json --root-key key.pem --dry-run
+  rotunda authority sign --request request.json --root-key key.pem --out response.json
   rotunda authority sign --request request.json --root-key key.pem --new-root root-2 --out response.json`,
 		Args: cobra.NoArgs,
 	}
-	var request, out string
-	g := &signing{}
+	o := &ceremonyOrder{output: outputFlag(cmd)}
 	flags := cmd.Flags()
-	g.flags(flags)
-	flags.StringVar(&request, "request", "", "the request `file`")
-	flags.StringVar(&out, "out", "", "the `file` to write the response to")
+	o.signing.flags(flags)
+	flags.StringVar(&o.request, "request", "", "the request `file`")
+	flags.StringVar(&o.out, "out", "", "the `file` to write the response to")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "only say what would be signed")
 	cmd.MarkFlagRequired("request")
-	cmd.MarkFlagRequired("out")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		u := newUI(cmd)
-		text, err := os.ReadFile(request)
-		if err != nil {
-			return err
+		if o.out == "" && !o.dryRun {
+			return usagef("say where the response goes: --out FILE; or --dry-run")
 		}
-		parsed, err := ca.ParseCeremonyRequest(text)
-		if err != nil {
-			return err
-		}
-		kind := "issuing"
-		if parsed.NewRoot != nil {
-			kind = "root"
-		}
-		if err := g.check(kind); err != nil {
-			return err
-		}
-		if exists(out) {
-			return fault.New(fault.Conflict, "%s exists already", out).WithRemedy("say another --out, or move it away")
-		}
-		if err := g.open(u); err != nil {
-			return err
-		}
-		response, err := g.sign(u, text)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(out, response, 0o644); err != nil {
-			return err
-		}
-		u.say("Signed: %q. The response is in %s.", parsed.Issuing.Name, out)
-		u.note("carry it back, then: rotunda trust begin --response %s (of a region's first: rotunda authority create --response %s)", out, out)
-		return nil
+		return o.run(newUI(cmd))
 	}
 	return cmd
 }

@@ -20,7 +20,9 @@ what would follow from it. Exits 0 when there is none, 2 when there are some,
 
 With --change it foretells a change of trust over today's facts, by the planner that
 would lead it: which edges would break and why, who stands in the way, the phases
-with their restarts and renewals, what you have to do in them, and whom to ask.
+with their restarts and renewals, when each would be over inside windows and freezes,
+what you have to do in them, what of the time nobody can know, and whom to ask. The flags
+that rotunda trust rotate takes for its renewals say how these would go.
 Exits 0 when nothing would break, 2 when something would or it can't be begun.
 With --change profile:FILE it tells the same of a Profile document: whom it touches,
 who can't take it, what renews at once, and how many issuances a day it makes.`,
@@ -29,6 +31,7 @@ who can't take it, what renews at once, and how many issuances a day it makes.`,
   rotunda plan -f fleet/ --out today.plan   # to be reviewed, then: rotunda apply --plan today.plan
   generate | rotunda plan -f -
   rotunda plan --change rotate-root
+  rotunda plan --change rotate-root --window nights --steps 1,10%,100% --soak 30m
   rotunda plan --change withdraw:root --output json
   rotunda plan --change profile:fleet/profiles/server.yaml`,
 		Args: cobra.NoArgs,
@@ -37,13 +40,13 @@ who can't take it, what renews at once, and how many issuances a day it makes.`,
 	paths := cmd.Flags().StringArrayP("file", "f", nil, "`path` of a file, a directory, or - for standard input; may be repeated")
 	prune := cmd.Flags().Bool("prune", false, "count what the files do not hold as to be removed")
 	out := cmd.Flags().String("out", "", "save the plan in a `file` for apply --plan")
-	change, over := changeFlags(cmd, conn)
+	order := changeFlags(cmd, conn)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("change") {
-			return foretellChange(cmd, conn, *change, *over, *output)
+			return order.foretell(cmd, conn, *output)
 		}
-		if cmd.Flags().Changed("over") {
-			return usagef("--over is the pace of a --change: say which")
+		if name := order.said(cmd); name != "" {
+			return usagef("--%s is of the renewals of a --change: say which", name)
 		}
 		files, err := readSources(*paths, cmd.InOrStdin(), cmd.ErrOrStderr())
 		if err != nil {

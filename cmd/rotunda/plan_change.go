@@ -16,17 +16,43 @@ import (
 	"github.com/rotunda-pki/rotunda/whatif"
 )
 
-// changeFlags add --change, with completion of what can be foretold, and what
-// it goes by.
-func changeFlags(cmd *cobra.Command, conn *connection) (change *string, over *fleet.Duration) {
-	change, over = cmd.Flags().String("change", "", "foretell a `change`: rotate-root, rotate-issuing, rotate-issuing:REGION, failover, withdraw:AUTHORITY, or profile:FILE"), new(fleet.Duration)
-	cmd.Flags().Var(&span{over}, "over", "with --change: how long the renewal of all certificates takes (default: at the usual pace)")
+// changeFlags add --change, with completion of what can be foretold, and how the
+// renewals of a change of trust would go: with the flags that it is begun with.
+func changeFlags(cmd *cobra.Command, conn *connection) *changeOrder {
+	o := &changeOrder{reissue: &api.RolloutSpec{}}
+	cmd.Flags().StringVar(&o.change, "change", "", "foretell a `change`: rotate-root, rotate-issuing, rotate-issuing:REGION, failover, withdraw:AUTHORITY, or profile:FILE")
+	cmd.Flags().Var(&span{&o.over}, "over", "with --change: how long the renewal of all certificates takes (default: at the usual pace)")
+	o.waves, o.names = renewalFlags(cmd, conn, o.reissue)
+	for _, name := range o.names {
+		flag := cmd.Flags().Lookup(name)
+		flag.Usage = "with --change: " + flag.Usage
+	}
 	completeFlag(cmd, conn, "change", changeWordsOffered)
 	for _, other := range []string{"file", "prune", "out"} {
 		cmd.MarkFlagsMutuallyExclusive("change", other)
 		cmd.MarkFlagsMutuallyExclusive("over", other)
 	}
-	return change, over
+	return o
+}
+
+// changeOrder is one run of plan --change.
+type changeOrder struct {
+	change  string
+	over    fleet.Duration
+	reissue *api.RolloutSpec
+	waves   func() error // reads how the renewals go
+	names   []string     // of the flags that say so
+}
+
+// said is the first flag that was given of those that say how renewals go; empty:
+// none was.
+func (o *changeOrder) said(cmd *cobra.Command) string {
+	for _, name := range append([]string{"over"}, o.names...) {
+		if cmd.Flags().Changed(name) {
+			return name
+		}
+	}
+	return ""
 }
 
 func changeWordsOffered(ctx context.Context, s *server) ([]string, error) {
@@ -67,17 +93,21 @@ func readProfile(path string) ([]byte, error) {
 	return content, nil
 }
 
-// foretellChange shows what a change would meet with.
-func foretellChange(cmd *cobra.Command, conn *connection, change string, over fleet.Duration, output format) error {
-	proposal, err := whatif.Parse(change)
+// foretell shows what a change would meet with.
+func (o *changeOrder) foretell(cmd *cobra.Command, conn *connection, output format) error {
+	proposal, err := whatif.Parse(o.change)
 	if err != nil {
 		return err
 	}
-	request := &api.WhatIfRequest{Change: proposal.String(), Over: protoDuration(over)}
+	if err := o.waves(); err != nil {
+		return err
+	}
+	request := &api.WhatIfRequest{Change: proposal.String(), Over: protoDuration(o.over), Reissue: o.reissue}
 	if proposal.Kind == whatif.Reprofile {
-		if over > 0 {
-			return usagef("--over is the pace of a change of trust: a profile is applied at once")
+		if name := o.said(cmd); name != "" {
+			return usagef("--%s is of the renewals of a change of trust: a profile is applied at once", name)
 		}
+		request.Reissue = nil
 		if request.Profile, err = readProfile(proposal.Authority); err != nil {
 			return err
 		}
@@ -123,7 +153,7 @@ func (u *ui) showForetold(told *api.WhatIfResponse) {
 	u.showBreaks(told)
 	u.showObstacles(told.Obstacles)
 	u.showForetoldPhases(told)
-	u.showWaves(told.Waves)
+	u.showWaves(told.Waves, profile)
 	if len(told.Ask) > 0 {
 		u.heading("Ask before")
 		askTable(told.Ask).write(u, "")
@@ -263,35 +293,62 @@ func (u *ui) showForetoldPhases(told *api.WhatIfResponse) {
 	}
 	u.heading("How it would go")
 	for i, phase := range told.Phases {
-		took := ""
-		if phase.Takes != nil {
-			took = " (about " + rough(phase.Takes.AsDuration()) + ")"
-		}
-		u.say("  %d. %-10s %s%s", i+1, phase.Phase, phase.Does, took)
+		u.say("  %d. %-10s %s%s", i+1, phase.Phase, phase.Does, u.phaseTime(phase))
 		for _, line := range u.phaseLines(phase) {
 			u.tell("                ", line.text, line.style)
 		}
 	}
 	u.say("")
-	u.say("About %s in all%s, if:", rough(told.Takes.AsDuration()), map[bool]string{true: ", beside the ordinary renewals"}[len(told.Figures) > 0])
+	over := map[bool]string{true: ", beside the ordinary renewals"}[len(told.Figures) > 0]
+	switch {
+	case told.Ends != nil:
+		over = ", over " + relative(u.now, told.Ends) + " had people done at once what is theirs"
+	case told.Phases[0].Begins != nil:
+		over = " of work, and never over as the windows are"
+	}
+	u.say("About %s in all%s, if:", rough(told.Takes.AsDuration()), over)
 	for _, line := range told.Assumes {
 		u.say("  %s", line)
 	}
 }
 
-// showWaves prints when a rollout of a profile would be over.
-func (u *ui) showWaves(waves []*api.WhatIfWaves) {
+// phaseTime is how long a phase takes, and when it would be over where that says more.
+func (u *ui) phaseTime(phase *api.WhatIfPhase) string {
+	switch {
+	case phase.Takes == nil:
+		return ""
+	case phase.Ends != nil:
+		return fmt.Sprintf(" (about %s, over %s)", rough(phase.Takes.AsDuration()), relative(u.now, phase.Ends))
+	case phase.Begins != nil:
+		return fmt.Sprintf(" (about %s, never over)", rough(phase.Takes.AsDuration()))
+	}
+	return " (about " + rough(phase.Takes.AsDuration()) + ")"
+}
+
+// showWaves prints when a rollout of a profile would be over, or a change of trust by
+// the window of its renewals.
+func (u *ui) showWaves(waves []*api.WhatIfWaves, profile bool) {
 	if len(waves) == 0 {
 		return
 	}
-	u.heading("In waves, by rotunda rollout start --profile with the usual steps, it would be over")
+	heading := "By the window that its renewals were begun with (--window), it would be over"
+	if profile {
+		heading = "In waves, by rotunda rollout start --profile with the usual steps, it would be over"
+	}
+	u.heading(heading)
 	for _, one := range waves {
 		when, end := "at all times", "nobody can say when"
 		if one.Window != "" {
 			when = "inside window " + one.Window
 		}
-		if one.End != nil {
+		switch {
+		case one.End != nil:
 			end = relative(u.now, one.End)
+		case one.Why != "":
+			end = "never: " + one.Why
+		}
+		if one.Renewed != nil && one.End != nil {
+			end += ", its renewals " + relative(u.now, one.Renewed)
 		}
 		u.say("  %s: %s", when, end)
 	}
@@ -323,6 +380,9 @@ func (u *ui) phaseLines(phase *api.WhatIfPhase) (lines []cell) {
 	}
 	for _, act := range phase.Operator {
 		note(strong, "you: %s", act)
+	}
+	for _, words := range phase.Unknown {
+		note(plain, "not known: %s", words)
 	}
 	for i, wait := range phase.Waits {
 		if i == mostNamed && len(phase.Waits) > mostNamed+1 {

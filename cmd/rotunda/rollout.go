@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
@@ -101,6 +102,21 @@ func rolloutFlags(cmd *cobra.Command, conn *connection, request *api.StartRollou
 		spec.Notice = protoDuration(notice)
 		return waves()
 	}
+}
+
+// renewalFlags adds the flags of how the renewals of a change of trust go, and names
+// them.
+func renewalFlags(cmd *cobra.Command, conn *connection, spec *api.RolloutSpec) (read func() error, names []string) {
+	before := map[string]bool{}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { before[f.Name] = true })
+	cmd.Flags().StringSliceVar(&spec.Steps, "steps", nil, "how far each `wave` of renewals goes, such as 1,10%,50%,100% (default: all in one wave)")
+	read = waveFlags(cmd, conn, spec)
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !before[f.Name] {
+			names = append(names, f.Name)
+		}
+	})
+	return read, names
 }
 
 // waveFlags adds the flags of how waves go.
@@ -215,7 +231,7 @@ func newRolloutActCommand(act, short, past string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     act + " NAME|ID",
 		Short:   short,
-		Example: fmt.Sprintf("  rotunda rollout %s orders-db --reason \"error rate is up\"", act),
+		Example: fmt.Sprintf("  rotunda rollout %[1]s orders-db --dry-run --reason \"error rate is up\"\n  rotunda rollout %[1]s orders-db --reason \"error rate is up\"", act),
 		Args:    cobra.ExactArgs(1),
 	}
 	if act == "rollback" {
@@ -224,16 +240,23 @@ newest wave first, under the same conditions. They rotate to what the documents
 say now: put those back first, if they are what is wrong.`
 	}
 	conn, output := connectionFlags(cmd.Flags()), outputFlag(cmd)
-	reason := cmd.Flags().String("reason", "", "why, for the audit log; an end must have one")
+	request := &api.DecideRolloutRequest{Act: act}
+	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for the audit log; an end must have one")
+	cmd.Flags().BoolVar(&request.DryRun, "dry-run", false, "only say what would follow, and for whom")
 	cmd.ValidArgsFunction = completeFirst(conn, rolloutNames)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if strings.TrimSpace(*reason) == "" && (act == "abort" || act == "rollback") {
+		request.Rollout = args[0]
+		if strings.TrimSpace(request.Reason) == "" && (act == "abort" || act == "rollback") {
 			return usagef("say why: a rollout is ended by hand only with --reason TEXT")
 		}
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
-			done, err := invoke(ctx, s.DecideRollout, &api.DecideRolloutRequest{Rollout: args[0], Act: act, Reason: *reason})
+			done, err := invoke(ctx, s.DecideRollout, request)
 			if err != nil {
 				return err
+			}
+			if request.DryRun {
+				u.meetHosts(ctx, s, *output, &api.ListPlacementsRequest{})
+				return u.show(*output, done, func() { u.showRolloutDecision(done, past) })
 			}
 			return u.show(*output, done, func() {
 				u.say("Rollout %s is %s. Audit entry %s.", done.Rollout.Name, past, done.AuditId)
@@ -247,6 +270,30 @@ say now: put those back first, if they are what is wrong.`
 		})
 	}
 	return cmd
+}
+
+// showRolloutDecision says what a decision on a rollout would mean, and for whom.
+func (u *ui) showRolloutDecision(done *api.DecideRolloutResponse, past string) {
+	u.say("Rollout %s would be %s:", done.Rollout.Name, past)
+	for _, effect := range done.Effects {
+		u.say("  %s", effect)
+	}
+	for _, group := range []struct {
+		heading string
+		members []*api.RolloutMember
+	}{{"under way", done.Moving}, {"to rotate once more", done.Again}} {
+		var names []string
+		for _, m := range group.members {
+			names = append(names, memberName(u, m))
+		}
+		if len(names) > 0 {
+			u.say("%s:", group.heading)
+		}
+		for _, name := range firstOf(names, 20) {
+			u.say("    → %s", oneLine(name))
+		}
+	}
+	u.say("Nothing was changed: this was a dry run.")
 }
 
 func newRolloutAnswerCommand() *cobra.Command {

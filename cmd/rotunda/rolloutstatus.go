@@ -84,7 +84,7 @@ func rolloutWhat(u *ui, r *api.RolloutInfo) string {
 	case len(r.Reasons) > 0:
 		return r.Reasons[0].Text
 	case r.EndedAt != nil:
-		return strings.TrimSuffix("ended "+relative(u.now, r.EndedAt)+": "+r.DecidedReason, ": ")
+		return withWords("ended "+relative(u.now, r.EndedAt), r.DecidedReason)
 	}
 	return ""
 }
@@ -131,7 +131,7 @@ func rolloutLines(u *ui, d *api.DescribeRolloutResponse) []string {
 	}
 	lines := []string{rolloutHeadline(u, r), oneLine(begun)}
 	if r.DecidedBy != "" {
-		lines = append(lines, oneLine(fmt.Sprintf("%s %s by %s: %s", r.State, relative(u.now, r.DecidedAt), r.DecidedBy, r.DecidedReason)))
+		lines = append(lines, oneLine(withWords(fmt.Sprintf("%s %s by %s", r.State, relative(u.now, r.DecidedAt), r.DecidedBy), r.DecidedReason)))
 	}
 	if r.EndedAt == nil {
 		lines = append(lines, oneLine(estimateWords(u, r)))
@@ -159,7 +159,7 @@ func rolloutLines(u *ui, d *api.DescribeRolloutResponse) []string {
 		if a.Passed {
 			verdict = "passed"
 		}
-		lines = append(lines, oneLine(fmt.Sprintf("gate %s %s wave %d %s: %s", a.Gate, verdict, a.Wave, relative(u.now, a.At), a.Words)))
+		lines = append(lines, oneLine(withWords(fmt.Sprintf("gate %s %s wave %d %s", a.Gate, verdict, a.Wave, relative(u.now, a.At)), a.Words)))
 	}
 	return lines
 }
@@ -264,4 +264,12 @@ func (v *rolloutView) close() {
 	if v.screen != nil {
 		v.screen.close()
 	}
+}
+
+// withWords adds the words that somebody gave for what is said, if he gave any.
+func withWords(said, words string) string {
+	if strings.TrimSpace(words) == "" {
+		return said
+	}
+	return said + ": " + words
 }

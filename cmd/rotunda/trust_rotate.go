@@ -20,16 +20,17 @@ import (
 
 // trustOrder is one run of trust rotate or trust begin.
 type trustOrder struct {
-	conn    *connection
-	prepare *api.PrepareTrustRequest
-	begin   *api.BeginTrustRequest
-	signing signing
-	request string // file to write instead of signing here
-	over    fleet.Duration
-	waves   func() error // reads how the renewals go
-	notice  fleet.Duration
-	lives   [2]fleet.Duration // root, issuing
-	output  *format
+	conn      *connection
+	prepare   *api.PrepareTrustRequest
+	begin     *api.BeginTrustRequest
+	signing   signing
+	request   string // file to write instead of signing here
+	over      fleet.Duration
+	waves     func() error // reads how the renewals go
+	waveNames []string     // of the flags that say so
+	notice    fleet.Duration
+	lives     [2]fleet.Duration // root, issuing
+	output    *format
 }
 
 func newTrustRotateCommand() *cobra.Command {
@@ -55,7 +56,7 @@ and without it that of no region. A change of the root is for all: the new root'
 signs for every region, until rotunda authority create gives each its own again.
 
 With --from the change leads away from a root that was imported (rotunda authority import)
-to the one that signs already: nothing has to be signed for it.`,
+to the one that signs already: nothing has to be signed for it, and nothing is renewed.`,
 		Example: `  rotunda trust rotate root --root-key root/key.pem --new-root root-2 --reason "algorithm"
   rotunda trust rotate issuing --root-key root/key.pem --over 8h
   rotunda trust rotate issuing --of-region eu --root-key root/key.pem
@@ -103,8 +104,8 @@ func (o *trustOrder) beginFlags(cmd *cobra.Command) {
 	flags.StringVar(&o.begin.Through, "through", "", "the last `phase` that it may enter by itself (default: drain)")
 	flags.Var(&span{&o.over}, "over", "spread the renewals over this `time`, at least one a minute (default: 60 a minute)")
 	spec := &api.RolloutSpec{}
-	flags.StringSliceVar(&spec.Steps, "steps", nil, "how far each `wave` of renewals goes, such as 1,10%,50%,100% (default: all in one wave)")
-	waves := waveFlags(cmd, o.conn, spec)
+	waves, names := renewalFlags(cmd, o.conn, spec)
+	o.waveNames = names
 	flags.Var(&span{&o.notice}, "notice", "tell the owners of all services this `long` before anything is done")
 	flags.BoolVar(&o.begin.Told, "told", false, "do nothing before every owner was reached; --notice runs from then")
 	o.waves = func() error {
@@ -144,6 +145,11 @@ func (o *trustOrder) from(cmd *cobra.Command) error {
 	for _, name := range []string{"root-key", "new-root", "new-root-passphrase", "name", "algorithm", "root-lifetime", "issuing-lifetime", "request", "carry-bridge", "of-region"} {
 		if cmd.Flags().Changed(name) {
 			return usagef("--from leads to the root that signs already: leave out --%s", name)
+		}
+	}
+	for _, name := range append([]string{"over", "notice", "told"}, o.waveNames...) {
+		if cmd.Flags().Changed(name) {
+			return usagef("--from renews nothing, since what signs already goes on: --%s would do nothing, leave it out", name)
 		}
 	}
 	if o.prepare.Kind != "root" {

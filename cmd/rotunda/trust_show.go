@@ -22,7 +22,7 @@ func (u *ui) showChange(change *api.TrustChange) {
 		u.tell("  ", u.hosts.spoken(fmt.Sprintf("unprovable: whether %s would still take what is under %s; its key is elsewhere, so no certificate can be tried",
 			strings.Join(listed(change.Unprovable), ", "), change.Old.GetRoot())), warn)
 	}
-	if change.EndedAt != nil && change.Foreign && !change.Back {
+	if change.EndedAt != nil && change.Foreign && !change.Provable && !change.Back {
 		u.tell("  ", fmt.Sprintf("unprovable, and so it stays: whether anybody would still take what is under %s; its key is elsewhere", change.Old.GetRoot()), warn)
 	}
 	for _, law := range change.SetAside {
@@ -135,7 +135,11 @@ func (u *ui) showWaits(change *api.TrustChange) {
 			u.say("  … and %d more: --output json has all", len(change.Waits)-mostShown)
 			break
 		}
-		u.tell("  ", u.hosts.spoken(strings.TrimSpace(wait.Who+" "+wait.Reason)), warn)
+		who := wait.Who
+		if wait.Yours {
+			who += ", that is you,"
+		}
+		u.tell("  ", u.hosts.spoken(strings.TrimSpace(who+" "+wait.Reason)), warn)
 		if wait.Remedy != "" {
 			u.say("      %s", wait.Remedy)
 		}
