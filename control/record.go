@@ -30,7 +30,7 @@ type recorder struct {
 }
 
 // groupMoment is how long a group waits for others.
-const groupMoment = 2 * time.Millisecond
+const groupMoment = 4 * time.Millisecond
 
 // recording is what one call has signed.
 type recording struct {
