@@ -26,7 +26,7 @@ func (c *Control) DecideRollout(ctx context.Context, caller Caller, req *api.Dec
 	switch act {
 	case rollout.Pause, rollout.Resume:
 	case rollout.Abort, rollout.Rollback:
-		if req.Reason == "" {
+		if req.Reason == "" && !req.DryRun {
 			return nil, fault.New(fault.Invalid, "a rollout is ended by hand only with a reason").WithRemedy("--reason TEXT")
 		}
 	default:

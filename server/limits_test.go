@@ -263,7 +263,7 @@ func TestSlowReaders(t *testing.T) {
 			must(t, err)
 			newest = len(state.Servers) > 0 && strings.HasPrefix(state.Servers[0].Address, fmt.Sprintf("s%d-", changes-1))
 		}
-		if messages > changes/3 {
+		if messages > changes/2 { // what the connection holds, on both sides
 			t.Errorf("%d messages until the newest, of %d changes", messages, changes)
 		}
 	}

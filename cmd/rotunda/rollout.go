@@ -142,6 +142,9 @@ func waveFlags(cmd *cobra.Command, conn *connection, spec *api.RolloutSpec) func
 		return []string{"delivered", "loaded", "proven"}, nil
 	})
 	return func() error {
+		if err := notEmpty(flags, "steps", "region", "window", "level", "gate", "profile", "slice", "selector", "service", "name"); err != nil {
+			return err
+		}
 		spec.Soak = protoDuration(soak)
 		for _, text := range *gates {
 			name, webhook, _ := strings.Cut(text, "=")
@@ -156,6 +159,21 @@ func waveFlags(cmd *cobra.Command, conn *connection, spec *api.RolloutSpec) func
 		}
 		return nil
 	}
+}
+
+// notEmpty refuses flags that are given and say nothing, as by a variable that is
+// not set: the default would then be what nobody asked for.
+func notEmpty(flags *pflag.FlagSet, names ...string) error {
+	for _, name := range names {
+		f := flags.Lookup(name)
+		if f == nil || !f.Changed {
+			continue
+		}
+		if text := f.Value.String(); text == "" || text == "[]" || text == "[\"\"]" {
+			return usagef("--%s is empty: say what, or leave it out", name)
+		}
+	}
+	return nil
 }
 
 func (u *ui) showStarted(started *api.StartRolloutResponse, dryRun bool) {
@@ -246,7 +264,7 @@ say now: put those back first, if they are what is wrong.`
 	cmd.ValidArgsFunction = completeFirst(conn, rolloutNames)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		request.Rollout = args[0]
-		if strings.TrimSpace(request.Reason) == "" && (act == "abort" || act == "rollback") {
+		if !request.DryRun && strings.TrimSpace(request.Reason) == "" && (act == "abort" || act == "rollback") {
 			return usagef("say why: a rollout is ended by hand only with --reason TEXT")
 		}
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
