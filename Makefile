@@ -48,7 +48,7 @@ ON_STORE = ./control ./server ./reconcile ./fleettest
 
 .PHONY: test-postgres
 test-postgres: ## what rests on a store, on a real PostgreSQL
-	$(GO) run ./internal/postgrestest/with $(GO) test -skip '$(FAULTS)|$(WALKS)' $(ON_STORE) $(ARGS)
+	$(GO) run ./internal/postgrestest/with $(GO) test -timeout 20m -skip '$(FAULTS)|$(WALKS)' $(ON_STORE) $(ARGS)
 
 SCENARIO ?= list
 .PHONY: faults
