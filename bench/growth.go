@@ -99,23 +99,13 @@ func (b *bench) issued(ctx context.Context, count int) (results []Result, err er
 			results = append(results, result)
 		}
 	}
-	if err := rested(ctx, settle); err != nil {
+	if err := pause(ctx, settle); err != nil {
 		return nil, err
 	}
 	memory, err := server.number().RSSAnon()
 	return append(results,
 		Result{Name: "server: start to ready", Value: ready, Unit: "ms", Target: "≤ 150"},
 		Result{Name: "server: RssAnon", Value: memory / (1 << 20), Unit: "MiB", Target: "≤ 200"}), err
-}
-
-// rested waits, unless it is cut short.
-func rested(ctx context.Context, long time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(long):
-		return nil
-	}
 }
 
 // filler fills a store.

@@ -2,8 +2,6 @@ package control
 
 import (
 	"context"
-	"sync"
-	"time"
 
 	"github.com/rotunda-pki/rotunda/store"
 )
@@ -12,18 +10,26 @@ import (
 // in memory as a whole.
 const pageOfFleet = 1000
 
-// pagesOfAgents has all agents looked at, in the order of their ids.
-func pagesOfAgents(ctx context.Context, tx *store.Tx, look func([]store.Agent) error) error {
+// pages has all of a kind looked at, in the order of their ids.
+func pages[T any](ctx context.Context, read func(ctx context.Context, after string, limit int) ([]T, error), id func(T) string, look func([]T) error) error {
 	for after := ""; ; {
-		page, err := tx.AgentsAfter(ctx, after, pageOfFleet)
+		page, err := read(ctx, after, pageOfFleet)
 		if err != nil || len(page) == 0 {
 			return err
 		}
 		if err := look(page); err != nil {
 			return err
 		}
-		after = page[len(page)-1].ID
+		after = id(page[len(page)-1])
 	}
+}
+
+func pagesOfAgents(ctx context.Context, tx *store.Tx, look func([]store.Agent) error) error {
+	return pages(ctx, tx.AgentsAfter, func(a store.Agent) string { return a.ID }, look)
+}
+
+func pagesOfPlacements(ctx context.Context, tx *store.Tx, look func([]store.Placement) error) error {
+	return pages(ctx, tx.PlacementsAfter, func(p store.Placement) string { return p.ID }, look)
 }
 
 // eachAgent is pagesOfAgents, one after the other.
@@ -36,86 +42,4 @@ func eachAgent(ctx context.Context, tx *store.Tx, look func(store.Agent) error) 
 		}
 		return nil
 	})
-}
-
-// pagesOfPlacements has all placements looked at, in the order of their ids.
-func pagesOfPlacements(ctx context.Context, tx *store.Tx, look func([]store.Placement) error) error {
-	for after := ""; ; {
-		page, err := tx.PlacementsAfter(ctx, after, pageOfFleet)
-		if err != nil || len(page) == 0 {
-			return err
-		}
-		if err := look(page); err != nil {
-			return err
-		}
-		after = page[len(page)-1].ID
-	}
-}
-
-// seldom is a figure of a whole fleet. Where it takes a while it is made anew once
-// twenty times as long has passed, so that who asks often costs no more than that,
-// and who asks meanwhile is given the one before.
-type seldom[T any] struct {
-	mu     sync.Mutex
-	value  T
-	err    error
-	made   time.Time
-	took   time.Duration
-	making chan struct{} // closed when what is being made is there; nil: nothing is
-}
-
-const (
-	seldomShare = 20
-	seldomFrom  = 200 * time.Millisecond // what takes less is made anew each time
-	seldomMost  = 5 * time.Minute        // that making may take
-)
-
-// get is the figure; the one before it, where it takes long, or is not made before
-// ctx ends.
-func (s *seldom[T]) get(ctx context.Context, anew func(context.Context) (T, error)) (T, error) {
-	if made := s.ask(ctx, anew); made != nil {
-		select {
-		case <-made:
-		case <-ctx.Done():
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.made.IsZero() {
-		return s.value, ctx.Err()
-	}
-	return s.value, s.err
-}
-
-// ask has it made where that is due, and returns what is closed when it is there;
-// nil: nobody need wait.
-func (s *seldom[T]) ask(ctx context.Context, anew func(context.Context) (T, error)) <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	long := !s.made.IsZero() && s.err == nil && s.took >= seldomFrom
-	if s.making == nil && !(long && time.Since(s.made) < seldomShare*s.took) {
-		s.make(ctx, anew)
-	}
-	if long {
-		return nil
-	}
-	return s.making
-}
-
-func (s *seldom[T]) make(ctx context.Context, anew func(context.Context) (T, error)) {
-	making := make(chan struct{})
-	s.making = making
-	go func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), seldomMost)
-		defer cancel()
-		began := time.Now()
-		value, err := anew(ctx)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.err, s.made, s.took = err, time.Now(), time.Since(began); err == nil {
-			s.value = value
-		}
-		s.making = nil
-		close(making)
-	}()
 }
