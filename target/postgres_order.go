@@ -64,7 +64,8 @@ func these(of []postgresProcess) string {
 	return strings.Join(all, ", ")
 }
 
-// terminate tells processes to end, and waits until they have.
+// terminate tells processes to end, and waits until they have, or until there
+// is no time for another look.
 func (s *postgresSession) terminate(of []postgresProcess) (ended int, err error) {
 	if len(of) == 0 {
 		return 0, nil
@@ -74,8 +75,14 @@ func (s *postgresSession) terminate(of []postgresProcess) (ended int, err error)
 		return 0, err
 	}
 	for {
-		if ended, err = s.ended(of); err != nil || ended == len(of) || !wait(s.ctx, linkEvery) {
+		switch now, err := s.ended(of); {
+		case err == nil:
+			ended = now
+		case s.ctx.Err() == nil:
 			return ended, err
+		}
+		if ended == len(of) || !wait(s.ctx, linkEvery) {
+			return ended, nil
 		}
 	}
 }
@@ -241,12 +248,14 @@ func reconnectPostgres(ctx context.Context, _ Host, t Target, _ Order) (Result, 
 	if _, err := s.terminate(old); err != nil {
 		return Result{}, err
 	}
-	for {
+	for back, away := cameBack(old, nil); ; {
 		now, err := s.processes(walsenders + ` AND w.state = 'streaming'`)
-		if err != nil {
+		switch {
+		case err == nil:
+			back, away = cameBack(old, now)
+		case s.ctx.Err() == nil:
 			return Result{}, err
-		}
-		back, away := cameBack(old, now)
+		} // where the time ended in the middle of a look, the one before counts
 		result := Result{Outcome: Done, Count: int64(len(back)), Words: fmt.Sprintf("%d of %d standbys stream again%s", len(back), len(old), underIssuers(back))}
 		if len(away) == 0 {
 			return result, nil
