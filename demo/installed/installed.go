@@ -45,6 +45,7 @@ type kind struct {
 	account  string   // that must run it where the demo is root; empty: root may
 	prepare  func(Server) error
 	command  func(Server) []string
+	answers  func(Server) []string // a command that fails until it serves; nil: it does once its port is open
 	control  func(Server) Control
 }
 
@@ -130,7 +131,7 @@ func (s Server) Run(ctx context.Context, ready func() error) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
-	if err := s.await(ctx, ended); err != nil {
+	if err := s.await(ctx, k, ended); err != nil {
 		_ = command.Process.Kill()
 		return err
 	}
@@ -180,16 +181,16 @@ func (s Server) own(path string) error {
 	return err
 }
 
-// await knocks until the server's port is open.
-func (s Server) await(ctx context.Context, ended <-chan error) error {
+// await knocks until the server answers.
+func (s Server) await(ctx context.Context, k kind, ended <-chan error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	knock := time.NewTicker(20 * time.Millisecond)
 	defer knock.Stop()
 	for {
-		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.Listen)
+		err := s.knock(ctx, k)
 		if err == nil {
-			return connection.Close()
+			return nil
 		}
 		select {
 		case err := <-ended:
@@ -199,6 +200,23 @@ func (s Server) await(ctx context.Context, ended <-chan error) error {
 		case <-knock.C:
 		}
 	}
+}
+
+// knock says whether the server answers.
+func (s Server) knock(ctx context.Context, k kind) error {
+	connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.Listen)
+	if err != nil {
+		return err
+	}
+	_ = connection.Close() // nothing was said
+	if k.answers == nil {
+		return nil
+	}
+	command, err := s.exec(k.answers(s)...)
+	if err != nil {
+		return err
+	}
+	return command.Run()
 }
 
 func stop(process *os.Process, ended <-chan error) error {

@@ -32,6 +32,9 @@ func postgres() kind {
 			}
 			return arguments
 		},
+		answers: func(s Server) []string { // its port is open while it still refuses sessions
+			return []string{filepath.Join(filepath.Dir(s.Binary), "pg_isready"), "-q", "-h", s.Data, "-p", s.port()}
+		},
 		control: func(s Server) Control {
 			return Control{Address: filepath.Join(s.Data, ".s.PGSQL."+s.port()), User: "postgres"}
 		},
