@@ -30,6 +30,8 @@ type common struct {
 	rolledBack *store.RolledBack // nil: it is not
 	restored   *api.Restored     // the newest restore, in the checkpoint; nil: there was none
 	testify    string            // what agents are to say once what they hold for; empty: for nothing
+	overridden bool              // a rollout's profile is used at some placements
+	breakers   breakers
 }
 
 // commons keeps the newest one.
@@ -91,6 +93,9 @@ func (c *Control) readCommon(ctx context.Context, tx *store.Tx, last time.Time, 
 		return nil, err
 	}
 	read.expels = len(revocations) > 0
+	if read.overridden, err = tx.AnyOverride(ctx); err != nil {
+		return nil, err
+	}
 	if read.closings, err = c.closingsAt(ctx, tx, kept); err != nil {
 		return nil, err
 	}
@@ -117,6 +122,16 @@ func (c *common) bundle(name fleet.Name) (store.Bundle, error) {
 		return bundle, fault.New(fault.NotFound, "bundle %s does not exist", name)
 	}
 	return bundle, nil
+}
+
+// profileAt is the profile that a rollout has used at a placement; empty: the
+// intent's own is.
+func (c *common) profileAt(ctx context.Context, tx *store.Tx, placementID string) (fleet.Name, error) {
+	if !c.overridden {
+		return "", nil
+	}
+	override, err := overrideAt(ctx, tx, placementID)
+	return fleet.Name(override.Profile), err
 }
 
 func (c *common) digest(name fleet.Name) (pki.BundleDigest, error) {

@@ -107,11 +107,11 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, c
 		desired.Orphan = true
 		return desired, nil
 	}
-	override, err := overrideAt(ctx, tx, placement.ID)
+	profile, err := common.profileAt(ctx, tx, placement.ID)
 	if err != nil {
 		return nil, err
 	}
-	expanded, err := c.expand(w, agent, keyOf(placement), fleet.Name(override.Profile))
+	expanded, err := c.expand(w, agent, keyOf(placement), profile)
 	if err != nil {
 		desired.Hold = err.Error()
 		return desired, nil
@@ -140,7 +140,7 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, c
 			return nil, err
 		}
 	}
-	desired.Hold, err = breaker(ctx, tx, placement)
+	desired.Hold, err = common.breakers.hold(ctx, tx, placement)
 	return desired, err
 }
 
@@ -188,26 +188,6 @@ func (c *Control) windowOf(ctx context.Context, tx *store.Tx, placement store.Pl
 	}
 	after, before = schedule.Part(placement.Cluster, memberOf(placement), all, after, before)
 	return after, before, nil
-}
-
-// breaker says why nothing may begin at a placement: another placement of its
-// intent failed and has not recovered since. One that failed itself goes on,
-// with its back-off, so that it can heal and close the breaker: two that failed
-// at once must not hold each other.
-func breaker(ctx context.Context, tx *store.Tx, placement store.Placement) (string, error) {
-	if placement.FailedAt.After(placement.ResumedAt) {
-		return "", nil
-	}
-	failed, err := tx.FailedPlacements(ctx, placement.Intent, placement.ID, 1)
-	if err != nil || len(failed) == 0 {
-		return "", err
-	}
-	report, err := storedReport(failed[0])
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("the breaker of intent %s is open: its placement on agent %s failed at %s since %s; rotunda resume %s",
-		placement.Intent, failed[0].AgentID, report.GetFailure().GetStep(), failed[0].FailedAt.Format("15:04"), placement.Intent), nil
 }
 
 // storedReport is what the placement's agent last said of it.

@@ -180,7 +180,10 @@ func (c *Control) expiredAgent(ctx context.Context, caller Caller, req *api.Rene
 	}
 	known := Caller{Kind: Expired, Serial: serial.String(), Address: caller.Address}
 	err = c.db.Read(ctx, func(tx *store.Tx) error {
-		record, err := unrevoked(ctx, tx, serial)
+		if err := unrevoked(ctx, tx, serial); err != nil {
+			return err
+		}
+		record, err := tx.Certificate(ctx, serial)
 		if err != nil {
 			return err
 		}
@@ -298,7 +301,7 @@ func (c *Control) UseEmergency(ctx context.Context, caller Caller, req *api.UseE
 	serial := *caller.shown()
 	response := &api.UseEmergencyResponse{}
 	err = c.change(ctx, func(tx *store.Tx) error {
-		if _, err := unrevoked(ctx, tx, serial); err != nil {
+		if err := unrevoked(ctx, tx, serial); err != nil {
 			return err
 		}
 		if err := tx.UseEmergencyCredential(ctx, serial); fault.CodeOf(err) == fault.Conflict && err != nil {

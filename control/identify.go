@@ -47,7 +47,10 @@ func (c *Control) Identify(ctx context.Context, cert *x509.Certificate, address 
 func (c *Control) identify(ctx context.Context, serial pki.Serial) (identified, error) {
 	var id identified
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		record, err := unrevoked(ctx, tx, serial)
+		if err := unrevoked(ctx, tx, serial); err != nil {
+			return err
+		}
+		record, err := tx.Certificate(ctx, serial)
 		if err != nil {
 			return err
 		}
@@ -88,15 +91,17 @@ func (c *Control) StillHolds(ctx context.Context, caller Caller) error {
 	return err
 }
 
-func unrevoked(ctx context.Context, tx *store.Tx, serial pki.Serial) (store.Certificate, error) {
-	record, err := tx.Certificate(ctx, serial)
+// unrevoked refuses a certificate that was revoked, or has no record. Streams ask
+// it whenever they look at the store.
+func unrevoked(ctx context.Context, tx *store.Tx, serial pki.Serial) error {
+	revoked, reason, err := tx.Revoked(ctx, serial)
 	switch {
 	case fault.CodeOf(err) == fault.NotFound:
-		return record, fault.New(fault.Forbidden, "client certificate %s has no record", serial)
-	case err == nil && !record.RevokedAt.IsZero():
-		return record, fault.New(fault.Forbidden, "client certificate %s was revoked: %s", serial, record.Reason)
+		return fault.New(fault.Forbidden, "client certificate %s has no record", serial)
+	case revoked:
+		return fault.New(fault.Forbidden, "client certificate %s was revoked: %s", serial, reason)
 	}
-	return record, err
+	return err
 }
 
 // activeAgent is the calling agent's record. Agents that were retired are
@@ -111,7 +116,7 @@ func activeAgent(ctx context.Context, tx *store.Tx, caller Caller) (store.Agent,
 		return agent, notActive(agent.ID, agent.State)
 	}
 	if shown := caller.shown(); shown != nil {
-		_, err = unrevoked(ctx, tx, *shown)
+		err = unrevoked(ctx, tx, *shown)
 	}
 	return agent, err
 }

@@ -176,6 +176,7 @@ func (c *Control) trustBreaker(ctx context.Context, tx *store.Tx, v *trustView) 
 	if v.step.Phase != trust.Reissue {
 		return "", nil
 	}
+	var open breakers
 	for _, holder := range v.facts.Managed(tx.Now) {
 		placement, err := tx.Placement(ctx, holder.ID)
 		if fault.CodeOf(err) == fault.NotFound {
@@ -184,7 +185,7 @@ func (c *Control) trustBreaker(ctx context.Context, tx *store.Tx, v *trustView) 
 		if err != nil {
 			return "", err
 		}
-		if why, err := breaker(ctx, tx, placement); err != nil || why != "" {
+		if why, err := open.hold(ctx, tx, placement); err != nil || why != "" {
 			return why, err
 		}
 	}

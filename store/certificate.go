@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -104,6 +106,16 @@ func (g generation) String() string {
 func (tx *Tx) Certificate(ctx context.Context, serial pki.Serial) (Certificate, error) {
 	return one[Certificate](ctx, tx, thing{"certificate", serial}, `
 		SELECT `+certificateColumns+` FROM certificate WHERE serial = $1`, serial[:])
+}
+
+// Revoked says whether the certificate of the serial was revoked, and why.
+func (tx *Tx) Revoked(ctx context.Context, serial pki.Serial) (revoked bool, reason string, err error) {
+	err = tx.scan(ctx, func(rows *sql.Rows) (bool, error) { return false, rows.Scan(&revoked, &reason) }, `
+		SELECT revoked_at IS NOT NULL, reason FROM certificate WHERE serial = $1`, serial[:])
+	if errors.Is(err, errNoRow) {
+		return false, "", thing{"certificate", serial}.missing()
+	}
+	return revoked, reason, thing{"certificate", serial}.wrap(err)
 }
 
 // PlacementCertificate returns the certificate of a generation at a placement.

@@ -100,8 +100,9 @@ func TestQuestionsUseIndexes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for question, index := range map[string]string{
-		`SELECT id FROM placement WHERE intent = 'i' AND failed_at IS NOT NULL AND id <> 'p' AND NOT orphan
+		`SELECT id FROM placement WHERE intent = 'i' AND failed_at IS NOT NULL AND NOT orphan
 			AND (resumed_at IS NULL OR failed_at > resumed_at) ORDER BY failed_at, id LIMIT 1`: "placement_failed",
+		`SELECT EXISTS (SELECT 1 FROM profile_override WHERE ended_at IS NULL)`:                                              "profile_override_stands",
 		`SELECT id FROM placement WHERE cluster = 'c' AND cluster <> '' AND NOT orphan ORDER BY id`:                          "placement_cluster",
 		`SELECT DISTINCT cluster FROM placement WHERE asks_slot > 0 AND cluster <> '' AND NOT orphan ORDER BY cluster`:       "placement_asks",
 		`SELECT id FROM slot WHERE placement_id = 'p' AND state IN ('granted', 'begun')`:                                     "slot_placement",

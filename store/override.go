@@ -40,6 +40,11 @@ func (tx *Tx) StandingOverrides(ctx context.Context) ([]ProfileOverride, error) 
 		SELECT `+overrideColumns+` FROM profile_override WHERE ended_at IS NULL ORDER BY placement_id`)
 }
 
+// AnyOverride says whether one stands.
+func (tx *Tx) AnyOverride(ctx context.Context) (bool, error) {
+	return value[bool](ctx, tx, thing{noun: "profile override"}, `SELECT EXISTS (SELECT 1 FROM profile_override WHERE ended_at IS NULL)`)
+}
+
 // LooseOverrides returns those that stand and are to end: they were taken back,
 // or no intent wants their placement any more.
 func (tx *Tx) LooseOverrides(ctx context.Context) ([]ProfileOverride, error) {

@@ -194,15 +194,13 @@ func (tx *Tx) SetPlacementAsked(ctx context.Context, id string) error {
 		UPDATE placement SET asked_at = CASE WHEN asks_slot > 0 THEN CAST($2 AS BIGINT) ELSE NULL END WHERE id = $1`, id, micros(tx.Now))
 }
 
-// FailedPlacements returns the placements of an intent at which a failure
-// stands that came after they were resumed last, the oldest failure first;
-// without the one named, and at most limit.
-func (tx *Tx) FailedPlacements(ctx context.Context, intent, but string, limit int) ([]Placement, error) {
-	return list[Placement](ctx, tx, "failed placements", `
+// FailedPlacement returns the placement of an intent that failed first of those
+// at which a failure stands that came after they were resumed last.
+func (tx *Tx) FailedPlacement(ctx context.Context, intent string) (Placement, error) {
+	return one[Placement](ctx, tx, thing{"failed placement of intent", intent}, `
 		SELECT `+placementColumns+` FROM placement
-		WHERE intent = $1 AND failed_at IS NOT NULL AND id <> $2 AND NOT orphan
-			AND (resumed_at IS NULL OR failed_at > resumed_at)
-		ORDER BY failed_at, id LIMIT $3`, intent, but, limit)
+		WHERE intent = $1 AND failed_at IS NOT NULL AND NOT orphan AND (resumed_at IS NULL OR failed_at > resumed_at)
+		ORDER BY failed_at, id LIMIT 1`, intent)
 }
 
 // ClusterPlacements returns the placements at the members of a cluster that an
