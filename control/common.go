@@ -20,6 +20,7 @@ type common struct {
 	commit     time.Time
 	epoch      uint64
 	checkpoint []byte
+	world      *world
 	cosigned   []byte // the newest one with the cosignatures that are required, for agents that demand some
 	bundles    map[fleet.Name]store.Bundle
 	change     *openChange
@@ -70,6 +71,9 @@ func (c *Control) readCommon(ctx context.Context, tx *store.Tx, last time.Time, 
 	read := &common{commit: last, bundles: map[fleet.Name]store.Bundle{}}
 	var err error
 	if read.epoch, err = tx.Epoch(ctx); err != nil {
+		return nil, err
+	}
+	if read.world, err = c.worldAt(ctx, tx); err != nil {
 		return nil, err
 	}
 	if read.checkpoint, err = tx.NewestCheckpoint(ctx); err != nil {

@@ -68,11 +68,7 @@ func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState
 }
 
 func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, common *common, agent store.Agent, desired *api.DesiredState) error {
-	w, err := c.worldAt(ctx, tx)
-	if err != nil {
-		return err
-	}
-	desired.Region, desired.Servers = agent.Region, w.servers
+	desired.Region, desired.Servers = agent.Region, common.world.servers
 	placements, err := tx.AgentPlacements(ctx, agent.ID)
 	if err != nil {
 		return err
@@ -82,20 +78,20 @@ func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, common *co
 		return err
 	}
 	for _, placement := range placements {
-		one, err := c.desirePlacement(ctx, tx, w, common, agent, placement)
+		one, err := c.desirePlacement(ctx, tx, common, agent, placement)
 		if err != nil {
 			return fmt.Errorf("placement %s of intent %s: %w", placement.ID, placement.Intent, err)
 		}
 		one.RevokedGenerations = revoked[placement.ID]
 		desired.Placements = append(desired.Placements, one)
 	}
-	return c.desireEdges(ctx, tx, w, placements, desired)
+	return c.desireEdges(ctx, tx, common.world, placements, desired)
 }
 
 // desirePlacement says what is wanted at one placement. What stands in the way
 // of one (a label that is missing) becomes its hold and leaves the others
 // alone.
-func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, common *common, agent store.Agent, placement store.Placement) (*api.DesiredPlacement, error) {
+func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, common *common, agent store.Agent, placement store.Placement) (*api.DesiredPlacement, error) {
 	desired := &api.DesiredPlacement{
 		PlacementId: placement.ID, Intent: placement.Intent, Instance: placement.Instance,
 		RenewThrough: placement.RenewThrough, NewKey: placement.NewKey, Attempt: placement.Attempt,
@@ -111,7 +107,7 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, c
 	if err != nil {
 		return nil, err
 	}
-	expanded, err := c.expand(w, agent, keyOf(placement), profile)
+	expanded, err := c.expand(common.world, agent, keyOf(placement), profile)
 	if err != nil {
 		desired.Hold = err.Error()
 		return desired, nil
@@ -125,14 +121,14 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, c
 	desired.BundleDigest = digest.String()
 	desireLists(common, expanded, digest, desired)
 	if expanded.Names != nil {
-		if err := c.desireCertificate(ctx, tx, w, common, placement, expanded, desired); err != nil {
+		if err := c.desireCertificate(ctx, tx, common, placement, expanded, desired); err != nil {
 			return nil, err
 		}
 	}
 	if err := common.change.desire(ctx, tx, placement, expanded, desired); err != nil {
 		return nil, err
 	}
-	if err := desireClosings(common, w, placement, expanded, desired, tx.Now); err != nil {
+	if err := desireClosings(common, placement, expanded, desired, tx.Now); err != nil {
 		return nil, err
 	}
 	if desired.NeedsSlot = expanded.Target.Cluster != ""; desired.NeedsSlot {
@@ -144,10 +140,10 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, w *world, c
 	return desired, err
 }
 
-func (c *Control) desireCertificate(ctx context.Context, tx *store.Tx, w *world, common *common, placement store.Placement, expanded fleet.Expanded, desired *api.DesiredPlacement) error {
+func (c *Control) desireCertificate(ctx context.Context, tx *store.Tx, common *common, placement store.Placement, expanded fleet.Expanded, desired *api.DesiredPlacement) error {
 	desired.Identity = identity(*expanded.Names)
 	desired.Profile = profileTerms(string(expanded.ProfileName), expanded.Profile)
-	for _, name := range w.peers(expanded.Service, expanded.Profile) {
+	for _, name := range common.world.peers(expanded.Service, expanded.Profile) {
 		digest, err := common.digest(name)
 		if err != nil {
 			return err

@@ -40,9 +40,9 @@ func (w *world) clientOf(record store.Certificate) (fleet.Name, bool) {
 
 // desireClosings orders a server to close what its clients opened with what was
 // revoked.
-func desireClosings(common *common, w *world, placement store.Placement, expanded fleet.Expanded, desired *api.DesiredPlacement, now time.Time) error {
+func desireClosings(common *common, placement store.Placement, expanded fleet.Expanded, desired *api.DesiredPlacement, now time.Time) error {
 	for _, one := range common.closings {
-		if !w.takes(expanded, one.client) {
+		if !common.world.takes(expanded, one.client) {
 			continue
 		}
 		report, err := storedReport(placement)
@@ -69,10 +69,6 @@ func (c *Control) closedSessions(ctx context.Context, tx *store.Tx, id string) (
 	if err != nil {
 		return nil, err
 	}
-	w, err := c.worldAt(ctx, tx)
-	if err != nil {
-		return nil, err
-	}
 	placements, err := tx.Placements(ctx)
 	if err != nil {
 		return nil, err
@@ -84,8 +80,8 @@ func (c *Control) closedSessions(ctx context.Context, tx *store.Tx, id string) (
 			return nil, err
 		}
 		i := slices.IndexFunc(report.Orders, func(o *api.OrderReport) bool { return o.Id == orderID(report, closingID(id), tx.Now) })
-		intent, known := w.set.Intent(fleet.Name(placement.Intent))
-		if !known || i < 0 && !c.isOrdered(ctx, tx, common, w, placement, id) {
+		intent, known := common.world.set.Intent(fleet.Name(placement.Intent))
+		if !known || i < 0 && !c.isOrdered(ctx, tx, common, placement, id) {
 			continue
 		}
 		one := &api.ClosedSessions{Service: string(intent.Service), Intent: placement.Intent, Agent: placement.AgentID, Placement: placement.ID}
@@ -100,11 +96,11 @@ func (c *Control) closedSessions(ctx context.Context, tx *store.Tx, id string) (
 
 // isOrdered says whether a placement is ordered to close sessions of the
 // revocation, and has not said what came of it.
-func (c *Control) isOrdered(ctx context.Context, tx *store.Tx, common *common, w *world, placement store.Placement, id string) bool {
+func (c *Control) isOrdered(ctx context.Context, tx *store.Tx, common *common, placement store.Placement, id string) bool {
 	agent, err := tx.Agent(ctx, placement.AgentID)
 	if err != nil || placement.Orphan {
 		return false
 	}
-	expanded, err := c.expand(w, agent, keyOf(placement), "")
-	return err == nil && slices.ContainsFunc(common.closings, func(one closing) bool { return one.revocation == id && w.takes(expanded, one.client) })
+	expanded, err := c.expand(common.world, agent, keyOf(placement), "")
+	return err == nil && slices.ContainsFunc(common.closings, func(one closing) bool { return one.revocation == id && common.world.takes(expanded, one.client) })
 }

@@ -188,10 +188,6 @@ func (c *Control) DescribePlacement(ctx context.Context, caller Caller, req *api
 		if response.Status, err = c.statusOf(ctx, tx, placement); err != nil {
 			return err
 		}
-		w, err := c.worldAt(ctx, tx)
-		if err != nil {
-			return err
-		}
 		agent, err := tx.Agent(ctx, placement.AgentID)
 		if err != nil {
 			return err
@@ -200,7 +196,7 @@ func (c *Control) DescribePlacement(ctx context.Context, caller Caller, req *api
 		if err != nil {
 			return err
 		}
-		if response.Desired, err = c.desirePlacement(ctx, tx, w, common, agent, placement); err != nil {
+		if response.Desired, err = c.desirePlacement(ctx, tx, common, agent, placement); err != nil {
 			return err
 		}
 		return describeHistory(ctx, tx, placement, response)
