@@ -39,15 +39,16 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.binary, "rotunda", "bin/rotunda", "the binary to measure")
-	output := flag.String("output", "table", "table or json")
-	flag.IntVar(&o.certificates, "certificates", 1500, "certificates for each round of issuance")
-	flag.IntVar(&o.starts, "starts", 11, "starts of the server for the time to ready")
-	only := flag.String("only", "ready,issuance,growth,push,revoked,plan,ocsp,revocation,log,rotations,idle", "what to measure")
-	docs := flag.String("docs", "", "write the report into this directory, too, as JSON and as a page")
-	kinds := flag.String("kinds", "", "whose rotations to measure, such as redis,nginx; empty: all kinds")
-	stored := flag.String("stored", "10000,1000000", "how many certificates the store holds where growth is measured, such as 10000,10000000: that takes half an hour and 20 GB")
-	flag.Parse()
+	flags := flag.NewFlagSet("bench", flag.ExitOnError) // of its own: packages for tests have theirs in the common one
+	flags.StringVar(&o.binary, "rotunda", "bin/rotunda", "the binary to measure")
+	output := flags.String("output", "table", "table or json")
+	flags.IntVar(&o.certificates, "certificates", 1500, "certificates for each round of issuance")
+	flags.IntVar(&o.starts, "starts", 11, "starts of the server for the time to ready")
+	only := flags.String("only", "ready,issuance,growth,push,revoked,plan,ocsp,revocation,log,rotations,idle", "what to measure")
+	docs := flags.String("docs", "", "write the report into this directory, too, as JSON and as a page")
+	kinds := flags.String("kinds", "", "whose rotations to measure, such as redis,nginx; empty: all kinds")
+	stored := flags.String("stored", "10000,1000000", "how many certificates the store holds where growth is measured, such as 10000,10000000: that takes half an hour and 20 GB")
+	_ = flags.Parse(os.Args[1:]) // ends the process where it fails
 	o.only, o.kinds = words(*only), words(*kinds)
 	for _, word := range words(*stored) {
 		n, err := strconv.Atoi(word)
