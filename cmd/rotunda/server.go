@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"runtime/metrics"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -51,6 +53,38 @@ const serverGC = 200
 // the collector does not see, and the stacks of calls.
 const serverShare = 0.8
 
+// A server that has allocated less than so much since it was last looked at is
+// quiet, and what garbage it has is from before.
+const (
+	quietEvery = 15 * time.Second
+	quietBytes = 1 << 20
+)
+
+// tidyWhenQuiet gives the garbage of busy times back to the system once they are
+// over: a heap that hardly grows is not collected for minutes.
+func tidyWhenQuiet(ctx context.Context) {
+	look := time.NewTicker(quietEvery)
+	defer look.Stop()
+	allocated := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	var before uint64
+	tidy := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		metrics.Read(allocated)
+		now := allocated[0].Value.Uint64()
+		quiet := now-before < quietBytes
+		before = now
+		if quiet && !tidy {
+			debug.FreeOSMemory()
+		}
+		tidy = quiet
+	}
+}
+
 func runServer(ctx context.Context, state string, errs io.Writer) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(serverGC)
@@ -84,6 +118,7 @@ func runServer(ctx context.Context, state string, errs io.Writer) error {
 	log.Info("starting", "version", version(), "state", state)
 	err = s.Run(ctx, func() {
 		log.Info("ready")
+		go tidyWhenQuiet(ctx)
 		notifyManager(log, daemon.SdNotifyReady)
 		go func() {
 			<-ctx.Done()
