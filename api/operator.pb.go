@@ -1847,6 +1847,9 @@ func (x *ServerInfo) GetAlive() bool {
 
 type ListAgentsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`        // only this one
+	Limit         uint32                 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // at most 10000; 0: all
+	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`  // as next of the page before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1879,6 +1882,27 @@ func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ListAgentsRequest.ProtoReflect.Descriptor instead.
 func (*ListAgentsRequest) Descriptor() ([]byte, []int) {
 	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ListAgentsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ListAgentsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListAgentsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
 }
 
 type AgentInfo struct {
@@ -2023,7 +2047,8 @@ func (x *AgentInfo) GetBoot() uint64 {
 
 type ListAgentsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Agents        []*AgentInfo           `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
+	Agents        []*AgentInfo           `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"` // by id
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`     // empty: there are no more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2063,6 +2088,13 @@ func (x *ListAgentsResponse) GetAgents() []*AgentInfo {
 		return x.Agents
 	}
 	return nil
+}
+
+func (x *ListAgentsResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
 }
 
 type LabelAgentRequest struct {
@@ -2294,6 +2326,9 @@ type ListPlacementsRequest struct {
 	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
 	Intent        string                 `protobuf:"bytes,2,opt,name=intent,proto3" json:"intent,omitempty"`
 	Agent         string                 `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
+	Unsettled     bool                   `protobuf:"varint,4,opt,name=unsettled,proto3" json:"unsettled,omitempty"` // only those that are not steady, or of which there is something to say
+	Limit         uint32                 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`         // of placements that are looked at, at most 10000 of them; 0: all
+	After         *PlacementKey          `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`          // as next of the page before; absent: from the first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2349,6 +2384,89 @@ func (x *ListPlacementsRequest) GetAgent() string {
 	return ""
 }
 
+func (x *ListPlacementsRequest) GetUnsettled() bool {
+	if x != nil {
+		return x.Unsettled
+	}
+	return false
+}
+
+func (x *ListPlacementsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListPlacementsRequest) GetAfter() *PlacementKey {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+// PlacementKey is what a placement is known by. In this order they are listed in
+// pages.
+type PlacementKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Intent        string                 `protobuf:"bytes,1,opt,name=intent,proto3" json:"intent,omitempty"`
+	Agent         string                 `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	Instance      string                 `protobuf:"bytes,3,opt,name=instance,proto3" json:"instance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementKey) Reset() {
+	*x = PlacementKey{}
+	mi := &file_rotunda_v1_operator_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementKey) ProtoMessage() {}
+
+func (x *PlacementKey) ProtoReflect() protoreflect.Message {
+	mi := &file_rotunda_v1_operator_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementKey.ProtoReflect.Descriptor instead.
+func (*PlacementKey) Descriptor() ([]byte, []int) {
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PlacementKey) GetIntent() string {
+	if x != nil {
+		return x.Intent
+	}
+	return ""
+}
+
+func (x *PlacementKey) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *PlacementKey) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
 type PlacementStatus struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2379,13 +2497,14 @@ type PlacementStatus struct {
 	RotateAt        *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=rotate_at,json=rotateAt,proto3" json:"rotate_at,omitempty"`                      // of a rotation that was asked for and has not come about
 	Product         string                 `protobuf:"bytes,27,opt,name=product,proto3" json:"product,omitempty"`                                        // as the control path says: "redis 7.0.15"
 	ProfileOverride *ProfileOverride       `protobuf:"bytes,28,opt,name=profile_override,json=profileOverride,proto3" json:"profile_override,omitempty"` // absent: its profile is the intent's
+	Host            string                 `protobuf:"bytes,29,opt,name=host,proto3" json:"host,omitempty"`                                              // what the agent's host calls itself
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PlacementStatus) Reset() {
 	*x = PlacementStatus{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[35]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2397,7 +2516,7 @@ func (x *PlacementStatus) String() string {
 func (*PlacementStatus) ProtoMessage() {}
 
 func (x *PlacementStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[35]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2410,7 +2529,7 @@ func (x *PlacementStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementStatus.ProtoReflect.Descriptor instead.
 func (*PlacementStatus) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PlacementStatus) GetId() string {
@@ -2609,6 +2728,13 @@ func (x *PlacementStatus) GetProfileOverride() *ProfileOverride {
 	return nil
 }
 
+func (x *PlacementStatus) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
 // ProfileOverride is a profile that a rollout has used in the place of the
 // intent's.
 type ProfileOverride struct {
@@ -2622,7 +2748,7 @@ type ProfileOverride struct {
 
 func (x *ProfileOverride) Reset() {
 	*x = ProfileOverride{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[36]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2760,7 @@ func (x *ProfileOverride) String() string {
 func (*ProfileOverride) ProtoMessage() {}
 
 func (x *ProfileOverride) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[36]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2773,7 @@ func (x *ProfileOverride) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileOverride.ProtoReflect.Descriptor instead.
 func (*ProfileOverride) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ProfileOverride) GetProfile() string {
@@ -2679,13 +2805,14 @@ type ListPlacementsResponse struct {
 	Behind        []string               `protobuf:"bytes,4,rep,name=behind,proto3" json:"behind,omitempty"`                           // in words: synthetic intents that have shown no rotation for three of their turns
 	LogAlarms     []string               `protobuf:"bytes,7,rep,name=log_alarms,json=logAlarms,proto3" json:"log_alarms,omitempty"`    // in words: witnesses of the audit log that contradict it
 	Unpublished   string                 `protobuf:"bytes,8,opt,name=unpublished,proto3" json:"unpublished,omitempty"`                 // in words: that checkpoints wait for cosignatures, and since when; empty: none does
+	Next          *PlacementKey          `protobuf:"bytes,9,opt,name=next,proto3" json:"next,omitempty"`                               // absent: there are no more. Pages after the first have placements alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListPlacementsResponse) Reset() {
 	*x = ListPlacementsResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[37]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2697,7 +2824,7 @@ func (x *ListPlacementsResponse) String() string {
 func (*ListPlacementsResponse) ProtoMessage() {}
 
 func (x *ListPlacementsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[37]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2710,7 +2837,7 @@ func (x *ListPlacementsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlacementsResponse.ProtoReflect.Descriptor instead.
 func (*ListPlacementsResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListPlacementsResponse) GetPlacements() []*PlacementStatus {
@@ -2755,6 +2882,13 @@ func (x *ListPlacementsResponse) GetUnpublished() string {
 	return ""
 }
 
+func (x *ListPlacementsResponse) GetNext() *PlacementKey {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
 type DescribePlacementRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2764,7 +2898,7 @@ type DescribePlacementRequest struct {
 
 func (x *DescribePlacementRequest) Reset() {
 	*x = DescribePlacementRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[38]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +2910,7 @@ func (x *DescribePlacementRequest) String() string {
 func (*DescribePlacementRequest) ProtoMessage() {}
 
 func (x *DescribePlacementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[38]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +2923,7 @@ func (x *DescribePlacementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePlacementRequest.ProtoReflect.Descriptor instead.
 func (*DescribePlacementRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DescribePlacementRequest) GetId() string {
@@ -2814,7 +2948,7 @@ type EvidenceRecord struct {
 
 func (x *EvidenceRecord) Reset() {
 	*x = EvidenceRecord{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[39]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2826,7 +2960,7 @@ func (x *EvidenceRecord) String() string {
 func (*EvidenceRecord) ProtoMessage() {}
 
 func (x *EvidenceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[39]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2839,7 +2973,7 @@ func (x *EvidenceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceRecord.ProtoReflect.Descriptor instead.
 func (*EvidenceRecord) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *EvidenceRecord) GetDigest() string {
@@ -2903,7 +3037,7 @@ type DescribePlacementResponse struct {
 
 func (x *DescribePlacementResponse) Reset() {
 	*x = DescribePlacementResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[40]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2915,7 +3049,7 @@ func (x *DescribePlacementResponse) String() string {
 func (*DescribePlacementResponse) ProtoMessage() {}
 
 func (x *DescribePlacementResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[40]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2928,7 +3062,7 @@ func (x *DescribePlacementResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePlacementResponse.ProtoReflect.Descriptor instead.
 func (*DescribePlacementResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DescribePlacementResponse) GetStatus() *PlacementStatus {
@@ -2970,7 +3104,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[41]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3116,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[41]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3129,7 @@ func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCertificatesRequest.ProtoReflect.Descriptor instead.
 func (*ListCertificatesRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListCertificatesRequest) GetExpiring() *durationpb.Duration {
@@ -3045,7 +3179,7 @@ type CertificateInfo struct {
 
 func (x *CertificateInfo) Reset() {
 	*x = CertificateInfo{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[42]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3057,7 +3191,7 @@ func (x *CertificateInfo) String() string {
 func (*CertificateInfo) ProtoMessage() {}
 
 func (x *CertificateInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[42]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3070,7 +3204,7 @@ func (x *CertificateInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateInfo.ProtoReflect.Descriptor instead.
 func (*CertificateInfo) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CertificateInfo) GetSerial() string {
@@ -3208,7 +3342,7 @@ type ListCertificatesResponse struct {
 
 func (x *ListCertificatesResponse) Reset() {
 	*x = ListCertificatesResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[43]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3220,7 +3354,7 @@ func (x *ListCertificatesResponse) String() string {
 func (*ListCertificatesResponse) ProtoMessage() {}
 
 func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[43]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3233,7 +3367,7 @@ func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCertificatesResponse.ProtoReflect.Descriptor instead.
 func (*ListCertificatesResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListCertificatesResponse) GetCertificates() []*CertificateInfo {
@@ -3251,7 +3385,7 @@ type ListAuthoritiesRequest struct {
 
 func (x *ListAuthoritiesRequest) Reset() {
 	*x = ListAuthoritiesRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[44]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +3397,7 @@ func (x *ListAuthoritiesRequest) String() string {
 func (*ListAuthoritiesRequest) ProtoMessage() {}
 
 func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[44]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3276,7 +3410,7 @@ func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuthoritiesRequest.ProtoReflect.Descriptor instead.
 func (*ListAuthoritiesRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 type AuthorityInfo struct {
@@ -3299,7 +3433,7 @@ type AuthorityInfo struct {
 
 func (x *AuthorityInfo) Reset() {
 	*x = AuthorityInfo{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[45]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3311,7 +3445,7 @@ func (x *AuthorityInfo) String() string {
 func (*AuthorityInfo) ProtoMessage() {}
 
 func (x *AuthorityInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[45]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3324,7 +3458,7 @@ func (x *AuthorityInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorityInfo.ProtoReflect.Descriptor instead.
 func (*AuthorityInfo) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AuthorityInfo) GetId() string {
@@ -3422,7 +3556,7 @@ type CreateAuthorityRequest struct {
 
 func (x *CreateAuthorityRequest) Reset() {
 	*x = CreateAuthorityRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[46]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3434,7 +3568,7 @@ func (x *CreateAuthorityRequest) String() string {
 func (*CreateAuthorityRequest) ProtoMessage() {}
 
 func (x *CreateAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[46]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3447,7 +3581,7 @@ func (x *CreateAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*CreateAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CreateAuthorityRequest) GetResponse() []byte {
@@ -3482,7 +3616,7 @@ type CreateAuthorityResponse struct {
 
 func (x *CreateAuthorityResponse) Reset() {
 	*x = CreateAuthorityResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3494,7 +3628,7 @@ func (x *CreateAuthorityResponse) String() string {
 func (*CreateAuthorityResponse) ProtoMessage() {}
 
 func (x *CreateAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[47]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3507,7 +3641,7 @@ func (x *CreateAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*CreateAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CreateAuthorityResponse) GetAuthority() *AuthorityInfo {
@@ -3543,7 +3677,7 @@ type DecideAuthorityRequest struct {
 
 func (x *DecideAuthorityRequest) Reset() {
 	*x = DecideAuthorityRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3555,7 +3689,7 @@ func (x *DecideAuthorityRequest) String() string {
 func (*DecideAuthorityRequest) ProtoMessage() {}
 
 func (x *DecideAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[48]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3568,7 +3702,7 @@ func (x *DecideAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*DecideAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DecideAuthorityRequest) GetName() string {
@@ -3611,7 +3745,7 @@ type DecideAuthorityResponse struct {
 
 func (x *DecideAuthorityResponse) Reset() {
 	*x = DecideAuthorityResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3623,7 +3757,7 @@ func (x *DecideAuthorityResponse) String() string {
 func (*DecideAuthorityResponse) ProtoMessage() {}
 
 func (x *DecideAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[49]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3636,7 +3770,7 @@ func (x *DecideAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*DecideAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *DecideAuthorityResponse) GetAuthority() *AuthorityInfo {
@@ -3669,7 +3803,7 @@ type ListAuthoritiesResponse struct {
 
 func (x *ListAuthoritiesResponse) Reset() {
 	*x = ListAuthoritiesResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3681,7 +3815,7 @@ func (x *ListAuthoritiesResponse) String() string {
 func (*ListAuthoritiesResponse) ProtoMessage() {}
 
 func (x *ListAuthoritiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[50]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3694,7 +3828,7 @@ func (x *ListAuthoritiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuthoritiesResponse.ProtoReflect.Descriptor instead.
 func (*ListAuthoritiesResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListAuthoritiesResponse) GetAuthorities() []*AuthorityInfo {
@@ -3715,7 +3849,7 @@ type IssueOperatorRequest struct {
 
 func (x *IssueOperatorRequest) Reset() {
 	*x = IssueOperatorRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3727,7 +3861,7 @@ func (x *IssueOperatorRequest) String() string {
 func (*IssueOperatorRequest) ProtoMessage() {}
 
 func (x *IssueOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[51]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3740,7 +3874,7 @@ func (x *IssueOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueOperatorRequest.ProtoReflect.Descriptor instead.
 func (*IssueOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *IssueOperatorRequest) GetName() string {
@@ -3775,7 +3909,7 @@ type IssueOperatorResponse struct {
 
 func (x *IssueOperatorResponse) Reset() {
 	*x = IssueOperatorResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3787,7 +3921,7 @@ func (x *IssueOperatorResponse) String() string {
 func (*IssueOperatorResponse) ProtoMessage() {}
 
 func (x *IssueOperatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[52]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3800,7 +3934,7 @@ func (x *IssueOperatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueOperatorResponse.ProtoReflect.Descriptor instead.
 func (*IssueOperatorResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *IssueOperatorResponse) GetChain() [][]byte {
@@ -3841,7 +3975,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3853,7 +3987,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[53]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3866,7 +4000,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RotateRequest) GetIntent() string {
@@ -3930,7 +4064,7 @@ type RotateResponse struct {
 
 func (x *RotateResponse) Reset() {
 	*x = RotateResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3942,7 +4076,7 @@ func (x *RotateResponse) String() string {
 func (*RotateResponse) ProtoMessage() {}
 
 func (x *RotateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[54]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3955,7 +4089,7 @@ func (x *RotateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateResponse.ProtoReflect.Descriptor instead.
 func (*RotateResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RotateResponse) GetPlacements() []string {
@@ -3996,7 +4130,7 @@ type ListSlotsRequest struct {
 
 func (x *ListSlotsRequest) Reset() {
 	*x = ListSlotsRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4008,7 +4142,7 @@ func (x *ListSlotsRequest) String() string {
 func (*ListSlotsRequest) ProtoMessage() {}
 
 func (x *ListSlotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[55]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4021,7 +4155,7 @@ func (x *ListSlotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSlotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSlotsRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListSlotsRequest) GetCluster() string {
@@ -4058,7 +4192,7 @@ type SlotInfo struct {
 
 func (x *SlotInfo) Reset() {
 	*x = SlotInfo{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4070,7 +4204,7 @@ func (x *SlotInfo) String() string {
 func (*SlotInfo) ProtoMessage() {}
 
 func (x *SlotInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[56]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4083,7 +4217,7 @@ func (x *SlotInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotInfo.ProtoReflect.Descriptor instead.
 func (*SlotInfo) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{56}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SlotInfo) GetId() string {
@@ -4179,7 +4313,7 @@ type ListSlotsResponse struct {
 
 func (x *ListSlotsResponse) Reset() {
 	*x = ListSlotsResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[57]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4191,7 +4325,7 @@ func (x *ListSlotsResponse) String() string {
 func (*ListSlotsResponse) ProtoMessage() {}
 
 func (x *ListSlotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[57]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4204,7 +4338,7 @@ func (x *ListSlotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSlotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSlotsResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{57}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListSlotsResponse) GetSlots() []*SlotInfo {
@@ -4224,7 +4358,7 @@ type ReleaseSlotRequest struct {
 
 func (x *ReleaseSlotRequest) Reset() {
 	*x = ReleaseSlotRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[58]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4236,7 +4370,7 @@ func (x *ReleaseSlotRequest) String() string {
 func (*ReleaseSlotRequest) ProtoMessage() {}
 
 func (x *ReleaseSlotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[58]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4249,7 +4383,7 @@ func (x *ReleaseSlotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseSlotRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseSlotRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{58}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ReleaseSlotRequest) GetId() string {
@@ -4275,7 +4409,7 @@ type ReleaseSlotResponse struct {
 
 func (x *ReleaseSlotResponse) Reset() {
 	*x = ReleaseSlotResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[59]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4287,7 +4421,7 @@ func (x *ReleaseSlotResponse) String() string {
 func (*ReleaseSlotResponse) ProtoMessage() {}
 
 func (x *ReleaseSlotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[59]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4300,7 +4434,7 @@ func (x *ReleaseSlotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseSlotResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseSlotResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{59}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ReleaseSlotResponse) GetAuditId() string {
@@ -4320,7 +4454,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[60]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4332,7 +4466,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[60]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4345,7 +4479,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{60}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ResumeRequest) GetIntent() string {
@@ -4371,7 +4505,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[61]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4383,7 +4517,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[61]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4396,7 +4530,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{61}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ResumeResponse) GetAuditId() string {
@@ -4417,7 +4551,7 @@ type ListAuditEntriesRequest struct {
 
 func (x *ListAuditEntriesRequest) Reset() {
 	*x = ListAuditEntriesRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[62]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4429,7 +4563,7 @@ func (x *ListAuditEntriesRequest) String() string {
 func (*ListAuditEntriesRequest) ProtoMessage() {}
 
 func (x *ListAuditEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[62]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4442,7 +4576,7 @@ func (x *ListAuditEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{62}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListAuditEntriesRequest) GetFrom() uint64 {
@@ -4479,7 +4613,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[63]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4491,7 +4625,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[63]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4504,7 +4638,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{63}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *AuditEntry) GetId() string {
@@ -4553,7 +4687,7 @@ type ListAuditEntriesResponse struct {
 
 func (x *ListAuditEntriesResponse) Reset() {
 	*x = ListAuditEntriesResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[64]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4565,7 +4699,7 @@ func (x *ListAuditEntriesResponse) String() string {
 func (*ListAuditEntriesResponse) ProtoMessage() {}
 
 func (x *ListAuditEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[64]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4578,7 +4712,7 @@ func (x *ListAuditEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{64}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListAuditEntriesResponse) GetEntries() []*AuditEntry {
@@ -4613,7 +4747,7 @@ type ShowAuditEntryRequest struct {
 
 func (x *ShowAuditEntryRequest) Reset() {
 	*x = ShowAuditEntryRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[65]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4625,7 +4759,7 @@ func (x *ShowAuditEntryRequest) String() string {
 func (*ShowAuditEntryRequest) ProtoMessage() {}
 
 func (x *ShowAuditEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[65]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4638,7 +4772,7 @@ func (x *ShowAuditEntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowAuditEntryRequest.ProtoReflect.Descriptor instead.
 func (*ShowAuditEntryRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{65}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ShowAuditEntryRequest) GetIndex() uint64 {
@@ -4674,7 +4808,7 @@ type ShowAuditEntryResponse struct {
 
 func (x *ShowAuditEntryResponse) Reset() {
 	*x = ShowAuditEntryResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[66]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4686,7 +4820,7 @@ func (x *ShowAuditEntryResponse) String() string {
 func (*ShowAuditEntryResponse) ProtoMessage() {}
 
 func (x *ShowAuditEntryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[66]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4699,7 +4833,7 @@ func (x *ShowAuditEntryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowAuditEntryResponse.ProtoReflect.Descriptor instead.
 func (*ShowAuditEntryResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{66}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ShowAuditEntryResponse) GetEntry() *AuditEntry {
@@ -4740,7 +4874,7 @@ type ProveAuditGrowthRequest struct {
 
 func (x *ProveAuditGrowthRequest) Reset() {
 	*x = ProveAuditGrowthRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[67]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4752,7 +4886,7 @@ func (x *ProveAuditGrowthRequest) String() string {
 func (*ProveAuditGrowthRequest) ProtoMessage() {}
 
 func (x *ProveAuditGrowthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[67]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4765,7 +4899,7 @@ func (x *ProveAuditGrowthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveAuditGrowthRequest.ProtoReflect.Descriptor instead.
 func (*ProveAuditGrowthRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{67}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ProveAuditGrowthRequest) GetFrom() uint64 {
@@ -4795,7 +4929,7 @@ type ProveAuditGrowthResponse struct {
 
 func (x *ProveAuditGrowthResponse) Reset() {
 	*x = ProveAuditGrowthResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[68]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4807,7 +4941,7 @@ func (x *ProveAuditGrowthResponse) String() string {
 func (*ProveAuditGrowthResponse) ProtoMessage() {}
 
 func (x *ProveAuditGrowthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[68]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4820,7 +4954,7 @@ func (x *ProveAuditGrowthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveAuditGrowthResponse.ProtoReflect.Descriptor instead.
 func (*ProveAuditGrowthResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{68}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ProveAuditGrowthResponse) GetFrom() uint64 {
@@ -4868,7 +5002,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[69]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4880,7 +5014,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[69]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4893,7 +5027,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{69}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListCheckpointsRequest) GetFrom() uint64 {
@@ -4919,7 +5053,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_rotunda_v1_operator_proto_msgTypes[70]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4931,7 +5065,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rotunda_v1_operator_proto_msgTypes[70]
+	mi := &file_rotunda_v1_operator_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4944,7 +5078,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{70}
+	return file_rotunda_v1_operator_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ListCheckpointsResponse) GetCheckpoints() [][]byte {
@@ -5113,8 +5247,11 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x06agents\x18\b \x01(\rR\x06agents\x12\x12\n" +
 	"\x04here\x18\t \x01(\bR\x04here\x12\x14\n" +
 	"\x05alive\x18\n" +
-	" \x01(\bR\x05alive\"\x13\n" +
-	"\x11ListAgentsRequest\"\xec\x04\n" +
+	" \x01(\bR\x05alive\"O\n" +
+	"\x11ListAgentsRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\"\xec\x04\n" +
 	"\tAgentInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x129\n" +
 	"\x06labels\x18\x02 \x03(\v2!.rotunda.v1.AgentInfo.LabelsEntryR\x06labels\x126\n" +
@@ -5137,9 +5274,10 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"FactsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"C\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"W\n" +
 	"\x12ListAgentsResponse\x12-\n" +
-	"\x06agents\x18\x01 \x03(\v2\x15.rotunda.v1.AgentInfoR\x06agents\"\xb8\x01\n" +
+	"\x06agents\x18\x01 \x03(\v2\x15.rotunda.v1.AgentInfoR\x06agents\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xb8\x01\n" +
 	"\x11LabelAgentRequest\x12\x19\n" +
 	"\bagent_id\x18\x01 \x01(\tR\aagentId\x128\n" +
 	"\x03set\x18\x02 \x03(\v2&.rotunda.v1.LabelAgentRequest.SetEntryR\x03set\x12\x16\n" +
@@ -5156,11 +5294,18 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"J\n" +
 	"\x13RetireAgentResponse\x12\x18\n" +
 	"\aeffects\x18\x01 \x03(\tR\aeffects\x12\x19\n" +
-	"\baudit_id\x18\x02 \x01(\tR\aauditId\"_\n" +
+	"\baudit_id\x18\x02 \x01(\tR\aauditId\"\xc3\x01\n" +
 	"\x15ListPlacementsRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06intent\x18\x02 \x01(\tR\x06intent\x12\x14\n" +
-	"\x05agent\x18\x03 \x01(\tR\x05agent\"\x92\b\n" +
+	"\x05agent\x18\x03 \x01(\tR\x05agent\x12\x1c\n" +
+	"\tunsettled\x18\x04 \x01(\bR\tunsettled\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\x12.\n" +
+	"\x05after\x18\x06 \x01(\v2\x18.rotunda.v1.PlacementKeyR\x05after\"X\n" +
+	"\fPlacementKey\x12\x16\n" +
+	"\x06intent\x18\x01 \x01(\tR\x06intent\x12\x14\n" +
+	"\x05agent\x18\x02 \x01(\tR\x05agent\x12\x1a\n" +
+	"\binstance\x18\x03 \x01(\tR\binstance\"\xa6\b\n" +
 	"\x0fPlacementStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
@@ -5194,11 +5339,12 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x04slot\x18\x19 \x01(\tR\x04slot\x127\n" +
 	"\trotate_at\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\brotateAt\x12\x18\n" +
 	"\aproduct\x18\x1b \x01(\tR\aproduct\x12F\n" +
-	"\x10profile_override\x18\x1c \x01(\v2\x1b.rotunda.v1.ProfileOverrideR\x0fprofileOverride\"w\n" +
+	"\x10profile_override\x18\x1c \x01(\v2\x1b.rotunda.v1.ProfileOverrideR\x0fprofileOverride\x12\x12\n" +
+	"\x04host\x18\x1d \x01(\tR\x04host\"w\n" +
 	"\x0fProfileOverride\x12\x18\n" +
 	"\aprofile\x18\x01 \x01(\tR\aprofile\x12\x18\n" +
 	"\arollout\x18\x02 \x01(\tR\arollout\x120\n" +
-	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xf1\x01\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x9f\x02\n" +
 	"\x16ListPlacementsResponse\x12;\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1b.rotunda.v1.PlacementStatusR\n" +
@@ -5209,7 +5355,8 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x06behind\x18\x04 \x03(\tR\x06behind\x12\x1d\n" +
 	"\n" +
 	"log_alarms\x18\a \x03(\tR\tlogAlarms\x12 \n" +
-	"\vunpublished\x18\b \x01(\tR\vunpublished\"*\n" +
+	"\vunpublished\x18\b \x01(\tR\vunpublished\x12,\n" +
+	"\x04next\x18\t \x01(\v2\x18.rotunda.v1.PlacementKeyR\x04next\"*\n" +
 	"\x18DescribePlacementRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xda\x01\n" +
 	"\x0eEvidenceRecord\x12\x16\n" +
@@ -5472,7 +5619,7 @@ func file_rotunda_v1_operator_proto_rawDescGZIP() []byte {
 }
 
 var file_rotunda_v1_operator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rotunda_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_rotunda_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_rotunda_v1_operator_proto_goTypes = []any{
 	(Finding_Severity)(0),                    // 0: rotunda.v1.Finding.Severity
 	(Difference_Op)(0),                       // 1: rotunda.v1.Difference.Op
@@ -5511,127 +5658,128 @@ var file_rotunda_v1_operator_proto_goTypes = []any{
 	(*RetireAgentRequest)(nil),               // 34: rotunda.v1.RetireAgentRequest
 	(*RetireAgentResponse)(nil),              // 35: rotunda.v1.RetireAgentResponse
 	(*ListPlacementsRequest)(nil),            // 36: rotunda.v1.ListPlacementsRequest
-	(*PlacementStatus)(nil),                  // 37: rotunda.v1.PlacementStatus
-	(*ProfileOverride)(nil),                  // 38: rotunda.v1.ProfileOverride
-	(*ListPlacementsResponse)(nil),           // 39: rotunda.v1.ListPlacementsResponse
-	(*DescribePlacementRequest)(nil),         // 40: rotunda.v1.DescribePlacementRequest
-	(*EvidenceRecord)(nil),                   // 41: rotunda.v1.EvidenceRecord
-	(*DescribePlacementResponse)(nil),        // 42: rotunda.v1.DescribePlacementResponse
-	(*ListCertificatesRequest)(nil),          // 43: rotunda.v1.ListCertificatesRequest
-	(*CertificateInfo)(nil),                  // 44: rotunda.v1.CertificateInfo
-	(*ListCertificatesResponse)(nil),         // 45: rotunda.v1.ListCertificatesResponse
-	(*ListAuthoritiesRequest)(nil),           // 46: rotunda.v1.ListAuthoritiesRequest
-	(*AuthorityInfo)(nil),                    // 47: rotunda.v1.AuthorityInfo
-	(*CreateAuthorityRequest)(nil),           // 48: rotunda.v1.CreateAuthorityRequest
-	(*CreateAuthorityResponse)(nil),          // 49: rotunda.v1.CreateAuthorityResponse
-	(*DecideAuthorityRequest)(nil),           // 50: rotunda.v1.DecideAuthorityRequest
-	(*DecideAuthorityResponse)(nil),          // 51: rotunda.v1.DecideAuthorityResponse
-	(*ListAuthoritiesResponse)(nil),          // 52: rotunda.v1.ListAuthoritiesResponse
-	(*IssueOperatorRequest)(nil),             // 53: rotunda.v1.IssueOperatorRequest
-	(*IssueOperatorResponse)(nil),            // 54: rotunda.v1.IssueOperatorResponse
-	(*RotateRequest)(nil),                    // 55: rotunda.v1.RotateRequest
-	(*RotateResponse)(nil),                   // 56: rotunda.v1.RotateResponse
-	(*ListSlotsRequest)(nil),                 // 57: rotunda.v1.ListSlotsRequest
-	(*SlotInfo)(nil),                         // 58: rotunda.v1.SlotInfo
-	(*ListSlotsResponse)(nil),                // 59: rotunda.v1.ListSlotsResponse
-	(*ReleaseSlotRequest)(nil),               // 60: rotunda.v1.ReleaseSlotRequest
-	(*ReleaseSlotResponse)(nil),              // 61: rotunda.v1.ReleaseSlotResponse
-	(*ResumeRequest)(nil),                    // 62: rotunda.v1.ResumeRequest
-	(*ResumeResponse)(nil),                   // 63: rotunda.v1.ResumeResponse
-	(*ListAuditEntriesRequest)(nil),          // 64: rotunda.v1.ListAuditEntriesRequest
-	(*AuditEntry)(nil),                       // 65: rotunda.v1.AuditEntry
-	(*ListAuditEntriesResponse)(nil),         // 66: rotunda.v1.ListAuditEntriesResponse
-	(*ShowAuditEntryRequest)(nil),            // 67: rotunda.v1.ShowAuditEntryRequest
-	(*ShowAuditEntryResponse)(nil),           // 68: rotunda.v1.ShowAuditEntryResponse
-	(*ProveAuditGrowthRequest)(nil),          // 69: rotunda.v1.ProveAuditGrowthRequest
-	(*ProveAuditGrowthResponse)(nil),         // 70: rotunda.v1.ProveAuditGrowthResponse
-	(*ListCheckpointsRequest)(nil),           // 71: rotunda.v1.ListCheckpointsRequest
-	(*ListCheckpointsResponse)(nil),          // 72: rotunda.v1.ListCheckpointsResponse
-	nil,                                      // 73: rotunda.v1.CreateTokenRequest.LabelsEntry
-	nil,                                      // 74: rotunda.v1.TokenInfo.LabelsEntry
-	nil,                                      // 75: rotunda.v1.AgentInfo.LabelsEntry
-	nil,                                      // 76: rotunda.v1.AgentInfo.FactsEntry
-	nil,                                      // 77: rotunda.v1.LabelAgentRequest.SetEntry
-	(*timestamppb.Timestamp)(nil),            // 78: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),              // 79: google.protobuf.Duration
-	(State)(0),                               // 80: rotunda.v1.State
-	(Level)(0),                               // 81: rotunda.v1.Level
-	(*Failure)(nil),                          // 82: rotunda.v1.Failure
-	(*DesiredPlacement)(nil),                 // 83: rotunda.v1.DesiredPlacement
-	(*ListRegionsRequest)(nil),               // 84: rotunda.v1.ListRegionsRequest
-	(*ImportAuthorityRequest)(nil),           // 85: rotunda.v1.ImportAuthorityRequest
-	(*PrepareTrustRequest)(nil),              // 86: rotunda.v1.PrepareTrustRequest
-	(*BeginTrustRequest)(nil),                // 87: rotunda.v1.BeginTrustRequest
-	(*ListTrustRequest)(nil),                 // 88: rotunda.v1.ListTrustRequest
-	(*DecideTrustRequest)(nil),               // 89: rotunda.v1.DecideTrustRequest
-	(*EndCredentialRequest)(nil),             // 90: rotunda.v1.EndCredentialRequest
-	(*GraphRequest)(nil),                     // 91: rotunda.v1.GraphRequest
-	(*ImpactRequest)(nil),                    // 92: rotunda.v1.ImpactRequest
-	(*StartRolloutRequest)(nil),              // 93: rotunda.v1.StartRolloutRequest
-	(*ListRolloutsRequest)(nil),              // 94: rotunda.v1.ListRolloutsRequest
-	(*DescribeRolloutRequest)(nil),           // 95: rotunda.v1.DescribeRolloutRequest
-	(*DecideRolloutRequest)(nil),             // 96: rotunda.v1.DecideRolloutRequest
-	(*AnswerRolloutGateRequest)(nil),         // 97: rotunda.v1.AnswerRolloutGateRequest
-	(*ListNoticesRequest)(nil),               // 98: rotunda.v1.ListNoticesRequest
-	(*RetryNoticesRequest)(nil),              // 99: rotunda.v1.RetryNoticesRequest
-	(*RevokeRequest)(nil),                    // 100: rotunda.v1.RevokeRequest
-	(*ListRevocationsRequest)(nil),           // 101: rotunda.v1.ListRevocationsRequest
-	(*EndRevocationRequest)(nil),             // 102: rotunda.v1.EndRevocationRequest
-	(*CompromiseRequest)(nil),                // 103: rotunda.v1.CompromiseRequest
-	(*ListCompromisesRequest)(nil),           // 104: rotunda.v1.ListCompromisesRequest
-	(*EndCompromiseRequest)(nil),             // 105: rotunda.v1.EndCompromiseRequest
-	(*CollectCompromiseRequest)(nil),         // 106: rotunda.v1.CollectCompromiseRequest
-	(*PrepareRootListRequest)(nil),           // 107: rotunda.v1.PrepareRootListRequest
-	(*PutRootListRequest)(nil),               // 108: rotunda.v1.PutRootListRequest
-	(*OpenEmergencyRequest)(nil),             // 109: rotunda.v1.OpenEmergencyRequest
-	(*CloseEmergencyRequest)(nil),            // 110: rotunda.v1.CloseEmergencyRequest
-	(*ListEmergenciesRequest)(nil),           // 111: rotunda.v1.ListEmergenciesRequest
-	(*CreateEmergencyRequest)(nil),           // 112: rotunda.v1.CreateEmergencyRequest
-	(*UseEmergencyRequest)(nil),              // 113: rotunda.v1.UseEmergencyRequest
-	(*RestoreRequest)(nil),                   // 114: rotunda.v1.RestoreRequest
-	(*ListArchivedCertificatesRequest)(nil),  // 115: rotunda.v1.ListArchivedCertificatesRequest
-	(*RetentionStatusRequest)(nil),           // 116: rotunda.v1.RetentionStatusRequest
-	(*RunRetentionRequest)(nil),              // 117: rotunda.v1.RunRetentionRequest
-	(*ListAuditSinksRequest)(nil),            // 118: rotunda.v1.ListAuditSinksRequest
-	(*ListAuditWitnessesRequest)(nil),        // 119: rotunda.v1.ListAuditWitnessesRequest
-	(*WhatIfRequest)(nil),                    // 120: rotunda.v1.WhatIfRequest
-	(*ListRegionsResponse)(nil),              // 121: rotunda.v1.ListRegionsResponse
-	(*ImportAuthorityResponse)(nil),          // 122: rotunda.v1.ImportAuthorityResponse
-	(*PrepareTrustResponse)(nil),             // 123: rotunda.v1.PrepareTrustResponse
-	(*BeginTrustResponse)(nil),               // 124: rotunda.v1.BeginTrustResponse
-	(*ListTrustResponse)(nil),                // 125: rotunda.v1.ListTrustResponse
-	(*DecideTrustResponse)(nil),              // 126: rotunda.v1.DecideTrustResponse
-	(*EndCredentialResponse)(nil),            // 127: rotunda.v1.EndCredentialResponse
-	(*GraphResponse)(nil),                    // 128: rotunda.v1.GraphResponse
-	(*ImpactResponse)(nil),                   // 129: rotunda.v1.ImpactResponse
-	(*StartRolloutResponse)(nil),             // 130: rotunda.v1.StartRolloutResponse
-	(*ListRolloutsResponse)(nil),             // 131: rotunda.v1.ListRolloutsResponse
-	(*DescribeRolloutResponse)(nil),          // 132: rotunda.v1.DescribeRolloutResponse
-	(*DecideRolloutResponse)(nil),            // 133: rotunda.v1.DecideRolloutResponse
-	(*AnswerRolloutGateResponse)(nil),        // 134: rotunda.v1.AnswerRolloutGateResponse
-	(*ListNoticesResponse)(nil),              // 135: rotunda.v1.ListNoticesResponse
-	(*RetryNoticesResponse)(nil),             // 136: rotunda.v1.RetryNoticesResponse
-	(*RevokeResponse)(nil),                   // 137: rotunda.v1.RevokeResponse
-	(*ListRevocationsResponse)(nil),          // 138: rotunda.v1.ListRevocationsResponse
-	(*EndRevocationResponse)(nil),            // 139: rotunda.v1.EndRevocationResponse
-	(*CompromiseResponse)(nil),               // 140: rotunda.v1.CompromiseResponse
-	(*ListCompromisesResponse)(nil),          // 141: rotunda.v1.ListCompromisesResponse
-	(*EndCompromiseResponse)(nil),            // 142: rotunda.v1.EndCompromiseResponse
-	(*CollectCompromiseResponse)(nil),        // 143: rotunda.v1.CollectCompromiseResponse
-	(*PrepareRootListResponse)(nil),          // 144: rotunda.v1.PrepareRootListResponse
-	(*PutRootListResponse)(nil),              // 145: rotunda.v1.PutRootListResponse
-	(*OpenEmergencyResponse)(nil),            // 146: rotunda.v1.OpenEmergencyResponse
-	(*CloseEmergencyResponse)(nil),           // 147: rotunda.v1.CloseEmergencyResponse
-	(*ListEmergenciesResponse)(nil),          // 148: rotunda.v1.ListEmergenciesResponse
-	(*CreateEmergencyResponse)(nil),          // 149: rotunda.v1.CreateEmergencyResponse
-	(*UseEmergencyResponse)(nil),             // 150: rotunda.v1.UseEmergencyResponse
-	(*RestoreResponse)(nil),                  // 151: rotunda.v1.RestoreResponse
-	(*ListArchivedCertificatesResponse)(nil), // 152: rotunda.v1.ListArchivedCertificatesResponse
-	(*RetentionStatusResponse)(nil),          // 153: rotunda.v1.RetentionStatusResponse
-	(*RunRetentionResponse)(nil),             // 154: rotunda.v1.RunRetentionResponse
-	(*ListAuditSinksResponse)(nil),           // 155: rotunda.v1.ListAuditSinksResponse
-	(*ListAuditWitnessesResponse)(nil),       // 156: rotunda.v1.ListAuditWitnessesResponse
-	(*WhatIfResponse)(nil),                   // 157: rotunda.v1.WhatIfResponse
+	(*PlacementKey)(nil),                     // 37: rotunda.v1.PlacementKey
+	(*PlacementStatus)(nil),                  // 38: rotunda.v1.PlacementStatus
+	(*ProfileOverride)(nil),                  // 39: rotunda.v1.ProfileOverride
+	(*ListPlacementsResponse)(nil),           // 40: rotunda.v1.ListPlacementsResponse
+	(*DescribePlacementRequest)(nil),         // 41: rotunda.v1.DescribePlacementRequest
+	(*EvidenceRecord)(nil),                   // 42: rotunda.v1.EvidenceRecord
+	(*DescribePlacementResponse)(nil),        // 43: rotunda.v1.DescribePlacementResponse
+	(*ListCertificatesRequest)(nil),          // 44: rotunda.v1.ListCertificatesRequest
+	(*CertificateInfo)(nil),                  // 45: rotunda.v1.CertificateInfo
+	(*ListCertificatesResponse)(nil),         // 46: rotunda.v1.ListCertificatesResponse
+	(*ListAuthoritiesRequest)(nil),           // 47: rotunda.v1.ListAuthoritiesRequest
+	(*AuthorityInfo)(nil),                    // 48: rotunda.v1.AuthorityInfo
+	(*CreateAuthorityRequest)(nil),           // 49: rotunda.v1.CreateAuthorityRequest
+	(*CreateAuthorityResponse)(nil),          // 50: rotunda.v1.CreateAuthorityResponse
+	(*DecideAuthorityRequest)(nil),           // 51: rotunda.v1.DecideAuthorityRequest
+	(*DecideAuthorityResponse)(nil),          // 52: rotunda.v1.DecideAuthorityResponse
+	(*ListAuthoritiesResponse)(nil),          // 53: rotunda.v1.ListAuthoritiesResponse
+	(*IssueOperatorRequest)(nil),             // 54: rotunda.v1.IssueOperatorRequest
+	(*IssueOperatorResponse)(nil),            // 55: rotunda.v1.IssueOperatorResponse
+	(*RotateRequest)(nil),                    // 56: rotunda.v1.RotateRequest
+	(*RotateResponse)(nil),                   // 57: rotunda.v1.RotateResponse
+	(*ListSlotsRequest)(nil),                 // 58: rotunda.v1.ListSlotsRequest
+	(*SlotInfo)(nil),                         // 59: rotunda.v1.SlotInfo
+	(*ListSlotsResponse)(nil),                // 60: rotunda.v1.ListSlotsResponse
+	(*ReleaseSlotRequest)(nil),               // 61: rotunda.v1.ReleaseSlotRequest
+	(*ReleaseSlotResponse)(nil),              // 62: rotunda.v1.ReleaseSlotResponse
+	(*ResumeRequest)(nil),                    // 63: rotunda.v1.ResumeRequest
+	(*ResumeResponse)(nil),                   // 64: rotunda.v1.ResumeResponse
+	(*ListAuditEntriesRequest)(nil),          // 65: rotunda.v1.ListAuditEntriesRequest
+	(*AuditEntry)(nil),                       // 66: rotunda.v1.AuditEntry
+	(*ListAuditEntriesResponse)(nil),         // 67: rotunda.v1.ListAuditEntriesResponse
+	(*ShowAuditEntryRequest)(nil),            // 68: rotunda.v1.ShowAuditEntryRequest
+	(*ShowAuditEntryResponse)(nil),           // 69: rotunda.v1.ShowAuditEntryResponse
+	(*ProveAuditGrowthRequest)(nil),          // 70: rotunda.v1.ProveAuditGrowthRequest
+	(*ProveAuditGrowthResponse)(nil),         // 71: rotunda.v1.ProveAuditGrowthResponse
+	(*ListCheckpointsRequest)(nil),           // 72: rotunda.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),          // 73: rotunda.v1.ListCheckpointsResponse
+	nil,                                      // 74: rotunda.v1.CreateTokenRequest.LabelsEntry
+	nil,                                      // 75: rotunda.v1.TokenInfo.LabelsEntry
+	nil,                                      // 76: rotunda.v1.AgentInfo.LabelsEntry
+	nil,                                      // 77: rotunda.v1.AgentInfo.FactsEntry
+	nil,                                      // 78: rotunda.v1.LabelAgentRequest.SetEntry
+	(*timestamppb.Timestamp)(nil),            // 79: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),              // 80: google.protobuf.Duration
+	(State)(0),                               // 81: rotunda.v1.State
+	(Level)(0),                               // 82: rotunda.v1.Level
+	(*Failure)(nil),                          // 83: rotunda.v1.Failure
+	(*DesiredPlacement)(nil),                 // 84: rotunda.v1.DesiredPlacement
+	(*ListRegionsRequest)(nil),               // 85: rotunda.v1.ListRegionsRequest
+	(*ImportAuthorityRequest)(nil),           // 86: rotunda.v1.ImportAuthorityRequest
+	(*PrepareTrustRequest)(nil),              // 87: rotunda.v1.PrepareTrustRequest
+	(*BeginTrustRequest)(nil),                // 88: rotunda.v1.BeginTrustRequest
+	(*ListTrustRequest)(nil),                 // 89: rotunda.v1.ListTrustRequest
+	(*DecideTrustRequest)(nil),               // 90: rotunda.v1.DecideTrustRequest
+	(*EndCredentialRequest)(nil),             // 91: rotunda.v1.EndCredentialRequest
+	(*GraphRequest)(nil),                     // 92: rotunda.v1.GraphRequest
+	(*ImpactRequest)(nil),                    // 93: rotunda.v1.ImpactRequest
+	(*StartRolloutRequest)(nil),              // 94: rotunda.v1.StartRolloutRequest
+	(*ListRolloutsRequest)(nil),              // 95: rotunda.v1.ListRolloutsRequest
+	(*DescribeRolloutRequest)(nil),           // 96: rotunda.v1.DescribeRolloutRequest
+	(*DecideRolloutRequest)(nil),             // 97: rotunda.v1.DecideRolloutRequest
+	(*AnswerRolloutGateRequest)(nil),         // 98: rotunda.v1.AnswerRolloutGateRequest
+	(*ListNoticesRequest)(nil),               // 99: rotunda.v1.ListNoticesRequest
+	(*RetryNoticesRequest)(nil),              // 100: rotunda.v1.RetryNoticesRequest
+	(*RevokeRequest)(nil),                    // 101: rotunda.v1.RevokeRequest
+	(*ListRevocationsRequest)(nil),           // 102: rotunda.v1.ListRevocationsRequest
+	(*EndRevocationRequest)(nil),             // 103: rotunda.v1.EndRevocationRequest
+	(*CompromiseRequest)(nil),                // 104: rotunda.v1.CompromiseRequest
+	(*ListCompromisesRequest)(nil),           // 105: rotunda.v1.ListCompromisesRequest
+	(*EndCompromiseRequest)(nil),             // 106: rotunda.v1.EndCompromiseRequest
+	(*CollectCompromiseRequest)(nil),         // 107: rotunda.v1.CollectCompromiseRequest
+	(*PrepareRootListRequest)(nil),           // 108: rotunda.v1.PrepareRootListRequest
+	(*PutRootListRequest)(nil),               // 109: rotunda.v1.PutRootListRequest
+	(*OpenEmergencyRequest)(nil),             // 110: rotunda.v1.OpenEmergencyRequest
+	(*CloseEmergencyRequest)(nil),            // 111: rotunda.v1.CloseEmergencyRequest
+	(*ListEmergenciesRequest)(nil),           // 112: rotunda.v1.ListEmergenciesRequest
+	(*CreateEmergencyRequest)(nil),           // 113: rotunda.v1.CreateEmergencyRequest
+	(*UseEmergencyRequest)(nil),              // 114: rotunda.v1.UseEmergencyRequest
+	(*RestoreRequest)(nil),                   // 115: rotunda.v1.RestoreRequest
+	(*ListArchivedCertificatesRequest)(nil),  // 116: rotunda.v1.ListArchivedCertificatesRequest
+	(*RetentionStatusRequest)(nil),           // 117: rotunda.v1.RetentionStatusRequest
+	(*RunRetentionRequest)(nil),              // 118: rotunda.v1.RunRetentionRequest
+	(*ListAuditSinksRequest)(nil),            // 119: rotunda.v1.ListAuditSinksRequest
+	(*ListAuditWitnessesRequest)(nil),        // 120: rotunda.v1.ListAuditWitnessesRequest
+	(*WhatIfRequest)(nil),                    // 121: rotunda.v1.WhatIfRequest
+	(*ListRegionsResponse)(nil),              // 122: rotunda.v1.ListRegionsResponse
+	(*ImportAuthorityResponse)(nil),          // 123: rotunda.v1.ImportAuthorityResponse
+	(*PrepareTrustResponse)(nil),             // 124: rotunda.v1.PrepareTrustResponse
+	(*BeginTrustResponse)(nil),               // 125: rotunda.v1.BeginTrustResponse
+	(*ListTrustResponse)(nil),                // 126: rotunda.v1.ListTrustResponse
+	(*DecideTrustResponse)(nil),              // 127: rotunda.v1.DecideTrustResponse
+	(*EndCredentialResponse)(nil),            // 128: rotunda.v1.EndCredentialResponse
+	(*GraphResponse)(nil),                    // 129: rotunda.v1.GraphResponse
+	(*ImpactResponse)(nil),                   // 130: rotunda.v1.ImpactResponse
+	(*StartRolloutResponse)(nil),             // 131: rotunda.v1.StartRolloutResponse
+	(*ListRolloutsResponse)(nil),             // 132: rotunda.v1.ListRolloutsResponse
+	(*DescribeRolloutResponse)(nil),          // 133: rotunda.v1.DescribeRolloutResponse
+	(*DecideRolloutResponse)(nil),            // 134: rotunda.v1.DecideRolloutResponse
+	(*AnswerRolloutGateResponse)(nil),        // 135: rotunda.v1.AnswerRolloutGateResponse
+	(*ListNoticesResponse)(nil),              // 136: rotunda.v1.ListNoticesResponse
+	(*RetryNoticesResponse)(nil),             // 137: rotunda.v1.RetryNoticesResponse
+	(*RevokeResponse)(nil),                   // 138: rotunda.v1.RevokeResponse
+	(*ListRevocationsResponse)(nil),          // 139: rotunda.v1.ListRevocationsResponse
+	(*EndRevocationResponse)(nil),            // 140: rotunda.v1.EndRevocationResponse
+	(*CompromiseResponse)(nil),               // 141: rotunda.v1.CompromiseResponse
+	(*ListCompromisesResponse)(nil),          // 142: rotunda.v1.ListCompromisesResponse
+	(*EndCompromiseResponse)(nil),            // 143: rotunda.v1.EndCompromiseResponse
+	(*CollectCompromiseResponse)(nil),        // 144: rotunda.v1.CollectCompromiseResponse
+	(*PrepareRootListResponse)(nil),          // 145: rotunda.v1.PrepareRootListResponse
+	(*PutRootListResponse)(nil),              // 146: rotunda.v1.PutRootListResponse
+	(*OpenEmergencyResponse)(nil),            // 147: rotunda.v1.OpenEmergencyResponse
+	(*CloseEmergencyResponse)(nil),           // 148: rotunda.v1.CloseEmergencyResponse
+	(*ListEmergenciesResponse)(nil),          // 149: rotunda.v1.ListEmergenciesResponse
+	(*CreateEmergencyResponse)(nil),          // 150: rotunda.v1.CreateEmergencyResponse
+	(*UseEmergencyResponse)(nil),             // 151: rotunda.v1.UseEmergencyResponse
+	(*RestoreResponse)(nil),                  // 152: rotunda.v1.RestoreResponse
+	(*ListArchivedCertificatesResponse)(nil), // 153: rotunda.v1.ListArchivedCertificatesResponse
+	(*RetentionStatusResponse)(nil),          // 154: rotunda.v1.RetentionStatusResponse
+	(*RunRetentionResponse)(nil),             // 155: rotunda.v1.RunRetentionResponse
+	(*ListAuditSinksResponse)(nil),           // 156: rotunda.v1.ListAuditSinksResponse
+	(*ListAuditWitnessesResponse)(nil),       // 157: rotunda.v1.ListAuditWitnessesResponse
+	(*WhatIfResponse)(nil),                   // 158: rotunda.v1.WhatIfResponse
 }
 var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	0,   // 0: rotunda.v1.Finding.severity:type_name -> rotunda.v1.Finding.Severity
@@ -5642,207 +5790,209 @@ var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	4,   // 5: rotunda.v1.ApplyRequest.files:type_name -> rotunda.v1.SourceFile
 	6,   // 6: rotunda.v1.ApplyResponse.differences:type_name -> rotunda.v1.Difference
 	5,   // 7: rotunda.v1.ApplyResponse.findings:type_name -> rotunda.v1.Finding
-	78,  // 8: rotunda.v1.StoredDocument.changed_at:type_name -> google.protobuf.Timestamp
+	79,  // 8: rotunda.v1.StoredDocument.changed_at:type_name -> google.protobuf.Timestamp
 	12,  // 9: rotunda.v1.ListDocumentsResponse.documents:type_name -> rotunda.v1.StoredDocument
 	4,   // 10: rotunda.v1.ReplayPolicyRequest.files:type_name -> rotunda.v1.SourceFile
-	78,  // 11: rotunda.v1.ReplayPolicyRequest.since:type_name -> google.protobuf.Timestamp
+	79,  // 11: rotunda.v1.ReplayPolicyRequest.since:type_name -> google.protobuf.Timestamp
 	17,  // 12: rotunda.v1.ReplayPolicyResponse.differences:type_name -> rotunda.v1.ReplayDifference
-	73,  // 13: rotunda.v1.CreateTokenRequest.labels:type_name -> rotunda.v1.CreateTokenRequest.LabelsEntry
-	79,  // 14: rotunda.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	78,  // 15: rotunda.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	74,  // 16: rotunda.v1.TokenInfo.labels:type_name -> rotunda.v1.TokenInfo.LabelsEntry
-	78,  // 17: rotunda.v1.TokenInfo.expires_at:type_name -> google.protobuf.Timestamp
-	78,  // 18: rotunda.v1.TokenInfo.used_at:type_name -> google.protobuf.Timestamp
+	74,  // 13: rotunda.v1.CreateTokenRequest.labels:type_name -> rotunda.v1.CreateTokenRequest.LabelsEntry
+	80,  // 14: rotunda.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	79,  // 15: rotunda.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	75,  // 16: rotunda.v1.TokenInfo.labels:type_name -> rotunda.v1.TokenInfo.LabelsEntry
+	79,  // 17: rotunda.v1.TokenInfo.expires_at:type_name -> google.protobuf.Timestamp
+	79,  // 18: rotunda.v1.TokenInfo.used_at:type_name -> google.protobuf.Timestamp
 	22,  // 19: rotunda.v1.ListTokensResponse.tokens:type_name -> rotunda.v1.TokenInfo
 	28,  // 20: rotunda.v1.ListServersResponse.servers:type_name -> rotunda.v1.ServerInfo
-	78,  // 21: rotunda.v1.ServerInfo.started_at:type_name -> google.protobuf.Timestamp
-	78,  // 22: rotunda.v1.ServerInfo.seen_at:type_name -> google.protobuf.Timestamp
-	75,  // 23: rotunda.v1.AgentInfo.labels:type_name -> rotunda.v1.AgentInfo.LabelsEntry
-	76,  // 24: rotunda.v1.AgentInfo.facts:type_name -> rotunda.v1.AgentInfo.FactsEntry
-	78,  // 25: rotunda.v1.AgentInfo.seen_at:type_name -> google.protobuf.Timestamp
-	78,  // 26: rotunda.v1.AgentInfo.enrolled_at:type_name -> google.protobuf.Timestamp
-	78,  // 27: rotunda.v1.AgentInfo.identity_not_after:type_name -> google.protobuf.Timestamp
+	79,  // 21: rotunda.v1.ServerInfo.started_at:type_name -> google.protobuf.Timestamp
+	79,  // 22: rotunda.v1.ServerInfo.seen_at:type_name -> google.protobuf.Timestamp
+	76,  // 23: rotunda.v1.AgentInfo.labels:type_name -> rotunda.v1.AgentInfo.LabelsEntry
+	77,  // 24: rotunda.v1.AgentInfo.facts:type_name -> rotunda.v1.AgentInfo.FactsEntry
+	79,  // 25: rotunda.v1.AgentInfo.seen_at:type_name -> google.protobuf.Timestamp
+	79,  // 26: rotunda.v1.AgentInfo.enrolled_at:type_name -> google.protobuf.Timestamp
+	79,  // 27: rotunda.v1.AgentInfo.identity_not_after:type_name -> google.protobuf.Timestamp
 	30,  // 28: rotunda.v1.ListAgentsResponse.agents:type_name -> rotunda.v1.AgentInfo
-	77,  // 29: rotunda.v1.LabelAgentRequest.set:type_name -> rotunda.v1.LabelAgentRequest.SetEntry
+	78,  // 29: rotunda.v1.LabelAgentRequest.set:type_name -> rotunda.v1.LabelAgentRequest.SetEntry
 	30,  // 30: rotunda.v1.LabelAgentResponse.agent:type_name -> rotunda.v1.AgentInfo
-	78,  // 31: rotunda.v1.PlacementStatus.not_after:type_name -> google.protobuf.Timestamp
-	80,  // 32: rotunda.v1.PlacementStatus.state:type_name -> rotunda.v1.State
-	81,  // 33: rotunda.v1.PlacementStatus.level:type_name -> rotunda.v1.Level
-	78,  // 34: rotunda.v1.PlacementStatus.proven_since:type_name -> google.protobuf.Timestamp
-	78,  // 35: rotunda.v1.PlacementStatus.renew_after:type_name -> google.protobuf.Timestamp
-	82,  // 36: rotunda.v1.PlacementStatus.failure:type_name -> rotunda.v1.Failure
-	79,  // 37: rotunda.v1.PlacementStatus.took:type_name -> google.protobuf.Duration
-	78,  // 38: rotunda.v1.PlacementStatus.reported_at:type_name -> google.protobuf.Timestamp
-	78,  // 39: rotunda.v1.PlacementStatus.rotate_at:type_name -> google.protobuf.Timestamp
-	38,  // 40: rotunda.v1.PlacementStatus.profile_override:type_name -> rotunda.v1.ProfileOverride
-	78,  // 41: rotunda.v1.ProfileOverride.since:type_name -> google.protobuf.Timestamp
-	37,  // 42: rotunda.v1.ListPlacementsResponse.placements:type_name -> rotunda.v1.PlacementStatus
-	78,  // 43: rotunda.v1.EvidenceRecord.at:type_name -> google.protobuf.Timestamp
-	37,  // 44: rotunda.v1.DescribePlacementResponse.status:type_name -> rotunda.v1.PlacementStatus
-	83,  // 45: rotunda.v1.DescribePlacementResponse.desired:type_name -> rotunda.v1.DesiredPlacement
-	44,  // 46: rotunda.v1.DescribePlacementResponse.certificates:type_name -> rotunda.v1.CertificateInfo
-	41,  // 47: rotunda.v1.DescribePlacementResponse.evidence:type_name -> rotunda.v1.EvidenceRecord
-	79,  // 48: rotunda.v1.ListCertificatesRequest.expiring:type_name -> google.protobuf.Duration
-	78,  // 49: rotunda.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
-	78,  // 50: rotunda.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
-	78,  // 51: rotunda.v1.CertificateInfo.revoked_at:type_name -> google.protobuf.Timestamp
-	44,  // 52: rotunda.v1.ListCertificatesResponse.certificates:type_name -> rotunda.v1.CertificateInfo
-	78,  // 53: rotunda.v1.AuthorityInfo.not_after:type_name -> google.protobuf.Timestamp
-	47,  // 54: rotunda.v1.CreateAuthorityResponse.authority:type_name -> rotunda.v1.AuthorityInfo
-	47,  // 55: rotunda.v1.DecideAuthorityResponse.authority:type_name -> rotunda.v1.AuthorityInfo
-	47,  // 56: rotunda.v1.ListAuthoritiesResponse.authorities:type_name -> rotunda.v1.AuthorityInfo
-	79,  // 57: rotunda.v1.IssueOperatorRequest.lifetime:type_name -> google.protobuf.Duration
-	79,  // 58: rotunda.v1.RotateRequest.over:type_name -> google.protobuf.Duration
-	37,  // 59: rotunda.v1.RotateResponse.affected:type_name -> rotunda.v1.PlacementStatus
-	79,  // 60: rotunda.v1.RotateResponse.over:type_name -> google.protobuf.Duration
-	78,  // 61: rotunda.v1.SlotInfo.granted_at:type_name -> google.protobuf.Timestamp
-	78,  // 62: rotunda.v1.SlotInfo.begun_at:type_name -> google.protobuf.Timestamp
-	78,  // 63: rotunda.v1.SlotInfo.ended_at:type_name -> google.protobuf.Timestamp
-	78,  // 64: rotunda.v1.SlotInfo.start_by:type_name -> google.protobuf.Timestamp
-	58,  // 65: rotunda.v1.ListSlotsResponse.slots:type_name -> rotunda.v1.SlotInfo
-	65,  // 66: rotunda.v1.ListAuditEntriesResponse.entries:type_name -> rotunda.v1.AuditEntry
-	65,  // 67: rotunda.v1.ShowAuditEntryResponse.entry:type_name -> rotunda.v1.AuditEntry
-	2,   // 68: rotunda.v1.OperatorService.Info:input_type -> rotunda.v1.InfoRequest
-	7,   // 69: rotunda.v1.OperatorService.Plan:input_type -> rotunda.v1.PlanRequest
-	9,   // 70: rotunda.v1.OperatorService.Apply:input_type -> rotunda.v1.ApplyRequest
-	11,  // 71: rotunda.v1.OperatorService.ListDocuments:input_type -> rotunda.v1.ListDocumentsRequest
-	14,  // 72: rotunda.v1.OperatorService.DeleteDocument:input_type -> rotunda.v1.DeleteDocumentRequest
-	16,  // 73: rotunda.v1.OperatorService.ReplayPolicy:input_type -> rotunda.v1.ReplayPolicyRequest
-	19,  // 74: rotunda.v1.OperatorService.CreateToken:input_type -> rotunda.v1.CreateTokenRequest
-	21,  // 75: rotunda.v1.OperatorService.ListTokens:input_type -> rotunda.v1.ListTokensRequest
-	24,  // 76: rotunda.v1.OperatorService.RevokeToken:input_type -> rotunda.v1.RevokeTokenRequest
-	26,  // 77: rotunda.v1.OperatorService.ListServers:input_type -> rotunda.v1.ListServersRequest
-	29,  // 78: rotunda.v1.OperatorService.ListAgents:input_type -> rotunda.v1.ListAgentsRequest
-	84,  // 79: rotunda.v1.OperatorService.ListRegions:input_type -> rotunda.v1.ListRegionsRequest
-	32,  // 80: rotunda.v1.OperatorService.LabelAgent:input_type -> rotunda.v1.LabelAgentRequest
-	34,  // 81: rotunda.v1.OperatorService.RetireAgent:input_type -> rotunda.v1.RetireAgentRequest
-	36,  // 82: rotunda.v1.OperatorService.ListPlacements:input_type -> rotunda.v1.ListPlacementsRequest
-	36,  // 83: rotunda.v1.OperatorService.WatchPlacements:input_type -> rotunda.v1.ListPlacementsRequest
-	40,  // 84: rotunda.v1.OperatorService.DescribePlacement:input_type -> rotunda.v1.DescribePlacementRequest
-	43,  // 85: rotunda.v1.OperatorService.ListCertificates:input_type -> rotunda.v1.ListCertificatesRequest
-	46,  // 86: rotunda.v1.OperatorService.ListAuthorities:input_type -> rotunda.v1.ListAuthoritiesRequest
-	53,  // 87: rotunda.v1.OperatorService.IssueOperator:input_type -> rotunda.v1.IssueOperatorRequest
-	55,  // 88: rotunda.v1.OperatorService.Rotate:input_type -> rotunda.v1.RotateRequest
-	62,  // 89: rotunda.v1.OperatorService.Resume:input_type -> rotunda.v1.ResumeRequest
-	57,  // 90: rotunda.v1.OperatorService.ListSlots:input_type -> rotunda.v1.ListSlotsRequest
-	60,  // 91: rotunda.v1.OperatorService.ReleaseSlot:input_type -> rotunda.v1.ReleaseSlotRequest
-	64,  // 92: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	64,  // 93: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	67,  // 94: rotunda.v1.OperatorService.ShowAuditEntry:input_type -> rotunda.v1.ShowAuditEntryRequest
-	69,  // 95: rotunda.v1.OperatorService.ProveAuditGrowth:input_type -> rotunda.v1.ProveAuditGrowthRequest
-	71,  // 96: rotunda.v1.OperatorService.ListCheckpoints:input_type -> rotunda.v1.ListCheckpointsRequest
-	85,  // 97: rotunda.v1.OperatorService.ImportAuthority:input_type -> rotunda.v1.ImportAuthorityRequest
-	48,  // 98: rotunda.v1.OperatorService.CreateAuthority:input_type -> rotunda.v1.CreateAuthorityRequest
-	50,  // 99: rotunda.v1.OperatorService.DecideAuthority:input_type -> rotunda.v1.DecideAuthorityRequest
-	86,  // 100: rotunda.v1.OperatorService.PrepareTrust:input_type -> rotunda.v1.PrepareTrustRequest
-	87,  // 101: rotunda.v1.OperatorService.BeginTrust:input_type -> rotunda.v1.BeginTrustRequest
-	88,  // 102: rotunda.v1.OperatorService.ListTrust:input_type -> rotunda.v1.ListTrustRequest
-	89,  // 103: rotunda.v1.OperatorService.DecideTrust:input_type -> rotunda.v1.DecideTrustRequest
-	90,  // 104: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
-	91,  // 105: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
-	92,  // 106: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
-	93,  // 107: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
-	94,  // 108: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
-	95,  // 109: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
-	95,  // 110: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
-	96,  // 111: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
-	97,  // 112: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
-	98,  // 113: rotunda.v1.OperatorService.ListNotices:input_type -> rotunda.v1.ListNoticesRequest
-	99,  // 114: rotunda.v1.OperatorService.RetryNotices:input_type -> rotunda.v1.RetryNoticesRequest
-	100, // 115: rotunda.v1.OperatorService.Revoke:input_type -> rotunda.v1.RevokeRequest
-	101, // 116: rotunda.v1.OperatorService.ListRevocations:input_type -> rotunda.v1.ListRevocationsRequest
-	102, // 117: rotunda.v1.OperatorService.EndRevocation:input_type -> rotunda.v1.EndRevocationRequest
-	103, // 118: rotunda.v1.OperatorService.Compromise:input_type -> rotunda.v1.CompromiseRequest
-	104, // 119: rotunda.v1.OperatorService.ListCompromises:input_type -> rotunda.v1.ListCompromisesRequest
-	105, // 120: rotunda.v1.OperatorService.EndCompromise:input_type -> rotunda.v1.EndCompromiseRequest
-	106, // 121: rotunda.v1.OperatorService.CollectCompromise:input_type -> rotunda.v1.CollectCompromiseRequest
-	107, // 122: rotunda.v1.OperatorService.PrepareRootList:input_type -> rotunda.v1.PrepareRootListRequest
-	108, // 123: rotunda.v1.OperatorService.PutRootList:input_type -> rotunda.v1.PutRootListRequest
-	109, // 124: rotunda.v1.OperatorService.OpenEmergency:input_type -> rotunda.v1.OpenEmergencyRequest
-	110, // 125: rotunda.v1.OperatorService.CloseEmergency:input_type -> rotunda.v1.CloseEmergencyRequest
-	111, // 126: rotunda.v1.OperatorService.ListEmergencies:input_type -> rotunda.v1.ListEmergenciesRequest
-	112, // 127: rotunda.v1.OperatorService.CreateEmergency:input_type -> rotunda.v1.CreateEmergencyRequest
-	113, // 128: rotunda.v1.OperatorService.UseEmergency:input_type -> rotunda.v1.UseEmergencyRequest
-	114, // 129: rotunda.v1.OperatorService.Restore:input_type -> rotunda.v1.RestoreRequest
-	115, // 130: rotunda.v1.OperatorService.ListArchivedCertificates:input_type -> rotunda.v1.ListArchivedCertificatesRequest
-	116, // 131: rotunda.v1.OperatorService.RetentionStatus:input_type -> rotunda.v1.RetentionStatusRequest
-	117, // 132: rotunda.v1.OperatorService.RunRetention:input_type -> rotunda.v1.RunRetentionRequest
-	118, // 133: rotunda.v1.OperatorService.ListAuditSinks:input_type -> rotunda.v1.ListAuditSinksRequest
-	119, // 134: rotunda.v1.OperatorService.ListAuditWitnesses:input_type -> rotunda.v1.ListAuditWitnessesRequest
-	120, // 135: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
-	3,   // 136: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,   // 137: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10,  // 138: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13,  // 139: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15,  // 140: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18,  // 141: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20,  // 142: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23,  // 143: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25,  // 144: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	27,  // 145: rotunda.v1.OperatorService.ListServers:output_type -> rotunda.v1.ListServersResponse
-	31,  // 146: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	121, // 147: rotunda.v1.OperatorService.ListRegions:output_type -> rotunda.v1.ListRegionsResponse
-	33,  // 148: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	35,  // 149: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	39,  // 150: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	39,  // 151: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	42,  // 152: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	45,  // 153: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	52,  // 154: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	54,  // 155: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	56,  // 156: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	63,  // 157: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	59,  // 158: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
-	61,  // 159: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
-	66,  // 160: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	66,  // 161: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	68,  // 162: rotunda.v1.OperatorService.ShowAuditEntry:output_type -> rotunda.v1.ShowAuditEntryResponse
-	70,  // 163: rotunda.v1.OperatorService.ProveAuditGrowth:output_type -> rotunda.v1.ProveAuditGrowthResponse
-	72,  // 164: rotunda.v1.OperatorService.ListCheckpoints:output_type -> rotunda.v1.ListCheckpointsResponse
-	122, // 165: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
-	49,  // 166: rotunda.v1.OperatorService.CreateAuthority:output_type -> rotunda.v1.CreateAuthorityResponse
-	51,  // 167: rotunda.v1.OperatorService.DecideAuthority:output_type -> rotunda.v1.DecideAuthorityResponse
-	123, // 168: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
-	124, // 169: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
-	125, // 170: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
-	126, // 171: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
-	127, // 172: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
-	128, // 173: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
-	129, // 174: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
-	130, // 175: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
-	131, // 176: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
-	132, // 177: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	132, // 178: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	133, // 179: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
-	134, // 180: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
-	135, // 181: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
-	136, // 182: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
-	137, // 183: rotunda.v1.OperatorService.Revoke:output_type -> rotunda.v1.RevokeResponse
-	138, // 184: rotunda.v1.OperatorService.ListRevocations:output_type -> rotunda.v1.ListRevocationsResponse
-	139, // 185: rotunda.v1.OperatorService.EndRevocation:output_type -> rotunda.v1.EndRevocationResponse
-	140, // 186: rotunda.v1.OperatorService.Compromise:output_type -> rotunda.v1.CompromiseResponse
-	141, // 187: rotunda.v1.OperatorService.ListCompromises:output_type -> rotunda.v1.ListCompromisesResponse
-	142, // 188: rotunda.v1.OperatorService.EndCompromise:output_type -> rotunda.v1.EndCompromiseResponse
-	143, // 189: rotunda.v1.OperatorService.CollectCompromise:output_type -> rotunda.v1.CollectCompromiseResponse
-	144, // 190: rotunda.v1.OperatorService.PrepareRootList:output_type -> rotunda.v1.PrepareRootListResponse
-	145, // 191: rotunda.v1.OperatorService.PutRootList:output_type -> rotunda.v1.PutRootListResponse
-	146, // 192: rotunda.v1.OperatorService.OpenEmergency:output_type -> rotunda.v1.OpenEmergencyResponse
-	147, // 193: rotunda.v1.OperatorService.CloseEmergency:output_type -> rotunda.v1.CloseEmergencyResponse
-	148, // 194: rotunda.v1.OperatorService.ListEmergencies:output_type -> rotunda.v1.ListEmergenciesResponse
-	149, // 195: rotunda.v1.OperatorService.CreateEmergency:output_type -> rotunda.v1.CreateEmergencyResponse
-	150, // 196: rotunda.v1.OperatorService.UseEmergency:output_type -> rotunda.v1.UseEmergencyResponse
-	151, // 197: rotunda.v1.OperatorService.Restore:output_type -> rotunda.v1.RestoreResponse
-	152, // 198: rotunda.v1.OperatorService.ListArchivedCertificates:output_type -> rotunda.v1.ListArchivedCertificatesResponse
-	153, // 199: rotunda.v1.OperatorService.RetentionStatus:output_type -> rotunda.v1.RetentionStatusResponse
-	154, // 200: rotunda.v1.OperatorService.RunRetention:output_type -> rotunda.v1.RunRetentionResponse
-	155, // 201: rotunda.v1.OperatorService.ListAuditSinks:output_type -> rotunda.v1.ListAuditSinksResponse
-	156, // 202: rotunda.v1.OperatorService.ListAuditWitnesses:output_type -> rotunda.v1.ListAuditWitnessesResponse
-	157, // 203: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
-	136, // [136:204] is the sub-list for method output_type
-	68,  // [68:136] is the sub-list for method input_type
-	68,  // [68:68] is the sub-list for extension type_name
-	68,  // [68:68] is the sub-list for extension extendee
-	0,   // [0:68] is the sub-list for field type_name
+	37,  // 31: rotunda.v1.ListPlacementsRequest.after:type_name -> rotunda.v1.PlacementKey
+	79,  // 32: rotunda.v1.PlacementStatus.not_after:type_name -> google.protobuf.Timestamp
+	81,  // 33: rotunda.v1.PlacementStatus.state:type_name -> rotunda.v1.State
+	82,  // 34: rotunda.v1.PlacementStatus.level:type_name -> rotunda.v1.Level
+	79,  // 35: rotunda.v1.PlacementStatus.proven_since:type_name -> google.protobuf.Timestamp
+	79,  // 36: rotunda.v1.PlacementStatus.renew_after:type_name -> google.protobuf.Timestamp
+	83,  // 37: rotunda.v1.PlacementStatus.failure:type_name -> rotunda.v1.Failure
+	80,  // 38: rotunda.v1.PlacementStatus.took:type_name -> google.protobuf.Duration
+	79,  // 39: rotunda.v1.PlacementStatus.reported_at:type_name -> google.protobuf.Timestamp
+	79,  // 40: rotunda.v1.PlacementStatus.rotate_at:type_name -> google.protobuf.Timestamp
+	39,  // 41: rotunda.v1.PlacementStatus.profile_override:type_name -> rotunda.v1.ProfileOverride
+	79,  // 42: rotunda.v1.ProfileOverride.since:type_name -> google.protobuf.Timestamp
+	38,  // 43: rotunda.v1.ListPlacementsResponse.placements:type_name -> rotunda.v1.PlacementStatus
+	37,  // 44: rotunda.v1.ListPlacementsResponse.next:type_name -> rotunda.v1.PlacementKey
+	79,  // 45: rotunda.v1.EvidenceRecord.at:type_name -> google.protobuf.Timestamp
+	38,  // 46: rotunda.v1.DescribePlacementResponse.status:type_name -> rotunda.v1.PlacementStatus
+	84,  // 47: rotunda.v1.DescribePlacementResponse.desired:type_name -> rotunda.v1.DesiredPlacement
+	45,  // 48: rotunda.v1.DescribePlacementResponse.certificates:type_name -> rotunda.v1.CertificateInfo
+	42,  // 49: rotunda.v1.DescribePlacementResponse.evidence:type_name -> rotunda.v1.EvidenceRecord
+	80,  // 50: rotunda.v1.ListCertificatesRequest.expiring:type_name -> google.protobuf.Duration
+	79,  // 51: rotunda.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
+	79,  // 52: rotunda.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
+	79,  // 53: rotunda.v1.CertificateInfo.revoked_at:type_name -> google.protobuf.Timestamp
+	45,  // 54: rotunda.v1.ListCertificatesResponse.certificates:type_name -> rotunda.v1.CertificateInfo
+	79,  // 55: rotunda.v1.AuthorityInfo.not_after:type_name -> google.protobuf.Timestamp
+	48,  // 56: rotunda.v1.CreateAuthorityResponse.authority:type_name -> rotunda.v1.AuthorityInfo
+	48,  // 57: rotunda.v1.DecideAuthorityResponse.authority:type_name -> rotunda.v1.AuthorityInfo
+	48,  // 58: rotunda.v1.ListAuthoritiesResponse.authorities:type_name -> rotunda.v1.AuthorityInfo
+	80,  // 59: rotunda.v1.IssueOperatorRequest.lifetime:type_name -> google.protobuf.Duration
+	80,  // 60: rotunda.v1.RotateRequest.over:type_name -> google.protobuf.Duration
+	38,  // 61: rotunda.v1.RotateResponse.affected:type_name -> rotunda.v1.PlacementStatus
+	80,  // 62: rotunda.v1.RotateResponse.over:type_name -> google.protobuf.Duration
+	79,  // 63: rotunda.v1.SlotInfo.granted_at:type_name -> google.protobuf.Timestamp
+	79,  // 64: rotunda.v1.SlotInfo.begun_at:type_name -> google.protobuf.Timestamp
+	79,  // 65: rotunda.v1.SlotInfo.ended_at:type_name -> google.protobuf.Timestamp
+	79,  // 66: rotunda.v1.SlotInfo.start_by:type_name -> google.protobuf.Timestamp
+	59,  // 67: rotunda.v1.ListSlotsResponse.slots:type_name -> rotunda.v1.SlotInfo
+	66,  // 68: rotunda.v1.ListAuditEntriesResponse.entries:type_name -> rotunda.v1.AuditEntry
+	66,  // 69: rotunda.v1.ShowAuditEntryResponse.entry:type_name -> rotunda.v1.AuditEntry
+	2,   // 70: rotunda.v1.OperatorService.Info:input_type -> rotunda.v1.InfoRequest
+	7,   // 71: rotunda.v1.OperatorService.Plan:input_type -> rotunda.v1.PlanRequest
+	9,   // 72: rotunda.v1.OperatorService.Apply:input_type -> rotunda.v1.ApplyRequest
+	11,  // 73: rotunda.v1.OperatorService.ListDocuments:input_type -> rotunda.v1.ListDocumentsRequest
+	14,  // 74: rotunda.v1.OperatorService.DeleteDocument:input_type -> rotunda.v1.DeleteDocumentRequest
+	16,  // 75: rotunda.v1.OperatorService.ReplayPolicy:input_type -> rotunda.v1.ReplayPolicyRequest
+	19,  // 76: rotunda.v1.OperatorService.CreateToken:input_type -> rotunda.v1.CreateTokenRequest
+	21,  // 77: rotunda.v1.OperatorService.ListTokens:input_type -> rotunda.v1.ListTokensRequest
+	24,  // 78: rotunda.v1.OperatorService.RevokeToken:input_type -> rotunda.v1.RevokeTokenRequest
+	26,  // 79: rotunda.v1.OperatorService.ListServers:input_type -> rotunda.v1.ListServersRequest
+	29,  // 80: rotunda.v1.OperatorService.ListAgents:input_type -> rotunda.v1.ListAgentsRequest
+	85,  // 81: rotunda.v1.OperatorService.ListRegions:input_type -> rotunda.v1.ListRegionsRequest
+	32,  // 82: rotunda.v1.OperatorService.LabelAgent:input_type -> rotunda.v1.LabelAgentRequest
+	34,  // 83: rotunda.v1.OperatorService.RetireAgent:input_type -> rotunda.v1.RetireAgentRequest
+	36,  // 84: rotunda.v1.OperatorService.ListPlacements:input_type -> rotunda.v1.ListPlacementsRequest
+	36,  // 85: rotunda.v1.OperatorService.WatchPlacements:input_type -> rotunda.v1.ListPlacementsRequest
+	41,  // 86: rotunda.v1.OperatorService.DescribePlacement:input_type -> rotunda.v1.DescribePlacementRequest
+	44,  // 87: rotunda.v1.OperatorService.ListCertificates:input_type -> rotunda.v1.ListCertificatesRequest
+	47,  // 88: rotunda.v1.OperatorService.ListAuthorities:input_type -> rotunda.v1.ListAuthoritiesRequest
+	54,  // 89: rotunda.v1.OperatorService.IssueOperator:input_type -> rotunda.v1.IssueOperatorRequest
+	56,  // 90: rotunda.v1.OperatorService.Rotate:input_type -> rotunda.v1.RotateRequest
+	63,  // 91: rotunda.v1.OperatorService.Resume:input_type -> rotunda.v1.ResumeRequest
+	58,  // 92: rotunda.v1.OperatorService.ListSlots:input_type -> rotunda.v1.ListSlotsRequest
+	61,  // 93: rotunda.v1.OperatorService.ReleaseSlot:input_type -> rotunda.v1.ReleaseSlotRequest
+	65,  // 94: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
+	65,  // 95: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
+	68,  // 96: rotunda.v1.OperatorService.ShowAuditEntry:input_type -> rotunda.v1.ShowAuditEntryRequest
+	70,  // 97: rotunda.v1.OperatorService.ProveAuditGrowth:input_type -> rotunda.v1.ProveAuditGrowthRequest
+	72,  // 98: rotunda.v1.OperatorService.ListCheckpoints:input_type -> rotunda.v1.ListCheckpointsRequest
+	86,  // 99: rotunda.v1.OperatorService.ImportAuthority:input_type -> rotunda.v1.ImportAuthorityRequest
+	49,  // 100: rotunda.v1.OperatorService.CreateAuthority:input_type -> rotunda.v1.CreateAuthorityRequest
+	51,  // 101: rotunda.v1.OperatorService.DecideAuthority:input_type -> rotunda.v1.DecideAuthorityRequest
+	87,  // 102: rotunda.v1.OperatorService.PrepareTrust:input_type -> rotunda.v1.PrepareTrustRequest
+	88,  // 103: rotunda.v1.OperatorService.BeginTrust:input_type -> rotunda.v1.BeginTrustRequest
+	89,  // 104: rotunda.v1.OperatorService.ListTrust:input_type -> rotunda.v1.ListTrustRequest
+	90,  // 105: rotunda.v1.OperatorService.DecideTrust:input_type -> rotunda.v1.DecideTrustRequest
+	91,  // 106: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
+	92,  // 107: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
+	93,  // 108: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
+	94,  // 109: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
+	95,  // 110: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
+	96,  // 111: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	96,  // 112: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	97,  // 113: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
+	98,  // 114: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
+	99,  // 115: rotunda.v1.OperatorService.ListNotices:input_type -> rotunda.v1.ListNoticesRequest
+	100, // 116: rotunda.v1.OperatorService.RetryNotices:input_type -> rotunda.v1.RetryNoticesRequest
+	101, // 117: rotunda.v1.OperatorService.Revoke:input_type -> rotunda.v1.RevokeRequest
+	102, // 118: rotunda.v1.OperatorService.ListRevocations:input_type -> rotunda.v1.ListRevocationsRequest
+	103, // 119: rotunda.v1.OperatorService.EndRevocation:input_type -> rotunda.v1.EndRevocationRequest
+	104, // 120: rotunda.v1.OperatorService.Compromise:input_type -> rotunda.v1.CompromiseRequest
+	105, // 121: rotunda.v1.OperatorService.ListCompromises:input_type -> rotunda.v1.ListCompromisesRequest
+	106, // 122: rotunda.v1.OperatorService.EndCompromise:input_type -> rotunda.v1.EndCompromiseRequest
+	107, // 123: rotunda.v1.OperatorService.CollectCompromise:input_type -> rotunda.v1.CollectCompromiseRequest
+	108, // 124: rotunda.v1.OperatorService.PrepareRootList:input_type -> rotunda.v1.PrepareRootListRequest
+	109, // 125: rotunda.v1.OperatorService.PutRootList:input_type -> rotunda.v1.PutRootListRequest
+	110, // 126: rotunda.v1.OperatorService.OpenEmergency:input_type -> rotunda.v1.OpenEmergencyRequest
+	111, // 127: rotunda.v1.OperatorService.CloseEmergency:input_type -> rotunda.v1.CloseEmergencyRequest
+	112, // 128: rotunda.v1.OperatorService.ListEmergencies:input_type -> rotunda.v1.ListEmergenciesRequest
+	113, // 129: rotunda.v1.OperatorService.CreateEmergency:input_type -> rotunda.v1.CreateEmergencyRequest
+	114, // 130: rotunda.v1.OperatorService.UseEmergency:input_type -> rotunda.v1.UseEmergencyRequest
+	115, // 131: rotunda.v1.OperatorService.Restore:input_type -> rotunda.v1.RestoreRequest
+	116, // 132: rotunda.v1.OperatorService.ListArchivedCertificates:input_type -> rotunda.v1.ListArchivedCertificatesRequest
+	117, // 133: rotunda.v1.OperatorService.RetentionStatus:input_type -> rotunda.v1.RetentionStatusRequest
+	118, // 134: rotunda.v1.OperatorService.RunRetention:input_type -> rotunda.v1.RunRetentionRequest
+	119, // 135: rotunda.v1.OperatorService.ListAuditSinks:input_type -> rotunda.v1.ListAuditSinksRequest
+	120, // 136: rotunda.v1.OperatorService.ListAuditWitnesses:input_type -> rotunda.v1.ListAuditWitnessesRequest
+	121, // 137: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
+	3,   // 138: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,   // 139: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10,  // 140: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13,  // 141: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15,  // 142: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18,  // 143: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20,  // 144: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23,  // 145: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25,  // 146: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	27,  // 147: rotunda.v1.OperatorService.ListServers:output_type -> rotunda.v1.ListServersResponse
+	31,  // 148: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	122, // 149: rotunda.v1.OperatorService.ListRegions:output_type -> rotunda.v1.ListRegionsResponse
+	33,  // 150: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	35,  // 151: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	40,  // 152: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	40,  // 153: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	43,  // 154: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	46,  // 155: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	53,  // 156: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	55,  // 157: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	57,  // 158: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	64,  // 159: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	60,  // 160: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	62,  // 161: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	67,  // 162: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	67,  // 163: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	69,  // 164: rotunda.v1.OperatorService.ShowAuditEntry:output_type -> rotunda.v1.ShowAuditEntryResponse
+	71,  // 165: rotunda.v1.OperatorService.ProveAuditGrowth:output_type -> rotunda.v1.ProveAuditGrowthResponse
+	73,  // 166: rotunda.v1.OperatorService.ListCheckpoints:output_type -> rotunda.v1.ListCheckpointsResponse
+	123, // 167: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
+	50,  // 168: rotunda.v1.OperatorService.CreateAuthority:output_type -> rotunda.v1.CreateAuthorityResponse
+	52,  // 169: rotunda.v1.OperatorService.DecideAuthority:output_type -> rotunda.v1.DecideAuthorityResponse
+	124, // 170: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
+	125, // 171: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
+	126, // 172: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
+	127, // 173: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
+	128, // 174: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
+	129, // 175: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
+	130, // 176: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
+	131, // 177: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
+	132, // 178: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
+	133, // 179: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	133, // 180: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	134, // 181: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
+	135, // 182: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
+	136, // 183: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
+	137, // 184: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
+	138, // 185: rotunda.v1.OperatorService.Revoke:output_type -> rotunda.v1.RevokeResponse
+	139, // 186: rotunda.v1.OperatorService.ListRevocations:output_type -> rotunda.v1.ListRevocationsResponse
+	140, // 187: rotunda.v1.OperatorService.EndRevocation:output_type -> rotunda.v1.EndRevocationResponse
+	141, // 188: rotunda.v1.OperatorService.Compromise:output_type -> rotunda.v1.CompromiseResponse
+	142, // 189: rotunda.v1.OperatorService.ListCompromises:output_type -> rotunda.v1.ListCompromisesResponse
+	143, // 190: rotunda.v1.OperatorService.EndCompromise:output_type -> rotunda.v1.EndCompromiseResponse
+	144, // 191: rotunda.v1.OperatorService.CollectCompromise:output_type -> rotunda.v1.CollectCompromiseResponse
+	145, // 192: rotunda.v1.OperatorService.PrepareRootList:output_type -> rotunda.v1.PrepareRootListResponse
+	146, // 193: rotunda.v1.OperatorService.PutRootList:output_type -> rotunda.v1.PutRootListResponse
+	147, // 194: rotunda.v1.OperatorService.OpenEmergency:output_type -> rotunda.v1.OpenEmergencyResponse
+	148, // 195: rotunda.v1.OperatorService.CloseEmergency:output_type -> rotunda.v1.CloseEmergencyResponse
+	149, // 196: rotunda.v1.OperatorService.ListEmergencies:output_type -> rotunda.v1.ListEmergenciesResponse
+	150, // 197: rotunda.v1.OperatorService.CreateEmergency:output_type -> rotunda.v1.CreateEmergencyResponse
+	151, // 198: rotunda.v1.OperatorService.UseEmergency:output_type -> rotunda.v1.UseEmergencyResponse
+	152, // 199: rotunda.v1.OperatorService.Restore:output_type -> rotunda.v1.RestoreResponse
+	153, // 200: rotunda.v1.OperatorService.ListArchivedCertificates:output_type -> rotunda.v1.ListArchivedCertificatesResponse
+	154, // 201: rotunda.v1.OperatorService.RetentionStatus:output_type -> rotunda.v1.RetentionStatusResponse
+	155, // 202: rotunda.v1.OperatorService.RunRetention:output_type -> rotunda.v1.RunRetentionResponse
+	156, // 203: rotunda.v1.OperatorService.ListAuditSinks:output_type -> rotunda.v1.ListAuditSinksResponse
+	157, // 204: rotunda.v1.OperatorService.ListAuditWitnesses:output_type -> rotunda.v1.ListAuditWitnessesResponse
+	158, // 205: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
+	138, // [138:206] is the sub-list for method output_type
+	70,  // [70:138] is the sub-list for method input_type
+	70,  // [70:70] is the sub-list for extension type_name
+	70,  // [70:70] is the sub-list for extension extendee
+	0,   // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_operator_proto_init() }
@@ -5870,7 +6020,7 @@ func file_rotunda_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rotunda_v1_operator_proto_rawDesc), len(file_rotunda_v1_operator_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   76,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

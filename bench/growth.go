@@ -28,7 +28,7 @@ import (
 const mostHosts = 1_000_000
 
 // filledAtOnce is how many certificates are filled in by one transaction.
-const filledAtOnce = 512
+const filledAtOnce = 8192
 
 // growth measures issuing, the memory at rest and the start of a server whose store
 // holds ever more certificates, each with its entry in the log, and what they take

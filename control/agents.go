@@ -15,25 +15,42 @@ import (
 	"github.com/rotunda-pki/rotunda/store"
 )
 
-// ListAgents shows the agents, connected or not.
-func (c *Control) ListAgents(ctx context.Context, caller Caller, _ *api.ListAgentsRequest) (*api.ListAgentsResponse, error) {
+// ListAgents shows the agents, connected or not; a page of them where the request
+// has a limit.
+func (c *Control) ListAgents(ctx context.Context, caller Caller, req *api.ListAgentsRequest) (*api.ListAgentsResponse, error) {
 	if err := authorize(caller, "list"); err != nil {
 		return nil, err
 	}
 	response := &api.ListAgentsResponse{}
 	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		agents, err := tx.Agents(ctx)
-		if err != nil {
+		look := func(agent store.Agent) error {
+			info, err := c.agentInfo(ctx, tx, agent)
+			response.Agents = append(response.Agents, info)
 			return err
 		}
-		for _, agent := range agents {
-			info, err := c.agentInfo(ctx, tx, agent)
+		switch limit := min(int(req.Limit), mostListed); {
+		case req.Id != "":
+			agent, err := tx.Agent(ctx, req.Id)
+			if err != nil {
+				return ignoreMissing(err)
+			}
+			return look(agent)
+		case limit > 0:
+			page, err := tx.AgentsAfter(ctx, req.After, limit)
 			if err != nil {
 				return err
 			}
-			response.Agents = append(response.Agents, info)
+			if len(page) == limit {
+				response.Next = page[limit-1].ID
+			}
+			for _, agent := range page {
+				if err := look(agent); err != nil {
+					return err
+				}
+			}
+			return nil
 		}
-		return nil
+		return eachAgent(ctx, tx, look)
 	})
 	return response, err
 }

@@ -20,7 +20,7 @@ type common struct {
 	commit     time.Time
 	epoch      uint64
 	checkpoint []byte
-	world      *world
+	declared
 	cosigned   []byte // the newest one with the cosignatures that are required, for agents that demand some
 	bundles    map[fleet.Name]store.Bundle
 	change     *openChange
@@ -31,7 +31,6 @@ type common struct {
 	rolledBack *store.RolledBack // nil: it is not
 	restored   *api.Restored     // the newest restore, in the checkpoint; nil: there was none
 	testify    string            // what agents are to say once what they hold for; empty: for nothing
-	overridden bool              // a rollout's profile is used at some placements
 	breakers   breakers
 }
 
@@ -73,7 +72,7 @@ func (c *Control) readCommon(ctx context.Context, tx *store.Tx, last time.Time, 
 	if read.epoch, err = tx.Epoch(ctx); err != nil {
 		return nil, err
 	}
-	if read.world, err = c.worldAt(ctx, tx); err != nil {
+	if read.declared, err = c.declaredAt(ctx, tx); err != nil {
 		return nil, err
 	}
 	if read.checkpoint, err = tx.NewestCheckpoint(ctx); err != nil {
@@ -97,9 +96,6 @@ func (c *Control) readCommon(ctx context.Context, tx *store.Tx, last time.Time, 
 		return nil, err
 	}
 	read.expels = len(revocations) > 0
-	if read.overridden, err = tx.AnyOverride(ctx); err != nil {
-		return nil, err
-	}
 	if read.closings, err = c.closingsAt(ctx, tx, kept); err != nil {
 		return nil, err
 	}
@@ -126,16 +122,6 @@ func (c *common) bundle(name fleet.Name) (store.Bundle, error) {
 		return bundle, fault.New(fault.NotFound, "bundle %s does not exist", name)
 	}
 	return bundle, nil
-}
-
-// profileAt is the profile that a rollout has used at a placement; empty: the
-// intent's own is.
-func (c *common) profileAt(ctx context.Context, tx *store.Tx, placementID string) (fleet.Name, error) {
-	if !c.overridden {
-		return "", nil
-	}
-	override, err := overrideAt(ctx, tx, placementID)
-	return fleet.Name(override.Profile), err
 }
 
 func (c *common) digest(name fleet.Name) (pki.BundleDigest, error) {

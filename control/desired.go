@@ -103,11 +103,11 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, common *com
 		desired.Orphan = true
 		return desired, nil
 	}
-	profile, err := common.profileAt(ctx, tx, placement.ID)
+	override, err := common.overrideAt(ctx, tx, placement.ID)
 	if err != nil {
 		return nil, err
 	}
-	expanded, err := c.expand(common.world, agent, keyOf(placement), profile)
+	expanded, err := c.expand(common.world, agent, keyOf(placement), fleet.Name(override.Profile))
 	if err != nil {
 		desired.Hold = err.Error()
 		return desired, nil

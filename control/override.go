@@ -19,7 +19,30 @@ type override struct {
 	rollout string // its name
 }
 
+// declared is what is wanted of placements: by documents, and by rollouts that use
+// another profile.
+type declared struct {
+	world      *world
+	overridden bool // a rollout's profile is used at some
+}
+
+func (c *Control) declaredAt(ctx context.Context, tx *store.Tx) (declared, error) {
+	w, err := c.worldAt(ctx, tx)
+	if err != nil {
+		return declared{}, err
+	}
+	overridden, err := tx.AnyOverride(ctx)
+	return declared{w, overridden}, err
+}
+
 // overrideAt is the override that stands at a placement; the zero one: none.
+func (d declared) overrideAt(ctx context.Context, tx *store.Tx, placementID string) (store.ProfileOverride, error) {
+	if !d.overridden {
+		return store.ProfileOverride{}, nil
+	}
+	return overrideAt(ctx, tx, placementID)
+}
+
 func overrideAt(ctx context.Context, tx *store.Tx, placementID string) (store.ProfileOverride, error) {
 	found, err := tx.PlacementOverride(ctx, placementID)
 	if fault.CodeOf(err) == fault.NotFound {

@@ -89,7 +89,11 @@ func (c *Control) waitsForLeaf(ctx context.Context, tx *store.Tx, record store.C
 	if err != nil {
 		return "", err
 	}
-	status, err := c.statusOf(ctx, tx, placement)
+	declared, err := c.declaredAt(ctx, tx)
+	if err != nil {
+		return "", err
+	}
+	status, err := c.statusOf(ctx, tx, declared, placement)
 	if err != nil {
 		return "", err
 	}

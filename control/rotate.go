@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -40,13 +41,17 @@ func (c *Control) Rotate(ctx context.Context, caller Caller, req *api.RotateRequ
 		if err != nil {
 			return err
 		}
+		declared, err := c.declaredAt(ctx, tx)
+		if err != nil {
+			return err
+		}
 		over := schedule.DefaultOver(len(placements))
 		if req.Over != nil {
 			over = req.Over.AsDuration()
 		}
 		response.Over = durationpb.New(over)
 		for _, turn := range turns(placements, over) {
-			if err := c.rotateOne(ctx, tx, caller, turn, req, response); err != nil {
+			if err := c.rotateOne(ctx, tx, declared, caller, turn, req, response); err != nil {
 				return err
 			}
 		}
@@ -97,16 +102,15 @@ func rotated(ctx context.Context, tx *store.Tx, req *api.RotateRequest) ([]store
 		}
 		return []store.Placement{placement}, err
 	}
-	all, err := tx.Placements(ctx)
+	read := func() ([]store.Placement, error) { return tx.IntentPlacements(ctx, req.Intent) }
+	if req.All {
+		read = func() ([]store.Placement, error) { return tx.Placements(ctx) }
+	}
+	all, err := read()
 	if err != nil {
 		return nil, err
 	}
-	var chosen []store.Placement
-	for _, placement := range all {
-		if !placement.Orphan && (req.All || placement.Intent == req.Intent) {
-			chosen = append(chosen, placement)
-		}
-	}
+	chosen := slices.DeleteFunc(all, func(one store.Placement) bool { return one.Orphan })
 	if len(chosen) == 0 {
 		return nil, fault.New(fault.NotFound, "%s has no placement", rotateObject(req)).
 			WithRemedy("see what there is with: rotunda status")
@@ -136,8 +140,8 @@ func turns(placements []store.Placement, over time.Duration) []turn {
 
 // rotateOne asks for one placement's rotation, and shows it in the response; a
 // dry run only shows it.
-func (c *Control) rotateOne(ctx context.Context, tx *store.Tx, caller Caller, placement turn, req *api.RotateRequest, response *api.RotateResponse) error {
-	status, err := c.statusOf(ctx, tx, placement.Placement)
+func (c *Control) rotateOne(ctx context.Context, tx *store.Tx, d declared, caller Caller, placement turn, req *api.RotateRequest, response *api.RotateResponse) error {
+	status, err := c.statusOf(ctx, tx, d, placement.Placement)
 	if err != nil {
 		return err
 	}

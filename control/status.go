@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -13,66 +12,9 @@ import (
 	"github.com/rotunda-pki/rotunda/store"
 )
 
-// ListPlacements shows what each placement serves, since when that is proven,
-// and why it does what it does.
-func (c *Control) ListPlacements(ctx context.Context, caller Caller, req *api.ListPlacementsRequest) (*api.ListPlacementsResponse, error) {
-	if err := authorize(caller, "list"); err != nil {
-		return nil, err
-	}
-	response := &api.ListPlacementsResponse{}
-	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		placements, err := tx.Placements(ctx)
-		if err != nil {
-			return err
-		}
-		if response.RolledBack, err = rolledBackIn(ctx, tx); err != nil {
-			return err
-		}
-		if response.Emergencies, err = emergenciesIn(ctx, tx); err != nil {
-			return err
-		}
-		if ended, err := c.issuerEnded(ctx, tx); err != nil {
-			return err
-		} else if ended != "" {
-			response.Emergencies = append(response.Emergencies, ended)
-		}
-		away, err := c.awayWords(ctx, tx)
-		if err != nil {
-			return err
-		}
-		response.Emergencies = append(response.Emergencies, away...)
-		if response.Behind, err = c.syntheticsBehind(ctx, tx); err != nil {
-			return err
-		}
-		if response.LogAlarms, response.Unpublished, err = c.logWords(ctx, tx); err != nil {
-			return err
-		}
-		for _, placement := range placements {
-			status, err := c.statusOf(ctx, tx, placement)
-			if err != nil {
-				return err
-			}
-			if matches(req, status) {
-				response.Placements = append(response.Placements, status)
-			}
-		}
-		return nil
-	})
-	slices.SortFunc(response.Placements, func(a, b *api.PlacementStatus) int {
-		return strings.Compare(a.Service+"\x00"+a.Intent+"\x00"+a.Agent+"\x00"+a.Instance, b.Service+"\x00"+b.Intent+"\x00"+b.Agent+"\x00"+b.Instance)
-	})
-	return response, err
-}
-
-func matches(req *api.ListPlacementsRequest, status *api.PlacementStatus) bool {
-	return (req.Service == "" || req.Service == status.Service) &&
-		(req.Intent == "" || req.Intent == status.Intent) &&
-		(req.Agent == "" || req.Agent == status.Agent)
-}
-
 // statusOf puts together what the store declares of a placement and what its
 // agent last said of it.
-func (c *Control) statusOf(ctx context.Context, tx *store.Tx, placement store.Placement) (*api.PlacementStatus, error) {
+func (c *Control) statusOf(ctx context.Context, tx *store.Tx, d declared, placement store.Placement) (*api.PlacementStatus, error) {
 	report, err := storedReport(placement)
 	if err != nil {
 		return nil, err
@@ -91,10 +33,10 @@ func (c *Control) statusOf(ctx context.Context, tx *store.Tx, placement store.Pl
 		status.ProvenSince = report.CommittedAt
 	}
 	c.describeState(placement, status)
-	if err := c.fillDeclared(ctx, tx, placement, status); err != nil {
+	if err := c.fillDeclared(ctx, tx, d, placement, status); err != nil {
 		return nil, err
 	}
-	return status, c.fillCluster(ctx, tx, placement, status)
+	return status, c.fillCluster(ctx, tx, d, placement, status)
 }
 
 // describeState says in words what the agent's report can't: that there is
@@ -113,16 +55,13 @@ func (c *Control) describeState(placement store.Placement, status *api.Placement
 	}
 }
 
-func (c *Control) fillDeclared(ctx context.Context, tx *store.Tx, placement store.Placement, status *api.PlacementStatus) error {
-	w, err := c.worldAt(ctx, tx)
-	if err != nil {
-		return err
-	}
+func (c *Control) fillDeclared(ctx context.Context, tx *store.Tx, d declared, placement store.Placement, status *api.PlacementStatus) error {
 	agent, err := tx.Agent(ctx, placement.AgentID)
 	if err != nil {
 		return err
 	}
-	override, err := overrideAt(ctx, tx, placement.ID)
+	status.Host = agent.Facts["hostname"]
+	override, err := d.overrideAt(ctx, tx, placement.ID)
 	if err != nil {
 		return err
 	}
@@ -131,14 +70,17 @@ func (c *Control) fillDeclared(ctx context.Context, tx *store.Tx, placement stor
 			return err
 		}
 	}
-	expanded, err := c.expand(w, agent, keyOf(placement), fleet.Name(override.Profile))
+	if intent, known := d.world.set.Intent(fleet.Name(placement.Intent)); known {
+		status.Service = string(intent.Service)
+	}
+	expanded, err := c.expand(d.world, agent, keyOf(placement), fleet.Name(override.Profile))
 	if err != nil {
 		if !placement.Orphan {
 			status.Reason = err.Error()
 		}
 		return nil
 	}
-	status.Service, status.Target = string(expanded.Service), string(expanded.Target.Kind)+"/"+expanded.Target.Name
+	status.Target = string(expanded.Target.Kind) + "/" + expanded.Target.Name
 	if expanded.Profile != nil && status.NotAfter != nil && !placement.Orphan {
 		leaf, err := tx.PlacementCertificate(ctx, placement.ID, status.Generation)
 		if err != nil && fault.CodeOf(err) == fault.NotFound {
@@ -157,16 +99,13 @@ func (c *Control) fillDeclared(ctx context.Context, tx *store.Tx, placement stor
 }
 
 // fillCluster says how the placement stands to the slots of its cluster.
-func (c *Control) fillCluster(ctx context.Context, tx *store.Tx, placement store.Placement, status *api.PlacementStatus) error {
+func (c *Control) fillCluster(ctx context.Context, tx *store.Tx, d declared, placement store.Placement, status *api.PlacementStatus) error {
 	if status.Cluster = placement.Cluster; status.Cluster == "" || placement.Orphan {
 		return nil
 	}
-	w, err := c.worldAt(ctx, tx)
-	if err != nil {
-		return err
-	}
 	var waits string
-	if status.Slot, waits, err = c.slotStatus(ctx, tx, w, placement); err != nil || waits == "" {
+	var err error
+	if status.Slot, waits, err = c.slotStatus(ctx, tx, d.world, placement); err != nil || waits == "" {
 		return err
 	}
 	status.Reason = strings.TrimPrefix(status.Reason+"; "+waits, "; ")
@@ -185,14 +124,14 @@ func (c *Control) DescribePlacement(ctx context.Context, caller Caller, req *api
 		if err != nil {
 			return err
 		}
-		if response.Status, err = c.statusOf(ctx, tx, placement); err != nil {
-			return err
-		}
-		agent, err := tx.Agent(ctx, placement.AgentID)
+		common, err := c.commonAt(ctx, tx)
 		if err != nil {
 			return err
 		}
-		common, err := c.commonAt(ctx, tx)
+		if response.Status, err = c.statusOf(ctx, tx, common.declared, placement); err != nil {
+			return err
+		}
+		agent, err := tx.Agent(ctx, placement.AgentID)
 		if err != nil {
 			return err
 		}

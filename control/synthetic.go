@@ -147,7 +147,11 @@ func (c *Control) synthetics(ctx context.Context, tx *store.Tx) (all []Synthetic
 		if tx.Now.Sub(proven) <= behindAfter*every || tx.Now.Sub(placement.CreatedAt) <= behindAfter*every {
 			return nil
 		}
-		status, err := c.statusOf(ctx, tx, placement)
+		declared, err := c.declaredAt(ctx, tx)
+		if err != nil {
+			return err
+		}
+		status, err := c.statusOf(ctx, tx, declared, placement)
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/rotunda-pki/rotunda/fleet"
 )
 
 // Placement is the place where a certificate lives: (intent, agent, instance).
@@ -78,6 +80,21 @@ func (tx *Tx) Placements(ctx context.Context) ([]Placement, error) {
 func (tx *Tx) PlacementsAfter(ctx context.Context, id string, limit int) ([]Placement, error) {
 	return list[Placement](ctx, tx, "placements", `
 		SELECT `+placementColumns+` FROM placement WHERE id > $1 ORDER BY id LIMIT $2`, id, limit)
+}
+
+// PlacementsBeyond returns the placements that come after the key in the order of
+// Placements, at most limit of them.
+func (tx *Tx) PlacementsBeyond(ctx context.Context, key fleet.PlacementKey, limit int) ([]Placement, error) {
+	return list[Placement](ctx, tx, "placements", `
+		SELECT `+placementColumns+` FROM placement WHERE (intent, agent_id, instance) > ($1, $2, $3)
+		ORDER BY intent, agent_id, instance LIMIT $4`, string(key.Intent), key.Agent, string(key.Instance), limit)
+}
+
+// IntentPlacementsBeyond is PlacementsBeyond for those of the key's intent.
+func (tx *Tx) IntentPlacementsBeyond(ctx context.Context, key fleet.PlacementKey, limit int) ([]Placement, error) {
+	return list[Placement](ctx, tx, "placements of an intent", `
+		SELECT `+placementColumns+` FROM placement WHERE intent = $1 AND (agent_id, instance) > ($2, $3)
+		ORDER BY intent, agent_id, instance LIMIT $4`, string(key.Intent), key.Agent, string(key.Instance), limit)
 }
 
 // SignedBy counts the certificates in use at the placements whose ids are not

@@ -109,7 +109,7 @@ func documentKeys(ctx context.Context, s *server) ([]string, error) {
 }
 
 func agentIDs(ctx context.Context, s *server) ([]string, error) {
-	response, err := invoke(ctx, s.ListAgents, &api.ListAgentsRequest{})
+	response, err := invoke(ctx, s.ListAgents, &api.ListAgentsRequest{Limit: listedAtOnce})
 	if err != nil {
 		return nil, err
 	}

@@ -138,7 +138,7 @@ func missingThing(kind, name, list string) error {
 }
 
 func describeAgent(ctx context.Context, s *server, u *ui, f format, id string) error {
-	list, err := invoke(ctx, s.ListAgents, &api.ListAgentsRequest{})
+	list, err := invoke(ctx, s.ListAgents, &api.ListAgentsRequest{Id: id})
 	if err != nil {
 		return err
 	}

@@ -168,7 +168,7 @@ func newGetAgentsCommand() *cobra.Command {
 	labels := cmd.Flags().StringToString("label", nil, "only agents with these `labels`, KEY=VALUE")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
-			list, err := invoke(ctx, s.ListAgents, &api.ListAgentsRequest{})
+			list, err := listAgents(ctx, s)
 			if err != nil {
 				return err
 			}
@@ -230,8 +230,8 @@ func newGetPlacementsCommand() *cobra.Command {
 	filter := placementFlags(cmd, conn)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
-			u.meetHosts(ctx, s, *output, filter)
-			list, err := invoke(ctx, s.ListPlacements, filter)
+			u.findHost(ctx, s, filter)
+			list, err := listPlacements(ctx, s, u, filter)
 			if err != nil {
 				return err
 			}

@@ -8,72 +8,75 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
-// hosts are the names that agents' hosts give themselves, by agent. They are
-// for people's eyes and for narrowing a list; nothing is decided by them.
-type hosts map[string]string
+// hosts are the names that agents' hosts give themselves. They are for people's
+// eyes and for narrowing a list; nothing is decided by them.
+type hosts struct {
+	names  map[string]string   // by agent
+	agents map[string][]string // by name
+}
 
-// knownHosts asks for them. A table is as good without, so that no error
-// matters here: what matters fails again at the next call.
-func knownHosts(ctx context.Context, s *server) hosts {
-	list, err := invoke(ctx, s.ListAgents, &api.ListAgentsRequest{})
-	if err != nil {
-		return nil
+func (h *hosts) learn(agent, host string) {
+	if h.names == nil {
+		h.names, h.agents = map[string]string{}, map[string][]string{}
 	}
-	known := hosts{}
-	for _, agent := range list.Agents {
-		known[agent.Id] = agent.Facts["hostname"]
+	if _, known := h.names[agent]; known || host == "" {
+		return
+	}
+	h.names[agent] = host
+	h.agents[host] = append(h.agents[host], agent)
+}
+
+func hostsOf(placements []*api.PlacementStatus) (known hosts) {
+	for _, p := range placements {
+		known.learn(p.Agent, p.Host)
 	}
 	return known
 }
 
-// meetHosts learns the hosts for a table, or for a filter that may name one.
-func (u *ui) meetHosts(ctx context.Context, s *server, f format, filter *api.ListPlacementsRequest) {
-	if f != formatTable && filter.Agent == "" {
-		return
+// knownHosts asks for those of all agents. A table is as good without, so that no
+// error matters here: what matters fails again at the next call.
+func knownHosts(ctx context.Context, s *server) (known hosts) {
+	list, err := listAgents(ctx, s)
+	if err != nil {
+		return known
 	}
-	u.hosts = knownHosts(ctx, s)
-	filter.Agent = u.hosts.agent(filter.Agent)
+	for _, agent := range list.Agents {
+		known.learn(agent.Id, agent.Facts["hostname"])
+	}
+	return known
 }
 
-// renewed asks again when there is an agent among the placements that has
-// enrolled since.
-func (h hosts) renewed(ctx context.Context, s *server, placements []*api.PlacementStatus) hosts {
-	for _, p := range placements {
-		if _, known := h[p.Agent]; h != nil && !known {
-			if now := knownHosts(ctx, s); now != nil {
-				return now
-			}
-			break
-		}
+// meetHosts learns the hosts for a table.
+func (u *ui) meetHosts(ctx context.Context, s *server, f format) {
+	if f == formatTable {
+		u.hosts = knownHosts(ctx, s)
 	}
-	return h
+}
+
+// findHost has a filter name the agent that its user named by its host.
+func (u *ui) findHost(ctx context.Context, s *server, filter *api.ListPlacementsRequest) {
+	if filter.Agent != "" && uuid.Validate(filter.Agent) != nil {
+		filter.Agent = knownHosts(ctx, s).agent(filter.Agent)
+	}
 }
 
 // name is how a table shows an agent: by its host, with the end of its id
 // where several hosts call themselves the same.
 func (h hosts) name(agent string) string {
-	host := h[agent]
+	host := h.names[agent]
 	switch {
 	case host == "":
 		return agent
-	case len(h.called(host)) > 1:
+	case len(h.agents[host]) > 1:
 		return host + " " + shortSerial(agent)
 	}
 	return host
-}
-
-func (h hosts) called(host string) []string {
-	var agents []string
-	for agent, name := range h {
-		if name == host {
-			agents = append(agents, agent)
-		}
-	}
-	return agents
 }
 
 // agentWords is how sentences of the server name an agent. A command line that
@@ -90,10 +93,7 @@ func (h hosts) spoken(sentence string) string {
 // agent is the id of the agent that text means: an id, or the name of the
 // one host that is called so.
 func (h hosts) agent(text string) string {
-	if _, isID := h[text]; isID {
-		return text
-	}
-	if agents := h.called(text); len(agents) == 1 {
+	if agents := h.agents[text]; len(agents) == 1 {
 		return agents[0]
 	}
 	return text
@@ -102,15 +102,15 @@ func (h hosts) agent(text string) string {
 // theAgent is the id of the one agent that text means. Of a host with several
 // agents it has to be said which: an error lists them with their labels.
 func (u *ui) theAgent(ctx context.Context, s *server, text string) (string, error) {
-	if u.hosts == nil {
+	if u.hosts.names == nil {
 		u.hosts = knownHosts(ctx, s)
 	}
 	id := u.hosts.agent(text)
-	several := u.hosts.called(text)
+	several := u.hosts.agents[text]
 	if id != text || len(several) < 2 {
 		return id, nil
 	}
-	list, err := invoke(ctx, s.ListAgents, &api.ListAgentsRequest{})
+	list, err := listAgents(ctx, s)
 	if err != nil {
 		return "", err
 	}

@@ -57,7 +57,7 @@ It wants the admin socket of the server's host. docs/operations.md has the rest.
 			if err != nil {
 				return err
 			}
-			u.meetHosts(ctx, s, *output, &api.ListPlacementsRequest{})
+			u.meetHosts(ctx, s, *output)
 			return u.show(*output, response, func() { showRestore(u, request, response) })
 		})
 	}

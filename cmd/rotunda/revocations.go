@@ -39,7 +39,7 @@ use: each is revoked when its successor was proven, and says here what it waits 
 			if err != nil {
 				return err
 			}
-			u.meetHosts(ctx, s, *output, &api.ListPlacementsRequest{})
+			u.meetHosts(ctx, s, *output)
 			return u.show(*output, list, func() {
 				if request.Id != "" {
 					u.showRevocation(list.Revocations[0])

@@ -92,7 +92,7 @@ type revokeOptions struct {
 
 // revoke shows what it would be, asks, does it, and follows it.
 func revoke(ctx context.Context, s *server, u *ui, request *api.RevokeRequest, o revokeOptions) error {
-	u.meetHosts(ctx, s, o.output, &api.ListPlacementsRequest{})
+	u.meetHosts(ctx, s, o.output)
 	would := proto.Clone(request).(*api.RevokeRequest)
 	would.DryRun = true
 	foretold, err := invoke(ctx, s.Revoke, would)
@@ -186,7 +186,7 @@ func completeRevoke(conn *connection) completer {
 }
 
 func placementIDs(ctx context.Context, s *server) ([]string, error) {
-	response, err := invoke(ctx, s.ListPlacements, &api.ListPlacementsRequest{})
+	response, err := invoke(ctx, s.ListPlacements, &api.ListPlacementsRequest{Limit: listedAtOnce})
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ by rotunda rollout abort with their next renewal, by rollback at once.`,
 			if err != nil {
 				return err
 			}
-			u.meetHosts(ctx, s, *output, &api.ListPlacementsRequest{})
+			u.meetHosts(ctx, s, *output)
 			return u.show(*output, started, func() { u.showStarted(started, request.DryRun) })
 		})
 	}
@@ -273,7 +273,7 @@ say now: put those back first, if they are what is wrong.`
 				return err
 			}
 			if request.DryRun {
-				u.meetHosts(ctx, s, *output, &api.ListPlacementsRequest{})
+				u.meetHosts(ctx, s, *output)
 				return u.show(*output, done, func() { u.showRolloutDecision(done, past) })
 			}
 			return u.show(*output, done, func() {

@@ -59,7 +59,7 @@ interrupting it changes nothing, the rotations go on.`,
 			if err != nil {
 				return err
 			}
-			u.meetHosts(ctx, s, *output, &api.ListPlacementsRequest{})
+			u.meetHosts(ctx, s, *output)
 			if err := u.show(*output, done, func() { u.showRotate(done, request.DryRun) }); err != nil || !*wait {
 				return err
 			}

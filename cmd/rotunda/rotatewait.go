@@ -77,13 +77,24 @@ func (a *awaited) words() string {
 	return text
 }
 
+// oneIntent is the intent of all the placements; empty: they have several.
+func oneIntent(placements []*api.PlacementStatus) (intent string) {
+	for i, p := range placements {
+		if i > 0 && p.Intent != intent {
+			return ""
+		}
+		intent = p.Intent
+	}
+	return intent
+}
+
 // awaitRotation follows the placements until all have rotated or one failed.
 func awaitRotation(ctx context.Context, s *server, u *ui, done *api.RotateResponse) error {
 	a, began := awaitOf(done), time.Now()
 	shown, end := u.counter(a.words())
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	filter := &api.ListPlacementsRequest{}
+	filter := &api.ListPlacementsRequest{Intent: oneIntent(done.Affected)}
 	err := follow(ctx, s, true, func(err error) { shown(a.words() + "; " + lostReason(err)) }, func(ctx context.Context) (bool, error) {
 		stream, err := s.WatchPlacements(ctx, connect.NewRequest(filter))
 		return drain(stream, err, func(list *api.ListPlacementsResponse) {

@@ -44,7 +44,7 @@ func newSlotsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			u.meetHosts(ctx, s, *output, &api.ListPlacementsRequest{})
+			u.meetHosts(ctx, s, *output)
 			return u.show(*output, list, func() { slotTable(u, list.Slots).write(u, noSlots(request)) })
 		})
 	}
@@ -196,7 +196,7 @@ func slotIDs(ctx context.Context, s *server) ([]string, error) {
 
 // clusterNames are the clusters that placements are members of.
 func clusterNames(ctx context.Context, s *server) ([]string, error) {
-	list, err := invoke(ctx, s.ListPlacements, &api.ListPlacementsRequest{})
+	list, err := invoke(ctx, s.ListPlacements, &api.ListPlacementsRequest{Limit: listedAtOnce})
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,7 @@ hands. What is wrong stands below. --regions shows that alone.`,
   rotunda status --service orders
   rotunda status --agent db-7             # an agent by its id, or by its host's name
   rotunda status --regions
+  rotunda status --unsettled              # what is under way or in the way, in a fleet of any size
   rotunda status -o json | jq '.placements[] | select(.level != "proven")'`,
 		Args: cobra.NoArgs,
 	}
@@ -50,8 +51,8 @@ hands. What is wrong stands below. --regions shows that alone.`,
 				return u.show(*output, list, func() { showRegions(u, list.Regions) })
 			}
 			whole := proto.Equal(filter, &api.ListPlacementsRequest{})
-			u.meetHosts(ctx, s, *output, filter)
-			list, err := invoke(ctx, s.ListPlacements, filter)
+			u.findHost(ctx, s, filter)
+			list, err := listPlacements(ctx, s, u, filter)
 			if err != nil {
 				return err
 			}

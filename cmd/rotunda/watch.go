@@ -33,13 +33,13 @@ the server goes away, until it is interrupted.`,
 			return usagef("watch prints a table, lines or json")
 		}
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
-			u.meetHosts(ctx, s, *output, filter)
+			u.findHost(ctx, s, filter)
 			view := newView(u, *output)
 			defer view.close()
 			return follow(ctx, s, false, view.lost, func(ctx context.Context) (bool, error) {
 				stream, err := s.WatchPlacements(ctx, connect.NewRequest(filter))
 				return drain(stream, err, func(list *api.ListPlacementsResponse) {
-					view.show(list.Placements, u.hosts.renewed(ctx, s, list.Placements))
+					view.show(list.Placements, hostsOf(list.Placements))
 				})
 			})
 		})

@@ -117,12 +117,31 @@ func testPlacement(_ *testing.T, b *bench) {
 		func(tx *store.Tx) ([]store.Placement, error) { return tx.IntentPlacements(b.ctx, "orders-db") },
 		func(tx *store.Tx) ([]store.Placement, error) { return tx.PlacementsAfter(b.ctx, "", 2) },
 		func(tx *store.Tx) ([]store.Placement, error) {
+			return tx.PlacementsBeyond(b.ctx, fleet.PlacementKey{}, 2)
+		},
+		func(tx *store.Tx) ([]store.Placement, error) {
+			return tx.IntentPlacementsBeyond(b.ctx, fleet.PlacementKey{Intent: "orders-db"}, 2)
+		},
+		func(tx *store.Tx) ([]store.Placement, error) {
 			return tx.PlacementsOfAgents(b.ctx, "agent-1", "agent-2")
 		},
 	} {
 		same(b, find(b, all), []store.Placement{want, other})
 	}
-	same(b, find(b, func(tx *store.Tx) ([]store.Placement, error) { return tx.PlacementsAfter(b.ctx, "a", 2) }), []store.Placement{other})
+	for _, rest := range []func(*store.Tx) ([]store.Placement, error){
+		func(tx *store.Tx) ([]store.Placement, error) { return tx.PlacementsAfter(b.ctx, "a", 2) },
+		func(tx *store.Tx) ([]store.Placement, error) {
+			return tx.PlacementsBeyond(b.ctx, fleet.PlacementKey{Intent: fleet.Name(want.Intent), Agent: want.AgentID, Instance: fleet.Name(want.Instance)}, 2)
+		},
+		func(tx *store.Tx) ([]store.Placement, error) {
+			return tx.IntentPlacementsBeyond(b.ctx, fleet.PlacementKey{Intent: fleet.Name(want.Intent), Agent: want.AgentID, Instance: fleet.Name(want.Instance)}, 2)
+		},
+	} {
+		same(b, find(b, rest), []store.Placement{other})
+	}
+	same(b, len(find(b, func(tx *store.Tx) ([]store.Placement, error) {
+		return tx.IntentPlacementsBeyond(b.ctx, fleet.PlacementKey{Intent: "orders"}, 2)
+	})), 0)
 	b.refuse(fault.Conflict, func(tx *store.Tx) error { // one place, one placement
 		return tx.InsertPlacement(b.ctx, store.Placement{ID: "c", Intent: "orders-db", AgentID: "agent-1", Instance: "a"})
 	})

@@ -1,0 +1,139 @@
+package control
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rotunda-pki/rotunda/api"
+)
+
+// A fleet is listed in pages of any size, whatever chooses among it, and nothing
+// is listed twice or left out.
+func TestPlacementsAreListedInPages(t *testing.T) {
+	d := found(t)
+	d.apply(documents + strings.NewReplacer("orders-tls", "orders-mtls", "/tls", "/mtls").Replace(documents[strings.LastIndex(documents, "\n---"):]))
+	var hosts []*host
+	for i := range 3 {
+		hosts = append(hosts, d.enrolHost(map[string]string{"role": "orders", "host": fmt.Sprint("h", i)}))
+	}
+	d.enrolHost(map[string]string{"role": "orders"}) // no host: its placements are held
+	list := func(req *api.ListPlacementsRequest) *api.ListPlacementsResponse {
+		t.Helper()
+		response, err := d.ListPlacements(t.Context(), operator, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response
+	}
+	for _, c := range []struct {
+		request *api.ListPlacementsRequest
+		want    int
+	}{
+		{&api.ListPlacementsRequest{}, 8},
+		{&api.ListPlacementsRequest{Service: "orders"}, 8},
+		{&api.ListPlacementsRequest{Intent: "orders-mtls"}, 4},
+		{&api.ListPlacementsRequest{Intent: "orders-mtls", Service: "orders"}, 4},
+		{&api.ListPlacementsRequest{Agent: hosts[0].id}, 2},
+		{&api.ListPlacementsRequest{Agent: hosts[0].id, Intent: "orders-tls"}, 1},
+		{&api.ListPlacementsRequest{Service: "elsewhere"}, 0},
+	} {
+		whole := list(c.request)
+		if len(whole.Placements) != c.want || whole.Next != nil {
+			t.Errorf("%v: %d placements and next %v, want %d", c.request, len(whole.Placements), whole.Next, c.want)
+		}
+		for limit := range uint32(9) {
+			page, seen := proto.CloneOf(c.request), map[string]bool{}
+			page.Limit = limit + 1
+			for {
+				got := list(page)
+				for _, one := range got.Placements {
+					if seen[one.Id] {
+						t.Errorf("%v in pages of %d: %s is listed twice", c.request, page.Limit, one.Id)
+					}
+					seen[one.Id] = true
+				}
+				if c.request.Agent == "" && len(got.Placements) > int(page.Limit) {
+					t.Errorf("%v: %d placements in a page of %d", c.request, len(got.Placements), page.Limit)
+				}
+				if page.After = got.Next; page.After == nil {
+					break
+				}
+			}
+			if len(seen) != c.want {
+				t.Errorf("%v in pages of %d: %d placements, want %d", c.request, page.Limit, len(seen), c.want)
+			}
+		}
+	}
+}
+
+// What is settled is left out on request: it is steady, and nothing is said of it.
+func TestUnsettledPlacements(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	steady, failed := d.enrolHost(map[string]string{"role": "orders", "host": "a"}), d.enrolHost(map[string]string{"role": "orders", "host": "b"})
+	for h, report := range map[*host]*api.PlacementReport{
+		steady: {State: api.State_STATE_STEADY, Revision: 1, Generation: 1},
+		failed: {State: api.State_STATE_FAILED, Revision: 1, Failure: &api.Failure{Step: "prove"}},
+	} {
+		_, request := csr(t)
+		leafOf(t, h.issue(h.placement(), 1, request))
+		connection, err := d.Connect(t.Context(), h.caller, &api.Hello{Boot: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer connection.Leave()
+		if err := h.report(report); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := d.ListPlacements(t.Context(), operator, &api.ListPlacementsRequest{Unsettled: true})
+	if err != nil || len(list.Placements) != 1 || list.Placements[0].Agent != failed.id {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+func TestAgentsAreListedInPages(t *testing.T) {
+	d := found(t)
+	var want []string
+	for i := range 5 {
+		want = append(want, d.enrolHost(map[string]string{"host": fmt.Sprint("h", i)}).id)
+	}
+	list := func(req *api.ListAgentsRequest) (ids []string, next string) {
+		t.Helper()
+		response, err := d.ListAgents(t.Context(), operator, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, agent := range response.Agents {
+			ids = append(ids, agent.Id)
+		}
+		return ids, response.Next
+	}
+	slices.Sort(want)
+	for limit := range uint32(7) { // 0: all at once
+		var got []string
+		for page := (&api.ListAgentsRequest{Limit: limit}); ; {
+			ids, next := list(page)
+			if limit > 0 && len(ids) > int(limit) {
+				t.Errorf("%d agents in a page of %d", len(ids), limit)
+			}
+			got = append(got, ids...)
+			if page.After = next; next == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("in pages of %d: %v, want %v", limit, got, want)
+		}
+	}
+	if ids, _ := list(&api.ListAgentsRequest{Id: want[2]}); !slices.Equal(ids, want[2:3]) {
+		t.Errorf("one agent: %v", ids)
+	}
+	if ids, _ := list(&api.ListAgentsRequest{Id: "nobody"}); len(ids) != 0 {
+		t.Errorf("nobody: %v", ids)
+	}
+}
