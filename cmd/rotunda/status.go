@@ -79,7 +79,7 @@ hands. What is wrong stands below. --regions shows that alone.`,
 				for _, words := range list.Behind {
 					u.note("SYNTHETIC: %s", words)
 				}
-				statusTable(u, list.Placements).write(u, "There are no placements: no intent selects an agent yet.")
+				statusTable(u, list.Placements).write(u, noneWords(filter))
 				if len(list.Placements) > 0 {
 					u.say("\n%s", summary(list.Placements))
 				}
@@ -91,6 +91,17 @@ hands. What is wrong stands below. --regions shows that alone.`,
 		})
 	}
 	return cmd
+}
+
+// noneWords say what it means that the filter chooses none.
+func noneWords(filter *api.ListPlacementsRequest) string {
+	switch {
+	case filter.Unsettled:
+		return "Nothing is under way or in the way."
+	case proto.Equal(filter, &api.ListPlacementsRequest{}):
+		return "There are no placements: no intent selects an agent yet."
+	}
+	return "There are none like that."
 }
 
 // statusTable has a column for products, and one for clusters, where some
