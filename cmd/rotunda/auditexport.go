@@ -53,20 +53,11 @@ A FILE that ends in .zst is compressed. "-" is stdout.`,
 				return err
 			}
 			return writeExport(args[0], u.out, *compress || strings.HasSuffix(args[0], ".zst"), func(w io.Writer) error {
-				return log.export(ctx, s.logKey(ctx), w)
+				return log.export(ctx, verifier.text, w)
 			})
 		})
 	}
 	return cmd
-}
-
-// logKey is what the server says its log's key is, for the record.
-func (s *server) logKey(ctx context.Context) string {
-	info, err := invoke(ctx, s.Info, &api.InfoRequest{})
-	if err != nil {
-		return ""
-	}
-	return info.LogKey
 }
 
 // writeExport writes the file whole, or not at all.
@@ -141,7 +132,7 @@ func (l *fetchedLog) export(ctx context.Context, key string, w io.Writer) error 
 
 // offline verifies an exported file.
 func (v *verifying) offline(u *ui) error {
-	verifier, err := pinnedKey(v.key, v.conn.credentials)
+	verifier, err := pinnedKey(v.key, v.conn.directory())
 	if err != nil {
 		return err
 	}

@@ -205,9 +205,15 @@ func logKeyFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("log-key", "", "the log's public `key`, or the file that holds it (default: log.pub beside the credentials)")
 }
 
+// pinned is a log's key, and how it is written.
+type pinned struct {
+	note.Verifier
+	text string
+}
+
 // pinnedKey reads the key from the flag, which holds it or names its file, or
 // from the credentials. What the server says its key is proves nothing.
-func pinnedKey(flag, credentials string) (note.Verifier, error) {
+func pinnedKey(flag, credentials string) (*pinned, error) {
 	text := flag
 	if flag == "" || exists(flag) {
 		path := orElse(flag, filepath.Join(credentials, logKeyFile))
@@ -218,12 +224,13 @@ func pinnedKey(flag, credentials string) (note.Verifier, error) {
 		}
 		text = string(content)
 	}
-	verifier, err := note.NewVerifier(strings.TrimSpace(text))
+	text = strings.TrimSpace(text)
+	verifier, err := note.NewVerifier(text)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "the log key is malformed").
 			WithRemedy("it is one line like DOMAIN/audit+1a2b3c4d+AbCd…")
 	}
-	return verifier, nil
+	return &pinned{verifier, text}, nil
 }
 
 // openMemory opens the witness in dir. Without a directory there is no

@@ -155,10 +155,6 @@ func (l *logServer) ProveAuditGrowth(_ context.Context, r *connect.Request[api.P
 	return connect.NewResponse(response), err
 }
 
-func (l *logServer) Info(context.Context, *connect.Request[api.InfoRequest]) (*connect.Response[api.InfoResponse], error) {
-	return connect.NewResponse(&api.InfoResponse{LogKey: l.key}), nil
-}
-
 func (l *logServer) WatchAuditEntries(ctx context.Context, r *connect.Request[api.ListAuditEntriesRequest], stream *connect.ServerStream[api.ListAuditEntriesResponse]) error {
 	next := r.Msg.From
 	for {
@@ -371,10 +367,17 @@ func TestAuditExport(t *testing.T) {
 		if code, _, errs := rotunda("audit", "verify", "--export", path, "--log-key", newLogServer(t, 1).key); code != exitError {
 			t.Errorf("another key: exit %d\n%s", code, errs)
 		}
+		t.Setenv("ROTUNDA_CREDENTIALS", credentials)
+		if code, _, errs := rotunda("audit", "verify", "--export", path); code != 0 {
+			t.Errorf("the key beside the credentials of the environment: exit %d\n%s", code, errs)
+		}
 	}
 	code, out, errs := rotunda("audit", "export", "-", "--credentials", credentials)
 	if code != 0 {
 		t.Fatalf("exit %d\n%s", code, errs)
+	}
+	if !strings.Contains(out[:strings.Index(out, "\n")], l.key) {
+		t.Error("the header does not say by which key it was verified")
 	}
 	path := filepath.Join(t.TempDir(), "touched")
 	touched := strings.Replace(out, `"object":"Token/9"`, `"object":"Token/8"`, 1)

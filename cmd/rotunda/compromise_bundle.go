@@ -50,7 +50,7 @@ func writeBundle(ctx context.Context, s *server, u *ui, id, path, key string) er
 	if err != nil {
 		return err
 	}
-	bundle := &forensic.Bundle{ID: id, Made: time.Now(), By: "rotunda " + version(), LogKey: s.logKey(ctx)}
+	bundle := &forensic.Bundle{ID: id, Made: time.Now(), By: "rotunda " + version(), LogKey: verifier.text}
 	terms, err := collect(ctx, s, id, bundle)
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ bundle, and that each observation is signed by its observer.`,
 	conn, output := connectionFlags(cmd.Flags()), outputFlag(cmd)
 	key := logKeyFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		verifier, err := pinnedKey(*key, conn.credentials)
+		verifier, err := pinnedKey(*key, conn.directory())
 		if err != nil {
 			return err
 		}

@@ -73,6 +73,18 @@ func (c *connection) locate() (endpoint, error) {
 	return byDefault(server)
 }
 
+// directory is where credentials would be, for what needs no server but a file
+// beside them; empty where a socket is the way.
+func (c *connection) directory() string {
+	switch {
+	case c.socket != "":
+		return ""
+	case c.state != "":
+		return filepath.Join(c.state, "admin")
+	}
+	return orElse(orEnv(c.credentials, "ROTUNDA_CREDENTIALS"), ownCredentials())
+}
+
 func (c *connection) oneWay() error {
 	if c.socket != "" && (c.server != "" || c.credentials != "" || c.state != "") {
 		return usagef("--socket needs no --server, --credentials or --state: give one way to the server")
