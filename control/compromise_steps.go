@@ -83,8 +83,11 @@ type lost struct {
 	sessions []*api.ClosedSessions
 }
 
+// waitOn names who holds a step up, once for what he holds up by: a placement has
+// many certificates.
 func waitOn(step *api.CompromiseStep, who, reason, remedy string) {
-	if len(step.Waits) < mostWaits {
+	said := func(w *api.CompromiseWait) bool { return w.Who == who && w.Reason == reason && w.Remedy == remedy }
+	if len(step.Waits) < mostWaits && !slices.ContainsFunc(step.Waits, said) {
 		step.Waits = append(step.Waits, &api.CompromiseWait{Who: who, Reason: reason, Remedy: remedy})
 	}
 }

@@ -62,6 +62,29 @@ metadata: {name: year-end}
 spec: {days: [mon, tue, wed, thu, fri, sat, sun], from: "00:00", to: "23:59", timezone: UTC, freeze: true}
 `
 
+// Who holds a step up by ten certificates is named once.
+func TestCompromiseNamesWhoHoldsItUpOnce(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	a, _ := d.ordersHost("a")
+	for generation := range uint64(3) {
+		a.gets(generation + 2)
+	}
+	for _, step := range d.fallen(&api.CompromiseRequest{Service: "orders", DryRun: true}).Compromise.Steps {
+		seen := map[string]bool{}
+		for _, wait := range step.Waits {
+			if said := wait.Who + " " + wait.Reason; seen[said] {
+				t.Errorf("%s: twice: %s", step.Name, said)
+			} else {
+				seen[said] = true
+			}
+		}
+		if step.Name == "on the lists" && (step.Of != 4 || len(step.Waits) != 2) {
+			t.Errorf("%d of %d, held up by %v", step.Done, step.Of, step.Waits)
+		}
+	}
+}
+
 // A service's keys are replaced in waves, through a freeze, each revoked when its
 // successor stands; that it is contained and recovered from is dated when it is so
 // and not a moment before, whatever restarts meanwhile.

@@ -55,7 +55,7 @@ cut off. The exit code is 1 then.`,
 		},
 	}
 	v := &verifying{conn: connectionFlags(cmd.Flags()), output: outputFlag(cmd)}
-	cmd.Flags().StringVar(&v.key, "log-key", "", "the log's public `key`, or the file that holds it (default: log.pub beside the credentials)")
+	cmd.Flags().StringVar(&v.key, "log-key", "", logKeyUsage)
 	cmd.Flags().StringVar(&v.memory, "memory", "", "`directory` that keeps the newest checkpoint (default: that of the credentials)")
 	cmd.Flags().StringVar(&v.export, "export", "", "verify this exported `file`, and ask no server")
 	cmd.Flags().StringSliceVar(&v.seen, "checkpoint", nil, "hold the log to the checkpoint in this `file` too, such as an agent's")
@@ -201,9 +201,9 @@ func orElse(text, fallback string) string {
 	return fallback
 }
 
-func logKeyFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().String("log-key", "", "the log's public `key`, or the file that holds it (default: log.pub beside the credentials)")
-}
+const logKeyUsage = "the log's public `key`, or the file that holds it (default: log.pub beside the credentials)"
+
+func logKeyFlag(cmd *cobra.Command) *string { return cmd.Flags().String("log-key", "", logKeyUsage) }
 
 // pinned is a log's key, and how it is written.
 type pinned struct {

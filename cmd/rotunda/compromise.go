@@ -60,7 +60,7 @@ func newCompromiseCommand() *cobra.Command {
 type compromiseOptions struct {
 	output         format
 	act, yes, wait bool
-	bundle         string
+	bundle, logKey string
 }
 
 func newCompromiseOfCommand(kind, use, short string, names lister, set func(*api.CompromiseRequest, string)) *cobra.Command {
@@ -81,6 +81,7 @@ func newCompromiseOfCommand(kind, use, short string, names lister, set func(*api
 	flags.BoolVar(&o.yes, "yes", false, "do not ask")
 	flags.BoolVar(&o.wait, "wait", false, "follow it until it is contained and recovered from")
 	flags.StringVar(&o.bundle, "bundle", "", "write a forensic bundle to this `file` (.tar.zst) at the end; waits for it")
+	flags.StringVar(&o.logKey, "log-key", "", logKeyUsage)
 	if names != nil {
 		cmd.ValidArgsFunction = completeFirst(conn, names)
 	}
@@ -111,6 +112,13 @@ func newCompromiseOfCommand(kind, use, short string, names lister, set func(*api
 
 // compromise shows what it would be; with --go it asks, does it, and follows it.
 func compromise(ctx context.Context, s *server, u *ui, request *api.CompromiseRequest, o compromiseOptions) error {
+	var verifier *pinned
+	if o.bundle != "" {
+		var err error
+		if verifier, err = pinnedKey(o.logKey, s.credentials); err != nil {
+			return err
+		}
+	}
 	would := proto.Clone(request).(*api.CompromiseRequest)
 	would.DryRun = true
 	foretold, err := invoke(ctx, s.Compromise, would)
@@ -143,7 +151,7 @@ func compromise(ctx context.Context, s *server, u *ui, request *api.CompromiseRe
 	if err := u.show(o.output, over, func() { u.times(over) }); err != nil || o.bundle == "" {
 		return err
 	}
-	return writeBundle(ctx, s, u, over.Id, o.bundle, "")
+	return writeBundle(ctx, s, u, over.Id, o.bundle, verifier)
 }
 
 // showFallen shows the blast radius and what would be done.

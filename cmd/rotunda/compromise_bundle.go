@@ -37,7 +37,11 @@ rotunda compromise check reads one and checks all of it, without a server.`,
 	cmd.ValidArgsFunction = completeFirst(conn, compromiseIDs)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
-			return writeBundle(ctx, s, u, args[0], args[1], *key)
+			verifier, err := pinnedKey(*key, s.credentials)
+			if err != nil {
+				return err
+			}
+			return writeBundle(ctx, s, u, args[0], args[1], verifier)
 		})
 	}
 	return cmd
@@ -45,11 +49,7 @@ rotunda compromise check reads one and checks all of it, without a server.`,
 
 // writeBundle collects what the server knows, verifies the log and takes from it
 // the entries that mention any of it.
-func writeBundle(ctx context.Context, s *server, u *ui, id, path, key string) error {
-	verifier, err := pinnedKey(key, s.credentials)
-	if err != nil {
-		return err
-	}
+func writeBundle(ctx context.Context, s *server, u *ui, id, path string, verifier *pinned) error {
 	bundle := &forensic.Bundle{ID: id, Made: time.Now(), By: "rotunda " + version(), LogKey: verifier.text}
 	terms, err := collect(ctx, s, id, bundle)
 	if err != nil {
