@@ -82,7 +82,7 @@ type Control struct {
 	started    time.Time
 	clones     sync.Map // agent → alarm about a second copy of its state
 	anchors    sync.Map // agent → digest of the bundle that it said it believes servers by
-	doubts     sync.Map // placement → what its report was last doubted for
+	doubts     sync.Map // placement → the last doubt about its report
 	refusals   refusals
 	recorder   recorder
 	canaries   canaryBudget

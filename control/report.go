@@ -54,7 +54,7 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 				news = append(news, one)
 				clusters = append(clusters, one.freed, one.asks)
 			case code == fault.NotFound || code == fault.Conflict:
-				doubts = append(doubts, doubt{placement.PlacementId, err})
+				doubts = append(doubts, doubt{placement.PlacementId, err, tx.Now})
 			default:
 				return err
 			}
@@ -80,16 +80,27 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 type doubt struct {
 	placement string
 	reason    error
+	at        time.Time
 }
 
 // voice enters each doubt, once as long as it stays the same.
 func (c *Control) voice(ctx context.Context, caller Caller, doubts []doubt) {
 	for _, one := range doubts {
-		text := one.reason.Error()
-		if last, told := c.doubts.Swap(one.placement, text); !told || last != text {
+		last, told := c.doubts.Swap(one.placement, one)
+		if !told || last.(doubt).reason.Error() != one.reason.Error() {
 			c.recordRefused(ctx, caller, refusal{"agent.report", "Placement/" + printable(one.placement), one.reason})
 		}
 	}
+}
+
+// doubtOf is why the newest report of a placement was not taken, where that came
+// to this server; nil where it was.
+func (c *Control) doubtOf(placement store.Placement) error {
+	last, told := c.doubts.Load(placement.ID)
+	if !told || last.(doubt).at.Before(placement.ReportedAt) {
+		return nil
+	}
+	return last.(doubt).reason
 }
 
 // checkReport refuses what is out of proportion before anything is written.

@@ -98,8 +98,15 @@ func TestClaimsThatCannotBeAreRefused(t *testing.T) {
 			} else if err != nil {
 				t.Errorf("a doubt about one placement ends the whole stream: %v", err)
 			}
-			if now := h.status(); now.Revision != before.Revision || now.LastGeneration != before.LastGeneration {
+			now := h.status()
+			if now.Revision != before.Revision || now.LastGeneration != before.LastGeneration {
 				t.Errorf("refused, and stored: %v", now)
+			}
+			if doubted := strings.Contains(now.Reason, "newest report is refused"); doubted != (c.code != fault.Invalid) {
+				t.Errorf("its reason says %q", now.Reason)
+			}
+			if err := h.report(good()); err != nil || strings.Contains(h.status().Reason, "refused") {
+				t.Errorf("after a report that fits: %q, %v", h.status().Reason, err)
 			}
 			log := d.entries()
 			if name != "more than anyone has to say" && (len(log) != entries+1 || !strings.Contains(lastOf(log), `"refused"`)) {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -40,9 +41,11 @@ func (c *Control) statusOf(ctx context.Context, tx *store.Tx, d declared, placem
 }
 
 // describeState says in words what the agent's report can't: that there is
-// none, that nobody is there to send one, that no intent wants the placement.
+// none or a newer one that was not believed, that nobody is there to send one,
+// that no intent wants the placement.
 func (c *Control) describeState(placement store.Placement, status *api.PlacementStatus) {
 	connected := c.connected(placement.AgentID)
+	doubt := c.doubtOf(placement)
 	switch {
 	case placement.Orphan:
 		status.State, status.Reason = api.State_STATE_ORPHAN, "no intent wants it any more; its files are left alone"
@@ -50,6 +53,8 @@ func (c *Control) describeState(placement store.Placement, status *api.Placement
 		status.State, status.Reason = api.State_STATE_WAITING, "its agent is not connected and has not reported yet"
 	case placement.ReportedAt.IsZero():
 		status.State, status.Reason = api.State_STATE_WAITING, "its agent has not reported yet"
+	case doubt != nil:
+		status.Reason = fmt.Sprintf("its agent's newest report is refused, so this is from before: %v", doubt)
 	case !connected:
 		status.Reason = strings.TrimPrefix(status.Reason+"; its agent is not connected", "; ")
 	}
