@@ -116,6 +116,10 @@ func (a *answering) Restore(_ context.Context, r *connect.Request[api.RestoreReq
 	return answer[api.RestoreRequest, api.RestoreResponse](a, "Restore", r)
 }
 
+func (a *answering) ListAuditEntries(_ context.Context, r *connect.Request[api.ListAuditEntriesRequest]) (*connect.Response[api.ListAuditEntriesResponse], error) {
+	return answer[api.ListAuditEntriesRequest, api.ListAuditEntriesResponse](a, "ListAuditEntries", r)
+}
+
 func (a *answering) Plan(_ context.Context, r *connect.Request[api.PlanRequest]) (*connect.Response[api.PlanResponse], error) {
 	return answer[api.PlanRequest, api.PlanResponse](a, "Plan", r)
 }

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"encoding/pem"
-	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rotunda-pki/rotunda/api"
-	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 )
 
@@ -53,6 +49,9 @@ It wants the admin socket of the server's host. docs/operations.md has the rest.
 			return err
 		}
 		return conn.with(cmd, func(ctx context.Context, s *server, u *ui) error {
+			if err := leaveOut(ctx, s, request); err != nil {
+				return err
+			}
 			response, err := invoke(ctx, s.Restore, request)
 			if err != nil {
 				return err
@@ -75,22 +74,7 @@ func readRestore(request *api.RestoreRequest, lists []string, export string) err
 	if export == "" {
 		return nil
 	}
-	file, err := os.Open(export)
-	if err != nil {
-		return fault.Wrap(fault.NotFound, err, "export of the audit log")
-	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 4*audit.MaxEntry)
-	for n := 1; lines.Scan(); n++ {
-		if err := takeLine(request, lines.Bytes()); err != nil {
-			return fault.Wrap(fault.Invalid, err, "%s, line %d", export, n)
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("read %s: %w", export, err)
-	}
-	return nil
+	return readLost(request, export)
 }
 
 // crlsIn are the lists of a PEM file, or the one of a DER file.
@@ -106,45 +90,6 @@ func crlsIn(content []byte) (all [][]byte) {
 		all = [][]byte{content}
 	}
 	return all
-}
-
-// exportLine is an entry in its wrapping: its place in the log, and its exact
-// bytes, which are JSON themselves.
-type exportLine struct {
-	Index   json.Number     `json:"index"`
-	Pending bool            `json:"pending"`
-	Content json.RawMessage `json:"content"`
-}
-
-func takeLine(request *api.RestoreRequest, line []byte) error {
-	var one exportLine
-	if err := json.Unmarshal(line, &one); err != nil {
-		return err
-	}
-	if one.Pending {
-		return nil // it has no place in the log yet
-	}
-	if one.Content == nil {
-		return fault.New(fault.Invalid, "it has no content").WithRemedy("each line is like rotunda audit tail -o json writes it")
-	}
-	if _, err := audit.Decode(one.Content); err != nil {
-		return err
-	}
-	index, err := one.Index.Int64()
-	if one.Index == "" {
-		index, err = 0, nil // a zero is left out
-	}
-	want := int64(request.FirstIndex) + int64(len(request.Entries))
-	switch {
-	case err != nil || index < 0:
-		return fault.New(fault.Invalid, "index %q is no number", one.Index)
-	case len(request.Entries) == 0:
-		request.FirstIndex = uint64(index)
-	case index != want:
-		return fault.New(fault.Invalid, "it has index %d, the one before it %d: entries are missing, or out of order", index, want-1)
-	}
-	request.Entries = append(request.Entries, []byte(one.Content))
-	return nil
 }
 
 func showRestore(u *ui, request *api.RestoreRequest, r *api.RestoreResponse) {
@@ -165,7 +110,7 @@ func showRestore(u *ui, request *api.RestoreRequest, r *api.RestoreResponse) {
 	}
 	t.write(u, "No agent that was heard holds a certificate without a record.")
 	for _, one := range r.Revocations {
-		u.say("revoked again: %s (%s), from a %s", one.Serial, one.Reason, one.From)
+		u.say("revoked again: %s (%s), known by %s", one.Serial, one.Reason, one.From)
 	}
 	silent := 0
 	for _, one := range r.Agents {
