@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -36,6 +37,7 @@ import (
 type lab struct {
 	t   testing.TB
 	dir string
+	log logText
 
 	mu            sync.Mutex
 	desired       *api.DesiredState
@@ -187,7 +189,7 @@ func (l *lab) options(change ...func(*Config)) ExecutorOptions {
 		Host: c.HostRules(), State: root, AgentID: "agent-1",
 		Canaries: l.canaries, CRLs: l.findCRLs, Staple: l.findStaple,
 		Issue: l.issue, Bundles: l.bundles, Bridge: l.bridge, Sign: labSign,
-		Now: l.now, Log: slog.New(slog.NewTextHandler(labLog{l.t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Now: l.now, Log: slog.New(slog.NewTextHandler(io.MultiWriter(labLog{l.t}, &l.log), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }
 

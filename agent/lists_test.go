@@ -335,6 +335,9 @@ func TestEndingListsAreWarnedOf(t *testing.T) {
 	l.until("p1", "warned of", func(r *api.PlacementReport) bool {
 		return strings.Contains(r.GetReason(), "the CRLs in use end at "+end) && r.GetCrlDigest() != ""
 	})
+	if !l.log.holds("level=WARN msg=CRLs placement=p1", "from then on the process refuses everybody") {
+		t.Error("the host's own log does not say so, and nothing else can while no server is reached")
+	}
 	l.pass(listLife / 4)
 	l.until("p1", "over", func(r *api.PlacementReport) bool {
 		return strings.Contains(r.GetReason(), "the process refuses everybody") && r.GetCrlDigest() != ""

@@ -48,6 +48,7 @@ type placement struct {
 	drift    string // found then
 	strays   bool   // the directory holds revisions that the record does not know
 	blocked  *blockage
+	warned   string // of CRLs, in the log
 }
 
 // wished is a desire, or why it can't be one.

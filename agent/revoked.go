@@ -146,8 +146,21 @@ func (p *placement) disobeyed(w *wish, v rotation.Revision, seen *evidence, prob
 	})
 }
 
+// warnOfLists writes to the host's own log what is wrong with the CRLs, once as
+// long as it stays the same. They end where no server can be reached, and then
+// no report can.
+func (p *placement) warnOfLists(words string) {
+	if words != "" && words != p.warned {
+		p.e.Log.Warn("CRLs", "placement", p.id, "trouble", words)
+	}
+	p.warned = words
+}
+
 // reportLists says which CRLs and which staple are in use, and how they stand.
 func (p *placement) reportLists(report *api.PlacementReport, f rotation.Facts, s rotation.Step) {
+	if s.Action == rotation.Wait && s.Alarm {
+		p.warnOfLists(s.Lists)
+	}
 	v := p.record.Revision(f.Current)
 	for _, words := range []string{s.Lists, p.listed(v)} {
 		if words != "" && s.Action == rotation.Wait {
