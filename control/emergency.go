@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
@@ -24,7 +25,7 @@ func (c *Control) OpenEmergency(ctx context.Context, caller Caller, req *api.Ope
 	lasts := req.Lasts.AsDuration()
 	switch {
 	case lasts < time.Minute || lasts > longestWindow:
-		return nil, fault.New(fault.Invalid, "an emergency window of %s: it lasts 1m to %s", lasts, longestWindow)
+		return nil, fault.New(fault.Invalid, "an emergency window of %s: it lasts 1m to %s", fleet.Duration(lasts), fleet.Duration(longestWindow))
 	case req.Reason == "":
 		return nil, fault.New(fault.Invalid, "an emergency window needs a reason, for the record").WithRemedy("say --reason")
 	case req.All == (len(req.Agents) > 0):
@@ -236,7 +237,7 @@ func (c *Control) CreateEmergency(ctx context.Context, caller Caller, req *api.C
 	}
 	uses, life := max(uint64(req.Uses), 1), req.Until.AsTime().Sub(c.now())
 	if life < time.Minute || life > longestOperatorLife {
-		return nil, fault.New(fault.Invalid, "an emergency credential until %s: it ends within 1m to %s from now", req.Until.AsTime().Format(time.RFC3339), longestOperatorLife)
+		return nil, fault.New(fault.Invalid, "an emergency credential until %s: it ends within 1m to %s from now", req.Until.AsTime().Format(time.RFC3339), fleet.Duration(longestOperatorLife))
 	}
 	response := &api.CreateEmergencyResponse{}
 	err = c.change(ctx, func(tx *store.Tx) error {

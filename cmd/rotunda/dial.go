@@ -221,6 +221,9 @@ func unreachable(where endpoint, err error) error {
 	case isRefusal(err):
 		return fault.Wrap(fault.Forbidden, err, "%s refused these credentials", where).
 			WithRemedy("their certificate is of another trust domain, expired or revoked: make new ones with rotunda operator create NAME on the server's admin socket")
+	case isOutOfDate(err):
+		return fault.Wrap(fault.Forbidden, err, "%s is not trusted", where).
+			WithRemedy("look at this machine's clock; if that is right, restart the server, which makes itself a new certificate then: docs/runbooks/break-glass.md")
 	case isDistrust(err):
 		return fault.Wrap(fault.Forbidden, err, "%s is not trusted", where).
 			WithRemedy("it is not the server that ca.pem in %s is for: check the address, or take ca.pem anew from a place that you trust", where.credentials)
@@ -241,6 +244,12 @@ func unreachable(where endpoint, err error) error {
 // isRefusal: the server's TLS sent an alert about our certificate.
 func isRefusal(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "remote error: tls:")
+}
+
+// isOutOfDate: by this machine's clock the server's certificate does not hold now.
+func isOutOfDate(err error) bool {
+	invalid, ok := errors.AsType[x509.CertificateInvalidError](err)
+	return ok && invalid.Reason == x509.Expired
 }
 
 func isDistrust(err error) bool {

@@ -177,8 +177,12 @@ func useEmergency(cmd *cobra.Command, conn *connection, path, out, reason string
 		if err != nil {
 			return err
 		}
-		u.say("Credentials until %s are in %s; the emergency credential may be used %d times more. Audit entry %s.",
-			issued.NotAfter.AsTime().Format(time.RFC3339), out, issued.UsesLeft, issued.AuditId)
+		again := "not be used again"
+		if issued.UsesLeft > 0 {
+			again = fmt.Sprintf("be used %s more", plural(int(issued.UsesLeft), "time"))
+		}
+		u.say("Credentials until %s are in %s; the emergency credential may %s. Audit entry %s.",
+			issued.NotAfter.AsTime().Format(time.RFC3339), out, again, issued.AuditId)
 		return nil
 	})
 }
