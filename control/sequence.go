@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/audit"
@@ -114,6 +115,31 @@ func (c *Control) growthIn(ctx context.Context, tx *store.Tx) (growth, error) {
 	}
 	g.Tiles, g.root, err = audit.Append(g.Size, leaves, tx.AuditTiles(ctx))
 	return g, err
+}
+
+// unplacedAfter is how long entries may wait for their place before status says so.
+const unplacedAfter = time.Minute
+
+// unplacedWords says since when entries have waited for their place in the log,
+// where that is long: why, such as a tree that somebody altered, only the logs of
+// servers say. In a store that is rolled back none gets one, which is said anyway.
+func unplacedWords(ctx context.Context, tx *store.Tx) (string, error) {
+	pending, err := tx.PendingLeaves(ctx, 1)
+	if err != nil || len(pending) == 0 {
+		return "", err
+	}
+	if state, err := tx.RolledBack(ctx); err != nil || state != nil {
+		return "", err
+	}
+	record, err := tx.AuditEntryByID(ctx, pending[0].ID)
+	if err != nil {
+		return "", err
+	}
+	entry, err := audit.Decode(record.Content)
+	if err != nil || tx.Now.Sub(entry.Time) <= unplacedAfter {
+		return "", err
+	}
+	return fmt.Sprintf("entries have waited for their place in the audit log since %s: see the servers' logs, and rotunda audit verify", entry.Time.Format(time.RFC3339)), nil
 }
 
 // mySequence says, before anything is hashed, whether another server holds the

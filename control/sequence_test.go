@@ -3,8 +3,10 @@ package control
 import (
 	"bytes"
 	"database/sql"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/audit"
@@ -191,12 +193,31 @@ func TestNothingIsAddedToAnAlteredLog(t *testing.T) {
 			undo()
 		})
 	}
+	if alarms := d.logAlarms(); len(alarms) != 0 {
+		t.Errorf("at once: %q", alarms)
+	}
+	d.clock.turn(2 * time.Minute)
+	if alarms := d.logAlarms(); len(alarms) != 1 || !strings.Contains(alarms[0], "entries have waited for their place") {
+		t.Errorf("after two minutes: %q", alarms)
+	}
 	if n, err := d.SequenceAudit(t.Context()); err != nil || n == 0 {
 		t.Errorf("put back, %d taken, %v", n, err)
+	}
+	if alarms := d.logAlarms(); len(alarms) != 0 {
+		t.Errorf("when all have it: %q", alarms)
 	}
 	if after := d.wholeLog(); after.Size <= before.Size {
 		t.Errorf("%d entries after %d", after.Size, before.Size)
 	}
+}
+
+func (d *domain) logAlarms() []string {
+	d.t.Helper()
+	list, err := d.ListPlacements(d.t.Context(), operator, &api.ListPlacementsRequest{})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return list.LogAlarms
 }
 
 func statement(text string) func(*sql.DB) error {

@@ -82,10 +82,14 @@ func (c *Control) witnessState(one store.LogWitness, size uint64) string {
 // status says so.
 const unpublishedAfter = time.Minute
 
-// logWords say what status has to say of the log's witnesses.
+// logWords say what status has to say of the log and its witnesses.
 func (c *Control) logWords(ctx context.Context, tx *store.Tx) (alarms []string, unpublished string, err error) {
-	if len(c.witnesses.Ask) == 0 {
-		return nil, "", nil
+	unplaced, err := unplacedWords(ctx, tx)
+	if unplaced != "" {
+		alarms = append(alarms, unplaced)
+	}
+	if err != nil || len(c.witnesses.Ask) == 0 {
+		return alarms, "", err
 	}
 	list, err := c.shownWitnesses(ctx, tx)
 	if err != nil {
