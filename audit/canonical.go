@@ -38,9 +38,7 @@ func appendEntry(b []byte, e Entry) ([]byte, error) {
 	b = appendField(b, `,"object":`, e.Object)
 	b = appendField(b, `,"outcome":`, e.Outcome)
 	b = appendField(b, `,"reason":`, e.Reason)
-	b = append(b, `,"time":"`...)
-	b = e.Time.UTC().AppendFormat(b, timeLayout)
-	b = append(b, '"')
+	b = appendTime(append(b, `,"time":`...), e.Time)
 	b = appendField(b, `,"verb":`, e.Verb)
 	return append(b, '}'), nil
 }
@@ -102,10 +100,20 @@ func appendValue(b []byte, value any) ([]byte, error) {
 	case map[string]string:
 		return appendObject(b, v)
 	case time.Time:
-		b = append(b, '"')
-		return append(v.UTC().AppendFormat(b, timeLayout), '"'), nil
+		return appendTime(b, v), nil
 	}
 	return appendAny(b, value)
+}
+
+// appendTime writes a time as timeLayout has it: the time package knows RFC 3339
+// by heart, and has to read any other layout each time.
+func appendTime(b []byte, t time.Time) []byte {
+	b = t.UTC().AppendFormat(append(b, '"'), time.RFC3339)
+	micros := 1_000_000 + t.Nanosecond()/1000 // with a digit in front, which the point takes
+	from := len(b) - 1                        // of the Z
+	b = strconv.AppendInt(b[:from], int64(micros), 10)
+	b[from] = '.'
+	return append(b, 'Z', '"')
 }
 
 // appendAny takes the way through encoding/json for all other types.

@@ -57,8 +57,8 @@ func newTable(name, columns string, kinds ...string) table {
 	return t
 }
 
-// mostRows that SQLite takes at once: more gain nothing.
-const mostRows = 16
+// mostRows that SQLite takes at once: four times as many gain next to nothing.
+const mostRows = 64
 
 // insertAll inserts rows, which have a value for each column; when one of them
 // is there already the error says what.
