@@ -79,10 +79,11 @@ func witnessWhat(u *ui, one *api.AuditWitness) string {
 }
 
 func publishedWords(u *ui, list *api.ListAuditWitnessesResponse) string {
-	words := fmt.Sprintf("Published: the checkpoint of %d entries; %d cosignatures are required.", list.Published, list.Required)
-	if list.Published == 0 {
-		words = fmt.Sprintf("Published: none yet; %d cosignatures are required.", list.Required)
+	published := "none yet"
+	if list.Published > 0 {
+		published = fmt.Sprintf("the checkpoint of %d entries", list.Published)
 	}
+	words := fmt.Sprintf("Published: %s; required: %s.", published, plural(int(list.Required), "cosignature"))
 	if list.UnpublishedSince != nil {
 		words += fmt.Sprintf(" What was signed since %s waits for them.", relative(u.now, list.UnpublishedSince))
 	}

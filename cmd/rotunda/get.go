@@ -113,7 +113,7 @@ is missing or was altered.`,
 	conn, output := connectionFlags(cmd.Flags()), outputFlag(cmd)
 	var expiring fleet.Duration
 	cmd.Flags().Var(&span{&expiring}, "expiring", "only what expires within this `time`, such as 24h or 7d")
-	all := cmd.Flags().Bool("all", false, "expired ones too")
+	all := cmd.Flags().Bool("all", false, "expired and revoked ones too")
 	intent := intentFlag(cmd, conn)
 	archived := archivedFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
