@@ -46,6 +46,6 @@ func (c *Control) EndCredential(ctx context.Context, caller Caller, req *api.End
 		return nil, err
 	}
 	c.identities.forget()
-	c.watchers.wakeEverybody()
+	c.watchers.wakeAgents()
 	return response, nil
 }

@@ -65,7 +65,7 @@ func (c *Control) enrol(ctx context.Context, caller Caller, req *api.EnrolReques
 	}
 	c.identities.forget() // a rejoin revokes
 	c.clones.Delete(response.AgentId)
-	c.watchers.wakeEverybody()
+	c.watchers.wakeAgents(response.AgentId) // what it changes for others, such as a cluster's windows, can wait for their next look
 	return response, nil
 }
 

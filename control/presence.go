@@ -94,6 +94,21 @@ func (w *watchers) wakeEverybody() {
 	w.told(noteEvery)
 }
 
+// wakeSome wakes the streams of some agents that are connected here, others each
+// time, and every operator's.
+func (w *watchers) wakeSome(most int) {
+	w.wake(func() {
+		left := most
+		for _, channels := range w.agents {
+			if left--; left < 0 {
+				return
+			}
+			signal(channels)
+		}
+	}, false)
+	w.told(noteAgents)
+}
+
 // told tells the other servers whom to wake.
 func (w *watchers) told(note string) {
 	if w.tell != nil {

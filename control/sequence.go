@@ -19,6 +19,7 @@ const (
 	sequencerLease = "sequencer"
 	sequencerLife  = 5 * time.Second // after which another may go on for a server that died
 	sequenceSlice  = 4096
+	shownAtOnce    = 3 // agents here that are shown a new checkpoint at once, and would know a store that is older
 )
 
 // growth is what one pass adds to the log.
@@ -41,7 +42,7 @@ func (c *Control) SequenceAudit(ctx context.Context) (int, error) {
 	if err := c.commitGrowth(ctx, g); err != nil {
 		return 0, err
 	}
-	c.watchers.wakeAgents()
+	c.watchers.wakeSome(shownAtOnce)
 	return len(g.IDs), nil
 }
 

@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"database/sql"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -258,5 +259,38 @@ func (d *domain) altered(t *testing.T, change func(*sql.DB) error) (undo func())
 		for _, table := range tables {
 			exec("DELETE FROM "+table, "INSERT INTO "+table+" SELECT * FROM kept_"+table)
 		}
+	}
+}
+
+// A new checkpoint is shown to some agents at once: a store that is put back from
+// a copy is found out by what they saw.
+func TestSomeAgentsAreShownACheckpointAtOnce(t *testing.T) {
+	d := found(t)
+	var streams []<-chan struct{}
+	for i := range 5 {
+		wake, stop := d.WatchAgent(fmt.Sprint("agent-", i))
+		defer stop()
+		streams = append(streams, wake)
+	}
+	woken := func() (n int) {
+		for _, wake := range streams {
+			select {
+			case <-wake:
+				n++
+			default:
+			}
+		}
+		return n
+	}
+	d.token(map[string]string{"role": "orders"})
+	woken()
+	if n, err := d.SequenceAudit(t.Context()); err != nil || n == 0 {
+		t.Fatalf("%d entries sequenced, %v", n, err)
+	}
+	if n := woken(); n != 3 {
+		t.Errorf("%d of 5 agents are shown the checkpoint at once", n)
+	}
+	if n, err := d.SequenceAudit(t.Context()); err != nil || n != 0 || woken() != 0 {
+		t.Errorf("%d entries sequenced, %v; or some were woken for none", n, err)
 	}
 }
