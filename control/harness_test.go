@@ -95,7 +95,7 @@ func found(t testing.TB) *domain {
 		t.Fatal(err)
 	}
 	d.rootKey = rootKey
-	d.openStore(true)
+	d.db = storetest.Make(t, d.options())
 	err = Found(t.Context(), d.db, Founding{
 		TrustDomain: td, Root: root, RootKey: rootKey, Algorithm: pki.ECDSAP256, IssuingLifetime: 3 * 365 * 24 * time.Hour,
 		PermittedDNS: []string{"test.example", "localhost"}, PermittedIPs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
@@ -126,18 +126,18 @@ func (d *domain) restart() {
 	if err := d.db.Close(); err != nil {
 		d.t.Fatal(err)
 	}
-	d.openStore(false)
+	var err error
+	if d.db, err = store.Open(d.t.Context(), d.options()); err != nil {
+		d.t.Fatal(err)
+	}
 	d.open()
 }
 
-func (d *domain) openStore(create bool) {
-	d.t.Helper()
+// options are how the domain's store is opened.
+func (d *domain) options() store.Options {
 	o := store.Locate(d.place)
-	o.Now, o.Create = d.clock.now, create
-	var err error
-	if d.db, err = store.Open(d.t.Context(), o); err != nil {
-		d.t.Fatal(err)
-	}
+	o.Now = d.clock.now
+	return o
 }
 
 const documents = `

@@ -131,8 +131,7 @@ func (p *Plane) found() {
 	root, key, err := ca.CreateRoot(time.Now(), ca.RootOrder{TrustDomain: td, Name: "root", Algorithm: pki.ECDSAP256, Lifetime: 24 * 3650 * time.Hour})
 	p.must(err)
 	p.FirstRoot, p.FirstKey = root, key
-	db, err := store.Open(p.t.Context(), p.Place(time.Now, true))
-	p.must(err)
+	db := storetest.Make(p.t, p.Place(time.Now))
 	defer db.Close()
 	p.must(control.Found(p.t.Context(), db, control.Founding{
 		TrustDomain: td, Root: root, RootKey: key, Algorithm: pki.ECDSAP256, IssuingLifetime: 24 * 1000 * time.Hour,
@@ -142,9 +141,9 @@ func (p *Plane) found() {
 }
 
 // Place is how the plane's store is opened.
-func (p *Plane) Place(now func() time.Time, create bool) store.Options {
+func (p *Plane) Place(now func() time.Time) store.Options {
 	o := store.Locate(p.Config.Store)
-	o.Now, o.Create = now, create
+	o.Now = now
 	return o
 }
 
@@ -154,7 +153,7 @@ func (p *Plane) Start() {
 	log := Log(p.t, "server")
 	ctx, cancel := context.WithCancel(context.Background())
 	var err error
-	p.db, err = store.Open(ctx, p.Place(p.Now, false))
+	p.db, err = store.Open(ctx, p.Place(p.Now))
 	p.must(err)
 	p.Control, err = control.Open(ctx, control.Options{
 		DB: p.db, KEK: p.kek, PublicURL: p.Config.PublicURL, AgentAddress: p.Config.AgentAddress, NotifyURL: p.Config.Notices.URL,

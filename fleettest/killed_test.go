@@ -280,7 +280,7 @@ func (a *asking) askAgain(conn *grpc.ClientConn) {
 func (a *asking) checkStore() {
 	p := a.plane
 	p.t.Helper()
-	db, err := store.Open(p.t.Context(), p.Place(time.Now, false))
+	db, err := store.Open(p.t.Context(), p.Place(time.Now))
 	p.must(err)
 	defer db.Close()
 	p.must(db.Read(p.t.Context(), func(tx *store.Tx) error {

@@ -111,7 +111,7 @@ func (p *Plane) restoreBySocket(lost [][]byte) error {
 // between that and rolled back fails the test.
 func (p *Plane) restored(revoked pki.Serial) bool {
 	p.t.Helper()
-	db, err := store.Open(p.t.Context(), p.Place(time.Now, false))
+	db, err := store.Open(p.t.Context(), p.Place(time.Now))
 	p.must(err)
 	defer db.Close()
 	var epoch uint64

@@ -165,7 +165,7 @@ func (o *outbox) open() {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	if o.db, err = store.Open(o.t.Context(), o.plane.Place(o.now, false)); err != nil {
+	if o.db, err = store.Open(o.t.Context(), o.plane.Place(o.now)); err != nil {
 		o.t.Fatal(err)
 	}
 	o.Control, err = control.Open(o.t.Context(), control.Options{

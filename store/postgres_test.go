@@ -16,7 +16,9 @@ import (
 
 func TestPostgres(t *testing.T) {
 	server := postgrestest.Run(t)
-	storetest.Run(t, func(t *testing.T) store.Options { return store.Options{URL: server.Database(t)} })
+	storetest.Run(t, func(t *testing.T) store.Options {
+		return store.Options{URL: storetest.Database(t, server.URL("postgres"))}
+	})
 }
 
 // shared opens a store of a database, as one more server does.

@@ -45,9 +45,9 @@ func Database(t testing.TB, server string, from Template) string {
 
 func create(ctx context.Context, server, name string, from Template) error {
 	if from.Name == "" {
-		return do(ctx, server, "CREATE DATABASE "+name+" TEMPLATE template0")
+		return copyAs(ctx, server, name, "template0")
 	}
-	copied := func() error { return do(ctx, server, "CREATE DATABASE "+name+" TEMPLATE "+from.Name) }
+	copied := func() error { return copyAs(ctx, server, name, from.Name) }
 	err := copied()
 	if is(err, "3D000") { // there is none
 		if err = fill(ctx, server, from); err == nil {
@@ -64,7 +64,7 @@ func create(ctx context.Context, server, name string, from Template) error {
 // as fast.
 func fill(ctx context.Context, server string, from Template) error {
 	temp := fmt.Sprintf("%s_%d_%d", from.Name, os.Getpid(), databases.Add(1))
-	if err := do(ctx, server, "CREATE DATABASE "+temp+" TEMPLATE template0"); err != nil {
+	if err := copyAs(ctx, server, temp, "template0"); err != nil {
 		return err
 	}
 	if err := from.Fill(ctx, at(server, temp)); err != nil {
@@ -75,6 +75,12 @@ func fill(ctx context.Context, server string, from Template) error {
 		return do(ctx, server, "DROP DATABASE "+temp)
 	}
 	return err
+}
+
+// copyAs copies a database file by file, which takes half of what it takes to
+// write it to the log.
+func copyAs(ctx context.Context, server, name, template string) error {
+	return do(ctx, server, "CREATE DATABASE "+name+" STRATEGY FILE_COPY TEMPLATE "+template)
 }
 
 func do(ctx context.Context, url, sql string) error {

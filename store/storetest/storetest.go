@@ -116,10 +116,15 @@ func (b *bench) reopen(create bool) {
 		b.check(b.Close())
 	}
 	o := b.place
-	o.Now, o.Create = b.clock, create
-	db, err := store.Open(b.ctx, o)
-	b.check(err)
-	b.DB = db
+	o.Now = b.clock
+	if create {
+		b.DB = Make(b.t, o)
+	} else {
+		var err error
+		b.DB, err = store.Open(b.ctx, o)
+		b.check(err)
+	}
+	db := b.DB
 	b.t.Cleanup(func() { b.check(db.Close()) })
 }
 
