@@ -37,7 +37,7 @@ FAULTS  = TestFaults
 test: ## the product's tests, with the race detector where goroutines meet
 	$(GO) test $$($(GO) list ./... | grep -vE '/(target|agent|store|server|fleettest)(/|$$)') ./target/targettest
 	$(GO) test -race -skip '$(KILLS)|$(FAULTS)' $(AT_ONCE)
-	$(GO) test -run '$(KILLS)' -skip '$(FAULTS)' $(AT_ONCE)
+	$(GO) test -parallel 8 -run '$(KILLS)' -skip '$(FAULTS)' $(AT_ONCE)
 	$(GO) test -race -run '$(CONTROL_AT_ONCE)' ./control
 	cd demo && $(GO) vet ./... && $(GO) test ./...
 

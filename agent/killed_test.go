@@ -18,11 +18,7 @@ import (
 
 // The stories that are killed. Each is told in turns: a change of what is
 // desired, then all that the agent does about it.
-var killedStories = map[string]struct {
-	turns    []func(l *lab, s *server)
-	end      uint64 // the generation in use at the end
-	restored bool
-}{
+var killedStories = map[string]killedStory{
 	"first issuance and renewal": {turns: []func(*lab, *server){
 		func(l *lab, s *server) { l.want("p1", s.proven, etcdLike) },
 		func(l *lab, s *server) { l.want("p1", renewThrough(1)) },
@@ -67,40 +63,57 @@ var killedStories = map[string]struct {
 	}, end: 1, restored: true},
 }
 
+type killedStory struct {
+	turns    []func(l *lab, s *server)
+	end      uint64 // the generation in use at the end
+	restored bool
+}
+
 // TestKilledAtEachPoint kills the agent at each point between two durable
 // effects. At that moment a process could use what is in use; and whoever comes
 // next ends where an agent that was not killed ends, with no more certificates.
+// The points are those that an agent passes which is not killed: each has a host
+// of its own, and most of the time all of them wait for proofs.
 func TestKilledAtEachPoint(t *testing.T) {
 	for name, story := range killedStories {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for n := 1; ; n++ {
-				l := newLab(t)
-				s := l.serve("p1", !strings.Contains(name, "restored") && !strings.Contains(name, "member") && name != "drift")
-				count := l.crashAt(n)
-				crashed := ""
-				for _, turn := range story.turns {
-					turn(l, s)
-					at := l.advanceAll()
-					l.sound("p1")
-					if at != "" {
-						crashed = at
-						l.advanceAll()
-					}
-				}
-				ended(t, l, crashed, story.end, story.restored)
-				if t.Failed() {
-					t.Fatalf("killed at point %d, %q", n, crashed)
-				}
-				if crashed == "" {
-					if *count < 20 {
-						t.Errorf("only %d points", *count)
-					}
-					return
-				}
+			points := story.killedAt(t, name, 0)
+			if points < 20 {
+				t.Errorf("only %d points", points)
+			}
+			for n := range points {
+				t.Run(strconv.Itoa(n+1), func(t *testing.T) {
+					t.Parallel()
+					story.killedAt(t, name, n+1)
+				})
 			}
 		})
 	}
+}
+
+// killedAt tells the story of an agent that is killed at its n-th point, if it
+// has that many, and counts them.
+func (story killedStory) killedAt(t *testing.T, name string, n int) (points int) {
+	t.Helper()
+	l := newLab(t)
+	s := l.serve("p1", !strings.Contains(name, "restored") && !strings.Contains(name, "member") && name != "drift")
+	count := l.crashAt(n)
+	crashed := ""
+	for _, turn := range story.turns {
+		turn(l, s)
+		at := l.advanceAll()
+		l.sound("p1")
+		if at != "" {
+			crashed = at
+			l.advanceAll()
+		}
+	}
+	ended(t, l, crashed, story.end, story.restored)
+	if t.Failed() {
+		t.Fatalf("killed at point %d, %q", n, crashed)
+	}
+	return *count
 }
 
 func ended(t *testing.T, l *lab, crashed string, generation uint64, restored bool) {
