@@ -23,6 +23,13 @@ type figures struct {
 	regions seldom[[]*api.RegionStatus]
 }
 
+// Close ends what is still counted for the metrics, and returns when that has
+// ended.
+func (c *Control) Close() {
+	c.figures.fleet.close()
+	c.figures.regions.close()
+}
+
 // Histogram counts durations by the bounds that they stay within.
 type Histogram struct {
 	Count   uint64

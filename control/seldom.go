@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -16,6 +17,8 @@ type seldom[T any] struct {
 	made   time.Time
 	took   time.Duration
 	making chan struct{} // closed when what is being made is there; nil: nothing is
+	stop   func()        // ends what is being made
+	closed bool          // nothing is made any more
 }
 
 const (
@@ -36,7 +39,7 @@ func (s *seldom[T]) get(ctx context.Context, anew func(context.Context) (T, erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.made.IsZero() {
-		return s.value, ctx.Err()
+		return s.value, cmp.Or(ctx.Err(), context.Canceled)
 	}
 	return s.value, s.err
 }
@@ -47,7 +50,7 @@ func (s *seldom[T]) ask(ctx context.Context, anew func(context.Context) (T, erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	long := !s.made.IsZero() && s.err == nil && s.took >= seldomFrom
-	if s.making == nil && !(long && time.Since(s.made) < seldomShare*s.took) {
+	if s.making == nil && !s.closed && !(long && time.Since(s.made) < seldomShare*s.took) {
 		s.make(ctx, anew)
 	}
 	if long {
@@ -56,12 +59,26 @@ func (s *seldom[T]) ask(ctx context.Context, anew func(context.Context) (T, erro
 	return s.making
 }
 
+// close ends what is being made, and returns when it has ended.
+func (s *seldom[T]) close() {
+	s.mu.Lock()
+	s.closed = true
+	making := s.making
+	if making != nil {
+		s.stop()
+	}
+	s.mu.Unlock()
+	if making != nil {
+		<-making
+	}
+}
+
 func (s *seldom[T]) make(ctx context.Context, anew func(context.Context) (T, error)) {
 	making := make(chan struct{})
-	s.making = making
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), seldomMost)
+	s.making, s.stop = making, stop
 	go func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), seldomMost)
-		defer cancel()
+		defer stop()
 		began := time.Now()
 		value, err := anew(ctx)
 		s.mu.Lock()

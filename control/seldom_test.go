@@ -68,3 +68,32 @@ func TestSeldom(t *testing.T) {
 		t.Errorf("what was begun for who left is %d", s.value)
 	}
 }
+
+// What is being made ends with its owner, who waits for that; then nothing is made.
+func TestSeldomIsClosed(t *testing.T) {
+	var s seldom[int]
+	s.close()
+	if _, err := s.get(t.Context(), func(context.Context) (int, error) { return 1, nil }); err == nil {
+		t.Error("it is made after the end")
+	}
+
+	var busy seldom[int]
+	left, leave := context.WithCancel(t.Context())
+	ended := false
+	_, err := busy.get(left, func(ctx context.Context) (int, error) {
+		leave()
+		<-ctx.Done()
+		ended = true
+		return 0, ctx.Err()
+	})
+	if err == nil {
+		t.Error("who left was given something")
+	}
+	busy.close()
+	if !ended {
+		t.Error("it goes on")
+	}
+	if _, err := busy.get(t.Context(), func(context.Context) (int, error) { return 1, nil }); err == nil {
+		t.Error("it is made after the end")
+	}
+}

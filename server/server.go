@@ -119,6 +119,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	s.ready.Store(true)
 	ready()
 	err = group.Wait()
+	s.control.Close() // nobody asks any more
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -62,6 +63,9 @@ func TestGracefulStop(t *testing.T) {
 		t.Errorf("the call under way got %q", got)
 	}
 	await(t, stopped, "the stop")
+	if _, err := p.Control.RegionFigures(t.Context()); !errors.Is(err, context.Canceled) {
+		t.Errorf("figures are counted after the stop: %v", err)
+	}
 	p.Start() // and all is there again
 	fetch(t, "http://"+p.Config.Listen.Public+"/readyz")
 }
