@@ -67,10 +67,9 @@ func (o Options) Place() (string, error) {
 	return shownURL(config), nil
 }
 
-// IsURL says whether a store's name is the URL of a PostgreSQL database.
-func IsURL(text string) bool {
-	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
-}
+// IsURL says whether a store's name is a URL, not a path. Open refuses one of
+// anything but a PostgreSQL database.
+func IsURL(text string) bool { return strings.Contains(text, "://") }
 
 func engineOf(o Options) (engine, error) {
 	clock := o.Now

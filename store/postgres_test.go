@@ -73,6 +73,7 @@ func TestDatabasesThatAreRefused(t *testing.T) {
 		says   string
 	}{
 		"a typo in the URL":                  {"postgres://x:geheim@host:port/x", false, fault.Invalid, "URL of the store"},
+		"a database of another kind":         {"mysql://x:geheim@db.example.org/x?sslmode=disable", false, fault.Invalid, `begins with "mysql://"`},
 		"a far host, and no word of TLS":     {"postgres://x:geheim@db.example.org/x", false, fault.Invalid, "sslmode=verify-full"},
 		"nobody listens":                     {"postgres://x:geheim@127.0.0.1:1/x", false, fault.Unavailable, "check the database and the network"},
 		"no such database":                   {server.URL("nosuch"), false, fault.NotFound, "CREATE DATABASE"},
@@ -87,7 +88,9 @@ func TestDatabasesThatAreRefused(t *testing.T) {
 		"too few connections":                {as("narrow"), false, fault.Unavailable, "CONNECTION LIMIT"},
 		"a schema that is not there":         {founded + "&search_path=nosuch", false, fault.Invalid, "CREATE SCHEMA"},
 	} {
-		db, err := store.Open(t.Context(), store.Options{URL: test.url, Create: test.create})
+		place := store.Locate(test.url)
+		place.Create = test.create
+		db, err := store.Open(t.Context(), place)
 		if err == nil {
 			t.Errorf("%s: opened", name)
 			db.Close()

@@ -28,10 +28,15 @@ const (
 
 // parseURL reads the URL of a database and the files that it names.
 func parseURL(text string) (*pgx.ConnConfig, error) {
+	const like = "it is like postgres://rotunda@db.example.org:5432/rotunda?sslmode=verify-full&sslrootcert=/etc/rotunda/db-ca.pem"
+	scheme, _, _ := strings.Cut(text, "://")
+	if scheme != "postgres" && scheme != "postgresql" {
+		return nil, fault.New(fault.Invalid, "the URL of the store begins with %.20q: a store is a SQLite file or a PostgreSQL database", scheme+"://").
+			WithRemedy(like)
+	}
 	config, err := pgx.ParseConfig(text)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, withoutSecret(err), "the URL of the store").
-			WithRemedy("it is like postgres://rotunda@db.example.org:5432/rotunda?sslmode=verify-full&sslrootcert=/etc/rotunda/db-ca.pem")
+		return nil, fault.Wrap(fault.Invalid, withoutSecret(err), "the URL of the store").WithRemedy(like)
 	}
 	if err := saysHowSafe(text, config); err != nil {
 		return nil, err
