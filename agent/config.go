@@ -46,8 +46,8 @@ type Config struct {
 	Servers []ServerAddress `yaml:"servers"`
 
 	// State is the directory where the agent keeps its identity, the newest
-	// desired state and its placements' progress. Default:
-	// /var/lib/rotunda-agent. It belongs to one agent alone.
+	// desired state and its placements' progress. Default: that of rotunda
+	// agent --state, /var/lib/rotunda-agent. It belongs to one agent alone.
 	State string `yaml:"state"`
 
 	// TrustDomain, CAPin and LogKey say which control plane to believe: the
@@ -162,7 +162,7 @@ type PasswordConfig struct {
 
 // LoadConfig reads agent.yaml. The error lists all that is wrong, each with
 // file, line, rule and remedy.
-func LoadConfig(path string) (*Config, error) {
+func LoadConfig(path, state string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "agent.yaml").WithRemedy("rotunda agent --server HOST:PORT --allow DIRECTORY writes one")
@@ -172,11 +172,15 @@ func LoadConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	return ParseConfig(path, content)
+	return parseConfig(path, content, state)
 }
 
 // ParseConfig is LoadConfig for a file's content; path is for the messages.
 func ParseConfig(path string, content []byte) (*Config, error) {
+	return parseConfig(path, content, DefaultState)
+}
+
+func parseConfig(path string, content []byte, state string) (*Config, error) {
 	if len(content) > maxConfig {
 		return nil, fault.New(fault.Invalid, "%s: must not be larger than %d bytes", path, maxConfig)
 	}
@@ -193,15 +197,15 @@ func ParseConfig(path string, content []byte) (*Config, error) {
 	if err := yaml.Unmarshal(content, &tree); err != nil {
 		return nil, decodeErrors(path, err)
 	}
-	c.fillDefaults()
+	c.fillDefaults(state)
 	v := &configCheck{path: path, tree: &tree}
 	v.check(c)
 	return c, errors.Join(v.errs...)
 }
 
-func (c *Config) fillDefaults() {
+func (c *Config) fillDefaults(state string) {
 	if c.State == "" {
-		c.State = DefaultState
+		c.State = state
 	}
 	if c.Socket == "" {
 		c.Socket = DefaultSocket

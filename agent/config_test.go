@@ -136,11 +136,17 @@ func cosignerOf(name, other string) string {
 
 func TestLoadConfig(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agent.yaml")
-	_, err := LoadConfig(path)
+	_, err := LoadConfig(path, DefaultState)
 	wantFault(t, err, fault.Invalid, path)
 	check(t, os.WriteFile(path, []byte("servers: [a:1]\nx: 1\n"), 0o600))
-	_, err = LoadConfig(path)
+	_, err = LoadConfig(path, DefaultState)
 	wantFault(t, err, fault.Invalid, path+":2: unknown field x")
+	for says, state := range map[string]string{"": "/srv/agent", "state: /srv/other\n": "/srv/other"} {
+		check(t, os.WriteFile(path, []byte("servers: [a:1]\n"+says), 0o600))
+		if c, err := LoadConfig(path, "/srv/agent"); err != nil || c.State != state || c.Socket != state+"/agent.sock" {
+			t.Errorf("%q beside --state /srv/agent: %+v, %v", says, c, err)
+		}
+	}
 }
 
 func FuzzParseConfig(f *testing.F) {

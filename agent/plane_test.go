@@ -469,7 +469,7 @@ func configFor(dir string, servers ...string) *Config {
 		addresses = append(addresses, ServerAddress{Address: server})
 	}
 	c := &Config{Servers: addresses, State: filepath.Join(dir, "state")}
-	c.fillDefaults()
+	c.fillDefaults(DefaultState)
 	return c
 }
 

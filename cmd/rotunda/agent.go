@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,7 +55,7 @@ func newAgentCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), cmd.ErrOrStderr()) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&a.state, "state", agent.DefaultState, "the agent's own directory")
+	flags.StringVar(&a.state, "state", agent.DefaultState, "the agent's own directory, where agent.yaml is and names no other")
 	flags.StringVar(&a.config, "config", "", "the settings (default STATE/agent.yaml)")
 	flags.StringVar(&a.token, "token", "", "an enrolment token")
 	flags.StringVar(&a.tokenFile, "token-file", "", "a file that holds an enrolment token")
@@ -92,6 +93,9 @@ func (a *agentStart) run(ctx context.Context, errs io.Writer) error {
 		return err
 	}
 	defer running.Close()
+	if ignored := a.ignored(config); len(ignored) > 0 {
+		log.Warn("--server and --allow are for a new agent.yaml; there is one, and it does not have these", "ignored", ignored)
+	}
 	go announce(ctx, log, running)
 	log.Info("starting", "version", version(), "state", config.State)
 	err = running.Run(ctx)
@@ -129,12 +133,29 @@ func (a *agentStart) loadConfig() (*agent.Config, error) {
 			return nil, err
 		}
 	}
-	config, err := agent.LoadConfig(path)
+	config, err := agent.LoadConfig(path, state)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New(fault.NotFound, "%s does not exist", path).
 			WithRemedy("write it, or let the first start do so: --server HOST:PORT --allow DIRECTORY")
 	}
 	return config, err
+}
+
+// ignored are the servers and directories of the command line that agent.yaml
+// does not have.
+func (a *agentStart) ignored(config *agent.Config) (ignored []string) {
+	for _, address := range a.servers {
+		if !slices.ContainsFunc(config.Servers, func(s agent.ServerAddress) bool { return s.Address == address }) {
+			ignored = append(ignored, address)
+		}
+	}
+	for _, directory := range a.allow {
+		absolute, err := filepath.Abs(directory)
+		if err != nil || !slices.Contains(config.Allow.Directories, absolute) {
+			ignored = append(ignored, directory)
+		}
+	}
+	return ignored
 }
 
 // writeConfig makes the first agent.yaml: where the server is, and what may be

@@ -96,7 +96,7 @@ func (h *Host) Want(id string, change func(*api.DesiredPlacement)) error {
 
 // Start begins to carry out what is desired.
 func (h *Host) Start() error {
-	config, err := agent.LoadConfig(h.path("agent.yaml"))
+	config, err := agent.LoadConfig(h.path("agent.yaml"), agent.DefaultState)
 	if err != nil {
 		return err
 	}
