@@ -73,7 +73,8 @@ func (f Figures) With(name string, content []byte) (Figures, error) {
 		taken++
 	}
 	if taken == 0 {
-		return nil, fault.New(fault.Invalid, "%s has none of the figures that are reckoned with: %s", name, strings.Join(f.keys(), ", "))
+		return nil, fault.New(fault.Invalid, "%s has none of the figures that are reckoned with: %s", name, strings.Join(f.keys(), ", ")).
+			WithRemedy("run the benchmark on the server's machine, with --socket or --server-pid: else CPU time and memory are not measured")
 	}
 	return all, nil
 }
