@@ -45,7 +45,7 @@ func backUp(to string, fill func(temp string) error) (err error) {
 			WithRemedy("if none is under way, remove it")
 	}
 	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, "write backup %s", to)
+		return unwritable(to, err)
 	}
 	defer func() {
 		if left := os.Remove(temp); err != nil && left != nil && !errors.Is(left, fs.ErrNotExist) {
@@ -91,9 +91,13 @@ func PartialBackup(to string) string { return to + ".partial" }
 
 func taken(path string, err error) error {
 	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, "write backup %s", path)
+		return unwritable(path, err)
 	}
-	return fault.New(fault.Conflict, "%s exists: a backup is never overwritten", path).WithRemedy("name another file")
+	return fault.New(fault.Conflict, "%s exists: no file is overwritten", path).WithRemedy("name another file")
+}
+
+func unwritable(path string, err error) error {
+	return fault.Wrap(fault.Unavailable, err, "write %s", path).WithRemedy("name a file in a directory that is there and that may be written")
 }
 
 // rename gives the file its name, unless that was taken meanwhile.

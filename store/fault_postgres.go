@@ -77,7 +77,7 @@ func translateState(state string, err error) error {
 		return fault.Wrap(fault.NotFound, err, "the store's database does not exist").WithRemedy("CREATE DATABASE …, or correct the store's URL")
 	case "42":
 		if state == "42501" {
-			return fault.Wrap(fault.Forbidden, err, "the store's role may not do that").WithRemedy("make it the owner of the store's tables")
+			return fault.Wrap(fault.Forbidden, err, "the store's role may not do that").WithRemedy("make it the owner of the database and of the store's tables")
 		}
 	case "53", "54", "55", "57", "58", "08":
 		return fault.Wrap(fault.Unavailable, err, "the store's database can't do it now").WithRemedy("check the database's log; what was answered is safe")

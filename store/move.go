@@ -6,6 +6,9 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/store/migrations"
@@ -62,6 +65,10 @@ func vacant(ctx context.Context, o Options) error {
 	if o.URL == "" {
 		if _, err := os.Lstat(o.Path); !errors.Is(err, fs.ErrNotExist) {
 			return taken(o.Path, err)
+		}
+		dir := filepath.Dir(o.Path)
+		if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+			return unwritable(o.Path, &fs.PathError{Op: "access", Path: dir, Err: err})
 		}
 		return nil
 	}

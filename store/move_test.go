@@ -225,13 +225,15 @@ func TestMoveThatIsRefused(t *testing.T) {
 		"another store is there":    {store.Options{URL: full}, fault.Conflict, "trust domain test.example already"},
 		"another product is there":  {store.Options{URL: foreign}, fault.Conflict, "orders"},
 		"a file is there":           {from, fault.Conflict, "exists"},
+		"there is no directory":     {store.Options{Path: filepath.Join(t.TempDir(), "none", "rotunda.db")}, fault.Unavailable, "name a file in a directory"},
 		"there is no such database": {store.Options{URL: server.URL("nosuch")}, fault.NotFound, "does not exist"},
 		"nobody answers":            {store.Options{URL: "postgres://x@127.0.0.1:1/x"}, fault.Unavailable, "can't be reached"},
 		"no URL":                    {store.Options{URL: "postgres://x:geheim@:y/x"}, fault.Invalid, "URL of the store"},
 	} {
-		err := store.Move(t.Context(), from, test.to, nothingTold)
-		if fault.CodeOf(err) != test.code || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "geheim") {
-			t.Errorf("%s: %v", name, err)
+		for _, err := range []error{store.TryMove(t.Context(), from, test.to), store.Move(t.Context(), from, test.to, nothingTold)} {
+			if fault.CodeOf(err) != test.code || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "geheim") {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 	}
 	ended, cancel := context.WithCancel(t.Context())
