@@ -30,7 +30,7 @@ CONTROL_AT_ONCE = TwoServers|AtOnce|UnderAFlood|Lane|Races|OneCommit|IsGoodForOn
 # Where goroutines meet in every test, and what of it kills processes that the race
 # detector would only slow down.
 AT_ONCE = ./agent/... ./store/... ./server/... ./fleettest/...
-KILLS   = SIGKILL|Kill|TornLog|TestPostgres$$|Move|Failover|TestDatabase|TestStopped|OfADatabase|MigrateAtOnce|SlowReaders|TestStore/(Records|Audit)|TestQuestions|MigrateLog
+KILLS   = SIGKILL|Kill|TornLog|TestPostgres$$|Move|Failover|TestDatabase|TestStopped|OfADatabase|BesideAnother|MigrateAtOnce|SlowReaders|TestStore/(Records|Audit)|TestQuestions|MigrateLog
 FAULTS  = TestFaults
 
 .PHONY: test

@@ -21,6 +21,7 @@ import (
 	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/store"
+	"github.com/rotunda-pki/rotunda/store/storetest"
 )
 
 // A test that needs a process of its own starts this binary again, with the
@@ -56,11 +57,7 @@ func child(t *testing.T, part, path string) *exec.Cmd {
 
 func create(t *testing.T, path string) {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Options{Path: path, Create: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
+	if err := storetest.Make(t, store.Options{Path: path}).Close(); err != nil {
 		t.Fatal(err)
 	}
 }

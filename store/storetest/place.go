@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -81,7 +82,9 @@ var madeFile = sync.OnceValues(func() ([]byte, error) {
 // Raw opens the database of a store beside it: for what nobody should do.
 func Raw(t testing.TB, place string) *sql.DB {
 	t.Helper()
-	driver, source := "sqlite", "file:"+place
+	absolute, err := filepath.Abs(place)
+	check(t, err)
+	driver, source := "sqlite", (&url.URL{Scheme: "file", Path: absolute}).String()
 	if store.IsURL(place) {
 		driver, source = "pgx", place
 	}
