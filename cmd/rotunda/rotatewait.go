@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -20,10 +21,14 @@ type awaited struct {
 	failed  map[string]*api.PlacementStatus
 	gone    map[string]bool // no intent wants it any more
 	before  map[string]bool // it failed before this rotation, and has not tried again
+	held    string          // what is said of the first that has something in its way
 }
 
 func awaitOf(done *api.RotateResponse) *awaited {
-	a := &awaited{map[string]uint64{}, map[string]*api.PlacementStatus{}, map[string]*api.PlacementStatus{}, map[string]bool{}, map[string]bool{}}
+	a := &awaited{
+		through: map[string]uint64{}, done: map[string]*api.PlacementStatus{}, failed: map[string]*api.PlacementStatus{},
+		gone: map[string]bool{}, before: map[string]bool{},
+	}
 	for _, p := range done.Affected {
 		a.through[p.Id] = max(p.LastGeneration, p.Generation)
 	}
@@ -34,6 +39,7 @@ func awaitOf(done *api.RotateResponse) *awaited {
 // when it stands: what it is proven to be is in its level.
 func (a *awaited) see(placements []*api.PlacementStatus) {
 	present := map[string]bool{}
+	a.held = ""
 	for _, p := range placements {
 		through, mine := a.through[p.Id]
 		if !mine {
@@ -51,6 +57,8 @@ func (a *awaited) see(placements []*api.PlacementStatus) {
 			a.before[p.Id] = true
 		case p.State == api.State_STATE_STEADY && p.Generation > through:
 			a.done[p.Id] = p
+		case a.held == "" && p.Reason != "":
+			a.held = fmt.Sprintf("%s on %s: %s", p.Intent, printable(cmp.Or(p.Host, p.Agent)), printable(p.Reason))
 		}
 	}
 	for id := range a.through {
@@ -73,6 +81,9 @@ func (a *awaited) words() string {
 	}
 	if len(a.gone) > 0 {
 		text += fmt.Sprintf(", %d not wanted any more", len(a.gone))
+	}
+	if a.held != "" && len(a.failed) == 0 {
+		text += "; " + a.held
 	}
 	return text
 }

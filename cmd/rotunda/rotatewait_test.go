@@ -81,6 +81,16 @@ func TestRotateWaits(t *testing.T) {
 	}
 }
 
+// Who waits is told what for.
+func TestRotateSaysWhatIsInTheWay(t *testing.T) {
+	away := at(4, api.State_STATE_STEADY)
+	away.Host, away.Reason = "db-2", "its agent is not connected"
+	code, errs := waits(t, picture(at(5, api.State_STATE_STEADY), away), picture(at(5, api.State_STATE_STEADY), at(6, api.State_STATE_STEADY)))
+	if code != exitOK || !strings.Contains(errs, "1 of 2 placements rotated; cache on db-2: its agent is not connected\n") || !strings.Contains(errs, "2 of 2 placements rotated after ") {
+		t.Errorf("exit %d:\n%s", code, errs)
+	}
+}
+
 func TestRotateEndsWithAFailure(t *testing.T) {
 	broken := at(4, api.State_STATE_FAILED)
 	broken.Failure = &api.Failure{Generation: 6, Step: "prove", Reason: "the old one is served", Restored: true}
