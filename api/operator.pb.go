@@ -2326,7 +2326,7 @@ type ListPlacementsRequest struct {
 	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
 	Intent        string                 `protobuf:"bytes,2,opt,name=intent,proto3" json:"intent,omitempty"`
 	Agent         string                 `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
-	Unsettled     bool                   `protobuf:"varint,4,opt,name=unsettled,proto3" json:"unsettled,omitempty"` // only those that are not steady, or of which there is something to say
+	Unsettled     bool                   `protobuf:"varint,4,opt,name=unsettled,proto3" json:"unsettled,omitempty"` // only those that are not steady, have drifted, are to rotate, or have something besides
 	Limit         uint32                 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`         // of placements that are looked at, at most 10000 of them; 0: all
 	After         *PlacementKey          `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`          // as next of the page before; absent: from the first
 	unknownFields protoimpl.UnknownFields
@@ -2498,6 +2498,7 @@ type PlacementStatus struct {
 	Product         string                 `protobuf:"bytes,27,opt,name=product,proto3" json:"product,omitempty"`                                        // as the control path says: "redis 7.0.15"
 	ProfileOverride *ProfileOverride       `protobuf:"bytes,28,opt,name=profile_override,json=profileOverride,proto3" json:"profile_override,omitempty"` // absent: its profile is the intent's
 	Host            string                 `protobuf:"bytes,29,opt,name=host,proto3" json:"host,omitempty"`                                              // what the agent's host calls itself
+	Besides         string                 `protobuf:"bytes,30,opt,name=besides,proto3" json:"besides,omitempty"`                                        // what reason says beyond the agent's own words: it is not connected, or waits for its turn
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2731,6 +2732,13 @@ func (x *PlacementStatus) GetProfileOverride() *ProfileOverride {
 func (x *PlacementStatus) GetHost() string {
 	if x != nil {
 		return x.Host
+	}
+	return ""
+}
+
+func (x *PlacementStatus) GetBesides() string {
+	if x != nil {
+		return x.Besides
 	}
 	return ""
 }
@@ -5305,7 +5313,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\fPlacementKey\x12\x16\n" +
 	"\x06intent\x18\x01 \x01(\tR\x06intent\x12\x14\n" +
 	"\x05agent\x18\x02 \x01(\tR\x05agent\x12\x1a\n" +
-	"\binstance\x18\x03 \x01(\tR\binstance\"\xa6\b\n" +
+	"\binstance\x18\x03 \x01(\tR\binstance\"\xc0\b\n" +
 	"\x0fPlacementStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
@@ -5340,7 +5348,8 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\trotate_at\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\brotateAt\x12\x18\n" +
 	"\aproduct\x18\x1b \x01(\tR\aproduct\x12F\n" +
 	"\x10profile_override\x18\x1c \x01(\v2\x1b.rotunda.v1.ProfileOverrideR\x0fprofileOverride\x12\x12\n" +
-	"\x04host\x18\x1d \x01(\tR\x04host\"w\n" +
+	"\x04host\x18\x1d \x01(\tR\x04host\x12\x18\n" +
+	"\abesides\x18\x1e \x01(\tR\abesides\"w\n" +
 	"\x0fProfileOverride\x12\x18\n" +
 	"\aprofile\x18\x01 \x01(\tR\aprofile\x12\x18\n" +
 	"\arollout\x18\x02 \x01(\tR\arollout\x120\n" +

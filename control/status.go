@@ -37,7 +37,9 @@ func (c *Control) statusOf(ctx context.Context, tx *store.Tx, d declared, placem
 	if err := c.fillDeclared(ctx, tx, d, placement, status); err != nil {
 		return nil, err
 	}
-	return status, c.fillCluster(ctx, tx, d, placement, status)
+	err = c.fillCluster(ctx, tx, d, placement, status)
+	status.Besides = strings.TrimPrefix(strings.TrimPrefix(status.Reason, report.Reason), "; ")
+	return status, err
 }
 
 // describeState says in words what the agent's report can't: that there is

@@ -143,7 +143,7 @@ func (l *lister) look(ctx context.Context, placements []store.Placement) error {
 		if err != nil {
 			return err
 		}
-		if chosen(l.request, status) {
+		if chosen(l.request, status) && (!l.request.Unsettled || placement.RotationOpen() || unsettled(status)) {
 			l.response.Placements = append(l.response.Placements, status)
 		}
 	}
@@ -151,7 +151,9 @@ func (l *lister) look(ctx context.Context, placements []store.Placement) error {
 }
 
 func chosen(req *api.ListPlacementsRequest, status *api.PlacementStatus) bool {
-	return (req.Service == "" || req.Service == status.Service) &&
-		(req.Intent == "" || req.Intent == status.Intent) &&
-		(!req.Unsettled || status.State != api.State_STATE_STEADY || status.Reason != "")
+	return (req.Service == "" || req.Service == status.Service) && (req.Intent == "" || req.Intent == status.Intent)
+}
+
+func unsettled(status *api.PlacementStatus) bool {
+	return status.State != api.State_STATE_STEADY || status.Drift || status.Besides != ""
 }

@@ -70,13 +70,15 @@ func TestPlacementsAreListedInPages(t *testing.T) {
 	}
 }
 
-// What is settled is left out on request: it is steady, and nothing is said of it.
+// What is settled is left out on request: it is steady, and nobody but its agent
+// says something of it.
 func TestUnsettledPlacements(t *testing.T) {
 	d := found(t)
 	d.apply(documents)
 	steady, failed := d.enrolHost(map[string]string{"role": "orders", "host": "a"}), d.enrolHost(map[string]string{"role": "orders", "host": "b"})
+	leave := map[*host]func(){}
 	for h, report := range map[*host]*api.PlacementReport{
-		steady: {State: api.State_STATE_STEADY, Revision: 1, Generation: 1},
+		steady: {State: api.State_STATE_STEADY, Revision: 1, Generation: 1, LastGeneration: 1, Reason: "generation 1 is good"},
 		failed: {State: api.State_STATE_FAILED, Revision: 1, Failure: &api.Failure{Step: "prove"}},
 	} {
 		_, request := csr(t)
@@ -85,14 +87,39 @@ func TestUnsettledPlacements(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer connection.Leave()
+		leave[h] = connection.Leave
 		if err := h.report(report); err != nil {
 			t.Fatal(err)
 		}
 	}
-	list, err := d.ListPlacements(t.Context(), operator, &api.ListPlacementsRequest{Unsettled: true})
-	if err != nil || len(list.Placements) != 1 || list.Placements[0].Agent != failed.id {
-		t.Errorf("%v, %v", list, err)
+	unsettled := func() []*api.PlacementStatus {
+		t.Helper()
+		list, err := d.ListPlacements(t.Context(), operator, &api.ListPlacementsRequest{Unsettled: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list.Placements
+	}
+	if got := unsettled(); len(got) != 1 || got[0].Agent != failed.id {
+		t.Errorf("%v", got)
+	}
+	leave[steady]()
+	if got := unsettled(); len(got) != 2 || !slices.ContainsFunc(got, func(p *api.PlacementStatus) bool {
+		return p.Agent == steady.id && p.Besides == "its agent is not connected" && p.Reason == "generation 1 is good; its agent is not connected"
+	}) {
+		t.Errorf("with one away: %v", got)
+	}
+	if _, err := d.Connect(t.Context(), steady.caller, &api.Hello{Boot: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if got := unsettled(); len(got) != 1 {
+		t.Errorf("when it is back: %v", got)
+	}
+	if _, err := d.Rotate(t.Context(), operator, &api.RotateRequest{Placement: steady.placement()}); err != nil {
+		t.Fatal(err)
+	}
+	if got := unsettled(); len(got) != 2 {
+		t.Errorf("with a rotation asked for: %v", got)
 	}
 }
 

@@ -57,8 +57,8 @@ func (a *awaited) see(placements []*api.PlacementStatus) {
 			a.before[p.Id] = true
 		case p.State == api.State_STATE_STEADY && p.Generation > through:
 			a.done[p.Id] = p
-		case a.held == "" && p.Reason != "":
-			a.held = fmt.Sprintf("%s on %s: %s", p.Intent, printable(cmp.Or(p.Host, p.Agent)), printable(p.Reason))
+		case a.held == "":
+			a.held = inTheWay(p)
 		}
 	}
 	for id := range a.through {
@@ -66,6 +66,18 @@ func (a *awaited) see(placements []*api.PlacementStatus) {
 			a.gone[id] = true
 		}
 	}
+}
+
+// inTheWay is what a placement waits for, in words; empty: nothing is said of that.
+func inTheWay(p *api.PlacementStatus) string {
+	words := p.Besides
+	if p.State == api.State_STATE_WAITING {
+		words = p.Reason
+	}
+	if words == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s on %s: %s", p.Intent, printable(cmp.Or(p.Host, p.Agent)), printable(words))
 }
 
 // over says whether there is nothing to wait for. A failure ends it: the

@@ -84,7 +84,7 @@ func TestRotateWaits(t *testing.T) {
 // Who waits is told what for.
 func TestRotateSaysWhatIsInTheWay(t *testing.T) {
 	away := at(4, api.State_STATE_STEADY)
-	away.Host, away.Reason = "db-2", "its agent is not connected"
+	away.Host, away.Reason, away.Besides = "db-2", "generation 4 is good; its agent is not connected", "its agent is not connected"
 	code, errs := waits(t, picture(at(5, api.State_STATE_STEADY), away), picture(at(5, api.State_STATE_STEADY), at(6, api.State_STATE_STEADY)))
 	if code != exitOK || !strings.Contains(errs, "1 of 2 placements rotated; cache on db-2: its agent is not connected\n") || !strings.Contains(errs, "2 of 2 placements rotated after ") {
 		t.Errorf("exit %d:\n%s", code, errs)

@@ -53,7 +53,7 @@ func placementFlags(cmd *cobra.Command, conn *connection) *api.ListPlacementsReq
 	cmd.Flags().StringVar(&filter.Service, "service", "", "only of this `service`")
 	cmd.Flags().StringVar(&filter.Intent, "intent", "", "only of this `intent`")
 	cmd.Flags().StringVar(&filter.Agent, "agent", "", "only on this `agent`: its id, or the name of its host")
-	cmd.Flags().BoolVar(&filter.Unsettled, "unsettled", false, "only those that are not steady, or of which there is something to say")
+	cmd.Flags().BoolVar(&filter.Unsettled, "unsettled", false, "only those that something is under way at, or in the way of")
 	completeFlag(cmd, conn, "service", documentNames("Service"))
 	completeFlag(cmd, conn, "intent", intentNames)
 	completeFlag(cmd, conn, "agent", agentIDs)
