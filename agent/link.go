@@ -15,7 +15,6 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/sys/unix"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/internal/retry"
 	"github.com/rotunda-pki/rotunda/pki"
 )
 
@@ -180,19 +180,10 @@ func (l *link) explain(err error) error {
 	said := status.Convert(err)
 	code := codeOf(said.Code())
 	if code == fault.Unavailable {
-		return fault.New(code, "server %s: %s", l.server, said.Message()).WithAfter(retryAfter(said))
+		after, _ := retry.Delay(err)
+		return fault.New(code, "server %s: %s", l.server, said.Message()).WithAfter(min(after, longestRetry))
 	}
 	return fault.New(code, "%s", said.Message())
-}
-
-// retryAfter is when the server said to come back; zero: it did not.
-func retryAfter(said *status.Status) time.Duration {
-	for _, detail := range said.Details() {
-		if info, ok := detail.(*errdetails.RetryInfo); ok {
-			return min(info.GetRetryDelay().AsDuration(), longestRetry)
-		}
-	}
-	return 0
 }
 
 // codeOf is the inverse of the server's table of codes.

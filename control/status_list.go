@@ -30,13 +30,17 @@ func (c *Control) ListPlacements(ctx context.Context, caller Caller, req *api.Li
 		if err != nil {
 			return err
 		}
-		l := lister{Control: c, tx: tx, declared: declared, request: req, response: response}
+		l := lister{Control: c, tx: tx, declared: declared, request: req, limit: min(int(req.Limit), mostListed), response: response}
 		return l.list(ctx)
 	})
-	slices.SortFunc(response.Placements, func(a, b *api.PlacementStatus) int {
-		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Intent, b.Intent), cmp.Compare(a.Agent, b.Agent), cmp.Compare(a.Instance, b.Instance))
-	})
+	slices.SortFunc(response.Placements, InOrder)
 	return response, err
+}
+
+// InOrder compares placements as lists show them: by service, intent, agent and
+// instance.
+func InOrder(a, b *api.PlacementStatus) int {
+	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Intent, b.Intent), cmp.Compare(a.Agent, b.Agent), cmp.Compare(a.Instance, b.Instance))
 }
 
 // fleetWords is what is said above a list: what no placement says of itself.
@@ -71,6 +75,7 @@ type lister struct {
 	tx       *store.Tx
 	declared declared
 	request  *api.ListPlacementsRequest
+	limit    int // of placements that are looked at; 0: none
 	response *api.ListPlacementsResponse
 	looked   int // placements that were looked at
 }
@@ -118,8 +123,8 @@ func (l *lister) after() fleet.PlacementKey {
 func (l *lister) pages(ctx context.Context, after fleet.PlacementKey, read func(context.Context, fleet.PlacementKey, int) ([]store.Placement, error)) error {
 	for {
 		size := pageOfFleet
-		if limit := min(int(l.request.Limit), mostListed); limit > 0 {
-			size = min(size, limit-l.looked)
+		if l.limit > 0 {
+			size = min(size, l.limit-l.looked)
 		}
 		page, err := read(ctx, after, size)
 		if err != nil || len(page) == 0 {
@@ -129,7 +134,7 @@ func (l *lister) pages(ctx context.Context, after fleet.PlacementKey, read func(
 			return err
 		}
 		after = keyOf(page[len(page)-1])
-		if limit := min(int(l.request.Limit), mostListed); limit > 0 && l.looked >= limit {
+		if l.limit > 0 && l.looked >= l.limit {
 			l.response.Next = &api.PlacementKey{Intent: string(after.Intent), Agent: after.Agent, Instance: string(after.Instance)}
 			return nil
 		}
@@ -143,7 +148,7 @@ func (l *lister) look(ctx context.Context, placements []store.Placement) error {
 		if err != nil {
 			return err
 		}
-		if chosen(l.request, status) && (!l.request.Unsettled || placement.RotationOpen() || unsettled(status)) {
+		if chosen(l.request, status) && (!l.request.Unsettled || unsettled(placement, status)) {
 			l.response.Placements = append(l.response.Placements, status)
 		}
 	}
@@ -154,6 +159,6 @@ func chosen(req *api.ListPlacementsRequest, status *api.PlacementStatus) bool {
 	return (req.Service == "" || req.Service == status.Service) && (req.Intent == "" || req.Intent == status.Intent)
 }
 
-func unsettled(status *api.PlacementStatus) bool {
-	return status.State != api.State_STATE_STEADY || status.Drift || status.Besides != ""
+func unsettled(placement store.Placement, status *api.PlacementStatus) bool {
+	return status.State != api.State_STATE_STEADY || status.Drift || status.Besides != "" || placement.RotationOpen()
 }

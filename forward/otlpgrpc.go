@@ -8,7 +8,6 @@ import (
 	"time"
 
 	collector "go.opentelemetry.io/proto/slim/otlp/collector/logs/v1"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -17,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/internal/retry"
 )
 
 // exportMethod is what a collector serves: LogsService of opentelemetry-proto.
@@ -80,7 +80,7 @@ func (o *otlpGRPC) Send(ctx context.Context, entries []Entry) error {
 	answer := &collector.ExportLogsServiceResponse{}
 	ctx = metadata.NewOutgoingContext(ctx, o.header)
 	if err := o.conn.Invoke(ctx, exportMethod, exportRequest(o.origin, entries, time.Now()), answer); err != nil {
-		return explain(status.Convert(err))
+		return explain(err)
 	}
 	return refused(answer, len(entries))
 }
@@ -89,10 +89,12 @@ func (o *otlpGRPC) Send(ctx context.Context, entries []Entry) error {
 // take, as the specification of OTLP/gRPC has it. It says that a client drops the
 // latter; an entry of the audit log is never dropped, so fewer are sent at a time
 // until the one that is refused stands alone.
-func explain(said *status.Status) error {
+func explain(err error) error {
+	said := status.Convert(err)
 	words, _, _ := strings.Cut(said.Message(), "\n")
 	words = fmt.Sprintf("%s: %s", said.Code(), words)
-	after, throttled := retryDelay(said)
+	after, throttled := retry.Delay(err)
+	after = min(after, longestRetry)
 	switch said.Code() {
 	case codes.Canceled, codes.DeadlineExceeded, codes.Aborted, codes.OutOfRange, codes.Unavailable, codes.DataLoss:
 		return fault.New(fault.Unavailable, "it answers %s", words).WithAfter(after)
@@ -104,14 +106,4 @@ func explain(said *status.Status) error {
 		return fault.New(fault.Invalid, "it answers %s", words).WithRemedy("is that the port where a collector takes OTLP over gRPC, and has it a pipeline for logs?")
 	}
 	return fault.New(fault.Invalid, "it refuses what it was sent: %s", words)
-}
-
-// retryDelay is when the collector said to come back, and whether it did.
-func retryDelay(said *status.Status) (after time.Duration, throttled bool) {
-	for _, detail := range said.Details() {
-		if info, ok := detail.(*errdetails.RetryInfo); ok {
-			return min(max(info.GetRetryDelay().AsDuration(), 0), longestRetry), true
-		}
-	}
-	return 0, false
 }

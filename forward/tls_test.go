@@ -183,7 +183,7 @@ func TestGRPCCollectorOverTLS(t *testing.T) {
 func TestRetryableCodes(t *testing.T) {
 	retryable := []codes.Code{codes.Canceled, codes.DeadlineExceeded, codes.Aborted, codes.OutOfRange, codes.Unavailable, codes.DataLoss}
 	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
-		bare := explain(status.New(code, "no"))
+		bare := explain(status.Error(code, "no"))
 		if got := fault.CodeOf(bare) == fault.Unavailable; got != slices.Contains(retryable, code) || fault.AfterOf(bare) != 0 {
 			t.Errorf("%s: %v", code, bare)
 		}
@@ -192,7 +192,7 @@ func TestRetryableCodes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = explain(said)
+			err = explain(said.Err())
 			again := slices.Contains(retryable, code) || code == codes.ResourceExhausted
 			if got := fault.CodeOf(err) == fault.Unavailable; got != again || again && fault.AfterOf(err) != want {
 				t.Errorf("%s after %s: %v, after %s", code, asked, err, fault.AfterOf(err))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/control"
 )
 
 // listedAtOnce is how many placements, or agents, a call asks for: no server has a
@@ -39,9 +39,7 @@ func listPlacements(ctx context.Context, s *server, u *ui, filter *api.ListPlace
 		}
 		read.Store(int64(len(whole.Placements)))
 	}
-	slices.SortFunc(whole.Placements, func(a, b *api.PlacementStatus) int {
-		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Intent, b.Intent), cmp.Compare(a.Agent, b.Agent), cmp.Compare(a.Instance, b.Instance))
-	})
+	slices.SortFunc(whole.Placements, control.InOrder)
 	u.hosts = hostsOf(whole.Placements)
 	return whole, nil
 }

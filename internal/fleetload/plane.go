@@ -9,15 +9,13 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/status"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/internal/retry"
 	"github.com/rotunda-pki/rotunda/pki"
 )
 
@@ -45,28 +43,19 @@ func (p Plane) Enrol(ctx context.Context, token string) (*Agent, error) {
 	}
 	defer stranger.Close() //nolint:errcheck // its one call is over
 	request := &api.EnrolRequest{TokenId: fields[1], TokenSecret: fields[2], TrustDomain: p.Domain, Csr: csr}
-	enrolled, err := api.NewAgentServiceClient(stranger).Enrol(ctx, request)
-	for after := comeBack(err); err != nil && after > 0; after = comeBack(err) {
+	for {
+		enrolled, err := api.NewAgentServiceClient(stranger).Enrol(ctx, request)
+		if err == nil {
+			return &Agent{ID: enrolled.AgentId, plane: p, own: &tls.Certificate{Certificate: enrolled.Chain, PrivateKey: key}}, nil
+		}
+		after, told := retry.Delay(err)
+		if !told {
+			return nil, fmt.Errorf("enrol an agent: %w", err)
+		}
 		if err := pause(ctx, after); err != nil {
 			return nil, err
 		}
-		enrolled, err = api.NewAgentServiceClient(stranger).Enrol(ctx, request)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("enrol an agent: %w", err)
-	}
-	return &Agent{ID: enrolled.AgentId, plane: p, own: &tls.Certificate{Certificate: enrolled.Chain, PrivateKey: key}}, nil
-}
-
-// comeBack is when a server that has too much to do wants the call again; 0: it
-// does not.
-func comeBack(err error) time.Duration {
-	for _, detail := range status.Convert(err).Details() {
-		if info, ok := detail.(*errdetails.RetryInfo); ok {
-			return info.RetryDelay.AsDuration()
-		}
-	}
-	return 0
 }
 
 // dial prepares a connection with small buffers: there are many.
