@@ -141,7 +141,7 @@ func dial(server string, t trust, identity *Identity, version string) (*link, er
 		grpc.WithReadBufferSize(linkBuffer), grpc.WithWriteBufferSize(linkBuffer),
 		grpc.WithInitialWindowSize(linkWindow), grpc.WithInitialConnWindowSize(linkWindow),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: api.PingAfter, Timeout: api.PingTimeout}),
 		grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
 		grpc.WithUserAgent("rotunda-agent/"+version),
 	)

@@ -448,7 +448,7 @@ func (p *plane) stream(t testing.TB) (serial string) {
 
 // quick is steady, for tests.
 var quick = pace{
-	beat: 30 * time.Millisecond, full: time.Second, firstState: 5 * time.Second,
+	beat: 30 * time.Millisecond, watch: 30 * time.Millisecond, full: time.Second, firstState: 5 * time.Second,
 	backoff: backoff{5 * time.Millisecond, 50 * time.Millisecond}, unproven: 100 * time.Millisecond, cosigned: 100 * time.Millisecond,
 	renewBackoff: backoff{5 * time.Millisecond, 50 * time.Millisecond},
 	steady:       20 * time.Millisecond, look: 20 * time.Millisecond, settle: 150 * time.Millisecond,

@@ -27,7 +27,8 @@ type performer interface {
 
 // pace is how often and how long; tests are quicker.
 type pace struct {
-	beat         time.Duration // between messages that only say "still here"
+	beat         time.Duration // of silence, before a message that only says "still here"
+	watch        time.Duration // between looks at the clock, and at turns of the log that nobody has acknowledged
 	full         time.Duration // between messages with all placements
 	firstState   time.Duration // from hello to the first desired state
 	backoff      backoff       // after failures of a server
@@ -40,7 +41,7 @@ type pace struct {
 }
 
 var steady = pace{
-	beat: 30 * time.Second, full: 10 * time.Minute, firstState: 30 * time.Second,
+	beat: api.BeatEvery, watch: 30 * time.Second, full: api.FullEvery, firstState: 30 * time.Second,
 	backoff: backoff{250 * time.Millisecond, 15 * time.Second},
 	steady:  30 * time.Second, look: 30 * time.Second, settle: time.Minute,
 	unproven:     10 * time.Minute,
@@ -239,8 +240,11 @@ func (s *syncer) serve(ctx context.Context, link *link, reporter *reporter, stre
 	worked := false
 	first := time.NewTimer(s.pace.firstState)
 	defer first.Stop()
-	beat := time.NewTicker(s.pace.beat + rand.N(s.pace.beat/4+1))
+	silence := s.pace.beat + rand.N(s.pace.beat/4+1)
+	beat := time.NewTicker(silence)
 	defer beat.Stop()
+	watch := time.NewTicker(s.pace.watch)
+	defer watch.Stop()
 	full := time.NewTicker(s.pace.full + rand.N(s.pace.full/4+1))
 	defer full.Stop()
 	for {
@@ -272,9 +276,11 @@ func (s *syncer) serve(ctx context.Context, link *link, reporter *reporter, stre
 		case <-s.alarms.changed:
 			report = reporter.beat()
 		case <-beat.C:
+			report = reporter.beat()
+		case <-watch.C:
 			s.watchClock()
 			s.witness.showTurns()
-			report = reporter.beat()
+			continue
 		case <-full.C:
 			report = reporter.full()
 		case <-s.testimonies.taken:
@@ -290,6 +296,7 @@ func (s *syncer) serve(ctx context.Context, link *link, reporter *reporter, stre
 			<-ctx.Done()
 			return ctx.Err()
 		}
+		beat.Reset(silence)
 	}
 }
 

@@ -63,6 +63,7 @@ func (c *Control) issueCanaries(ctx context.Context, caller Caller, req *api.Iss
 	}
 	response := &api.IssueCanariesResponse{}
 	err = c.change(ctx, func(tx *store.Tx) error {
+		tx.Quiet()
 		proto.Reset(response)
 		placement, err := c.canaryPlacement(ctx, tx, caller, placementID)
 		if err != nil {

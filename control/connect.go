@@ -32,6 +32,7 @@ func (c *Control) Connect(ctx context.Context, caller Caller, hello *api.Hello) 
 		return nil, fault.New(fault.Invalid, "boot counter %d is too great", hello.Boot)
 	}
 	err := c.db.Write(ctx, func(tx *store.Tx) error {
+		tx.Quiet()
 		agent, err := activeAgent(ctx, tx, caller)
 		if err != nil {
 			return err
@@ -56,7 +57,7 @@ func (c *Control) Connect(ctx context.Context, caller Caller, hello *api.Hello) 
 		return nil, err
 	}
 	c.anchors.Delete(caller.ID) // it may have said another one at another server
-	replaced := c.presence.join(caller.ID, hello.Boot, caller.Serial)
+	replaced := c.presence.join(caller.ID, hello.Boot, caller.Serial, c.now())
 	c.watchers.wakeAgents(caller.ID)
 	return &Connection{Replaced: replaced, Leave: func() {
 		c.presence.leave(caller.ID, hello.Boot)
@@ -90,6 +91,7 @@ func (c *Control) noteAnchors(ctx context.Context, caller Caller, text string) e
 		return err
 	}
 	err := c.db.Write(ctx, func(tx *store.Tx) error {
+		tx.Quiet()
 		if _, err := activeAgent(ctx, tx, caller); err != nil {
 			return err
 		}
@@ -101,17 +103,25 @@ func (c *Control) noteAnchors(ctx context.Context, caller Caller, text string) e
 	return err
 }
 
+// writePresence tells the store now and then that a quiet agent is there. In
+// between nothing is asked of it: a beat changes nothing, and whose identity has
+// ended hears of that with what is desired.
 func (c *Control) writePresence(ctx context.Context, caller Caller) error {
-	var seen time.Time
-	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		agent, err := activeAgent(ctx, tx, caller)
-		seen = agent.SeenAt
-		return err
-	})
-	if err != nil || c.now().Sub(seen) < presenceWriteEvery {
-		return err
+	now := c.now()
+	if !c.presence.due(caller.ID, now) {
+		return nil
 	}
-	return c.db.Write(ctx, func(tx *store.Tx) error { return tx.SetAgentSeen(ctx, caller.ID) })
+	err := c.db.Write(ctx, func(tx *store.Tx) error {
+		tx.Quiet()
+		if _, err := activeAgent(ctx, tx, caller); err != nil {
+			return err
+		}
+		return tx.SetAgentSeen(ctx, caller.ID)
+	})
+	if err == nil {
+		c.presence.wrote(caller.ID, now)
+	}
+	return err
 }
 
 // connected says whether a stream of the agent is open, here or at another

@@ -93,7 +93,8 @@ type Control struct {
 	figures    figures
 	retaining  retaining
 	heeded     heeded
-	newest     newestCommit
+	moves      moves
+	shown      atomic.Uint64 // entries of the log, to some agents here
 }
 
 // Domain is the trust domain that this store belongs to.

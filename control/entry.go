@@ -69,6 +69,7 @@ func (c *Control) recordRefused(ctx context.Context, caller Caller, refusals ...
 	}
 	ctx = context.WithoutCancel(ctx) // hanging up does not hide it
 	err := c.db.Write(ctx, func(tx *store.Tx) error {
+		tx.Quiet()
 		entries := make([]audit.Entry, len(admitted))
 		for i, one := range admitted {
 			entries[i] = audit.Entry{

@@ -23,6 +23,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 		retention: o.Retention, archive: o.Archive, instance: newID(), now: o.Now, log: o.Log,
 	}
 	c.recorder.news = make(chan struct{}, 1)
+	c.moves.newest.Store(&move{next: make(chan struct{})})
 	c.desiring = semaphore.NewWeighted(mostDesiring)
 	c.answers.open()
 	c.started = o.Now()

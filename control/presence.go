@@ -95,7 +95,7 @@ func (w *watchers) wakeEverybody() {
 }
 
 // wakeSome wakes the streams of some agents that are connected here, others each
-// time, and every operator's.
+// time, and every operator's. Other servers see to theirs.
 func (w *watchers) wakeSome(most int) {
 	w.wake(func() {
 		left := most
@@ -106,7 +106,6 @@ func (w *watchers) wakeSome(most int) {
 			signal(channels)
 		}
 	}, false)
-	w.told(noteAgents)
 }
 
 // told tells the other servers whom to wake.
@@ -163,18 +162,19 @@ type present struct {
 	replaced chan struct{} // closed when a newer one takes its place
 	offset   time.Duration // agent's clock minus ours
 	alarm    string
-	serial   string // of the certificate that the stream was opened with
+	serial   string    // of the certificate that the stream was opened with
+	written  time.Time // when the store was last told that the agent is there
 }
 
 // join makes the stream with this boot counter the agent's, and ends an older
 // one. Of two that join at once the higher stays.
-func (p *presence) join(id string, boot uint64, serial string) (replaced <-chan struct{}) {
+func (p *presence) join(id string, boot uint64, serial string, now time.Time) (replaced <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.agents == nil {
 		p.agents = map[string]present{}
 	}
-	joined := present{boot: boot, serial: serial, replaced: make(chan struct{})}
+	joined := present{boot: boot, serial: serial, written: now, replaced: make(chan struct{})}
 	before, connected := p.agents[id]
 	switch {
 	case connected && before.boot > boot:
@@ -208,6 +208,24 @@ func (p *presence) note(id string, offset time.Duration, alarm string) (before s
 		p.agents[id] = entry
 	}
 	return before
+}
+
+// due says whether the store should be told again that the agent is there: it
+// was not for long, or not that this process knows.
+func (p *presence) due(id string, now time.Time) bool {
+	entry, connected := p.of(id)
+	since := now.Sub(entry.written)
+	return !connected || since < 0 || since >= presenceWriteEvery
+}
+
+// wrote notes that the store was told.
+func (p *presence) wrote(id string, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if entry, connected := p.agents[id]; connected {
+		entry.written = now
+		p.agents[id] = entry
+	}
 }
 
 // overtaken ends a stream whose agent has opened a newer one elsewhere.

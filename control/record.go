@@ -174,6 +174,7 @@ func (c *Control) recordEach(group []*recording) {
 
 // recordGroup records what calls have signed.
 func (c *Control) recordGroup(tx *store.Tx, group []*recording) error {
+	tx.Quiet() // the agents that called know
 	ctx := context.Background()
 	var orders []*order
 	for _, one := range group {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -39,11 +40,11 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 	if len(report.Placements) == 0 {
 		return c.writePresence(ctx, caller)
 	}
-	var news []news
+	var told []news
 	var doubts []doubt
 	var clusters []string
 	err := c.db.Write(ctx, func(tx *store.Tx) error {
-		news, doubts, clusters = nil, nil, nil
+		told, doubts, clusters = nil, nil, nil
 		if _, err := activeAgent(ctx, tx, caller); err != nil {
 			return err
 		}
@@ -51,13 +52,16 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 			one, err := c.storeReport(ctx, tx, caller, placement, report.DesiredSeq)
 			switch code := fault.CodeOf(err); {
 			case err == nil:
-				news = append(news, one)
+				told = append(told, one)
 				clusters = append(clusters, one.freed, one.asks)
 			case code == fault.NotFound || code == fault.Conflict:
 				doubts = append(doubts, doubt{placement.PlacementId, err, tx.Now})
 			default:
 				return err
 			}
+		}
+		if !slices.ContainsFunc(told, news.concernsOthers) {
+			tx.Quiet()
 		}
 		return tx.SetAgentSeen(ctx, caller.ID)
 	})
@@ -67,7 +71,8 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 	if err != nil {
 		return err
 	}
-	c.spread(news)
+	c.presence.wrote(caller.ID, c.now())
+	c.spread(told)
 	c.watchers.wakeAgents(c.grantAll(ctx, clusters, caller.ID)...)
 	c.voice(ctx, caller, doubts)
 	return nil

@@ -104,6 +104,7 @@ func (r *retainer) run(ctx context.Context) error {
 // change is a change under the lease, which it takes or prolongs.
 func (r *retainer) change(ctx context.Context, fn func(*store.Tx) error) error {
 	return r.c.change(ctx, func(tx *store.Tx) error {
+		tx.Quiet() // what is past retention is desired of nobody
 		if _, err := tx.TakeLease(ctx, retentionLease, r.c.instance, retentionLife); err != nil {
 			return err
 		}
@@ -114,6 +115,7 @@ func (r *retainer) change(ctx context.Context, fn func(*store.Tx) error) error {
 // leave gives the lease back; where that fails, it ends by itself.
 func (r *retainer) leave(ctx context.Context) {
 	err := r.c.change(ctx, func(tx *store.Tx) error {
+		tx.Quiet()
 		lease, err := tx.Lease(ctx, retentionLease)
 		if err != nil || lease.Holder != r.c.instance {
 			return err

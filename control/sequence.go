@@ -42,8 +42,20 @@ func (c *Control) SequenceAudit(ctx context.Context) (int, error) {
 	if err := c.commitGrowth(ctx, g); err != nil {
 		return 0, err
 	}
-	c.watchers.wakeSome(shownAtOnce)
 	return len(g.IDs), nil
+}
+
+// ShowLog shows a log that has grown, here or at another server, to a few of the
+// agents that are connected here. They are its witnesses: what they saw, a store
+// that is put back from a copy can't deny. The others see it at their next look.
+func (c *Control) ShowLog(ctx context.Context) error {
+	return c.db.Read(ctx, func(tx *store.Tx) error {
+		size, err := tx.TreeSize(ctx)
+		if err == nil && c.shown.Swap(size) != size {
+			c.watchers.wakeSome(shownAtOnce)
+		}
+		return err
+	})
 }
 
 func (c *Control) commitGrowth(ctx context.Context, g growth) error {
@@ -51,7 +63,10 @@ func (c *Control) commitGrowth(ctx context.Context, g growth) error {
 	if err != nil {
 		return err
 	}
-	return c.change(ctx, func(tx *store.Tx) error { return c.putGrowth(ctx, tx, g, checkpoint) })
+	return c.change(ctx, func(tx *store.Tx) error {
+		tx.Quiet()
+		return c.putGrowth(ctx, tx, g, checkpoint)
+	})
 }
 
 func (c *Control) signGrowth(g growth) ([]byte, error) {

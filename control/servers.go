@@ -42,6 +42,7 @@ func (c *Control) Shared() bool { return c.db.Shared() }
 // been for long.
 func (c *Control) SayHere(ctx context.Context) error {
 	return c.db.Write(ctx, func(tx *store.Tx) error {
+		tx.Quiet()
 		if err := tx.PutServer(ctx, c.self()); err != nil {
 			return err
 		}
@@ -98,7 +99,10 @@ func (c *Control) noteLeft(agent string, boot uint64) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leavesWithin)
 	defer cancel()
-	err := c.db.Write(ctx, func(tx *store.Tx) error { return tx.DisconnectAgent(ctx, agent, c.instance, boot) })
+	err := c.db.Write(ctx, func(tx *store.Tx) error {
+		tx.Quiet()
+		return tx.DisconnectAgent(ctx, agent, c.instance, boot)
+	})
 	if err != nil {
 		c.log.Debug("record that an agent left", "agent", agent, "error", err)
 	}

@@ -49,6 +49,7 @@ func (c *Control) SinkPosition(ctx context.Context, name string) (sink store.Aud
 // while. While another is, it is a Conflict.
 func (c *Control) LeaseSink(ctx context.Context, name, holder string, life time.Duration) (lease store.Lease, err error) {
 	err = c.change(ctx, func(tx *store.Tx) error {
+		tx.Quiet()
 		lease, err = tx.TakeLease(ctx, "forward/"+name, holder, life)
 		return err
 	})
@@ -92,6 +93,7 @@ func (c *Control) SinkEntries(ctx context.Context, from uint64, limit int) (entr
 // The holder of another lease may not say so.
 func (c *Control) SinkTook(ctx context.Context, lease store.Lease, name string, from, to uint64) error {
 	return c.change(ctx, func(tx *store.Tx) error {
+		tx.Quiet()
 		if err := tx.CheckLease(ctx, lease); err != nil {
 			return err
 		}

@@ -32,7 +32,7 @@ func (d *domain) foretold(change string) *api.WhatIfResponse {
 // desired.
 func (h *host) here(report *api.PlacementReport) {
 	h.domain.t.Helper()
-	h.domain.presence.join(h.id, 1, "")
+	h.domain.presence.join(h.id, 1, "", h.domain.clock.now())
 	report.State, report.BundleDigest = api.State_STATE_STEADY, h.desired().BundleDigest
 	if err := h.report(report); err != nil {
 		h.domain.t.Fatal(err)

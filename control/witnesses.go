@@ -61,6 +61,7 @@ func (c *Control) DeclareWitnesses(ctx context.Context) error {
 // While another is, it is a Conflict.
 func (c *Control) LeaseWitnesses(ctx context.Context, holder string, life time.Duration) (lease store.Lease, err error) {
 	err = c.change(ctx, func(tx *store.Tx) error {
+		tx.Quiet()
 		lease, err = tx.TakeLease(ctx, witnessLease, holder, life)
 		return err
 	})
@@ -123,6 +124,7 @@ func (c *Control) WitnessRequest(ctx context.Context, old, size uint64) (request
 // lines as are required is published with it.
 func (c *Control) WitnessCosigned(ctx context.Context, lease store.Lease, peer witness.Peer, size uint64, line audit.Cosignature) error {
 	return c.change(ctx, func(tx *store.Tx) error {
+		tx.Quiet() // agents have ten minutes to see it, and look more often
 		if err := tx.CheckLease(ctx, lease); err != nil {
 			return err
 		}

@@ -190,6 +190,13 @@ func (p *Plane) Stop() { p.stop() }
 // CloseStore takes the store away from the running control plane.
 func (p *Plane) CloseStore() error { return p.db.Close() }
 
+// Behind commits what nobody tells this server of, as another one would that was
+// killed before it could.
+func (p *Plane) Behind(fn func(*store.Tx) error) {
+	p.t.Helper()
+	p.must(p.db.Write(p.t.Context(), fn))
+}
+
 // Apply applies documents, and fails the test on any error among the findings.
 func (p *Plane) Apply(content string) {
 	p.t.Helper()

@@ -26,8 +26,6 @@ const (
 	streamWindow    = 256 << 10 // of what an agent sent that is not read yet, by call
 	connWindow      = 512 << 10 // and by connection
 	handshakeWithin = 10 * time.Second
-	pingAfter       = 30 * time.Second
-	pingTimeout     = 10 * time.Second
 	shortestPing    = 5 * time.Second
 )
 
@@ -43,7 +41,7 @@ func (s *Server) agentServer() *grpc.Server {
 	server := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(s.identity.tls(tls.VerifyClientCertIfGiven, "h2"))),
 		grpc.MaxRecvMsgSize(maxAgentMessage), grpc.MaxConcurrentStreams(maxAgentCalls), grpc.ConnectionTimeout(handshakeWithin),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: api.SilentAfter, Timeout: api.PingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: shortestPing, PermitWithoutStream: true}),
 		grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connWindow),
 		// There are many, and most are silent: TLS has a buffer to read from, and one
@@ -205,8 +203,6 @@ func (a *agents) receive(stream grpc.BidiStreamingServer[api.AgentReport, api.De
 // receiving half ends, a newer stream replaces this one, the agent is retired or
 // the server stops.
 func (a *agents) send(stream grpc.BidiStreamingServer[api.AgentReport, api.DesiredState], caller control.Caller, wake <-chan struct{}, received <-chan error, replaced <-chan struct{}) error {
-	ticker := time.NewTicker(lookAgainAfter)
-	defer ticker.Stop()
 	var sent wish
 	for {
 		var desired *api.DesiredState
@@ -226,7 +222,7 @@ func (a *agents) send(stream grpc.BidiStreamingServer[api.AgentReport, api.Desir
 			}
 			sent = now
 		}
-		if over, err := a.idle(stream.Context(), desired.Seq, wake, ticker.C, received, replaced); over || err != nil {
+		if over, err := a.idle(stream.Context(), desired.Seq, wake, received, replaced); over {
 			return err
 		}
 	}
@@ -259,14 +255,22 @@ func (a *agents) sendSoon(stream grpc.BidiStreamingServer[api.AgentReport, api.D
 }
 
 // idle waits until the desired state may have changed: something woke the
-// stream, or it is time to look, and the store has moved since seq or has not been
-// looked at for long; or until the stream is over, and why.
-func (a *agents) idle(ctx context.Context, seq uint64, wake <-chan struct{}, tick <-chan time.Time, received <-chan error, replaced <-chan struct{}) (over bool, err error) {
-	for ticks := 1; ; ticks++ {
+// stream, the store has moved since seq, or it was not looked at for long; or
+// until the stream is over, and why.
+func (a *agents) idle(ctx context.Context, seq uint64, wake <-chan struct{}, received <-chan error, replaced <-chan struct{}) (over bool, err error) {
+	anyway := time.NewTimer(lookAnyway)
+	defer anyway.Stop()
+	for {
+		at, moved := a.control.Moved()
+		if at > seq {
+			return false, nil
+		}
 		select {
 		case <-wake:
 			return false, nil
-		case <-tick:
+		case <-anyway.C:
+			return false, nil
+		case <-moved:
 		case err := <-received:
 			return true, err
 		case <-ctx.Done():
@@ -276,15 +280,13 @@ func (a *agents) idle(ctx context.Context, seq uint64, wake <-chan struct{}, tic
 		case <-a.streams.Done():
 			return true, errStopping
 		}
-		if newest, err := a.control.NewestCommit(ctx); err != nil || newest != seq || ticks >= lookAnyway {
-			return false, err
-		}
 	}
 }
 
-// lookAnyway is at which tick a stream looks although nothing was committed:
-// some of what is desired changes with the time alone.
-const lookAnyway = 6
+// lookAnyway is after which time a stream looks although nothing moved: some of
+// what is desired changes with the time alone, and each agent is a witness of the
+// log, which most commits make longer.
+const lookAnyway = 2 * time.Minute
 
 // wish is the digest of a desired state, but for what changes by itself. The
 // checkpoint counts: the agent is a witness of the audit log. Each stream keeps

@@ -6,10 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleettest"
+	"github.com/rotunda-pki/rotunda/store"
 )
 
 // agentCalls are all calls of the agents' listener but enrolment.
@@ -145,6 +147,28 @@ func TestRetirementEndsTheStream(t *testing.T) {
 	wantGRPC(t, endOf(stream), codes.PermissionDenied, "is retired")
 	_, err = client.Issue(t.Context(), &api.IssueRequest{})
 	wantGRPC(t, err, codes.PermissionDenied, "was revoked")
+}
+
+// What another server commits, and does not come to tell of, streams see once
+// this one looks for moves. They are many, as the log is shown to a few as it grows.
+func TestStreamsFollowMoves(t *testing.T) {
+	p := fleettest.NewPlane(t)
+	first := uint64(0)
+	streams := make([]grpc.BidiStreamingClient[api.AgentReport, api.DesiredState], 12)
+	for i := range streams {
+		var desired *api.DesiredState
+		streams[i], desired = sync(t, t.Context(), agentClient(t, p, newAgent(t, p, nil).cert), 1)
+		first = desired.Epoch
+	}
+	p.Behind(func(tx *store.Tx) error { return tx.RaiseEpoch(t.Context()) })
+	must(t, p.LookForMoves(t.Context()))
+	for _, stream := range streams {
+		for epoch := first; epoch == first; {
+			desired, err := stream.Recv()
+			must(t, err)
+			epoch = desired.Epoch
+		}
+	}
 }
 
 // What an agent asks for gets to it by the stream: a certificate by its CDP and

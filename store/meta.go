@@ -52,6 +52,13 @@ func (tx *Tx) LastCommit(ctx context.Context) (time.Time, error) {
 	return time.UnixMicro(last).UTC(), err
 }
 
+// LastMove is when the newest commit in this snapshot was made that was not
+// Quiet; 0 µs: none that is known.
+func (tx *Tx) LastMove(ctx context.Context) (time.Time, error) {
+	last, err := value[int64](ctx, tx, theMeta, `SELECT moved_at FROM store_meta`)
+	return time.UnixMicro(last).UTC(), err
+}
+
 // SetTrustDomain says which trust domain the store is of: once and for all.
 func (tx *Tx) SetTrustDomain(ctx context.Context, domain string) error {
 	rows, err := tx.exec(ctx, `UPDATE store_meta SET trust_domain = $1 WHERE trust_domain = ''`, domain)

@@ -22,6 +22,7 @@ type Tx struct {
 	over     bool
 	readOnly bool
 	wrote    bool
+	quiet    bool
 	rows     int   // that were read
 	failed   error // of the first statement that failed
 }
@@ -29,6 +30,10 @@ type Tx struct {
 // Committed says that all that tx shows is committed: it is a Read's. What a
 // Write shows may be rolled back, with a neighbour's work in the same commit.
 func (tx *Tx) Committed() bool { return tx.readOnly }
+
+// Quiet says that what this call writes matters to nobody who waits for news of
+// the store, but to its caller: LastMove does not go on with it.
+func (tx *Tx) Quiet() { tx.quiet = true }
 
 // RowsRead is how many rows were read through tx: what a look at the store costs.
 func (tx *Tx) RowsRead() int { return tx.rows }

@@ -28,6 +28,7 @@ type call struct {
 	result chan error  // holds one
 	err    error       // fn's, until the group is committed
 	wrote  bool
+	quiet  bool
 }
 
 // Write calls fn in a transaction and returns after what it wrote is durable.
@@ -162,7 +163,7 @@ func (w *writer) transact(group []*call) error {
 	if err != nil {
 		return err
 	}
-	wrote := 0
+	wrote, quiet := 0, true
 	for _, c := range group {
 		if len(group) == 1 {
 			w.call(c, now) // the transaction is its own
@@ -171,13 +172,18 @@ func (w *writer) transact(group []*call) error {
 		}
 		if c.wrote {
 			wrote++
+			quiet = quiet && c.quiet
 		}
 	}
 	if wrote == 0 {
 		_, err := w.exec("ROLLBACK")
 		return err
 	}
-	if _, err := w.exec("UPDATE store_meta SET last_commit = $1", now.UnixMicro()); err != nil {
+	stamp := "UPDATE store_meta SET last_commit = $1, moved_at = $1"
+	if quiet {
+		stamp = "UPDATE store_meta SET last_commit = $1"
+	}
+	if _, err := w.exec(stamp, now.UnixMicro()); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -253,7 +259,7 @@ func (w *writer) call(c *call, now time.Time) {
 	if c.err == nil {
 		c.err = tx.failed
 	}
-	c.wrote = tx.wrote && c.err == nil
+	c.wrote, c.quiet = tx.wrote && c.err == nil, tx.quiet
 	if c.err != nil {
 		c.err = translate(c.err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
@@ -24,10 +25,13 @@ type Agent struct {
 	conn      *grpc.ClientConn
 	service   api.AgentServiceClient
 	stream    grpc.BidiStreamingClient[api.AgentReport, api.DesiredState]
+	saying    sync.Mutex
 	listening chan struct{} // closed when the stream's listener has ended
+	beating   sync.WaitGroup
 
 	placement  atomic.Pointer[string]
 	generation atomic.Uint64
+	newest     atomic.Pointer[api.DesiredState]
 }
 
 // Told is called with each desired state that an agent is sent, or once with
@@ -47,7 +51,8 @@ func (a *Agent) Connect(ctx context.Context, told Told) error {
 		return errors.Join(err, a.conn.Close())
 	}
 	a.boot++
-	if err := a.stream.Send(&api.AgentReport{Hello: &api.Hello{Boot: a.boot}}); err != nil {
+	hello := &api.AgentReport{Hello: &api.Hello{Boot: a.boot}, AnchorsDigest: a.plane.Anchors.Digest().String()}
+	if err := a.stream.Send(hello); err != nil {
 		return errors.Join(err, a.conn.Close())
 	}
 	desired, err := a.stream.Recv()
@@ -57,6 +62,7 @@ func (a *Agent) Connect(ctx context.Context, told Told) error {
 	a.take(desired, told)
 	a.listening = make(chan struct{})
 	go a.listen(ctx, told)
+	a.beating.Go(func() { a.beats(ctx) })
 	return nil
 }
 
@@ -78,6 +84,7 @@ func (a *Agent) take(desired *api.DesiredState, told Told) {
 	if len(desired.Placements) > 0 {
 		a.placement.Store(&desired.Placements[0].PlacementId)
 	}
+	a.newest.Store(desired)
 	told(a, desired, nil)
 }
 
@@ -90,6 +97,7 @@ func (a *Agent) Disconnect() {
 	_ = a.conn.Close() // of a stream that is given up
 	if a.listening != nil {
 		<-a.listening
+		a.beating.Wait()
 	}
 	a.conn, a.listening = nil, nil
 }
@@ -97,7 +105,10 @@ func (a *Agent) Disconnect() {
 // Hush ends the agent's stream, once the server has taken all that was reported,
 // and keeps its connection.
 func (a *Agent) Hush() error {
-	if err := a.stream.CloseSend(); err != nil {
+	a.saying.Lock()
+	err := a.stream.CloseSend()
+	a.saying.Unlock()
+	if err != nil {
 		return err
 	}
 	<-a.listening

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -65,6 +66,7 @@ func (p Plane) dial(own *tls.Certificate) (*grpc.ClientConn, error) {
 		config.Certificates = []tls.Certificate{*own}
 	}
 	return grpc.NewClient("passthrough:///"+p.Address, grpc.WithTransportCredentials(credentials.NewTLS(config)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: api.PingAfter, Timeout: api.PingTimeout}),
 		grpc.WithReadBufferSize(0), grpc.WithWriteBufferSize(4<<10), grpc.WithDisableServiceConfig())
 }
 

@@ -118,7 +118,7 @@ func (a *Agent) rotate(ctx context.Context) error {
 		return err
 	}
 	now := a.Generation()
-	return a.stream.Send(&api.AgentReport{Placements: []*api.PlacementReport{{
+	return a.say(&api.AgentReport{Placements: []*api.PlacementReport{{
 		PlacementId: a.Placement(), State: api.State_STATE_STEADY, Generation: now, LastGeneration: now, Revision: now,
 		Level: api.Level_LEVEL_DELIVERED, CommittedAt: timestamppb.Now(), Rotations: now,
 	}}})
