@@ -17,7 +17,6 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/rotunda-pki/rotunda/archive"
 	"github.com/rotunda-pki/rotunda/audit"
@@ -69,7 +68,7 @@ type Control struct {
 
 	world      atomic.Pointer[world]
 	commons    commons
-	desiring   *semaphore.Weighted
+	desiring   desiring
 	edges      edgePlans
 	opened     sync.Map // authority id → *signer
 	unables    atomic.Pointer[unable]

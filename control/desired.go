@@ -17,84 +17,48 @@ import (
 	"github.com/rotunda-pki/rotunda/store"
 )
 
-// mostDesiring is for how many agents it is found out at once what is wanted of
-// them. The streams of all look again at the same time; of the store's few
-// readers one stays for what they wait for, such as the lists after a revocation.
-const mostDesiring = 3
-
-// Desired is all that is wanted of the calling agent, as one snapshot of the
-// store shows it. seq is the time of the newest commit in that snapshot, in µs,
-// so it grows with the store and means the same on every server.
-func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState, error) {
-	if err := authorize(caller, "agent.connect"); err != nil {
+// desire is what is wanted of one agent in the snapshot that tx reads.
+func (c *Control) desire(ctx context.Context, tx *store.Tx, common *common, host store.Host) (*api.DesiredState, error) {
+	c.presence.overtaken(host.ID, host.Boot)
+	desired := &api.DesiredState{
+		ServerTime: timestamppb.New(c.now()), Epoch: common.epoch, Seq: uint64(common.commit.UnixMicro()),
+		Checkpoint: common.checkpoint, Cosigned: common.cosigned, Restored: common.restored, Testify: common.testify,
+		Region: host.Region, Servers: common.world.servers,
+	}
+	anchors, err := common.bundle(fleet.DefaultBundle)
+	if err != nil {
 		return nil, err
 	}
-	if err := c.desiring.Acquire(ctx, 1); err != nil {
+	desired.Anchors = anchors.Anchors
+	renewAt, err := common.renewIdentityAt(ctx, tx, host.Agent)
+	if err != nil {
 		return nil, err
 	}
-	defer c.desiring.Release(1)
-	desired := &api.DesiredState{ServerTime: timestamppb.New(c.now())}
-	err := c.db.Read(ctx, func(tx *store.Tx) error {
-		agent, err := activeAgent(ctx, tx, caller)
+	desired.RenewIdentityAt = stamp(renewAt)
+	for _, held := range host.Placements {
+		one, err := c.desirePlacement(ctx, tx, common, host.Agent, held)
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("placement %s of intent %s: %w", held.ID, held.Intent, err)
 		}
-		c.presence.overtaken(agent.ID, agent.Boot)
-		common, err := c.commonAt(ctx, tx)
-		if err != nil {
-			return err
-		}
-		desired.Epoch, desired.Seq = common.epoch, uint64(common.commit.UnixMicro())
-		desired.Checkpoint, desired.Cosigned = common.checkpoint, common.cosigned
-		anchors, err := common.bundle(fleet.DefaultBundle)
-		if err != nil {
-			return err
-		}
-		desired.Anchors = anchors.Anchors
-		renewAt, err := common.renewIdentityAt(ctx, tx, agent)
-		if err != nil {
-			return err
-		}
-		desired.RenewIdentityAt, desired.Restored, desired.Testify = stamp(renewAt), common.restored, common.testify
-		if err := c.desirePlacements(ctx, tx, common, agent, desired); err != nil {
-			return err
-		}
-		if common.rolledBack != nil {
-			standStill(desired, rolledBackWords(common.rolledBack))
-		}
-		return nil
-	})
-	return desired, err
-}
-
-func (c *Control) desirePlacements(ctx context.Context, tx *store.Tx, common *common, agent store.Agent, desired *api.DesiredState) error {
-	desired.Region, desired.Servers = agent.Region, common.world.servers
-	placements, err := tx.AgentPlacements(ctx, agent.ID)
-	if err != nil {
-		return err
-	}
-	revoked, err := tx.RevokedGenerations(ctx, agent.ID)
-	if err != nil {
-		return err
-	}
-	for _, placement := range placements {
-		one, err := c.desirePlacement(ctx, tx, common, agent, placement)
-		if err != nil {
-			return fmt.Errorf("placement %s of intent %s: %w", placement.ID, placement.Intent, err)
-		}
-		one.RevokedGenerations = revoked[placement.ID]
 		desired.Placements = append(desired.Placements, one)
 	}
-	return c.desireEdges(ctx, tx, common.world, placements, desired)
+	if err := c.desireEdges(ctx, tx, common.world, host.Placements, desired); err != nil {
+		return nil, err
+	}
+	if common.rolledBack != nil {
+		standStill(desired, rolledBackWords(common.rolledBack))
+	}
+	return desired, nil
 }
 
 // desirePlacement says what is wanted at one placement. What stands in the way
 // of one (a label that is missing) becomes its hold and leaves the others
 // alone.
-func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, common *common, agent store.Agent, placement store.Placement) (*api.DesiredPlacement, error) {
+func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, common *common, agent store.Agent, held store.Held) (*api.DesiredPlacement, error) {
+	placement := held.Placement
 	desired := &api.DesiredPlacement{
 		PlacementId: placement.ID, Intent: placement.Intent, Instance: placement.Instance,
-		RenewThrough: placement.RenewThrough, NewKey: placement.NewKey, Attempt: placement.Attempt,
+		RenewThrough: placement.RenewThrough, NewKey: placement.NewKey, Attempt: placement.Attempt, RevokedGenerations: held.Revoked,
 	}
 	if placement.RotationOpen() {
 		desired.RenewFrom = stamp(placement.RenewFrom)
@@ -121,7 +85,7 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, common *com
 	desired.BundleDigest = digest.String()
 	desireLists(common, expanded, digest, desired)
 	if expanded.Names != nil {
-		if err := c.desireCertificate(ctx, tx, common, placement, expanded, desired); err != nil {
+		if err := c.desireCertificate(ctx, tx, common, held, expanded, desired); err != nil {
 			return nil, err
 		}
 	}
@@ -140,7 +104,7 @@ func (c *Control) desirePlacement(ctx context.Context, tx *store.Tx, common *com
 	return desired, err
 }
 
-func (c *Control) desireCertificate(ctx context.Context, tx *store.Tx, common *common, placement store.Placement, expanded fleet.Expanded, desired *api.DesiredPlacement) error {
+func (c *Control) desireCertificate(ctx context.Context, tx *store.Tx, common *common, held store.Held, expanded fleet.Expanded, desired *api.DesiredPlacement) error {
 	desired.Identity = identity(*expanded.Names)
 	desired.Profile = profileTerms(string(expanded.ProfileName), expanded.Profile)
 	for _, name := range common.world.peers(expanded.Service, expanded.Profile) {
@@ -150,26 +114,22 @@ func (c *Control) desireCertificate(ctx context.Context, tx *store.Tx, common *c
 		}
 		desired.PeerBundleDigests = append(desired.PeerBundleDigests, digest.String())
 	}
-	newest, err := tx.NewestPlacementCertificate(ctx, placement.ID)
-	if fault.CodeOf(err) == fault.NotFound {
+	if held.Newest.Generation == 0 {
 		return nil
 	}
+	after, before, err := c.windowOf(ctx, tx, held.Placement, expanded.Profile, held.Newest)
 	if err != nil {
 		return err
 	}
-	after, before, err := c.windowOf(ctx, tx, placement, expanded.Profile, newest)
-	if err != nil {
-		return err
-	}
-	desired.WindowGeneration = newest.Generation
+	desired.WindowGeneration = held.Newest.Generation
 	desired.RenewAfter, desired.RenewBefore = timestamppb.New(after), timestamppb.New(before)
-	return desireStaple(ctx, tx, expanded, newest, desired)
+	return desireStaple(ctx, tx, expanded, held.Newest, desired)
 }
 
 // windowOf is when a certificate should be renewed, with the meaning that
 // RFC 9773 gives to a suggested window: the client picks a moment in it. Members
 // of a cluster get a part each.
-func (c *Control) windowOf(ctx context.Context, tx *store.Tx, placement store.Placement, profile *fleet.Profile, leaf store.Certificate) (after, before time.Time, err error) {
+func (c *Control) windowOf(ctx context.Context, tx *store.Tx, placement store.Placement, profile *fleet.Profile, leaf store.Issued) (after, before time.Time, err error) {
 	after, before = schedule.Window(profile, leaf.IssuedAt, leaf.NotAfter)
 	if placement.Cluster == "" {
 		return after, before, nil

@@ -224,14 +224,14 @@ func between(from, hash, to string) bool {
 }
 
 // desireEdges adds the looks for which the agent's placements are chosen.
-func (c *Control) desireEdges(ctx context.Context, tx *store.Tx, w *world, placements []store.Placement, desired *api.DesiredState) error {
+func (c *Control) desireEdges(ctx context.Context, tx *store.Tx, w *world, placements []store.Held, desired *api.DesiredState) error {
 	plan, err := c.edgePlan(ctx, tx, w)
 	if err != nil || len(plan.known) == 0 {
 		return err
 	}
 	left := maxEdgeLooks
 	for i, placement := range placements {
-		looks := c.edgesOf(plan, fleet.Name(desired.Placements[i].Service), placement)
+		looks := c.edgesOf(plan, fleet.Name(desired.Placements[i].Service), placement.Placement)
 		looks = looks[:min(len(looks), left)]
 		left -= len(looks)
 		desired.Placements[i].Edges = looks

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/keys"
@@ -24,7 +23,6 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	}
 	c.recorder.news = make(chan struct{}, 1)
 	c.moves.newest.Store(&move{next: make(chan struct{})})
-	c.desiring = semaphore.NewWeighted(mostDesiring)
 	c.answers.open()
 	c.started = o.Now()
 	err := o.DB.Read(ctx, func(tx *store.Tx) error {

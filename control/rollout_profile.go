@@ -250,6 +250,6 @@ func (c *Control) overrideIsOver(ctx context.Context, tx *store.Tx, one store.Pr
 	if err != nil {
 		return false, err
 	}
-	after, _, err := c.windowOf(ctx, tx, placement, used, leaf)
+	after, _, err := c.windowOf(ctx, tx, placement, used, leaf.Issued())
 	return !tx.Now.Before(after), err
 }

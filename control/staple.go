@@ -219,7 +219,7 @@ func (c *Control) forgetStaples(ctx context.Context) error {
 
 // desireStaple says which staple a placement is to have beside its newest
 // certificate: the one in the store, while it is good and says what is so.
-func desireStaple(ctx context.Context, tx *store.Tx, expanded fleet.Expanded, newest store.Certificate, desired *api.DesiredPlacement) error {
+func desireStaple(ctx context.Context, tx *store.Tx, expanded fleet.Expanded, newest store.Issued, desired *api.DesiredPlacement) error {
 	if !expanded.Profile.Revocation.Staple || !takesStaple(expanded.Target.Kind) || !newest.RevokedAt.IsZero() {
 		return nil
 	}

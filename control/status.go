@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -96,7 +97,7 @@ func (c *Control) fillDeclared(ctx context.Context, tx *store.Tx, d declared, pl
 		if err != nil {
 			return err
 		}
-		after, _, err := c.windowOf(ctx, tx, placement, expanded.Profile, leaf)
+		after, _, err := c.windowOf(ctx, tx, placement, expanded.Profile, leaf.Issued())
 		if err != nil {
 			return err
 		}
@@ -138,11 +139,13 @@ func (c *Control) DescribePlacement(ctx context.Context, caller Caller, req *api
 		if response.Status, err = c.statusOf(ctx, tx, common.declared, placement); err != nil {
 			return err
 		}
-		agent, err := tx.Agent(ctx, placement.AgentID)
+		hosts, err := tx.Hosts(ctx, []string{placement.AgentID})
 		if err != nil {
 			return err
 		}
-		if response.Desired, err = c.desirePlacement(ctx, tx, common, agent, placement); err != nil {
+		host := hosts[placement.AgentID]
+		held := host.Placements[slices.IndexFunc(host.Placements, func(h store.Held) bool { return h.ID == placement.ID })]
+		if response.Desired, err = c.desirePlacement(ctx, tx, common, host.Agent, held); err != nil {
 			return err
 		}
 		return describeHistory(ctx, tx, placement, response)

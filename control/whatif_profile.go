@@ -162,7 +162,7 @@ func (c *Control) dueBy(ctx context.Context, tx *store.Tx, placement store.Place
 	if err != nil {
 		return time.Time{}, err
 	}
-	_, before, err := c.windowOf(ctx, tx, placement, profile, leaf)
+	_, before, err := c.windowOf(ctx, tx, placement, profile, leaf.Issued())
 	return before, err
 }
 

@@ -205,14 +205,11 @@ func (a *agents) receive(stream grpc.BidiStreamingServer[api.AgentReport, api.De
 func (a *agents) send(stream grpc.BidiStreamingServer[api.AgentReport, api.DesiredState], caller control.Caller, wake <-chan struct{}, received <-chan error, replaced <-chan struct{}) error {
 	var sent wish
 	for {
-		var desired *api.DesiredState
-		var now wish
-		err := aside(func() (err error) {
-			if desired, err = a.control.Desired(stream.Context(), caller); err == nil {
-				now, err = wishOf(desired)
-			}
+		desired, err := a.control.Desired(stream.Context(), caller)
+		if err != nil {
 			return err
-		})
+		}
+		now, err := wishOf(desired)
 		if err != nil {
 			return err
 		}

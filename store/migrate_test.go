@@ -121,14 +121,18 @@ func TestQuestionsUseIndexes(t *testing.T) {
 			ORDER BY intent, agent_id, instance LIMIT 9`: "sqlite_autoindex_placement",
 		`SELECT serial FROM certificate WHERE placement_id = 'p' AND generation = 1`:                                         "certificate_generation",
 		`SELECT serial FROM certificate WHERE kind = 'leaf' AND issued_at >= 1 AND not_after > 1 ORDER BY not_after, serial`: "certificate_not_after",
-		`SELECT serial FROM certificate WHERE spki = 's' ORDER BY not_after, serial`:                                         "certificate_spki",
-		`SELECT serial FROM certificate WHERE fingerprint = 'f' ORDER BY not_after, serial`:                                  "certificate_fingerprint",
-		`SELECT serial FROM certificate WHERE authority_id = 'a' AND not_after > 1 AND revoked_at IS NULL`:                   "certificate_authority",
-		`SELECT serial FROM certificate WHERE revoked_at IS NULL AND serial IN ('a', 'b')`:                                   "sqlite_autoindex_certificate",
-		`SELECT id FROM audit_entry WHERE idx IS NULL ORDER BY id LIMIT 1`:                                                   "audit_entry_pending",
-		`SELECT id FROM audit_entry WHERE idx IS NOT NULL AND idx >= 1 ORDER BY idx LIMIT 1`:                                 "audit_entry_index",
-		`SELECT COUNT(*) FROM (SELECT 1 FROM placement WHERE cluster IS NULL LIMIT 1) AS one`:                                "placement_unplaced",
-		`SELECT COUNT(*) FROM staple WHERE next_update <= 1`:                                                                 "staple_next_update",
+		`SELECT p.id, c.serial FROM placement p JOIN certificate c ON c.placement_id = p.id
+			AND c.generation = (SELECT MAX(generation) FROM certificate WHERE placement_id = p.id) WHERE p.id IN ('p', 'q')`: "certificate_generation",
+		`SELECT generation FROM certificate WHERE revoked_at IS NOT NULL AND not_after >= 1 AND placement_id IN ('p', 'q')`: "certificate_generation",
+		`SELECT id FROM placement WHERE agent_id IN ('a', 'b')`:                                                             "placement_agent",
+		`SELECT serial FROM certificate WHERE spki = 's' ORDER BY not_after, serial`:                                        "certificate_spki",
+		`SELECT serial FROM certificate WHERE fingerprint = 'f' ORDER BY not_after, serial`:                                 "certificate_fingerprint",
+		`SELECT serial FROM certificate WHERE authority_id = 'a' AND not_after > 1 AND revoked_at IS NULL`:                  "certificate_authority",
+		`SELECT serial FROM certificate WHERE revoked_at IS NULL AND serial IN ('a', 'b')`:                                  "sqlite_autoindex_certificate",
+		`SELECT id FROM audit_entry WHERE idx IS NULL ORDER BY id LIMIT 1`:                                                  "audit_entry_pending",
+		`SELECT id FROM audit_entry WHERE idx IS NOT NULL AND idx >= 1 ORDER BY idx LIMIT 1`:                                "audit_entry_index",
+		`SELECT COUNT(*) FROM (SELECT 1 FROM placement WHERE cluster IS NULL LIMIT 1) AS one`:                               "placement_unplaced",
+		`SELECT COUNT(*) FROM staple WHERE next_update <= 1`:                                                                "staple_next_update",
 	} {
 		if plan := explain(t.Context(), t, db, "EXPLAIN QUERY PLAN "+question, 4); !strings.Contains(plan, index) {
 			t.Errorf("%s\n%s", question, plan)

@@ -8,7 +8,7 @@ import (
 // Read calls fn with one snapshot of the store: what every Write that returned
 // before has written, and nothing that is committed later. tx.Now is what the
 // clock shows. Connections are few: fn does not call Read again, and does not
-// wait for a peer.
+// wait for a peer. A panic in fn becomes an error.
 func (db *DB) Read(ctx context.Context, fn func(*Tx) error) error {
 	reader, err := db.beginRead(ctx)
 	if err != nil {
@@ -23,7 +23,7 @@ func (db *DB) Read(ctx context.Context, fn func(*Tx) error) error {
 		}
 		db.readers <- reader
 	}()
-	return fn(tx)
+	return guarded(fn, tx)
 }
 
 // beginRead begins a snapshot on a free connection. One that was idle may have

@@ -89,26 +89,6 @@ func (tx *Tx) EndRevocation(ctx context.Context, id string) error {
 		UPDATE revocation SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL`, id, micros(tx.Now))
 }
 
-// RevokedGenerations returns the generations of an agent's placements that were
-// revoked and have not expired, by placement.
-func (tx *Tx) RevokedGenerations(ctx context.Context, agentID string) (map[string][]uint64, error) {
-	rows, err := list[revokedGeneration](ctx, tx, "revoked generations", `
-		SELECT c.placement_id, c.generation FROM placement p JOIN certificate c ON c.placement_id = p.id
-		WHERE p.agent_id = $1 AND c.revoked_at IS NOT NULL AND c.not_after >= $2 ORDER BY c.placement_id, c.generation`, agentID, micros(tx.Now))
-	byPlacement := map[string][]uint64{}
-	for _, row := range rows {
-		byPlacement[row.placement] = append(byPlacement[row.placement], row.generation)
-	}
-	return byPlacement, err
-}
-
-type revokedGeneration struct {
-	placement  string
-	generation uint64
-}
-
-func (r *revokedGeneration) columns() []any { return []any{&r.placement, &r.generation} }
-
 // NewestServerRevocation is the id of the newest revocation of a Rotunda
 // server's certificate; empty: there was none.
 func (tx *Tx) NewestServerRevocation(ctx context.Context) (string, error) {

@@ -269,7 +269,7 @@ func (w *writer) call(c *call, now time.Time) {
 func guarded(fn func(*Tx) error, tx *Tx) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			err = fault.Wrap(fault.Internal, fmt.Errorf("%v\n%s", reason, debug.Stack()), "a write panicked")
+			err = fault.Wrap(fault.Internal, fmt.Errorf("%v\n%s", reason, debug.Stack()), "a call of the store panicked")
 		}
 	}()
 	return fn(tx)

@@ -306,10 +306,4 @@ func testRevocations(_ *testing.T, b *bench) {
 	asked.EndedAt = ended
 	same(b, find(b, func(tx *store.Tx) ([]store.Revocation, error) { return tx.Revocations(b.ctx, 9) }), []store.Revocation{asked})
 	same(b, find(b, func(tx *store.Tx) (store.Revocation, error) { return tx.Revocation(b.ctx, "r1") }), asked)
-	generations := func() map[string][]uint64 {
-		return find(b, func(tx *store.Tx) (map[string][]uint64, error) { return tx.RevokedGenerations(b.ctx, "agent-1") })
-	}
-	same(b, generations(), map[string][]uint64{})
-	b.write(func(tx *store.Tx) error { return tx.RevokeCertificate(b.ctx, serial(1), "superseded") })
-	same(b, generations(), map[string][]uint64{leaf(1).PlacementID: {leaf(1).Generation}})
 }

@@ -36,6 +36,7 @@ func Run(t *testing.T, place func(*testing.T) store.Options) {
 		"Clock/Grows":                testClockGrows,
 		"Clock/WentBack":             testClockWentBack,
 		"Clock/KnownAfterReopening":  testClockAfterReopening,
+		"Hosts":                      testHosts,
 		"Moves":                      testMoves,
 		"Records/Meta":               testMeta,
 		"Records/Authority":          testAuthority,

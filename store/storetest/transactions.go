@@ -91,6 +91,9 @@ func testPanic(t *testing.T, b *bench) {
 	if fault.CodeOf(err) != fault.Internal || !strings.Contains(err.Error(), "the reason") {
 		t.Fatalf("a panic came out as: %v", err)
 	}
+	if err := b.Read(b.ctx, func(*store.Tx) error { panic("the reason") }); fault.CodeOf(err) != fault.Internal || !strings.Contains(err.Error(), "the reason") {
+		t.Fatalf("a panic of a read came out as: %v", err)
+	}
 	b.write(func(tx *store.Tx) error { return put(b.ctx, tx, "after") })
 	same(b, b.names(), map[string]bool{"after": true})
 }

@@ -1,0 +1,134 @@
+package control
+
+import (
+	"context"
+	"sync"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/fleet"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/pki"
+	"github.com/rotunda-pki/rotunda/store"
+)
+
+// A change wakes the streams of all agents at once, and each asks what is desired
+// of it now. Those that wait are answered together, from one snapshot of the store
+// and by as many statements as one of them takes.
+const (
+	mostDesiring      = 3 // groups at once: of the store's few readers one stays for what agents fetch then, such as lists
+	mostDesiredAtOnce = 64
+)
+
+// desiring is who waits to be told what is desired.
+type desiring struct {
+	mu      sync.Mutex
+	waiting []*desire
+	groups  int // that are under way
+}
+
+// desire is one agent's question, and the answer once it is done.
+type desire struct {
+	caller Caller
+	state  *api.DesiredState
+	err    error
+	done   chan struct{}
+}
+
+// Desired is all that is wanted of the calling agent, as one snapshot of the
+// store shows it. seq is the time of the newest commit in that snapshot, in µs,
+// so it grows with the store and means the same on every server.
+func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState, error) {
+	if err := authorize(caller, "agent.connect"); err != nil {
+		return nil, err
+	}
+	one := &desire{caller: caller, done: make(chan struct{})}
+	if c.desiring.add(one) {
+		go c.answerDesires()
+	}
+	select {
+	case <-one.done:
+		return one.state, one.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// add says whether another group may begin.
+func (d *desiring) add(one *desire) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waiting = append(d.waiting, one)
+	begins := d.groups < mostDesiring
+	if begins {
+		d.groups++
+	}
+	return begins
+}
+
+// take is the next group; where nobody waits any more it is empty, and counts as
+// ended.
+func (d *desiring) take() []*desire {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := min(len(d.waiting), mostDesiredAtOnce)
+	group := d.waiting[:n:n]
+	if d.waiting = d.waiting[n:]; n == 0 {
+		d.groups--
+		d.waiting = nil // what it had grown to
+	}
+	return group
+}
+
+// answerDesires answers until nobody waits.
+func (c *Control) answerDesires() {
+	for group := c.desiring.take(); len(group) > 0; group = c.desiring.take() {
+		if err := c.answerGroup(group); err != nil {
+			for _, one := range group { // what ails one of them harms no neighbour
+				if err := c.answerGroup([]*desire{one}); err != nil {
+					one.err = err
+				}
+			}
+		}
+		for _, one := range group {
+			close(one.done)
+		}
+	}
+}
+
+// answerGroup gives each its answer. An error is of all: the store failed.
+func (c *Control) answerGroup(group []*desire) error {
+	ctx := context.Background() // who hangs up takes nobody along
+	ids, shown := make([]string, len(group)), []pki.Serial{}
+	for i, one := range group {
+		ids[i] = one.caller.ID
+		if serial := one.caller.shown(); serial != nil {
+			shown = append(shown, *serial)
+		}
+	}
+	return c.db.Read(ctx, func(tx *store.Tx) error {
+		common, err := c.commonAt(ctx, tx)
+		if err != nil {
+			return err
+		}
+		hosts, err := tx.Hosts(ctx, ids)
+		if err != nil {
+			return err
+		}
+		good, err := tx.Unrevoked(ctx, shown)
+		if err != nil {
+			return err
+		}
+		for _, one := range group {
+			host, known := hosts[one.caller.ID]
+			if known && host.State == fleet.AgentActive && (one.caller.Serial == "" || good[*one.caller.shown()]) {
+				one.state, one.err = c.desire(ctx, tx, common, host)
+			} else {
+				_, one.err = activeAgent(ctx, tx, one.caller) // why not
+			}
+			if code := fault.CodeOf(one.err); one.err != nil && (code == fault.Internal || code == fault.Unavailable) {
+				return one.err
+			}
+		}
+		return nil
+	})
+}

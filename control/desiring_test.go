@@ -1,0 +1,72 @@
+package control
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rotunda-pki/rotunda/api"
+	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/store/storetest"
+)
+
+// Those who are answered together get what each gets alone, and what ails one of
+// them is nobody else's trouble.
+func TestDesiresOfAGroup(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	var hosts []*host
+	for i := range 5 {
+		hosts = append(hosts, d.enrolHost(map[string]string{"role": "orders", "host": fmt.Sprint("h", i)}))
+	}
+	for _, h := range hosts[:2] {
+		h.issue(h.placement(), 1, func() []byte { _, request := csr(t); return request }())
+	}
+	retired, stranger := hosts[3].caller, hosts[4].caller
+	if _, err := d.RetireAgent(t.Context(), operator, &api.RetireAgentRequest{AgentId: retired.ID}); err != nil {
+		t.Fatal(err)
+	}
+	stranger.ID = "nobody"
+	clone := hosts[0].caller
+	clone.Serial = "1" // has no record
+	altered := hosts[2].caller
+	if _, err := storetest.Raw(t, d.place).Exec("UPDATE agent SET labels = 'no labels' WHERE id = '" + altered.ID + "'"); err != nil {
+		t.Fatal(err)
+	}
+	callers := []Caller{hosts[0].caller, retired, stranger, clone, altered, hosts[1].caller, hosts[0].caller}
+	ask := func(of []Caller) (group []*desire) {
+		for _, caller := range of {
+			group = append(group, &desire{caller: caller, done: make(chan struct{})})
+		}
+		d.desiring.waiting, d.desiring.groups = group, 1
+		d.answerDesires()
+		return group
+	}
+	together := ask(callers)
+	for i, want := range []string{"", "is retired", "does not exist", "certificate", "labels", "", ""} {
+		alone := ask(callers[i : i+1])[0]
+		got := together[i]
+		if (want == "") != (got.err == nil) || got.err != nil && !strings.Contains(got.err.Error(), want) {
+			t.Errorf("caller %d: %v, want %q", i, got.err, want)
+			continue
+		}
+		if fmt.Sprint(got.err) != fmt.Sprint(alone.err) || fault.CodeOf(got.err) != fault.CodeOf(alone.err) {
+			t.Errorf("caller %d: together %v, alone %v", i, got.err, alone.err)
+		}
+		if want != "" {
+			continue
+		}
+		if len(got.state.Placements) != 1 || got.state.Placements[0].WindowGeneration != 1 {
+			t.Errorf("caller %d is desired to hold %v", i, got.state.Placements)
+		}
+		alone.state.ServerTime = got.state.ServerTime
+		if !proto.Equal(got.state, alone.state) {
+			t.Errorf("caller %d: together %v, alone %v", i, got.state, alone.state)
+		}
+	}
+	if d.desiring.groups != 0 || d.desiring.waiting != nil {
+		t.Errorf("%d groups are under way, %d wait", d.desiring.groups, len(d.desiring.waiting))
+	}
+}
