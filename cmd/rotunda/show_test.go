@@ -190,3 +190,16 @@ func TestListsAndStapleInUse(t *testing.T) {
 		}
 	}
 }
+
+// Progress on a terminal is ended before the last word, and once more by whoever
+// deferred that.
+func TestProgressEndsOnce(t *testing.T) {
+	var errs strings.Builder
+	shown, end := (&ui{loud: true, errs: &errs}).counter("waiting")
+	defer end()
+	shown("waiting for the last one")
+	end()
+	if errs.Len() != 0 {
+		t.Errorf("within a second it said %q", errs.String())
+	}
+}
