@@ -2840,12 +2840,13 @@ func (x *ProfileOverride) GetSince() *timestamppb.Timestamp {
 type ListPlacementsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Placements    []*PlacementStatus     `protobuf:"bytes,1,rep,name=placements,proto3" json:"placements,omitempty"`
-	RolledBack    string                 `protobuf:"bytes,2,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"` // as in InfoResponse
-	Emergencies   []string               `protobuf:"bytes,3,rep,name=emergencies,proto3" json:"emergencies,omitempty"`                 // in words: windows that are open, emergency credentials that were used within a day, compromises that are not over, that the issuing authority has expired
-	Behind        []string               `protobuf:"bytes,4,rep,name=behind,proto3" json:"behind,omitempty"`                           // in words: synthetic intents that have shown no rotation for three of their turns
-	LogAlarms     []string               `protobuf:"bytes,7,rep,name=log_alarms,json=logAlarms,proto3" json:"log_alarms,omitempty"`    // in words: witnesses of the audit log that contradict it
-	Unpublished   string                 `protobuf:"bytes,8,opt,name=unpublished,proto3" json:"unpublished,omitempty"`                 // in words: that checkpoints wait for cosignatures, and since when; empty: none does
-	Next          *PlacementKey          `protobuf:"bytes,9,opt,name=next,proto3" json:"next,omitempty"`                               // absent: there are no more. Pages after the first have placements alone
+	RolledBack    string                 `protobuf:"bytes,2,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"`     // as in InfoResponse
+	Emergencies   []string               `protobuf:"bytes,3,rep,name=emergencies,proto3" json:"emergencies,omitempty"`                     // in words: windows that are open, emergency credentials that were used within a day, compromises that are not over, that the issuing authority has expired
+	Behind        []string               `protobuf:"bytes,4,rep,name=behind,proto3" json:"behind,omitempty"`                               // in words: synthetic intents that have shown no rotation for three of their turns
+	LogAlarms     []string               `protobuf:"bytes,7,rep,name=log_alarms,json=logAlarms,proto3" json:"log_alarms,omitempty"`        // in words: witnesses of the audit log that contradict it
+	Unpublished   string                 `protobuf:"bytes,8,opt,name=unpublished,proto3" json:"unpublished,omitempty"`                     // in words: that checkpoints wait for cosignatures, and since when; empty: none does
+	Next          *PlacementKey          `protobuf:"bytes,9,opt,name=next,proto3" json:"next,omitempty"`                                   // absent: there are no more. Pages after the first have placements alone
+	AgentAlarms   []string               `protobuf:"bytes,10,rep,name=agent_alarms,json=agentAlarms,proto3" json:"agent_alarms,omitempty"` // in words: what agents raise that are connected to the server which answers, the first few
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2925,6 +2926,13 @@ func (x *ListPlacementsResponse) GetUnpublished() string {
 func (x *ListPlacementsResponse) GetNext() *PlacementKey {
 	if x != nil {
 		return x.Next
+	}
+	return nil
+}
+
+func (x *ListPlacementsResponse) GetAgentAlarms() []string {
+	if x != nil {
+		return x.AgentAlarms
 	}
 	return nil
 }
@@ -5390,7 +5398,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x0fProfileOverride\x12\x18\n" +
 	"\aprofile\x18\x01 \x01(\tR\aprofile\x12\x18\n" +
 	"\arollout\x18\x02 \x01(\tR\arollout\x120\n" +
-	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x9f\x02\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xc2\x02\n" +
 	"\x16ListPlacementsResponse\x12;\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1b.rotunda.v1.PlacementStatusR\n" +
@@ -5402,7 +5410,9 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"log_alarms\x18\a \x03(\tR\tlogAlarms\x12 \n" +
 	"\vunpublished\x18\b \x01(\tR\vunpublished\x12,\n" +
-	"\x04next\x18\t \x01(\v2\x18.rotunda.v1.PlacementKeyR\x04next\"*\n" +
+	"\x04next\x18\t \x01(\v2\x18.rotunda.v1.PlacementKeyR\x04next\x12!\n" +
+	"\fagent_alarms\x18\n" +
+	" \x03(\tR\vagentAlarms\"*\n" +
 	"\x18DescribePlacementRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xda\x01\n" +
 	"\x0eEvidenceRecord\x12\x16\n" +

@@ -70,6 +70,9 @@ hands. What is wrong stands below. --regions shows that alone.`,
 				for _, words := range list.LogAlarms {
 					u.note("ALARM: %s", words)
 				}
+				for _, words := range list.AgentAlarms {
+					u.note("ALARM: %s", words)
+				}
 				if list.Unpublished != "" {
 					u.note("%s: rotunda audit witnesses", list.Unpublished)
 				}
