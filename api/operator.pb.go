@@ -2847,6 +2847,7 @@ type ListPlacementsResponse struct {
 	Unpublished   string                 `protobuf:"bytes,8,opt,name=unpublished,proto3" json:"unpublished,omitempty"`                     // in words: that checkpoints wait for cosignatures, and since when; empty: none does
 	Next          *PlacementKey          `protobuf:"bytes,9,opt,name=next,proto3" json:"next,omitempty"`                                   // absent: there are no more. Pages after the first have placements alone
 	AgentAlarms   []string               `protobuf:"bytes,10,rep,name=agent_alarms,json=agentAlarms,proto3" json:"agent_alarms,omitempty"` // in words: what agents raise that are connected to the server which answers, the first few
+	RootLists     []string               `protobuf:"bytes,11,rep,name=root_lists,json=rootLists,proto3" json:"root_lists,omitempty"`       // in words: roots whose list is missing, has ended or ends soon, where a profile has lists delivered
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2933,6 +2934,13 @@ func (x *ListPlacementsResponse) GetNext() *PlacementKey {
 func (x *ListPlacementsResponse) GetAgentAlarms() []string {
 	if x != nil {
 		return x.AgentAlarms
+	}
+	return nil
+}
+
+func (x *ListPlacementsResponse) GetRootLists() []string {
+	if x != nil {
+		return x.RootLists
 	}
 	return nil
 }
@@ -5398,7 +5406,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\x0fProfileOverride\x12\x18\n" +
 	"\aprofile\x18\x01 \x01(\tR\aprofile\x12\x18\n" +
 	"\arollout\x18\x02 \x01(\tR\arollout\x120\n" +
-	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xc2\x02\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xe1\x02\n" +
 	"\x16ListPlacementsResponse\x12;\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1b.rotunda.v1.PlacementStatusR\n" +
@@ -5412,7 +5420,9 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\vunpublished\x18\b \x01(\tR\vunpublished\x12,\n" +
 	"\x04next\x18\t \x01(\v2\x18.rotunda.v1.PlacementKeyR\x04next\x12!\n" +
 	"\fagent_alarms\x18\n" +
-	" \x03(\tR\vagentAlarms\"*\n" +
+	" \x03(\tR\vagentAlarms\x12\x1d\n" +
+	"\n" +
+	"root_lists\x18\v \x03(\tR\trootLists\"*\n" +
 	"\x18DescribePlacementRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xda\x01\n" +
 	"\x0eEvidenceRecord\x12\x16\n" +

@@ -67,6 +67,9 @@ func (c *Control) fleetWords(ctx context.Context, tx *store.Tx, response *api.Li
 	if response.Behind, err = c.syntheticsBehind(ctx, tx); err != nil {
 		return err
 	}
+	if response.RootLists, err = c.rootListWords(ctx, tx); err != nil {
+		return err
+	}
 	if response.AgentAlarms, err = c.agentAlarms(ctx, tx); err != nil {
 		return err
 	}

@@ -79,6 +79,9 @@ hands. What is wrong stands below. --regions shows that alone.`,
 				for _, words := range list.Emergencies {
 					u.note("EMERGENCY: %s", words)
 				}
+				for _, words := range list.RootLists {
+					u.note("LISTS: %s", words)
+				}
 				for _, words := range list.Behind {
 					u.note("SYNTHETIC: %s", words)
 				}
