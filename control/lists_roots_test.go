@@ -35,6 +35,11 @@ func TestRootsWithoutListsAreNamed(t *testing.T) {
 	said() // nobody gets lists
 	d.apply(listedDocuments)
 	said("authority corp has no CRL: rotunda authority crl corp --install FILE; processes that get lists refuse what is under it")
+	other, _ := d.foreignWithKey("other", 365*24*time.Hour)
+	tried, err := d.ImportAuthority(t.Context(), operator, &api.ImportAuthorityRequest{Name: "other", Root: other.Raw, Trusted: true, DryRun: true})
+	if err != nil || !strings.Contains(strings.Join(tried.Warnings, "\n"), "refuse what is under it, canaries too, until its owner's CRL is here") {
+		t.Errorf("another one is imported without a word: %v, %v", tried, err)
+	}
 	list, err := ca.SignRootCRL(d.clock.now(), root, key, 7, ca.NewEntries(ca.WholeList))
 	if err != nil {
 		t.Fatal(err)
