@@ -203,3 +203,22 @@ func TestProgressEndsOnce(t *testing.T) {
 		t.Errorf("within a second it said %q", errs.String())
 	}
 }
+
+// An alarm of a witness stays, and does not hide why it does not cosign now.
+func TestWitnessFailsBesideItsAlarm(t *testing.T) {
+	now := time.Date(2026, 3, 1, 14, 2, 0, 0, time.UTC)
+	at := func(ago time.Duration) *timestamppb.Timestamp { return timestamppb.New(now.Add(-ago)) }
+	one := &api.AuditWitness{Alarm: "it has forgotten", AlarmAt: at(time.Hour)}
+	for _, c := range []struct{ failure, want string }{
+		{"", "since 1h ago: it has forgotten"},
+		{"it has forgotten", "since 1h ago: it has forgotten"},
+		{"it answered 500", "since 1h ago: it has forgotten; now failing, since 1m ago, 2 failed attempts: it answered 500"},
+	} {
+		if c.failure != "" {
+			one.FailingSince, one.Tries, one.LastError = at(time.Minute), 2, c.failure
+		}
+		if got := witnessWhat(&ui{now: now}, one); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
