@@ -2493,12 +2493,16 @@ type PlacementStatus struct {
 	ReportedAt      *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=reported_at,json=reportedAt,proto3" json:"reported_at,omitempty"`
 	LastGeneration  uint64                 `protobuf:"varint,23,opt,name=last_generation,json=lastGeneration,proto3" json:"last_generation,omitempty"`
 	Cluster         string                 `protobuf:"bytes,24,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Slot            string                 `protobuf:"bytes,25,opt,name=slot,proto3" json:"slot,omitempty"`                                              // "", waits, granted, begun
-	RotateAt        *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=rotate_at,json=rotateAt,proto3" json:"rotate_at,omitempty"`                      // of a rotation that was asked for and has not come about
-	Product         string                 `protobuf:"bytes,27,opt,name=product,proto3" json:"product,omitempty"`                                        // as the control path says: "redis 7.0.15"
-	ProfileOverride *ProfileOverride       `protobuf:"bytes,28,opt,name=profile_override,json=profileOverride,proto3" json:"profile_override,omitempty"` // absent: its profile is the intent's
-	Host            string                 `protobuf:"bytes,29,opt,name=host,proto3" json:"host,omitempty"`                                              // what the agent's host calls itself
-	Besides         string                 `protobuf:"bytes,30,opt,name=besides,proto3" json:"besides,omitempty"`                                        // what reason says beyond the agent's own words: it is not connected, or waits for its turn
+	Slot            string                 `protobuf:"bytes,25,opt,name=slot,proto3" json:"slot,omitempty"`                                                // "", waits, granted, begun
+	RotateAt        *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=rotate_at,json=rotateAt,proto3" json:"rotate_at,omitempty"`                        // of a rotation that was asked for and has not come about
+	Product         string                 `protobuf:"bytes,27,opt,name=product,proto3" json:"product,omitempty"`                                          // as the control path says: "redis 7.0.15"
+	ProfileOverride *ProfileOverride       `protobuf:"bytes,28,opt,name=profile_override,json=profileOverride,proto3" json:"profile_override,omitempty"`   // absent: its profile is the intent's
+	Host            string                 `protobuf:"bytes,29,opt,name=host,proto3" json:"host,omitempty"`                                                // what the agent's host calls itself
+	Besides         string                 `protobuf:"bytes,30,opt,name=besides,proto3" json:"besides,omitempty"`                                          // what reason says beyond the agent's own words: it is not connected, or waits for its turn
+	CrlDigest       string                 `protobuf:"bytes,31,opt,name=crl_digest,json=crlDigest,proto3" json:"crl_digest,omitempty"`                     // of the lists in use, as the agent reports them; empty: none
+	CrlLevel        Level                  `protobuf:"varint,32,opt,name=crl_level,json=crlLevel,proto3,enum=rotunda.v1.Level" json:"crl_level,omitempty"` // how far they were shown
+	CrlAside        string                 `protobuf:"bytes,33,opt,name=crl_aside,json=crlAside,proto3" json:"crl_aside,omitempty"`                        // why lists or a staple that are desired are not in use
+	StapleDigest    string                 `protobuf:"bytes,34,opt,name=staple_digest,json=stapleDigest,proto3" json:"staple_digest,omitempty"`            // of the staple in use; empty: none
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2743,6 +2747,34 @@ func (x *PlacementStatus) GetBesides() string {
 	return ""
 }
 
+func (x *PlacementStatus) GetCrlDigest() string {
+	if x != nil {
+		return x.CrlDigest
+	}
+	return ""
+}
+
+func (x *PlacementStatus) GetCrlLevel() Level {
+	if x != nil {
+		return x.CrlLevel
+	}
+	return Level_LEVEL_UNSPECIFIED
+}
+
+func (x *PlacementStatus) GetCrlAside() string {
+	if x != nil {
+		return x.CrlAside
+	}
+	return ""
+}
+
+func (x *PlacementStatus) GetStapleDigest() string {
+	if x != nil {
+		return x.StapleDigest
+	}
+	return ""
+}
+
 // ProfileOverride is a profile that a rollout has used in the place of the
 // intent's.
 type ProfileOverride struct {
@@ -2808,12 +2840,14 @@ func (x *ProfileOverride) GetSince() *timestamppb.Timestamp {
 type ListPlacementsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Placements    []*PlacementStatus     `protobuf:"bytes,1,rep,name=placements,proto3" json:"placements,omitempty"`
-	RolledBack    string                 `protobuf:"bytes,2,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"` // as in InfoResponse
-	Emergencies   []string               `protobuf:"bytes,3,rep,name=emergencies,proto3" json:"emergencies,omitempty"`                 // in words: windows that are open, emergency credentials that were used within a day, compromises that are not over, that the issuing authority has expired
-	Behind        []string               `protobuf:"bytes,4,rep,name=behind,proto3" json:"behind,omitempty"`                           // in words: synthetic intents that have shown no rotation for three of their turns
-	LogAlarms     []string               `protobuf:"bytes,7,rep,name=log_alarms,json=logAlarms,proto3" json:"log_alarms,omitempty"`    // in words: witnesses of the audit log that contradict it
-	Unpublished   string                 `protobuf:"bytes,8,opt,name=unpublished,proto3" json:"unpublished,omitempty"`                 // in words: that checkpoints wait for cosignatures, and since when; empty: none does
-	Next          *PlacementKey          `protobuf:"bytes,9,opt,name=next,proto3" json:"next,omitempty"`                               // absent: there are no more. Pages after the first have placements alone
+	RolledBack    string                 `protobuf:"bytes,2,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"`     // as in InfoResponse
+	Emergencies   []string               `protobuf:"bytes,3,rep,name=emergencies,proto3" json:"emergencies,omitempty"`                     // in words: windows that are open, emergency credentials that were used within a day, compromises that are not over, that the issuing authority has expired
+	Behind        []string               `protobuf:"bytes,4,rep,name=behind,proto3" json:"behind,omitempty"`                               // in words: synthetic intents that have shown no rotation for three of their turns
+	LogAlarms     []string               `protobuf:"bytes,7,rep,name=log_alarms,json=logAlarms,proto3" json:"log_alarms,omitempty"`        // in words: witnesses of the audit log that contradict it
+	Unpublished   string                 `protobuf:"bytes,8,opt,name=unpublished,proto3" json:"unpublished,omitempty"`                     // in words: that checkpoints wait for cosignatures, and since when; empty: none does
+	Next          *PlacementKey          `protobuf:"bytes,9,opt,name=next,proto3" json:"next,omitempty"`                                   // absent: there are no more. Pages after the first have placements alone
+	AgentAlarms   []string               `protobuf:"bytes,10,rep,name=agent_alarms,json=agentAlarms,proto3" json:"agent_alarms,omitempty"` // in words: what agents raise that are connected to the server which answers, the first few
+	RootLists     []string               `protobuf:"bytes,11,rep,name=root_lists,json=rootLists,proto3" json:"root_lists,omitempty"`       // in words: roots whose list is missing, has ended or ends soon, where a profile has lists delivered
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2893,6 +2927,20 @@ func (x *ListPlacementsResponse) GetUnpublished() string {
 func (x *ListPlacementsResponse) GetNext() *PlacementKey {
 	if x != nil {
 		return x.Next
+	}
+	return nil
+}
+
+func (x *ListPlacementsResponse) GetAgentAlarms() []string {
+	if x != nil {
+		return x.AgentAlarms
+	}
+	return nil
+}
+
+func (x *ListPlacementsResponse) GetRootLists() []string {
+	if x != nil {
+		return x.RootLists
 	}
 	return nil
 }
@@ -5313,7 +5361,7 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\fPlacementKey\x12\x16\n" +
 	"\x06intent\x18\x01 \x01(\tR\x06intent\x12\x14\n" +
 	"\x05agent\x18\x02 \x01(\tR\x05agent\x12\x1a\n" +
-	"\binstance\x18\x03 \x01(\tR\binstance\"\xc0\b\n" +
+	"\binstance\x18\x03 \x01(\tR\binstance\"\xd1\t\n" +
 	"\x0fPlacementStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
@@ -5349,11 +5397,16 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\aproduct\x18\x1b \x01(\tR\aproduct\x12F\n" +
 	"\x10profile_override\x18\x1c \x01(\v2\x1b.rotunda.v1.ProfileOverrideR\x0fprofileOverride\x12\x12\n" +
 	"\x04host\x18\x1d \x01(\tR\x04host\x12\x18\n" +
-	"\abesides\x18\x1e \x01(\tR\abesides\"w\n" +
+	"\abesides\x18\x1e \x01(\tR\abesides\x12\x1d\n" +
+	"\n" +
+	"crl_digest\x18\x1f \x01(\tR\tcrlDigest\x12.\n" +
+	"\tcrl_level\x18  \x01(\x0e2\x11.rotunda.v1.LevelR\bcrlLevel\x12\x1b\n" +
+	"\tcrl_aside\x18! \x01(\tR\bcrlAside\x12#\n" +
+	"\rstaple_digest\x18\" \x01(\tR\fstapleDigest\"w\n" +
 	"\x0fProfileOverride\x12\x18\n" +
 	"\aprofile\x18\x01 \x01(\tR\aprofile\x12\x18\n" +
 	"\arollout\x18\x02 \x01(\tR\arollout\x120\n" +
-	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x9f\x02\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xe1\x02\n" +
 	"\x16ListPlacementsResponse\x12;\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1b.rotunda.v1.PlacementStatusR\n" +
@@ -5365,7 +5418,11 @@ const file_rotunda_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"log_alarms\x18\a \x03(\tR\tlogAlarms\x12 \n" +
 	"\vunpublished\x18\b \x01(\tR\vunpublished\x12,\n" +
-	"\x04next\x18\t \x01(\v2\x18.rotunda.v1.PlacementKeyR\x04next\"*\n" +
+	"\x04next\x18\t \x01(\v2\x18.rotunda.v1.PlacementKeyR\x04next\x12!\n" +
+	"\fagent_alarms\x18\n" +
+	" \x03(\tR\vagentAlarms\x12\x1d\n" +
+	"\n" +
+	"root_lists\x18\v \x03(\tR\trootLists\"*\n" +
 	"\x18DescribePlacementRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xda\x01\n" +
 	"\x0eEvidenceRecord\x12\x16\n" +
@@ -5833,175 +5890,176 @@ var file_rotunda_v1_operator_proto_depIdxs = []int32{
 	79,  // 39: rotunda.v1.PlacementStatus.reported_at:type_name -> google.protobuf.Timestamp
 	79,  // 40: rotunda.v1.PlacementStatus.rotate_at:type_name -> google.protobuf.Timestamp
 	39,  // 41: rotunda.v1.PlacementStatus.profile_override:type_name -> rotunda.v1.ProfileOverride
-	79,  // 42: rotunda.v1.ProfileOverride.since:type_name -> google.protobuf.Timestamp
-	38,  // 43: rotunda.v1.ListPlacementsResponse.placements:type_name -> rotunda.v1.PlacementStatus
-	37,  // 44: rotunda.v1.ListPlacementsResponse.next:type_name -> rotunda.v1.PlacementKey
-	79,  // 45: rotunda.v1.EvidenceRecord.at:type_name -> google.protobuf.Timestamp
-	38,  // 46: rotunda.v1.DescribePlacementResponse.status:type_name -> rotunda.v1.PlacementStatus
-	84,  // 47: rotunda.v1.DescribePlacementResponse.desired:type_name -> rotunda.v1.DesiredPlacement
-	45,  // 48: rotunda.v1.DescribePlacementResponse.certificates:type_name -> rotunda.v1.CertificateInfo
-	42,  // 49: rotunda.v1.DescribePlacementResponse.evidence:type_name -> rotunda.v1.EvidenceRecord
-	80,  // 50: rotunda.v1.ListCertificatesRequest.expiring:type_name -> google.protobuf.Duration
-	79,  // 51: rotunda.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
-	79,  // 52: rotunda.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
-	79,  // 53: rotunda.v1.CertificateInfo.revoked_at:type_name -> google.protobuf.Timestamp
-	45,  // 54: rotunda.v1.ListCertificatesResponse.certificates:type_name -> rotunda.v1.CertificateInfo
-	79,  // 55: rotunda.v1.AuthorityInfo.not_after:type_name -> google.protobuf.Timestamp
-	48,  // 56: rotunda.v1.CreateAuthorityResponse.authority:type_name -> rotunda.v1.AuthorityInfo
-	48,  // 57: rotunda.v1.DecideAuthorityResponse.authority:type_name -> rotunda.v1.AuthorityInfo
-	48,  // 58: rotunda.v1.ListAuthoritiesResponse.authorities:type_name -> rotunda.v1.AuthorityInfo
-	80,  // 59: rotunda.v1.IssueOperatorRequest.lifetime:type_name -> google.protobuf.Duration
-	80,  // 60: rotunda.v1.RotateRequest.over:type_name -> google.protobuf.Duration
-	38,  // 61: rotunda.v1.RotateResponse.affected:type_name -> rotunda.v1.PlacementStatus
-	80,  // 62: rotunda.v1.RotateResponse.over:type_name -> google.protobuf.Duration
-	79,  // 63: rotunda.v1.SlotInfo.granted_at:type_name -> google.protobuf.Timestamp
-	79,  // 64: rotunda.v1.SlotInfo.begun_at:type_name -> google.protobuf.Timestamp
-	79,  // 65: rotunda.v1.SlotInfo.ended_at:type_name -> google.protobuf.Timestamp
-	79,  // 66: rotunda.v1.SlotInfo.start_by:type_name -> google.protobuf.Timestamp
-	59,  // 67: rotunda.v1.ListSlotsResponse.slots:type_name -> rotunda.v1.SlotInfo
-	66,  // 68: rotunda.v1.ListAuditEntriesResponse.entries:type_name -> rotunda.v1.AuditEntry
-	66,  // 69: rotunda.v1.ShowAuditEntryResponse.entry:type_name -> rotunda.v1.AuditEntry
-	2,   // 70: rotunda.v1.OperatorService.Info:input_type -> rotunda.v1.InfoRequest
-	7,   // 71: rotunda.v1.OperatorService.Plan:input_type -> rotunda.v1.PlanRequest
-	9,   // 72: rotunda.v1.OperatorService.Apply:input_type -> rotunda.v1.ApplyRequest
-	11,  // 73: rotunda.v1.OperatorService.ListDocuments:input_type -> rotunda.v1.ListDocumentsRequest
-	14,  // 74: rotunda.v1.OperatorService.DeleteDocument:input_type -> rotunda.v1.DeleteDocumentRequest
-	16,  // 75: rotunda.v1.OperatorService.ReplayPolicy:input_type -> rotunda.v1.ReplayPolicyRequest
-	19,  // 76: rotunda.v1.OperatorService.CreateToken:input_type -> rotunda.v1.CreateTokenRequest
-	21,  // 77: rotunda.v1.OperatorService.ListTokens:input_type -> rotunda.v1.ListTokensRequest
-	24,  // 78: rotunda.v1.OperatorService.RevokeToken:input_type -> rotunda.v1.RevokeTokenRequest
-	26,  // 79: rotunda.v1.OperatorService.ListServers:input_type -> rotunda.v1.ListServersRequest
-	29,  // 80: rotunda.v1.OperatorService.ListAgents:input_type -> rotunda.v1.ListAgentsRequest
-	85,  // 81: rotunda.v1.OperatorService.ListRegions:input_type -> rotunda.v1.ListRegionsRequest
-	32,  // 82: rotunda.v1.OperatorService.LabelAgent:input_type -> rotunda.v1.LabelAgentRequest
-	34,  // 83: rotunda.v1.OperatorService.RetireAgent:input_type -> rotunda.v1.RetireAgentRequest
-	36,  // 84: rotunda.v1.OperatorService.ListPlacements:input_type -> rotunda.v1.ListPlacementsRequest
-	36,  // 85: rotunda.v1.OperatorService.WatchPlacements:input_type -> rotunda.v1.ListPlacementsRequest
-	41,  // 86: rotunda.v1.OperatorService.DescribePlacement:input_type -> rotunda.v1.DescribePlacementRequest
-	44,  // 87: rotunda.v1.OperatorService.ListCertificates:input_type -> rotunda.v1.ListCertificatesRequest
-	47,  // 88: rotunda.v1.OperatorService.ListAuthorities:input_type -> rotunda.v1.ListAuthoritiesRequest
-	54,  // 89: rotunda.v1.OperatorService.IssueOperator:input_type -> rotunda.v1.IssueOperatorRequest
-	56,  // 90: rotunda.v1.OperatorService.Rotate:input_type -> rotunda.v1.RotateRequest
-	63,  // 91: rotunda.v1.OperatorService.Resume:input_type -> rotunda.v1.ResumeRequest
-	58,  // 92: rotunda.v1.OperatorService.ListSlots:input_type -> rotunda.v1.ListSlotsRequest
-	61,  // 93: rotunda.v1.OperatorService.ReleaseSlot:input_type -> rotunda.v1.ReleaseSlotRequest
-	65,  // 94: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	65,  // 95: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
-	68,  // 96: rotunda.v1.OperatorService.ShowAuditEntry:input_type -> rotunda.v1.ShowAuditEntryRequest
-	70,  // 97: rotunda.v1.OperatorService.ProveAuditGrowth:input_type -> rotunda.v1.ProveAuditGrowthRequest
-	72,  // 98: rotunda.v1.OperatorService.ListCheckpoints:input_type -> rotunda.v1.ListCheckpointsRequest
-	86,  // 99: rotunda.v1.OperatorService.ImportAuthority:input_type -> rotunda.v1.ImportAuthorityRequest
-	49,  // 100: rotunda.v1.OperatorService.CreateAuthority:input_type -> rotunda.v1.CreateAuthorityRequest
-	51,  // 101: rotunda.v1.OperatorService.DecideAuthority:input_type -> rotunda.v1.DecideAuthorityRequest
-	87,  // 102: rotunda.v1.OperatorService.PrepareTrust:input_type -> rotunda.v1.PrepareTrustRequest
-	88,  // 103: rotunda.v1.OperatorService.BeginTrust:input_type -> rotunda.v1.BeginTrustRequest
-	89,  // 104: rotunda.v1.OperatorService.ListTrust:input_type -> rotunda.v1.ListTrustRequest
-	90,  // 105: rotunda.v1.OperatorService.DecideTrust:input_type -> rotunda.v1.DecideTrustRequest
-	91,  // 106: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
-	92,  // 107: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
-	93,  // 108: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
-	94,  // 109: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
-	95,  // 110: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
-	96,  // 111: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
-	96,  // 112: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
-	97,  // 113: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
-	98,  // 114: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
-	99,  // 115: rotunda.v1.OperatorService.ListNotices:input_type -> rotunda.v1.ListNoticesRequest
-	100, // 116: rotunda.v1.OperatorService.RetryNotices:input_type -> rotunda.v1.RetryNoticesRequest
-	101, // 117: rotunda.v1.OperatorService.Revoke:input_type -> rotunda.v1.RevokeRequest
-	102, // 118: rotunda.v1.OperatorService.ListRevocations:input_type -> rotunda.v1.ListRevocationsRequest
-	103, // 119: rotunda.v1.OperatorService.EndRevocation:input_type -> rotunda.v1.EndRevocationRequest
-	104, // 120: rotunda.v1.OperatorService.Compromise:input_type -> rotunda.v1.CompromiseRequest
-	105, // 121: rotunda.v1.OperatorService.ListCompromises:input_type -> rotunda.v1.ListCompromisesRequest
-	106, // 122: rotunda.v1.OperatorService.EndCompromise:input_type -> rotunda.v1.EndCompromiseRequest
-	107, // 123: rotunda.v1.OperatorService.CollectCompromise:input_type -> rotunda.v1.CollectCompromiseRequest
-	108, // 124: rotunda.v1.OperatorService.PrepareRootList:input_type -> rotunda.v1.PrepareRootListRequest
-	109, // 125: rotunda.v1.OperatorService.PutRootList:input_type -> rotunda.v1.PutRootListRequest
-	110, // 126: rotunda.v1.OperatorService.OpenEmergency:input_type -> rotunda.v1.OpenEmergencyRequest
-	111, // 127: rotunda.v1.OperatorService.CloseEmergency:input_type -> rotunda.v1.CloseEmergencyRequest
-	112, // 128: rotunda.v1.OperatorService.ListEmergencies:input_type -> rotunda.v1.ListEmergenciesRequest
-	113, // 129: rotunda.v1.OperatorService.CreateEmergency:input_type -> rotunda.v1.CreateEmergencyRequest
-	114, // 130: rotunda.v1.OperatorService.UseEmergency:input_type -> rotunda.v1.UseEmergencyRequest
-	115, // 131: rotunda.v1.OperatorService.Restore:input_type -> rotunda.v1.RestoreRequest
-	116, // 132: rotunda.v1.OperatorService.ListArchivedCertificates:input_type -> rotunda.v1.ListArchivedCertificatesRequest
-	117, // 133: rotunda.v1.OperatorService.RetentionStatus:input_type -> rotunda.v1.RetentionStatusRequest
-	118, // 134: rotunda.v1.OperatorService.RunRetention:input_type -> rotunda.v1.RunRetentionRequest
-	119, // 135: rotunda.v1.OperatorService.ListAuditSinks:input_type -> rotunda.v1.ListAuditSinksRequest
-	120, // 136: rotunda.v1.OperatorService.ListAuditWitnesses:input_type -> rotunda.v1.ListAuditWitnessesRequest
-	121, // 137: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
-	3,   // 138: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
-	8,   // 139: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
-	10,  // 140: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
-	13,  // 141: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
-	15,  // 142: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
-	18,  // 143: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
-	20,  // 144: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
-	23,  // 145: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
-	25,  // 146: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
-	27,  // 147: rotunda.v1.OperatorService.ListServers:output_type -> rotunda.v1.ListServersResponse
-	31,  // 148: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
-	122, // 149: rotunda.v1.OperatorService.ListRegions:output_type -> rotunda.v1.ListRegionsResponse
-	33,  // 150: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
-	35,  // 151: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
-	40,  // 152: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	40,  // 153: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
-	43,  // 154: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
-	46,  // 155: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
-	53,  // 156: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
-	55,  // 157: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
-	57,  // 158: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
-	64,  // 159: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
-	60,  // 160: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
-	62,  // 161: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
-	67,  // 162: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	67,  // 163: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
-	69,  // 164: rotunda.v1.OperatorService.ShowAuditEntry:output_type -> rotunda.v1.ShowAuditEntryResponse
-	71,  // 165: rotunda.v1.OperatorService.ProveAuditGrowth:output_type -> rotunda.v1.ProveAuditGrowthResponse
-	73,  // 166: rotunda.v1.OperatorService.ListCheckpoints:output_type -> rotunda.v1.ListCheckpointsResponse
-	123, // 167: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
-	50,  // 168: rotunda.v1.OperatorService.CreateAuthority:output_type -> rotunda.v1.CreateAuthorityResponse
-	52,  // 169: rotunda.v1.OperatorService.DecideAuthority:output_type -> rotunda.v1.DecideAuthorityResponse
-	124, // 170: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
-	125, // 171: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
-	126, // 172: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
-	127, // 173: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
-	128, // 174: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
-	129, // 175: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
-	130, // 176: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
-	131, // 177: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
-	132, // 178: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
-	133, // 179: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	133, // 180: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
-	134, // 181: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
-	135, // 182: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
-	136, // 183: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
-	137, // 184: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
-	138, // 185: rotunda.v1.OperatorService.Revoke:output_type -> rotunda.v1.RevokeResponse
-	139, // 186: rotunda.v1.OperatorService.ListRevocations:output_type -> rotunda.v1.ListRevocationsResponse
-	140, // 187: rotunda.v1.OperatorService.EndRevocation:output_type -> rotunda.v1.EndRevocationResponse
-	141, // 188: rotunda.v1.OperatorService.Compromise:output_type -> rotunda.v1.CompromiseResponse
-	142, // 189: rotunda.v1.OperatorService.ListCompromises:output_type -> rotunda.v1.ListCompromisesResponse
-	143, // 190: rotunda.v1.OperatorService.EndCompromise:output_type -> rotunda.v1.EndCompromiseResponse
-	144, // 191: rotunda.v1.OperatorService.CollectCompromise:output_type -> rotunda.v1.CollectCompromiseResponse
-	145, // 192: rotunda.v1.OperatorService.PrepareRootList:output_type -> rotunda.v1.PrepareRootListResponse
-	146, // 193: rotunda.v1.OperatorService.PutRootList:output_type -> rotunda.v1.PutRootListResponse
-	147, // 194: rotunda.v1.OperatorService.OpenEmergency:output_type -> rotunda.v1.OpenEmergencyResponse
-	148, // 195: rotunda.v1.OperatorService.CloseEmergency:output_type -> rotunda.v1.CloseEmergencyResponse
-	149, // 196: rotunda.v1.OperatorService.ListEmergencies:output_type -> rotunda.v1.ListEmergenciesResponse
-	150, // 197: rotunda.v1.OperatorService.CreateEmergency:output_type -> rotunda.v1.CreateEmergencyResponse
-	151, // 198: rotunda.v1.OperatorService.UseEmergency:output_type -> rotunda.v1.UseEmergencyResponse
-	152, // 199: rotunda.v1.OperatorService.Restore:output_type -> rotunda.v1.RestoreResponse
-	153, // 200: rotunda.v1.OperatorService.ListArchivedCertificates:output_type -> rotunda.v1.ListArchivedCertificatesResponse
-	154, // 201: rotunda.v1.OperatorService.RetentionStatus:output_type -> rotunda.v1.RetentionStatusResponse
-	155, // 202: rotunda.v1.OperatorService.RunRetention:output_type -> rotunda.v1.RunRetentionResponse
-	156, // 203: rotunda.v1.OperatorService.ListAuditSinks:output_type -> rotunda.v1.ListAuditSinksResponse
-	157, // 204: rotunda.v1.OperatorService.ListAuditWitnesses:output_type -> rotunda.v1.ListAuditWitnessesResponse
-	158, // 205: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
-	138, // [138:206] is the sub-list for method output_type
-	70,  // [70:138] is the sub-list for method input_type
-	70,  // [70:70] is the sub-list for extension type_name
-	70,  // [70:70] is the sub-list for extension extendee
-	0,   // [0:70] is the sub-list for field type_name
+	82,  // 42: rotunda.v1.PlacementStatus.crl_level:type_name -> rotunda.v1.Level
+	79,  // 43: rotunda.v1.ProfileOverride.since:type_name -> google.protobuf.Timestamp
+	38,  // 44: rotunda.v1.ListPlacementsResponse.placements:type_name -> rotunda.v1.PlacementStatus
+	37,  // 45: rotunda.v1.ListPlacementsResponse.next:type_name -> rotunda.v1.PlacementKey
+	79,  // 46: rotunda.v1.EvidenceRecord.at:type_name -> google.protobuf.Timestamp
+	38,  // 47: rotunda.v1.DescribePlacementResponse.status:type_name -> rotunda.v1.PlacementStatus
+	84,  // 48: rotunda.v1.DescribePlacementResponse.desired:type_name -> rotunda.v1.DesiredPlacement
+	45,  // 49: rotunda.v1.DescribePlacementResponse.certificates:type_name -> rotunda.v1.CertificateInfo
+	42,  // 50: rotunda.v1.DescribePlacementResponse.evidence:type_name -> rotunda.v1.EvidenceRecord
+	80,  // 51: rotunda.v1.ListCertificatesRequest.expiring:type_name -> google.protobuf.Duration
+	79,  // 52: rotunda.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
+	79,  // 53: rotunda.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
+	79,  // 54: rotunda.v1.CertificateInfo.revoked_at:type_name -> google.protobuf.Timestamp
+	45,  // 55: rotunda.v1.ListCertificatesResponse.certificates:type_name -> rotunda.v1.CertificateInfo
+	79,  // 56: rotunda.v1.AuthorityInfo.not_after:type_name -> google.protobuf.Timestamp
+	48,  // 57: rotunda.v1.CreateAuthorityResponse.authority:type_name -> rotunda.v1.AuthorityInfo
+	48,  // 58: rotunda.v1.DecideAuthorityResponse.authority:type_name -> rotunda.v1.AuthorityInfo
+	48,  // 59: rotunda.v1.ListAuthoritiesResponse.authorities:type_name -> rotunda.v1.AuthorityInfo
+	80,  // 60: rotunda.v1.IssueOperatorRequest.lifetime:type_name -> google.protobuf.Duration
+	80,  // 61: rotunda.v1.RotateRequest.over:type_name -> google.protobuf.Duration
+	38,  // 62: rotunda.v1.RotateResponse.affected:type_name -> rotunda.v1.PlacementStatus
+	80,  // 63: rotunda.v1.RotateResponse.over:type_name -> google.protobuf.Duration
+	79,  // 64: rotunda.v1.SlotInfo.granted_at:type_name -> google.protobuf.Timestamp
+	79,  // 65: rotunda.v1.SlotInfo.begun_at:type_name -> google.protobuf.Timestamp
+	79,  // 66: rotunda.v1.SlotInfo.ended_at:type_name -> google.protobuf.Timestamp
+	79,  // 67: rotunda.v1.SlotInfo.start_by:type_name -> google.protobuf.Timestamp
+	59,  // 68: rotunda.v1.ListSlotsResponse.slots:type_name -> rotunda.v1.SlotInfo
+	66,  // 69: rotunda.v1.ListAuditEntriesResponse.entries:type_name -> rotunda.v1.AuditEntry
+	66,  // 70: rotunda.v1.ShowAuditEntryResponse.entry:type_name -> rotunda.v1.AuditEntry
+	2,   // 71: rotunda.v1.OperatorService.Info:input_type -> rotunda.v1.InfoRequest
+	7,   // 72: rotunda.v1.OperatorService.Plan:input_type -> rotunda.v1.PlanRequest
+	9,   // 73: rotunda.v1.OperatorService.Apply:input_type -> rotunda.v1.ApplyRequest
+	11,  // 74: rotunda.v1.OperatorService.ListDocuments:input_type -> rotunda.v1.ListDocumentsRequest
+	14,  // 75: rotunda.v1.OperatorService.DeleteDocument:input_type -> rotunda.v1.DeleteDocumentRequest
+	16,  // 76: rotunda.v1.OperatorService.ReplayPolicy:input_type -> rotunda.v1.ReplayPolicyRequest
+	19,  // 77: rotunda.v1.OperatorService.CreateToken:input_type -> rotunda.v1.CreateTokenRequest
+	21,  // 78: rotunda.v1.OperatorService.ListTokens:input_type -> rotunda.v1.ListTokensRequest
+	24,  // 79: rotunda.v1.OperatorService.RevokeToken:input_type -> rotunda.v1.RevokeTokenRequest
+	26,  // 80: rotunda.v1.OperatorService.ListServers:input_type -> rotunda.v1.ListServersRequest
+	29,  // 81: rotunda.v1.OperatorService.ListAgents:input_type -> rotunda.v1.ListAgentsRequest
+	85,  // 82: rotunda.v1.OperatorService.ListRegions:input_type -> rotunda.v1.ListRegionsRequest
+	32,  // 83: rotunda.v1.OperatorService.LabelAgent:input_type -> rotunda.v1.LabelAgentRequest
+	34,  // 84: rotunda.v1.OperatorService.RetireAgent:input_type -> rotunda.v1.RetireAgentRequest
+	36,  // 85: rotunda.v1.OperatorService.ListPlacements:input_type -> rotunda.v1.ListPlacementsRequest
+	36,  // 86: rotunda.v1.OperatorService.WatchPlacements:input_type -> rotunda.v1.ListPlacementsRequest
+	41,  // 87: rotunda.v1.OperatorService.DescribePlacement:input_type -> rotunda.v1.DescribePlacementRequest
+	44,  // 88: rotunda.v1.OperatorService.ListCertificates:input_type -> rotunda.v1.ListCertificatesRequest
+	47,  // 89: rotunda.v1.OperatorService.ListAuthorities:input_type -> rotunda.v1.ListAuthoritiesRequest
+	54,  // 90: rotunda.v1.OperatorService.IssueOperator:input_type -> rotunda.v1.IssueOperatorRequest
+	56,  // 91: rotunda.v1.OperatorService.Rotate:input_type -> rotunda.v1.RotateRequest
+	63,  // 92: rotunda.v1.OperatorService.Resume:input_type -> rotunda.v1.ResumeRequest
+	58,  // 93: rotunda.v1.OperatorService.ListSlots:input_type -> rotunda.v1.ListSlotsRequest
+	61,  // 94: rotunda.v1.OperatorService.ReleaseSlot:input_type -> rotunda.v1.ReleaseSlotRequest
+	65,  // 95: rotunda.v1.OperatorService.ListAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
+	65,  // 96: rotunda.v1.OperatorService.WatchAuditEntries:input_type -> rotunda.v1.ListAuditEntriesRequest
+	68,  // 97: rotunda.v1.OperatorService.ShowAuditEntry:input_type -> rotunda.v1.ShowAuditEntryRequest
+	70,  // 98: rotunda.v1.OperatorService.ProveAuditGrowth:input_type -> rotunda.v1.ProveAuditGrowthRequest
+	72,  // 99: rotunda.v1.OperatorService.ListCheckpoints:input_type -> rotunda.v1.ListCheckpointsRequest
+	86,  // 100: rotunda.v1.OperatorService.ImportAuthority:input_type -> rotunda.v1.ImportAuthorityRequest
+	49,  // 101: rotunda.v1.OperatorService.CreateAuthority:input_type -> rotunda.v1.CreateAuthorityRequest
+	51,  // 102: rotunda.v1.OperatorService.DecideAuthority:input_type -> rotunda.v1.DecideAuthorityRequest
+	87,  // 103: rotunda.v1.OperatorService.PrepareTrust:input_type -> rotunda.v1.PrepareTrustRequest
+	88,  // 104: rotunda.v1.OperatorService.BeginTrust:input_type -> rotunda.v1.BeginTrustRequest
+	89,  // 105: rotunda.v1.OperatorService.ListTrust:input_type -> rotunda.v1.ListTrustRequest
+	90,  // 106: rotunda.v1.OperatorService.DecideTrust:input_type -> rotunda.v1.DecideTrustRequest
+	91,  // 107: rotunda.v1.OperatorService.EndCredential:input_type -> rotunda.v1.EndCredentialRequest
+	92,  // 108: rotunda.v1.OperatorService.Graph:input_type -> rotunda.v1.GraphRequest
+	93,  // 109: rotunda.v1.OperatorService.Impact:input_type -> rotunda.v1.ImpactRequest
+	94,  // 110: rotunda.v1.OperatorService.StartRollout:input_type -> rotunda.v1.StartRolloutRequest
+	95,  // 111: rotunda.v1.OperatorService.ListRollouts:input_type -> rotunda.v1.ListRolloutsRequest
+	96,  // 112: rotunda.v1.OperatorService.DescribeRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	96,  // 113: rotunda.v1.OperatorService.WatchRollout:input_type -> rotunda.v1.DescribeRolloutRequest
+	97,  // 114: rotunda.v1.OperatorService.DecideRollout:input_type -> rotunda.v1.DecideRolloutRequest
+	98,  // 115: rotunda.v1.OperatorService.AnswerRolloutGate:input_type -> rotunda.v1.AnswerRolloutGateRequest
+	99,  // 116: rotunda.v1.OperatorService.ListNotices:input_type -> rotunda.v1.ListNoticesRequest
+	100, // 117: rotunda.v1.OperatorService.RetryNotices:input_type -> rotunda.v1.RetryNoticesRequest
+	101, // 118: rotunda.v1.OperatorService.Revoke:input_type -> rotunda.v1.RevokeRequest
+	102, // 119: rotunda.v1.OperatorService.ListRevocations:input_type -> rotunda.v1.ListRevocationsRequest
+	103, // 120: rotunda.v1.OperatorService.EndRevocation:input_type -> rotunda.v1.EndRevocationRequest
+	104, // 121: rotunda.v1.OperatorService.Compromise:input_type -> rotunda.v1.CompromiseRequest
+	105, // 122: rotunda.v1.OperatorService.ListCompromises:input_type -> rotunda.v1.ListCompromisesRequest
+	106, // 123: rotunda.v1.OperatorService.EndCompromise:input_type -> rotunda.v1.EndCompromiseRequest
+	107, // 124: rotunda.v1.OperatorService.CollectCompromise:input_type -> rotunda.v1.CollectCompromiseRequest
+	108, // 125: rotunda.v1.OperatorService.PrepareRootList:input_type -> rotunda.v1.PrepareRootListRequest
+	109, // 126: rotunda.v1.OperatorService.PutRootList:input_type -> rotunda.v1.PutRootListRequest
+	110, // 127: rotunda.v1.OperatorService.OpenEmergency:input_type -> rotunda.v1.OpenEmergencyRequest
+	111, // 128: rotunda.v1.OperatorService.CloseEmergency:input_type -> rotunda.v1.CloseEmergencyRequest
+	112, // 129: rotunda.v1.OperatorService.ListEmergencies:input_type -> rotunda.v1.ListEmergenciesRequest
+	113, // 130: rotunda.v1.OperatorService.CreateEmergency:input_type -> rotunda.v1.CreateEmergencyRequest
+	114, // 131: rotunda.v1.OperatorService.UseEmergency:input_type -> rotunda.v1.UseEmergencyRequest
+	115, // 132: rotunda.v1.OperatorService.Restore:input_type -> rotunda.v1.RestoreRequest
+	116, // 133: rotunda.v1.OperatorService.ListArchivedCertificates:input_type -> rotunda.v1.ListArchivedCertificatesRequest
+	117, // 134: rotunda.v1.OperatorService.RetentionStatus:input_type -> rotunda.v1.RetentionStatusRequest
+	118, // 135: rotunda.v1.OperatorService.RunRetention:input_type -> rotunda.v1.RunRetentionRequest
+	119, // 136: rotunda.v1.OperatorService.ListAuditSinks:input_type -> rotunda.v1.ListAuditSinksRequest
+	120, // 137: rotunda.v1.OperatorService.ListAuditWitnesses:input_type -> rotunda.v1.ListAuditWitnessesRequest
+	121, // 138: rotunda.v1.OperatorService.WhatIf:input_type -> rotunda.v1.WhatIfRequest
+	3,   // 139: rotunda.v1.OperatorService.Info:output_type -> rotunda.v1.InfoResponse
+	8,   // 140: rotunda.v1.OperatorService.Plan:output_type -> rotunda.v1.PlanResponse
+	10,  // 141: rotunda.v1.OperatorService.Apply:output_type -> rotunda.v1.ApplyResponse
+	13,  // 142: rotunda.v1.OperatorService.ListDocuments:output_type -> rotunda.v1.ListDocumentsResponse
+	15,  // 143: rotunda.v1.OperatorService.DeleteDocument:output_type -> rotunda.v1.DeleteDocumentResponse
+	18,  // 144: rotunda.v1.OperatorService.ReplayPolicy:output_type -> rotunda.v1.ReplayPolicyResponse
+	20,  // 145: rotunda.v1.OperatorService.CreateToken:output_type -> rotunda.v1.CreateTokenResponse
+	23,  // 146: rotunda.v1.OperatorService.ListTokens:output_type -> rotunda.v1.ListTokensResponse
+	25,  // 147: rotunda.v1.OperatorService.RevokeToken:output_type -> rotunda.v1.RevokeTokenResponse
+	27,  // 148: rotunda.v1.OperatorService.ListServers:output_type -> rotunda.v1.ListServersResponse
+	31,  // 149: rotunda.v1.OperatorService.ListAgents:output_type -> rotunda.v1.ListAgentsResponse
+	122, // 150: rotunda.v1.OperatorService.ListRegions:output_type -> rotunda.v1.ListRegionsResponse
+	33,  // 151: rotunda.v1.OperatorService.LabelAgent:output_type -> rotunda.v1.LabelAgentResponse
+	35,  // 152: rotunda.v1.OperatorService.RetireAgent:output_type -> rotunda.v1.RetireAgentResponse
+	40,  // 153: rotunda.v1.OperatorService.ListPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	40,  // 154: rotunda.v1.OperatorService.WatchPlacements:output_type -> rotunda.v1.ListPlacementsResponse
+	43,  // 155: rotunda.v1.OperatorService.DescribePlacement:output_type -> rotunda.v1.DescribePlacementResponse
+	46,  // 156: rotunda.v1.OperatorService.ListCertificates:output_type -> rotunda.v1.ListCertificatesResponse
+	53,  // 157: rotunda.v1.OperatorService.ListAuthorities:output_type -> rotunda.v1.ListAuthoritiesResponse
+	55,  // 158: rotunda.v1.OperatorService.IssueOperator:output_type -> rotunda.v1.IssueOperatorResponse
+	57,  // 159: rotunda.v1.OperatorService.Rotate:output_type -> rotunda.v1.RotateResponse
+	64,  // 160: rotunda.v1.OperatorService.Resume:output_type -> rotunda.v1.ResumeResponse
+	60,  // 161: rotunda.v1.OperatorService.ListSlots:output_type -> rotunda.v1.ListSlotsResponse
+	62,  // 162: rotunda.v1.OperatorService.ReleaseSlot:output_type -> rotunda.v1.ReleaseSlotResponse
+	67,  // 163: rotunda.v1.OperatorService.ListAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	67,  // 164: rotunda.v1.OperatorService.WatchAuditEntries:output_type -> rotunda.v1.ListAuditEntriesResponse
+	69,  // 165: rotunda.v1.OperatorService.ShowAuditEntry:output_type -> rotunda.v1.ShowAuditEntryResponse
+	71,  // 166: rotunda.v1.OperatorService.ProveAuditGrowth:output_type -> rotunda.v1.ProveAuditGrowthResponse
+	73,  // 167: rotunda.v1.OperatorService.ListCheckpoints:output_type -> rotunda.v1.ListCheckpointsResponse
+	123, // 168: rotunda.v1.OperatorService.ImportAuthority:output_type -> rotunda.v1.ImportAuthorityResponse
+	50,  // 169: rotunda.v1.OperatorService.CreateAuthority:output_type -> rotunda.v1.CreateAuthorityResponse
+	52,  // 170: rotunda.v1.OperatorService.DecideAuthority:output_type -> rotunda.v1.DecideAuthorityResponse
+	124, // 171: rotunda.v1.OperatorService.PrepareTrust:output_type -> rotunda.v1.PrepareTrustResponse
+	125, // 172: rotunda.v1.OperatorService.BeginTrust:output_type -> rotunda.v1.BeginTrustResponse
+	126, // 173: rotunda.v1.OperatorService.ListTrust:output_type -> rotunda.v1.ListTrustResponse
+	127, // 174: rotunda.v1.OperatorService.DecideTrust:output_type -> rotunda.v1.DecideTrustResponse
+	128, // 175: rotunda.v1.OperatorService.EndCredential:output_type -> rotunda.v1.EndCredentialResponse
+	129, // 176: rotunda.v1.OperatorService.Graph:output_type -> rotunda.v1.GraphResponse
+	130, // 177: rotunda.v1.OperatorService.Impact:output_type -> rotunda.v1.ImpactResponse
+	131, // 178: rotunda.v1.OperatorService.StartRollout:output_type -> rotunda.v1.StartRolloutResponse
+	132, // 179: rotunda.v1.OperatorService.ListRollouts:output_type -> rotunda.v1.ListRolloutsResponse
+	133, // 180: rotunda.v1.OperatorService.DescribeRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	133, // 181: rotunda.v1.OperatorService.WatchRollout:output_type -> rotunda.v1.DescribeRolloutResponse
+	134, // 182: rotunda.v1.OperatorService.DecideRollout:output_type -> rotunda.v1.DecideRolloutResponse
+	135, // 183: rotunda.v1.OperatorService.AnswerRolloutGate:output_type -> rotunda.v1.AnswerRolloutGateResponse
+	136, // 184: rotunda.v1.OperatorService.ListNotices:output_type -> rotunda.v1.ListNoticesResponse
+	137, // 185: rotunda.v1.OperatorService.RetryNotices:output_type -> rotunda.v1.RetryNoticesResponse
+	138, // 186: rotunda.v1.OperatorService.Revoke:output_type -> rotunda.v1.RevokeResponse
+	139, // 187: rotunda.v1.OperatorService.ListRevocations:output_type -> rotunda.v1.ListRevocationsResponse
+	140, // 188: rotunda.v1.OperatorService.EndRevocation:output_type -> rotunda.v1.EndRevocationResponse
+	141, // 189: rotunda.v1.OperatorService.Compromise:output_type -> rotunda.v1.CompromiseResponse
+	142, // 190: rotunda.v1.OperatorService.ListCompromises:output_type -> rotunda.v1.ListCompromisesResponse
+	143, // 191: rotunda.v1.OperatorService.EndCompromise:output_type -> rotunda.v1.EndCompromiseResponse
+	144, // 192: rotunda.v1.OperatorService.CollectCompromise:output_type -> rotunda.v1.CollectCompromiseResponse
+	145, // 193: rotunda.v1.OperatorService.PrepareRootList:output_type -> rotunda.v1.PrepareRootListResponse
+	146, // 194: rotunda.v1.OperatorService.PutRootList:output_type -> rotunda.v1.PutRootListResponse
+	147, // 195: rotunda.v1.OperatorService.OpenEmergency:output_type -> rotunda.v1.OpenEmergencyResponse
+	148, // 196: rotunda.v1.OperatorService.CloseEmergency:output_type -> rotunda.v1.CloseEmergencyResponse
+	149, // 197: rotunda.v1.OperatorService.ListEmergencies:output_type -> rotunda.v1.ListEmergenciesResponse
+	150, // 198: rotunda.v1.OperatorService.CreateEmergency:output_type -> rotunda.v1.CreateEmergencyResponse
+	151, // 199: rotunda.v1.OperatorService.UseEmergency:output_type -> rotunda.v1.UseEmergencyResponse
+	152, // 200: rotunda.v1.OperatorService.Restore:output_type -> rotunda.v1.RestoreResponse
+	153, // 201: rotunda.v1.OperatorService.ListArchivedCertificates:output_type -> rotunda.v1.ListArchivedCertificatesResponse
+	154, // 202: rotunda.v1.OperatorService.RetentionStatus:output_type -> rotunda.v1.RetentionStatusResponse
+	155, // 203: rotunda.v1.OperatorService.RunRetention:output_type -> rotunda.v1.RunRetentionResponse
+	156, // 204: rotunda.v1.OperatorService.ListAuditSinks:output_type -> rotunda.v1.ListAuditSinksResponse
+	157, // 205: rotunda.v1.OperatorService.ListAuditWitnesses:output_type -> rotunda.v1.ListAuditWitnessesResponse
+	158, // 206: rotunda.v1.OperatorService.WhatIf:output_type -> rotunda.v1.WhatIfResponse
+	139, // [139:207] is the sub-list for method output_type
+	71,  // [71:139] is the sub-list for method input_type
+	71,  // [71:71] is the sub-list for extension type_name
+	71,  // [71:71] is the sub-list for extension extendee
+	0,   // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_rotunda_v1_operator_proto_init() }

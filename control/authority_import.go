@@ -63,7 +63,9 @@ func (c *Control) importAuthority(ctx context.Context, tx *store.Tx, caller Call
 	if found.canaries != "" {
 		response.Canaries = found.canaries
 		response.Warnings = slices.DeleteFunc(response.Warnings, func(words string) bool { return words == ca.Keyless })
-		more, err := c.canaryWarnings(ctx, tx, req.Name)
+	}
+	if found.canaries != "" || req.Trusted {
+		more, err := c.listWarnings(ctx, tx, req.Name)
 		if err != nil {
 			return err
 		}
@@ -134,9 +136,9 @@ func (c *Control) toImport(ctx context.Context, tx *store.Tx, req *api.ImportAut
 	return found, err
 }
 
-// canaryWarnings say where a canary under the root will be refused although its
-// anchor is trusted: who looks at lists wants one of each authority of a chain.
-func (c *Control) canaryWarnings(ctx context.Context, tx *store.Tx, name string) (words []string, err error) {
+// listWarnings say where what is under the root will be refused although its anchor
+// is trusted: who looks at lists wants one of each authority of a chain.
+func (c *Control) listWarnings(ctx context.Context, tx *store.Tx, name string) (words []string, err error) {
 	w, err := c.worldAt(ctx, tx)
 	if err == nil && w.wantsLists() {
 		words = []string{"processes that get lists refuse what is under it, canaries too, until its owner's CRL is here: rotunda authority crl " + name + " --install FILE"}

@@ -338,13 +338,16 @@ func TestContainedWhenListsAreInUse(t *testing.T) {
 	using := func(lists string, orders ...*api.OrderReport) {
 		t.Helper()
 		err := server.report(&api.PlacementReport{
-			State: api.State_STATE_STEADY, Generation: 1, LastGeneration: 1, Revision: 1, Level: api.Level_LEVEL_DELIVERED, CrlDigest: lists, Orders: orders,
+			State: api.State_STATE_STEADY, Generation: 1, LastGeneration: 1, Revision: 1, Level: api.Level_LEVEL_DELIVERED, CrlDigest: lists, CrlLevel: api.Level_LEVEL_LOADED, Orders: orders,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	using(old)
+	if shown, err := d.DescribePlacement(t.Context(), operator, &api.DescribePlacementRequest{Id: server.placement()}); err != nil || shown.Status.CrlDigest != old || shown.Status.CrlLevel != api.Level_LEVEL_LOADED {
+		t.Errorf("an operator is shown of the lists in use: %v, %v", shown.GetStatus(), err)
+	}
 	client, _ := d.ordersHost("a")
 	id := d.fallen(&api.CompromiseRequest{Agent: client.id, ContainFirst: true}).Compromise.Id
 	if text := stepsOf(d.lookedAt(id)); !strings.Contains(text, "lists in use 0 of 1; ledger-db on agent "+server.id+" has an older list in use") {

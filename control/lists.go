@@ -139,7 +139,7 @@ func (c *Control) listingOf(ctx context.Context, tx *store.Tx, bundle store.Bund
 func missingList(authority store.Authority, head store.CRLHead) string {
 	remedy := "its lists are signed by a running server"
 	if authority.Kind == store.RootAuthority {
-		remedy = fmt.Sprintf("rotunda authority crl %s --root-key FILE", authority.Name)
+		remedy = rootListRemedy(authority)
 	}
 	if head.Number == 0 {
 		return fmt.Sprintf("authority %s has no CRL: %s", authority.Name, remedy)

@@ -228,6 +228,19 @@ func (p *presence) wrote(id string, now time.Time) {
 	}
 }
 
+// alarms are what the agents raise that are connected here, by agent.
+func (p *presence) alarms() map[string]string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	raised := map[string]string{}
+	for id, entry := range p.agents {
+		if entry.alarm != "" {
+			raised[id] = entry.alarm
+		}
+	}
+	return raised
+}
+
 // overtaken ends a stream whose agent has opened a newer one elsewhere.
 func (p *presence) overtaken(id string, newest uint64) {
 	p.mu.Lock()

@@ -55,6 +55,7 @@ type cutOff struct {
 	contact  time.Time            // the last
 	cut      atomic.Bool          // changes under mu
 	left     bool                 // a process before left records, which are to be handed in
+	kept     bool                 // the spool could not be emptied: it holds what the store has
 	handing  error                // why what is spooled is not handed in, though there is contact
 	given    map[string]*given    // by placement: what was spooled
 	trying   map[string]ca.Issued // by placement and generation: what may have been recorded
@@ -101,7 +102,12 @@ func (c *Control) openSpool(ctx context.Context, o Spooling) error {
 		}
 		c.log.Info("handed in what a process before has spooled", "certificates", len(held))
 	}
-	return s.spool.Clear(owner)
+	// A disk that is full is no reason to refuse those who ask while the store is there.
+	if err = c.emptySpool(ctx); !spool.IsFull(err) {
+		return err
+	}
+	c.log.Error("the spool can't be begun anew, which is tried again", "error", err)
+	return nil
 }
 
 func (c *Control) spoolOwner(ctx context.Context) (owner spool.Owner, err error) {
@@ -250,6 +256,9 @@ func (c *Control) comeBack(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.cut.Load() && !s.left {
+		if s.kept && c.emptySpool(ctx) == nil {
+			c.log.Info("the spool is empty again")
+		}
 		return nil
 	}
 	held, err := s.spool.Records()
@@ -259,7 +268,9 @@ func (c *Control) comeBack(ctx context.Context) error {
 	if s.handing = err; err != nil {
 		return fault.Wrap(fault.CodeOf(err), err, "hand in %d certificates", len(held))
 	}
-	c.emptySpool(ctx)
+	if err := c.emptySpool(ctx); err != nil {
+		c.log.Error("the spool, which was handed in, can't be emptied, which is tried again", "error", err)
+	}
 	s.cut.Store(false)
 	s.left, s.given, s.trying = false, map[string]*given{}, map[string]ca.Issued{}
 	s.snapshot = nil // before it is cut off again there is another
@@ -271,14 +282,13 @@ func (c *Control) comeBack(ctx context.Context) error {
 
 // emptySpool begins the spool anew. Where that can't be, what the store has stays in
 // it, and is known for that when it is handed in again.
-func (c *Control) emptySpool(ctx context.Context) {
+func (c *Control) emptySpool(ctx context.Context) error {
 	owner, err := c.spoolOwner(ctx)
 	if err == nil {
 		err = c.cutOff.spool.Clear(owner)
 	}
-	if err != nil {
-		c.log.Error("the spool, which was handed in, can't be emptied", "error", err)
-	}
+	c.cutOff.kept = err != nil
+	return err
 }
 
 // attempt notes what is about to be recorded: where the store goes away meanwhile

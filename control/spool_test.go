@@ -2,6 +2,7 @@ package control
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -309,5 +310,62 @@ func TestSpoolFails(t *testing.T) {
 	}
 	if err := d.comeBack(t.Context()); err == nil || !d.CutOff() {
 		t.Errorf("a spool that can't be read counts as handed in: %v", err)
+	}
+}
+
+// A server starts beside a full disk while the store is there: only what it would spool
+// needs room. Once there is some, the spool is emptied of what was handed in.
+func TestStartsWithoutRoomForTheSpool(t *testing.T) {
+	d, h := cutOffHost(t)
+	_, request := csr(t)
+	if got := h.renew(2, request); got.ErrorCode != "" {
+		t.Fatal(got)
+	}
+	dir := d.cutOff.Dir
+	d.closeSpool()
+	d.cutOff.cut.Store(false)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	// Nothing is to be handed in through a store whose files may not grow either.
+	d.handInSpool(dir)
+	full := syscall.Rlimit{Cur: 100, Max: limit.Max}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &full); err != nil {
+		t.Fatal(err)
+	}
+	err := d.openSpool(t.Context(), Spooling{Dir: dir})
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatalf("on a full disk it does not start: %v", err)
+	}
+	defer d.closeSpool()
+	if n := d.cutOff.spool.Len(); n != 1 {
+		t.Fatalf("%d certificates in the spool", n)
+	}
+	if err := d.comeBack(t.Context()); err != nil || d.cutOff.spool.Len() != 0 {
+		t.Errorf("with room again %d certificates are in the spool: %v", d.cutOff.spool.Len(), err)
+	}
+	if n := d.countIssued(); n != 2 {
+		t.Errorf("%d entries", n)
+	}
+}
+
+// handInSpool is what a process did that was killed before it emptied the spool.
+func (d *domain) handInSpool(dir string) {
+	d.t.Helper()
+	owner, err := d.spoolOwner(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	s, held, err := spool.Open(dir, owner)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer s.Close()
+	if err := d.handIn(d.t.Context(), held); err != nil {
+		d.t.Fatal(err)
 	}
 }

@@ -27,6 +27,7 @@ func (c *Control) statusOf(ctx context.Context, tx *store.Tx, d declared, placem
 		State: report.State, Level: report.Level, Reason: report.Reason, Failure: report.Failure, Took: report.Took,
 		Drift: report.Drift, BundleDigest: report.BundleDigest, Rotations: report.Rotations, Restores: report.Restores,
 		ReportedAt: stamp(placement.ReportedAt), LastGeneration: report.LastGeneration, Product: report.Product,
+		CrlDigest: report.CrlDigest, CrlLevel: report.CrlLevel, CrlAside: report.CrlAside, StapleDigest: report.StapleDigest,
 	}
 	if placement.RotationOpen() {
 		status.RotateAt = stamp(placement.RenewFrom)

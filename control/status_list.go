@@ -3,7 +3,10 @@ package control
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/fleet"
@@ -64,8 +67,39 @@ func (c *Control) fleetWords(ctx context.Context, tx *store.Tx, response *api.Li
 	if response.Behind, err = c.syntheticsBehind(ctx, tx); err != nil {
 		return err
 	}
+	if response.RootLists, err = c.rootListWords(ctx, tx); err != nil {
+		return err
+	}
+	if response.AgentAlarms, err = c.agentAlarms(ctx, tx); err != nil {
+		return err
+	}
 	response.LogAlarms, response.Unpublished, err = c.logWords(ctx, tx)
 	return err
+}
+
+// mostAgentAlarms is how many agents are named that raise an alarm: a wrong clock may
+// be that of a whole site.
+const mostAgentAlarms = 5
+
+// agentAlarms are in words what agents raise: an alarm of a host belongs to no
+// placement, and those of a log that was rewritten are what agents are witnesses for.
+func (c *Control) agentAlarms(ctx context.Context, tx *store.Tx) (words []string, err error) {
+	alarms := c.presence.alarms()
+	c.clones.Range(func(id, alarm any) bool {
+		alarms[id.(string)] = strings.TrimSuffix(alarm.(string)+"; "+alarms[id.(string)], "; ")
+		return true
+	})
+	for i, id := range slices.Sorted(maps.Keys(alarms)) {
+		if i == mostAgentAlarms {
+			return append(words, fmt.Sprintf("%d agents more raise one: rotunda get agents", len(alarms)-i)), nil
+		}
+		agent, err := tx.Agent(ctx, id)
+		if ignoreMissing(err) != nil {
+			return nil, err
+		}
+		words = append(words, fmt.Sprintf("agent %s on %s: %s", id, cmp.Or(agent.Facts["hostname"], "a host without a name"), alarms[id]))
+	}
+	return words, nil
 }
 
 // lister lists the placements that a request chooses. No more than a page is read

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -162,5 +163,42 @@ func TestAgentsAreListedInPages(t *testing.T) {
 	}
 	if ids, _ := list(&api.ListAgentsRequest{Id: "nobody"}); len(ids) != 0 {
 		t.Errorf("nobody: %v", ids)
+	}
+}
+
+// What agents raise stands above the list, with the host's name; of many the first few
+// and how many more there are.
+func TestAgentsAlarmsAreListed(t *testing.T) {
+	d := found(t)
+	raised := func() []string {
+		t.Helper()
+		list, err := d.ListPlacements(t.Context(), operator, &api.ListPlacementsRequest{Limit: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list.AgentAlarms
+	}
+	hosts := make([]*host, mostAgentAlarms+2)
+	for i := range hosts {
+		hosts[i] = d.enrolHost(map[string]string{"role": "none"})
+		d.connect(hosts[i].caller)
+	}
+	if got := raised(); len(got) != 0 {
+		t.Errorf("none raises one: %q", got)
+	}
+	first := hosts[0]
+	d.presence.note(first.id, 0, "audit log: a fork")
+	if got := raised(); len(got) != 1 || !strings.HasPrefix(got[0], "agent "+first.id+" on ") || !strings.HasSuffix(got[0], ": audit log: a fork") {
+		t.Errorf("one raises one: %q", got)
+	}
+	d.clones.Store(first.id, "its state runs twice")
+	if got := raised(); len(got) != 1 || !strings.HasSuffix(got[0], ": its state runs twice; audit log: a fork") {
+		t.Errorf("it is a clone too: %q", got)
+	}
+	for _, h := range hosts {
+		d.presence.note(h.id, time.Hour, "clock")
+	}
+	if got := raised(); len(got) != mostAgentAlarms+1 || got[mostAgentAlarms] != "2 agents more raise one: rotunda get agents" {
+		t.Errorf("all raise one: %q", got)
 	}
 }

@@ -34,6 +34,18 @@ func exampleFiles(t testing.TB) []File {
 	return files
 }
 
+// No example places files where Debian's package has given the directory to the
+// server's own user, who could exchange them: agents refuse that.
+func TestExamplesPlaceFilesWhereAgentsDo(t *testing.T) {
+	for _, file := range exampleFiles(t) {
+		for _, taken := range []string{"/etc/redis", "/etc/postgresql", "/etc/rabbitmq"} {
+			if bytes.Contains(file.Content, []byte("directory: "+taken)) {
+				t.Errorf("%s places files below %s", file.Path, taken)
+			}
+		}
+	}
+}
+
 func seeds(t testing.TB) [][]byte {
 	all := [][]byte{allKinds}
 	for _, file := range exampleFiles(t) {

@@ -278,9 +278,20 @@ func (s *Spool) Owner() Owner { return s.owner }
 func (s *Spool) Close() error { return s.file.Close() }
 
 func cantWrite(dir string, err error) error {
-	remedy := "let this server's user write there, or name another directory in rotunda.yaml (spool.directory)"
+	says := fault.New(fault.Unavailable, "the spool in %s can't be written: %s", dir, strings.TrimSpace(fmt.Sprint(err)))
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
-		remedy = "make room on its disk: without it nothing is renewed while the store is away"
+		return noRoom{says.WithRemedy("make room on its disk: without it nothing is renewed while the store is away")}
 	}
-	return fault.New(fault.Unavailable, "the spool in %s can't be written: %s", dir, strings.TrimSpace(fmt.Sprint(err))).WithRemedy("%s", remedy)
+	return says.WithRemedy("let this server's user write there, or name another directory in rotunda.yaml (spool.directory)")
+}
+
+// noRoom is of a disk that takes no more.
+type noRoom struct{ error }
+
+func (e noRoom) Unwrap() error { return e.error }
+
+// IsFull says whether an error is for want of room, which goes by itself.
+func IsFull(err error) bool {
+	_, full := errors.AsType[noRoom](err)
+	return full
 }

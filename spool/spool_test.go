@@ -220,7 +220,7 @@ func TestChild(t *testing.T) {
 		limit := syscall.Rlimit{Cur: 64 << 10, Max: 64 << 10}
 		must(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit))
 		err := s.Append(make([]byte, 40<<10), make([]byte, 40<<10))
-		if fault.CodeOf(err) != fault.Unavailable || !strings.Contains(fmt.Sprint(err), "make room on its disk") {
+		if fault.CodeOf(err) != fault.Unavailable || !IsFull(err) || !strings.Contains(fmt.Sprint(err), "make room on its disk") {
 			t.Errorf("on a full disk: %v", err)
 		}
 		must(t, s.Append([]byte("small"))) // none of the ones before is there
@@ -231,7 +231,7 @@ func TestChild(t *testing.T) {
 			must(t, syscall.Setresuid(65534, 65534, 65534))
 		}
 		_, _, err := Open(dir, ours)
-		if fault.CodeOf(err) != fault.Unavailable || !strings.Contains(fmt.Sprint(err), "let this server's user write there") {
+		if fault.CodeOf(err) != fault.Unavailable || IsFull(err) || !strings.Contains(fmt.Sprint(err), "let this server's user write there") {
 			t.Errorf("where nothing may be written: %v", err)
 		}
 		if _, _, err := Open(filepath.Join(dir, "new"), ours); fault.CodeOf(err) != fault.Unavailable {

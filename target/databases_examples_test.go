@@ -37,7 +37,7 @@ func TestPostgresExample(t *testing.T) {
 			t.Fatal(err)
 		}
 		return strings.Split(exampleOf(t, "postgres/postgresql.conf", d, "host=p1.ledger.example.com", "host=localhost hostaddr=127.0.0.1 port="+port,
-			"/etc/postgresql/replica/current/", identity.File("")+"/"), "\n")
+			"/etc/rotunda/tls/replica/current/", identity.File("")+"/"), "\n")
 	}
 	primary := newDatabase(t, fleet.TargetPostgres, targettest.PostgresAccount(), func(d *targettest.Delivery) *targettest.Server {
 		return targettest.Postgres(t, d, targettest.PostgresOptions{Config: config(d, "none:1")})

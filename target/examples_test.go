@@ -12,7 +12,7 @@ import (
 	"github.com/rotunda-pki/rotunda/target/targettest"
 )
 
-var exampleDirectory = regexp.MustCompile(`/etc/[a-z]+/tls/current/`)
+var exampleDirectory = regexp.MustCompile(`/etc/[a-z]+/tls/([a-z]+/)?current/`)
 
 // exampleOf is a server's configuration from examples/hosts, where only what
 // belongs to the host is another's: directories, ports, pid files.

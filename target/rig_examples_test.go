@@ -22,7 +22,7 @@ func TestExampleConfigurationsReload(t *testing.T) {
 	}{
 		{func(t *testing.T) *rig { return newRedis(t, targettest.RedisOptions{}) }, "redis/redis.conf", func(r *rig) []string {
 			return []string{"bind 0.0.0.0", "bind 127.0.0.1", "tls-port 6379", "tls-port " + portOf(r), "/run/redis/redis-server.sock", r.s.Target.Control.Address,
-				">AGENT-PASSWORD", `">` + targettest.RedisPassword + `"`, "/etc/redis/tls/current", r.d.File(""), "dir /var/lib/redis", "dir " + r.s.Dir}
+				">AGENT-PASSWORD", `">` + targettest.RedisPassword + `"`, "/etc/rotunda/tls/redis/current", r.d.File(""), "dir /var/lib/redis", "dir " + r.s.Dir}
 		}, func(r *rig, text string) { r.install("redis.conf", text, targettest.RedisAccount()) }},
 		{func(t *testing.T) *rig { return newMemcached(t, targettest.MemcachedOptions{}) }, "memcached/memcached.conf", func(r *rig) []string {
 			return []string{"-l 0.0.0.0:11211", "-l " + r.s.Target.Address, "127.0.0.1:11212", r.s.Target.Control.Address,

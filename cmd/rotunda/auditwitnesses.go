@@ -66,12 +66,20 @@ func witnessCell(one *api.AuditWitness) cell {
 	return cell{one.State, s}
 }
 
+// witnessWhat says what is wrong with a witness: an alarm stays, so what is the matter
+// now stands behind it where that is another thing.
 func witnessWhat(u *ui, one *api.AuditWitness) string {
+	failing := ""
+	if one.FailingSince != nil {
+		failing = fmt.Sprintf("since %s, %s: %s", relative(u.now, one.FailingSince), plural(int(one.Tries), "failed attempt"), one.LastError)
+	}
 	switch {
+	case one.AlarmAt != nil && failing != "" && one.LastError != one.Alarm:
+		return fmt.Sprintf("since %s: %s; now failing, %s", relative(u.now, one.AlarmAt), one.Alarm, failing)
 	case one.AlarmAt != nil:
 		return fmt.Sprintf("since %s: %s", relative(u.now, one.AlarmAt), one.Alarm)
-	case one.FailingSince != nil:
-		return fmt.Sprintf("since %s, %s: %s", relative(u.now, one.FailingSince), plural(int(one.Tries), "failed attempt"), one.LastError)
+	case failing != "":
+		return failing
 	case one.CosignedAt != nil:
 		return "cosigned " + relative(u.now, one.CosignedAt)
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/rotunda-pki/rotunda/api"
 )
 
@@ -18,7 +20,7 @@ func describePlacement(ctx context.Context, s *server, u *ui, f format, id strin
 
 func showPlacement(u *ui, response *api.DescribePlacementResponse) {
 	if p := response.Status; p != nil {
-		u.sheet(placementSheet(u, p))
+		u.sheet(append(placementSheet(u, p), revocationSheet(u, p, response.Desired)...))
 	}
 	if d := response.Desired; d != nil {
 		u.heading("Desired")
@@ -72,6 +74,33 @@ func placementSheet(u *ui, p *api.PlacementStatus) []field {
 			failure.Generation, failure.Step, exact(u.now, failure.At), failure.Reason, restored)})
 	}
 	return fields
+}
+
+// revocationSheet says which lists and which staple are in use, and how far it was
+// shown that the process obeys the lists.
+func revocationSheet(u *ui, p *api.PlacementStatus, d *api.DesiredPlacement) []field {
+	return []field{
+		{"lists", inUse(u, p.CrlDigest, d.GetCrlDigest(), d.GetCrlUntil(), word(p.CrlLevel), p.CrlAside)},
+		{"staple", inUse(u, p.StapleDigest, d.GetStapleDigest(), d.GetStapleUntil(), "in use", "")},
+	}
+}
+
+// inUse says of something that is delivered beside a certificate how it stands, and
+// why it does not; empty: there is none, and none is wanted.
+func inUse(u *ui, used, wanted string, until *timestamppb.Timestamp, how, aside string) string {
+	switch {
+	case used == "" && aside != "":
+		return "none: " + aside
+	case used == "" && wanted == "":
+		return ""
+	case used == "":
+		return "none yet; one is wanted"
+	case wanted == "":
+		return how + ", and not wanted any more: " + used
+	case used != wanted:
+		return how + ", and a newer one is wanted: " + used
+	}
+	return how + ", good until " + exact(u.now, until) + ": " + used
 }
 
 func overrideSheet(u *ui, p *api.PlacementStatus) string {

@@ -165,3 +165,60 @@ func TestExpiredCredentialsAreNamed(t *testing.T) {
 		t.Errorf("exit %d: %s", code, errs)
 	}
 }
+
+// What stands beside a certificate is described with how far it was shown, and with
+// why it is not there.
+func TestListsAndStapleInUse(t *testing.T) {
+	now := time.Date(2026, 3, 1, 14, 2, 0, 0, time.UTC)
+	until := timestamppb.New(now.Add(48 * time.Hour))
+	wanted := &api.DesiredPlacement{CrlDigest: "new", CrlUntil: until, StapleDigest: "ocsp", StapleUntil: until}
+	for name, c := range map[string]struct {
+		status         *api.PlacementStatus
+		desired        *api.DesiredPlacement
+		lists, stapled string
+	}{
+		"none are wanted":  {&api.PlacementStatus{}, &api.DesiredPlacement{}, "", ""},
+		"none yet":         {&api.PlacementStatus{}, wanted, "none yet; one is wanted", "none yet; one is wanted"},
+		"the newest":       {&api.PlacementStatus{CrlDigest: "new", CrlLevel: api.Level_LEVEL_PROVEN, StapleDigest: "ocsp"}, wanted, "proven, good until 2026-03-03T14:02:00Z (in 48h): new", "in use, good until 2026-03-03T14:02:00Z (in 48h): ocsp"},
+		"an older one":     {&api.PlacementStatus{CrlDigest: "old", CrlLevel: api.Level_LEVEL_LOADED}, wanted, "loaded, and a newer one is wanted: old", "none yet; one is wanted"},
+		"taken away":       {&api.PlacementStatus{CrlAside: "set aside"}, wanted, "none: set aside", "none yet; one is wanted"},
+		"wanted no longer": {&api.PlacementStatus{CrlDigest: "old", CrlLevel: api.Level_LEVEL_LOADED, StapleDigest: "ocsp"}, nil, "loaded, and not wanted any more: old", "in use, and not wanted any more: ocsp"},
+	} {
+		sheet := revocationSheet(&ui{now: now}, c.status, c.desired)
+		if sheet[0].value != c.lists || sheet[1].value != c.stapled {
+			t.Errorf("%s: %q", name, sheet)
+		}
+	}
+}
+
+// Progress on a terminal is ended before the last word, and once more by whoever
+// deferred that.
+func TestProgressEndsOnce(t *testing.T) {
+	var errs strings.Builder
+	shown, end := (&ui{loud: true, errs: &errs}).counter("waiting")
+	defer end()
+	shown("waiting for the last one")
+	end()
+	if errs.Len() != 0 {
+		t.Errorf("within a second it said %q", errs.String())
+	}
+}
+
+// An alarm of a witness stays, and does not hide why it does not cosign now.
+func TestWitnessFailsBesideItsAlarm(t *testing.T) {
+	now := time.Date(2026, 3, 1, 14, 2, 0, 0, time.UTC)
+	at := func(ago time.Duration) *timestamppb.Timestamp { return timestamppb.New(now.Add(-ago)) }
+	one := &api.AuditWitness{Alarm: "it has forgotten", AlarmAt: at(time.Hour)}
+	for _, c := range []struct{ failure, want string }{
+		{"", "since 1h ago: it has forgotten"},
+		{"it has forgotten", "since 1h ago: it has forgotten"},
+		{"it answered 500", "since 1h ago: it has forgotten; now failing, since 1m ago, 2 failed attempts: it answered 500"},
+	} {
+		if c.failure != "" {
+			one.FailingSince, one.Tries, one.LastError = at(time.Minute), 2, c.failure
+		}
+		if got := witnessWhat(&ui{now: now}, one); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}

@@ -70,11 +70,17 @@ hands. What is wrong stands below. --regions shows that alone.`,
 				for _, words := range list.LogAlarms {
 					u.note("ALARM: %s", words)
 				}
+				for _, words := range list.AgentAlarms {
+					u.note("ALARM: %s", words)
+				}
 				if list.Unpublished != "" {
 					u.note("%s: rotunda audit witnesses", list.Unpublished)
 				}
 				for _, words := range list.Emergencies {
 					u.note("EMERGENCY: %s", words)
+				}
+				for _, words := range list.RootLists {
+					u.note("LISTS: %s", words)
 				}
 				for _, words := range list.Behind {
 					u.note("SYNTHETIC: %s", words)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -170,7 +171,8 @@ func (u *ui) oldPassphrase(prompt string) ([]byte, error) {
 }
 
 // progress shows on a terminal, after a second, that the command still
-// waits, and for how long. The returned function ends it.
+// waits, and for how long. The returned function ends it, and may be called again:
+// before what comes last is said, and deferred for the ways out before that.
 func (u *ui) progress(doing string) (done func()) {
 	return u.progressOf(func() string { return doing })
 }
@@ -196,7 +198,7 @@ func (u *ui) progressOf(doing func() string) (done func()) {
 			}
 		}
 	}()
-	return func() { close(stop); <-stopped }
+	return sync.OnceFunc(func() { close(stop); <-stopped })
 }
 
 // counter is progress whose words change while it waits. On a terminal they
