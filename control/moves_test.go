@@ -74,6 +74,33 @@ func TestMovesAreWhatConcernsOthers(t *testing.T) {
 	}
 }
 
+// An agent that says something new is told at once what that changes for it.
+func TestReportWakesItsOwnStream(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	h := d.enrolHost(map[string]string{"role": "orders", "host": "a"})
+	placement := h.placement()
+	h.issue(placement, 1, func() []byte { _, request := csr(t); return request }())
+	wake, stop := d.WatchAgent(h.id)
+	defer stop()
+	said := &api.PlacementReport{PlacementId: placement, State: api.State_STATE_STEADY, Generation: 1, LastGeneration: 1, Revision: 1, Level: api.Level_LEVEL_DELIVERED}
+	for _, want := range []bool{true, false} { // and not for the same once more
+		if err := h.report(said); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-wake:
+			if !want {
+				t.Error("woken by what it had said before")
+			}
+		default:
+			if want {
+				t.Error("not woken by what it says")
+			}
+		}
+	}
+}
+
 // A beat costs the store nothing, but one every ten minutes.
 func TestQuietAgentIsWrittenSeldom(t *testing.T) {
 	d := found(t)

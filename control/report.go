@@ -73,7 +73,11 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 	}
 	c.presence.wrote(caller.ID, c.now())
 	c.spread(told)
-	c.watchers.wakeAgents(c.grantAll(ctx, clusters, caller.ID)...)
+	woken := c.grantAll(ctx, clusters, caller.ID)
+	if slices.ContainsFunc(told, news.isNew) {
+		woken = append(woken, caller.ID) // what it says may bring it an order
+	}
+	c.watchers.wakeAgents(woken...)
 	c.voice(ctx, caller, doubts)
 	return nil
 }
@@ -139,6 +143,9 @@ type news struct {
 func (n news) concernsOthers() bool {
 	return n.failed || (n.before.GetFailure() == nil) != (n.after.GetFailure() == nil)
 }
+
+// isNew says whether the agent has said anything else before.
+func (n news) isNew() bool { return !proto.Equal(n.before, n.after) }
 
 // spread counts what was stored and wakes those whom it concerns.
 func (c *Control) spread(all []news) {

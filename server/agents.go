@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -219,7 +220,7 @@ func (a *agents) send(stream grpc.BidiStreamingServer[api.AgentReport, api.Desir
 			}
 			sent = now
 		}
-		if over, err := a.idle(stream.Context(), desired.Seq, wake, received, replaced); over {
+		if over, err := a.idle(stream.Context(), desired.Seq, goodFor(desired), wake, received, replaced); over {
 			return err
 		}
 	}
@@ -252,10 +253,10 @@ func (a *agents) sendSoon(stream grpc.BidiStreamingServer[api.AgentReport, api.D
 }
 
 // idle waits until the desired state may have changed: something woke the
-// stream, the store has moved since seq, or it was not looked at for long; or
-// until the stream is over, and why.
-func (a *agents) idle(ctx context.Context, seq uint64, wake <-chan struct{}, received <-chan error, replaced <-chan struct{}) (over bool, err error) {
-	anyway := time.NewTimer(lookAnyway)
+// stream, the store has moved since seq, or that was good for no longer; or until
+// the stream is over, and why.
+func (a *agents) idle(ctx context.Context, seq uint64, good time.Duration, wake <-chan struct{}, received <-chan error, replaced <-chan struct{}) (over bool, err error) {
+	anyway := time.NewTimer(good)
 	defer anyway.Stop()
 	for {
 		at, moved := a.control.Moved()
@@ -280,10 +281,20 @@ func (a *agents) idle(ctx context.Context, seq uint64, wake <-chan struct{}, rec
 	}
 }
 
-// lookAnyway is after which time a stream looks although nothing moved: some of
-// what is desired changes with the time alone, and each agent is a witness of the
-// log, which most commits make longer.
-const lookAnyway = 2 * time.Minute
+// A stream looks although nothing moved, since some of what is desired changes with
+// the time alone, and each agent is a witness of the log, which most commits make
+// longer; and soon where there are orders, which are given anew when they fail.
+const (
+	lookAnyway      = 2 * time.Minute
+	lookAfterOrders = 10 * time.Second
+)
+
+func goodFor(desired *api.DesiredState) time.Duration {
+	if slices.ContainsFunc(desired.Placements, func(p *api.DesiredPlacement) bool { return len(p.Orders) > 0 }) {
+		return lookAfterOrders
+	}
+	return lookAnyway
+}
 
 // wish is the digest of a desired state, but for what changes by itself. The
 // checkpoint counts: the agent is a witness of the audit log. Each stream keeps
