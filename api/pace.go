@@ -7,7 +7,7 @@ import "time"
 const (
 	// BeatEvery is the time between messages that only say "still here", and up to
 	// a quarter of it more.
-	BeatEvery = time.Minute
+	BeatEvery = 2 * time.Minute
 
 	// FullEvery is the time between messages with all placements, and up to a quarter
 	// of it more.
@@ -22,5 +22,5 @@ const (
 
 	// SilentAfter is after how much silence of an agent, that should have said or
 	// asked something twice, the server asks for a sign of life.
-	SilentAfter = 2 * time.Minute
+	SilentAfter = 3 * time.Minute
 )

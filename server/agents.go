@@ -285,7 +285,7 @@ func (a *agents) idle(ctx context.Context, seq uint64, good time.Duration, wake 
 // the time alone, and each agent is a witness of the log, which most commits make
 // longer; and soon where there are orders, which are given anew when they fail.
 const (
-	lookAnyway      = 2 * time.Minute
+	lookAnyway      = 5 * time.Minute
 	lookAfterOrders = 10 * time.Second
 )
 
