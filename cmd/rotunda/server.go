@@ -17,6 +17,7 @@ import (
 
 	"github.com/rotunda-pki/rotunda/archive"
 	"github.com/rotunda-pki/rotunda/control"
+	"github.com/rotunda-pki/rotunda/internal/calmlog"
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/keys"
 	controlplane "github.com/rotunda-pki/rotunda/server"
@@ -145,7 +146,8 @@ func newServer(ctx context.Context, config controlplane.Config, db *store.DB, lo
 	return controlplane.New(ctx, controlplane.Options{Config: config, Control: c, Now: db.Now, Log: log})
 }
 
-// newLogger writes JSON lines. Neither keys nor tokens are ever given to it.
+// newLogger writes JSON lines, and the same trouble once a minute. Neither keys nor
+// tokens are ever given to it.
 func newLogger(out io.Writer, level string) (*slog.Logger, error) {
 	lowest := slog.LevelInfo
 	if level != "" {
@@ -153,7 +155,7 @@ func newLogger(out io.Writer, level string) (*slog.Logger, error) {
 			return nil, fault.New(fault.Invalid, "log level %q: it must be debug, info, warn or error", level)
 		}
 	}
-	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: lowest})), nil
+	return slog.New(calmlog.Handler(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: lowest}))), nil
 }
 
 // notifyManager tells systemd, where it is there to listen.
