@@ -292,11 +292,19 @@ func TestManifestMustBeInTheLog(t *testing.T) {
 	if _, err := p.SequenceAudit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	alter := rewritten(`SELECT content FROM audit_entry WHERE id = (SELECT entry_id FROM archive)`,
-		`UPDATE audit_entry SET content = $1 WHERE id = (SELECT entry_id FROM archive)`, func(content []byte) []byte {
-			return bytes.Replace(content, []byte(`"count":4`), []byte(`"count":3`), 1)
-		})
-	if err := alter(storetest.Raw(t, p.place)); err != nil {
+	var entry store.AuditEntry
+	err := p.db.Read(t.Context(), func(tx *store.Tx) error {
+		archives, err := tx.Archives(t.Context())
+		if err == nil {
+			entry, err = tx.AuditEntryByID(t.Context(), archives[0].EntryID)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := bytes.Replace(entry.Content, []byte(`"count":4`), []byte(`"count":3`), 1)
+	if _, err := storetest.Raw(t, p.place).Exec(`UPDATE audit_entry SET content = $1 WHERE id = $2`, content, entry.ID); err != nil {
 		t.Fatal(err)
 	}
 	p.retain()
