@@ -467,3 +467,39 @@ func TestRetentionIsLeased(t *testing.T) {
 		return err
 	})
 }
+
+// A store of the schema before is terse a day after the last server that could not
+// read it, and not before: until then one may be gone back to.
+func TestAnOlderStoreBecomesTerse(t *testing.T) {
+	d := found(t)
+	d.retain()
+	if _, err := storetest.Raw(t, d.place).Exec(`UPDATE store_meta SET min_server_schema = 24`); err != nil {
+		t.Fatal(err)
+	}
+	older := store.Server{Instance: "older", Name: "older", Schema: 25, StartedAt: d.now()}
+	d.write(func(tx *store.Tx) error { return tx.PutServer(t.Context(), older) })
+	terse := func() (is bool) {
+		t.Helper()
+		if _, err := d.Retain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err := d.db.Read(t.Context(), func(tx *store.Tx) (err error) { is, err = tx.IsTerse(t.Context()); return err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return is
+	}
+	if terse() {
+		t.Error("at once")
+	}
+	d.clock.turn(serverKnown - time.Minute)
+	d.write(func(tx *store.Tx) error { return tx.PutServer(t.Context(), older) })
+	d.clock.turn(2 * time.Minute)
+	if terse() {
+		t.Error("beside an older server")
+	}
+	d.write(func(tx *store.Tx) error { return tx.RemoveServer(t.Context(), "older") })
+	if !terse() {
+		t.Error("not once it is gone")
+	}
+}
