@@ -1,12 +1,14 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	_ "embed" // the dictionaries
 	"encoding/binary"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
 	"github.com/rotunda-pki/rotunda/internal/terse"
@@ -93,22 +95,33 @@ func (tx *Tx) packed(ctx context.Context, c Certificate) (Certificate, error) {
 	if err != nil {
 		return c, err
 	}
-	record := make([]byte, 0, len(c.Rule)+len(c.PolicyInput)+len(c.DER)+2*binary.MaxVarintLen32)
-	record = append(binary.AppendUvarint(record, uint64(len(c.Rule))), c.Rule...)
+	record := append(binary.AppendUvarint(tx.session.room[:0], uint64(len(c.Rule))), c.Rule...)
 	record = append(binary.AppendUvarint(record, uint64(len(c.PolicyInput))), c.PolicyInput...)
-	c.DER, c.PolicyInput, c.Rule = d.Pack(append(record, c.DER...), c.beside()...), nil, ""
+	record = append(record, c.DER...)
+	tx.session.room = record
+	c.DER, c.PolicyInput, c.Rule = d.Pack(record, c.beside()...), nil, ""
 	return c, nil
 }
 
 // beside is what the row has in plain, and its DER and what the policy saw have too.
 func (c *Certificate) beside() [][]byte {
 	const utcTime = "060102150405Z" // of DER
-	known := [][]byte{
-		[]byte(c.AgentID), c.Serial[:], []byte(c.Intent),
-		c.NotBefore.UTC().AppendFormat(nil, utcTime), c.NotAfter.UTC().AppendFormat(nil, utcTime),
+	all := make([]byte, 0, len(c.AgentID)+len(c.Serial)+len(c.Intent)+len(c.Names)+2*len(utcTime))
+	all = append(append(append(append(all, c.AgentID...), c.Serial[:]...), c.Intent...), c.Names...)
+	known := make([][]byte, 0, 8)
+	cut := func(n int) {
+		known = append(known, all[:n:n])
+		all = all[n:]
 	}
-	for name := range strings.SplitSeq(c.Names, " ") {
-		known = append(known, []byte(name))
+	cut(len(c.AgentID))
+	cut(len(c.Serial))
+	cut(len(c.Intent))
+	names := all
+	for _, at := range []time.Time{c.NotBefore, c.NotAfter} {
+		known = append(known, at.UTC().AppendFormat(nil, utcTime))
+	}
+	for name := range bytes.SplitSeq(names, []byte{' '}) {
+		known = append(known, name)
 	}
 	return known
 }

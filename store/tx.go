@@ -42,6 +42,7 @@ type session struct {
 	far      bool // a database that servers share
 	terse    bool // what is written is packed: as the store said when the transaction began
 
+	room         []byte                       // for a record that is to be packed
 	dictionaries map[string]*terse.Dictionary // for what authorities signed, by their ids
 }
 

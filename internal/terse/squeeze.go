@@ -3,7 +3,6 @@ package terse
 import (
 	"bytes"
 	"encoding/hex"
-	"math/bits"
 	"time"
 )
 
@@ -18,30 +17,45 @@ const (
 	isKnown  = 0x1b // one byte: which of what is known beside the record
 	isEnd    = 0x1c // of them
 
-	mostKnown  = 64
-	leastKnown = 5  // bytes
-	leastHex   = 16 // digits: of fewer little is saved
-	mostHex    = 2 * 255
-	uuidChars  = 36
+	mostKnown   = 256
+	leastKnown  = 5  // bytes
+	leastHex    = 16 // digits: of fewer little is saved
+	leastDigits = 4  // as a year has
+	mostHex     = 2 * 255
+	uuidChars   = 36
 
 	momentLayout = "2006-01-02T15:04:05.000000Z"
 	secondLayout = "2006-01-02T15:04:05Z"
 )
 
-// sign says which bytes say what follows.
-var sign = [256]bool{isUUID: true, isHex: true, isMoment: true, isSecond: true, isItself: true, isKnown: true}
+// What a byte may begin.
+const (
+	digit = 1 << iota // of a hexadecimal number
+	sign              // it says what follows
+	value             // of what is known
+)
 
-// known is what stands beside a record, by the byte that it begins with.
+var begins = func() (may [256]byte) {
+	for _, b := range []byte("0123456789abcdef") {
+		may[b] = digit
+	}
+	for _, b := range []byte{isUUID, isHex, isMoment, isSecond, isItself, isKnown} {
+		may[b] = sign
+	}
+	return may
+}()
+
+// known is what stands beside a record.
 type known struct {
 	values [][]byte
-	begins [256]uint64 // a bit for each
+	may    [256]byte
 }
 
-func newKnown(values [][]byte) *known {
-	k := &known{values: values[:min(len(values), mostKnown)]}
-	for i, value := range k.values {
-		if len(value) >= leastKnown {
-			k.begins[value[0]] |= 1 << i
+func newKnown(values [][]byte) known {
+	k := known{values[:min(len(values), mostKnown)], begins}
+	for _, one := range k.values {
+		if len(one) >= leastKnown {
+			k.may[one[0]] |= value
 		}
 	}
 	return k
@@ -49,10 +63,9 @@ func newKnown(values [][]byte) *known {
 
 // at is the first of what is known that rest begins with.
 func (k *known) at(rest []byte) (which int, ok bool) {
-	for left := k.begins[rest[0]]; left != 0; left &= left - 1 {
-		which = bits.TrailingZeros64(left)
-		if bytes.HasPrefix(rest, k.values[which]) {
-			return which, true
+	for i, one := range k.values {
+		if len(one) >= leastKnown && one[0] == rest[0] && bytes.HasPrefix(rest, one) {
+			return i, true
 		}
 	}
 	return 0, false
@@ -60,30 +73,44 @@ func (k *known) at(rest []byte) (which int, ok bool) {
 
 // squeeze appends the record to into, with what it spells out as bytes.
 func squeeze(into, record []byte, beside *known) []byte {
+	done := 0 // what is before it is in into
 	for i := 0; i < len(record); {
-		b := record[i]
-		if which, ok := beside.at(record[i:]); ok {
-			into = append(into, isKnown, byte(which))
-			i += len(beside.values[which])
+		may := beside.may[record[i]]
+		if may == 0 {
+			i++
 			continue
 		}
-		if !isDigit[b] {
-			if sign[b] {
-				into = append(into, isItself)
+		if may&value != 0 {
+			if which, ok := beside.at(record[i:]); ok {
+				into = append(append(into, record[done:i]...), isKnown, byte(which))
+				i += len(beside.values[which])
+				done = i
+				continue
 			}
-			into = append(into, b)
+		}
+		if may&digit == 0 {
+			if may&sign != 0 {
+				into = append(append(into, record[done:i]...), isItself)
+				done = i
+			}
 			i++
 			continue
 		}
 		digits := 1
-		for i+digits < len(record) && isDigit[record[i+digits]] {
+		for i+digits < len(record) && begins[record[i+digits]] == digit {
 			digits++
 		}
-		var took int
-		into, took = squeezeRun(into, record[i:], digits)
-		i += took
+		if digits >= leastDigits {
+			into = append(into, record[done:i]...)
+			var took int
+			into, took = squeezeRun(into, record[i:], digits)
+			i += took
+			done = i
+			continue
+		}
+		i += digits
 	}
-	return into
+	return append(into, record[done:]...)
 }
 
 // squeezeRun appends what begins with so many hexadecimal digits, and says how
@@ -135,7 +162,7 @@ func expand(into, squeezed []byte, beside [][]byte) (record []byte, ok bool) {
 	for len(squeezed) > 0 {
 		kind := squeezed[0]
 		squeezed = squeezed[1:]
-		if !sign[kind] {
+		if begins[kind] != sign {
 			into = append(into, kind)
 			continue
 		}
@@ -194,7 +221,7 @@ func isUUIDText(text []byte) bool {
 	}
 	for i := 8; i < uuidChars; i++ {
 		dash := i == 8 || i == 13 || i == 18 || i == 23
-		if dash && text[i] != '-' || !dash && !isDigit[text[i]] {
+		if dash && text[i] != '-' || !dash && begins[text[i]] != digit {
 			return false
 		}
 	}
@@ -222,11 +249,10 @@ func number(value []byte) (n int64) {
 	return n
 }
 
-// isDigit says which bytes are hexadecimal digits as they are written here, and
-// nibble what they stand for.
-var isDigit, nibble = func() (is [256]bool, value [256]byte) {
+// nibble is what a hexadecimal digit stands for.
+var nibble = func() (is [256]byte) {
 	for i, b := range []byte("0123456789abcdef") {
-		is[b], value[b] = true, byte(i)
+		is[b] = byte(i)
 	}
-	return is, value
+	return is
 }()

@@ -8,8 +8,10 @@
 package terse
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"sync"
 
 	"github.com/klauspost/compress/s2"
 
@@ -30,25 +32,34 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Dictionary is what records of a kind have in common. It may be used by several
 // goroutines at once.
-type Dictionary struct{ s2 *s2.Dict }
+type Dictionary struct {
+	s2     *s2.Dict
+	once   sync.Once
+	finder *finder // of who packs
+}
 
 // NewDictionary is of records as Squeeze makes them, and of parts of records, those
 // that are most alike at the end; together they have from 16 bytes to 64 KiB.
 func NewDictionary(squeezed []byte, parts ...[]byte) (*Dictionary, error) {
 	content := append([]byte{0}, squeezed...) // 0 is where s2 looks first
 	for _, part := range parts {
-		content = squeeze(content, part, &known{})
+		content = squeeze(content, part, &alone)
 	}
 	d := s2.NewDict(content)
 	if d == nil {
 		return nil, fault.New(fault.Internal, "a dictionary of %d bytes: it has 16 to 65536", len(content)-1)
 	}
-	return &Dictionary{d}, nil
+	return &Dictionary{s2: d}, nil
 }
 
 // Squeeze is the record as dictionaries have it: ids, hashes and times, and what
 // stands beside it, are as short as in what is packed.
-func Squeeze(record []byte, beside ...[]byte) []byte { return squeeze(nil, record, newKnown(beside)) }
+func Squeeze(record []byte, beside ...[]byte) []byte {
+	besides := newKnown(beside)
+	return squeeze(nil, record, &besides)
+}
+
+var alone = newKnown(nil)
 
 // Pack is the record in few bytes: never more than its own and one, of which the first
 // is below 8.
@@ -56,14 +67,24 @@ func Squeeze(record []byte, beside ...[]byte) []byte { return squeeze(nil, recor
 // beside is what stands beside the record in plain, and is known when it is
 // unpacked too: where it is in the record, it is not stored again.
 func (d *Dictionary) Pack(record []byte, beside ...[]byte) []byte {
-	block := d.s2.Encode(nil, squeeze(make([]byte, 0, len(record)+len(record)/8), record, newKnown(beside)))
-	if headLength+len(block) > len(record) {
+	work := works.Get().(*work)
+	defer works.Put(work)
+	besides := newKnown(beside)
+	work.squeezed = squeeze(work.squeezed[:0], record, &besides)
+	all := append(work.all[:0], packed)
+	all = binary.BigEndian.AppendUint32(all, crc32.Checksum(record, castagnoli))
+	work.all = d.block(all, work.squeezed)
+	if len(work.all) > len(record) {
 		return append([]byte{plain}, record...)
 	}
-	all := append(make([]byte, 0, headLength+len(block)), packed)
-	all = binary.BigEndian.AppendUint32(all, crc32.Checksum(record, castagnoli))
-	return append(all, block...)
+	return bytes.Clone(work.all)
 }
+
+// work is the room in which one record is packed: used again, it leaves nothing to
+// be collected.
+type work struct{ squeezed, all []byte }
+
+var works = sync.Pool{New: func() any { return &work{} }}
 
 // IsPacked says whether bytes may be what Pack made. JSON and DER, which were not
 // packed, never are.

@@ -51,6 +51,27 @@ func TestNothingIsLost(t *testing.T) {
 	}
 }
 
+// TestLengths: what is alike may be of any length, in the record and in the
+// dictionary, at any distance.
+func TestLengths(t *testing.T) {
+	long := strings.Repeat("no part of it is like another: ", 40)
+	for i := range 40 {
+		long += fmt.Sprintf("<%d>", i*i*i)
+	}
+	d := dictionary(t, long, entry)
+	for length := range 1200 {
+		for _, record := range []string{strings.Repeat("~", length), long[:length], "-" + long[len(long)-length:] + "-", entry + strings.Repeat(".", length) + entry} {
+			if back, err := d.Unpack(d.Pack([]byte(record))); err != nil || string(back) != record {
+				t.Fatalf("%d bytes: %v, %.40q", len(record), err, back)
+			}
+		}
+	}
+	big := strings.Repeat(long+entry, 40)
+	if back, err := d.Unpack(d.Pack([]byte(big))); err != nil || string(back) != big {
+		t.Errorf("%d bytes: %v", len(big), err)
+	}
+}
+
 // TestLikeTheDictionary: what differs from it is what takes room, as bytes.
 func TestLikeTheDictionary(t *testing.T) {
 	d := dictionary(t, entry)
