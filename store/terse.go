@@ -57,13 +57,17 @@ var entryDictionary = sync.OnceValues(func() (*terse.Dictionary, error) {
 	return terse.NewDictionary(alike)
 })
 
+// mostOfIssuer is how much of a certificate's issuer is in its dictionary, in bytes:
+// more would be of no use, and some authorities are foreign.
+const mostOfIssuer = 16 << 10
+
 // certificateDictionary is for those that an authority signed.
 func certificateDictionary(authorityID string, der []byte) (*terse.Dictionary, error) {
 	alike, err := squeezedCertificates()
 	if err != nil {
 		return nil, err
 	}
-	return terse.NewDictionary(alike, der, []byte("/ocsp/"+authorityID+"/ca/"+authorityID+".crt/crl/"+authorityID+"/"))
+	return terse.NewDictionary(alike, der[:min(len(der), mostOfIssuer)], []byte("/ocsp/"+authorityID+"/ca/"+authorityID+".crt/crl/"+authorityID+"/"))
 }
 
 // signedBy is the dictionary for the certificates of an authority. A session keeps

@@ -17,6 +17,7 @@ const (
 	farBits     = 13
 	leastLooked = 8 // bytes that are read at once
 	leastMatch  = 5
+	mostBack    = 1 << 15 // how far back in a dictionary: with a block, an offset is of 16 bits
 )
 
 // finder is a dictionary with where in it what begins.
@@ -27,7 +28,7 @@ type finder struct {
 
 func newFinder(content []byte) *finder {
 	f := &finder{content: content}
-	for i := 0; i+leastLooked <= len(content); i++ {
+	for i := max(0, len(content)-mostBack); i+leastLooked <= len(content); i++ {
 		f.far[hash(load(content, i), farBits)] = uint16(i + 1)
 	}
 	return f

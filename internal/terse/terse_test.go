@@ -72,6 +72,21 @@ func TestLengths(t *testing.T) {
 	}
 }
 
+// TestLargeDictionary: no offset is longer than the form has room for.
+func TestLargeDictionary(t *testing.T) {
+	large := make([]byte, 60_000)
+	for i := range large {
+		large[i] = ' ' + byte(rand.N(64))
+	}
+	d := dictionary(t, string(large))
+	for at := 0; at+900 < len(large); at += 100 {
+		record := append(bytes.Repeat([]byte("~"), 7000), large[at:at+900]...)
+		if back, err := d.Unpack(d.Pack(record)); err != nil || !bytes.Equal(back, record) {
+			t.Fatalf("at %d: %v", at, err)
+		}
+	}
+}
+
 // TestLikeTheDictionary: what differs from it is what takes room, as bytes.
 func TestLikeTheDictionary(t *testing.T) {
 	d := dictionary(t, entry)

@@ -113,7 +113,7 @@ func testTerse(t *testing.T, b *bench) {
 }
 
 // testTerseTakenBack: what is packed by an authority that is taken back is no
-// model for what another of its id signs.
+// model for what another of its id signs, however large that one's certificate.
 func testTerseTakenBack(t *testing.T, b *bench) {
 	b.withPlacements("placement-1")
 	add := func(tx *store.Tx, der string) error {
@@ -121,12 +121,13 @@ func testTerseTakenBack(t *testing.T, b *bench) {
 		by.Certificate = []byte(der)
 		return errors.Join(tx.InsertAuthority(b.ctx, by), tx.InsertCertificates(b.ctx, like(1)))
 	}
+	huge := strings.Repeat("the longest that there is \x1a", 4000)
 	failed := errors.New("failed")
 	err := b.Write(b.ctx, func(tx *store.Tx) error { return errors.Join(add(tx, "the one that is taken back"), failed) })
 	if !errors.Is(err, failed) {
 		t.Fatal(err)
 	}
-	b.write(func(tx *store.Tx) error { return add(tx, "another") })
+	b.write(func(tx *store.Tx) error { return add(tx, huge) })
 	b.reopen(false)
 	b.reads([]store.Certificate{like(1)}, nil)
 }
