@@ -74,15 +74,15 @@ func TestLengths(t *testing.T) {
 
 // TestLargeDictionary: no offset is longer than the form has room for.
 func TestLargeDictionary(t *testing.T) {
-	large := make([]byte, 60_000)
-	for i := range large {
+	large := bytes.Repeat([]byte("="), 60_000)
+	for i := range 1000 { // what is found first, and lies farthest
 		large[i] = ' ' + byte(rand.N(64))
 	}
 	d := dictionary(t, string(large))
-	for at := 0; at+900 < len(large); at += 100 {
-		record := append(bytes.Repeat([]byte("~"), 7000), large[at:at+900]...)
+	for before := range 80 {
+		record := append(bytes.Repeat([]byte("~"), 100*before), large[:200]...)
 		if back, err := d.Unpack(d.Pack(record)); err != nil || !bytes.Equal(back, record) {
-			t.Fatalf("at %d: %v", at, err)
+			t.Fatalf("behind %d bytes: %v", 100*before, err)
 		}
 	}
 }
