@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -12,14 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
-	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/control"
-	"github.com/rotunda-pki/rotunda/fleet"
 	"github.com/rotunda-pki/rotunda/internal/fleetload"
 	"github.com/rotunda-pki/rotunda/keys"
-	"github.com/rotunda-pki/rotunda/pki"
 	"github.com/rotunda-pki/rotunda/store"
 )
 
@@ -32,7 +26,8 @@ const filledAtOnce = 8192
 
 // growth measures issuing, the memory at rest and the start of a server whose store
 // holds ever more certificates, each with its entry in the log, and what they take
-// on the disk. The store is filled with copies of a certificate that was issued.
+// on the disk. The store is filled with certificates that differ from one that was
+// issued as those of other hosts do.
 func (b *bench) growth(ctx context.Context, sizes []int) (results []Result, err error) {
 	if err := b.declare(ctx); err != nil {
 		return nil, err
@@ -108,13 +103,6 @@ func (b *bench) issued(ctx context.Context, count int) (results []Result, err er
 		Result{Name: "server: RssAnon", Value: memory / (1 << 20), Unit: "MiB", Target: "≤ 200"}), err
 }
 
-// filler fills a store.
-type filler struct {
-	model store.Certificate // that is copied
-	hosts []string          // placements; of the agents with the same numbers
-	now   time.Time
-}
-
 // fill adds certificates to the store until it has had so many, and returns how
 // many bytes they have taken. Their hosts are there before.
 func (b *bench) fill(ctx context.Context, from, to int) (grown float64, err error) {
@@ -151,15 +139,6 @@ func (b *bench) fill(ctx context.Context, from, to int) (grown float64, err erro
 	return after - before, errors.Join(err, db.Close())
 }
 
-// write has work done in one transaction, which may run again.
-func (f *filler) write(ctx context.Context, db *store.DB, work func(*store.Tx) error) error {
-	known := len(f.hosts)
-	return db.Write(ctx, func(tx *store.Tx) error {
-		f.hosts = f.hosts[:known]
-		return work(tx)
-	})
-}
-
 // openStore opens the store of a server that does not run, and what works on it.
 func (b *bench) openStore(ctx context.Context, path string) (*store.DB, *control.Control, error) {
 	kek, err := keys.OpenKEK(keys.Source{File: filepath.Join(b.state(), "kek")})
@@ -174,79 +153,6 @@ func (b *bench) openStore(ctx context.Context, path string) (*store.DB, *control
 	return db, c, err
 }
 
-func newFiller(ctx context.Context, db *store.DB) (*filler, error) {
-	f := &filler{now: time.Now()}
-	err := db.Read(ctx, func(tx *store.Tx) error {
-		leaves, err := tx.Certificates(ctx, store.CertificateQuery{Kind: store.KindLeaf, Limit: 1})
-		if err == nil && len(leaves) == 0 {
-			err = fmt.Errorf("no certificate was issued that could be copied")
-		}
-		if err != nil {
-			return err
-		}
-		f.model = leaves[0]
-		placements, err := tx.IntentPlacements(ctx, "bench")
-		for _, placement := range placements {
-			f.hosts = append(f.hosts, placement.ID)
-		}
-		return err
-	})
-	return f, err
-}
-
-// addHosts adds agents, each with the placement that the intent means for it.
-func (f *filler) addHosts(ctx context.Context, tx *store.Tx) error {
-	for range filledAtOnce {
-		agent := store.Agent{ID: newID(), State: fleet.AgentActive, Labels: map[string]string{"host": "bench"}, EnrolledAt: f.now}
-		placement := store.Placement{ID: newID(), Intent: "bench", AgentID: agent.ID, Instance: "main"}
-		if err := errors.Join(tx.InsertAgent(ctx, agent), tx.InsertPlacement(ctx, placement)); err != nil {
-			return err
-		}
-		f.hosts = append(f.hosts, placement.ID)
-	}
-	return nil
-}
-
-// add adds the certificates of these numbers: of one host after the other.
-func (f *filler) add(ctx context.Context, tx *store.Tx, from, to int) error {
-	var certificates []store.Certificate
-	var entries []store.NewAuditEntry
-	for i := from; i < to; i++ {
-		certificate, err := f.certificate(f.hosts[i%mostHosts], uint64(1+i/mostHosts))
-		if err != nil {
-			return err
-		}
-		entry := issuanceEntry(i)
-		content, err := entry.Encode()
-		if err != nil {
-			return err
-		}
-		certificates = append(certificates, certificate)
-		entries = append(entries, store.NewAuditEntry{ID: entry.ID, Content: content, LeafHash: audit.LeafHash(content)})
-	}
-	if err := tx.InsertCertificates(ctx, certificates...); err != nil {
-		return err
-	}
-	return tx.AppendAuditEntries(ctx, entries...)
-}
-
-// certificate is a copy of the model's, with all that is random in it its own.
-func (f *filler) certificate(placement string, generation uint64) (store.Certificate, error) {
-	copied := f.model
-	serial, err := pki.NewSerial(f.now, rand.Reader)
-	if err != nil {
-		return copied, err
-	}
-	copied.Serial, copied.CRLShard, copied.PlacementID, copied.Generation, copied.Intent = serial, int(serial.Shard()), placement, generation, "bench"
-	copied.DER = make([]byte, len(f.model.DER))
-	for _, random := range [][]byte{copied.SPKI[:], copied.Fingerprint[:], copied.DER} {
-		if _, err := rand.Read(random); err != nil {
-			return copied, err
-		}
-	}
-	return copied, nil
-}
-
 // sizeOf is how large a store is, with what its write-ahead log has.
 func sizeOf(path string) (size float64, err error) {
 	raw, err := sql.Open("sqlite", path)
@@ -258,5 +164,3 @@ func sizeOf(path string) (size float64, err error) {
 	err = row.Scan(&size)
 	return size, err
 }
-
-func newID() string { return uuid.Must(uuid.NewV7()).String() }

@@ -95,6 +95,9 @@ func (r *retainer) run(ctx context.Context) error {
 		return err
 	}
 	defer r.leave(context.WithoutCancel(ctx))
+	if err := r.becomeTerse(ctx); err != nil {
+		return err
+	}
 	if err := r.archiveCertificates(ctx); err != nil {
 		return err
 	}
@@ -110,6 +113,30 @@ func (r *retainer) change(ctx context.Context, fn func(*store.Tx) error) error {
 		}
 		return fn(tx)
 	})
+}
+
+// becomeTerse has what is stored from now on take few bytes, once nobody goes back
+// any more to servers that could not read it: this one has been here for a day,
+// and no older one in that time.
+func (r *retainer) becomeTerse(ctx context.Context) error {
+	if r.c.now().Sub(r.c.started) < serverKnown {
+		return nil
+	}
+	terse := false
+	look := func(tx *store.Tx) (err error) { terse, err = tx.IsTerse(ctx); return err }
+	if err := r.c.db.Read(ctx, look); err != nil || terse {
+		return err
+	}
+	err := r.change(ctx, func(tx *store.Tx) error {
+		if err := tx.BecomeTerse(ctx); err != nil {
+			return err
+		}
+		return look(tx)
+	})
+	if err == nil && terse {
+		r.c.log.Info("what is stored from now on takes less room; servers of versions before this are refused")
+	}
+	return err
 }
 
 // leave gives the lease back; where that fails, it ends by itself.

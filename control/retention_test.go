@@ -292,11 +292,19 @@ func TestManifestMustBeInTheLog(t *testing.T) {
 	if _, err := p.SequenceAudit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	alter := rewritten(`SELECT content FROM audit_entry WHERE id = (SELECT entry_id FROM archive)`,
-		`UPDATE audit_entry SET content = $1 WHERE id = (SELECT entry_id FROM archive)`, func(content []byte) []byte {
-			return bytes.Replace(content, []byte(`"count":4`), []byte(`"count":3`), 1)
-		})
-	if err := alter(storetest.Raw(t, p.place)); err != nil {
+	var entry store.AuditEntry
+	err := p.db.Read(t.Context(), func(tx *store.Tx) error {
+		archives, err := tx.Archives(t.Context())
+		if err == nil {
+			entry, err = tx.AuditEntryByID(t.Context(), archives[0].EntryID)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := bytes.Replace(entry.Content, []byte(`"count":4`), []byte(`"count":3`), 1)
+	if _, err := storetest.Raw(t, p.place).Exec(`UPDATE audit_entry SET content = $1 WHERE id = $2`, content, entry.ID); err != nil {
 		t.Fatal(err)
 	}
 	p.retain()
@@ -458,4 +466,40 @@ func TestRetentionIsLeased(t *testing.T) {
 		_, err := tx.TakeLease(t.Context(), retentionLease, "another", time.Minute)
 		return err
 	})
+}
+
+// A store of the schema before is terse a day after the last server that could not
+// read it, and not before: until then one may be gone back to.
+func TestAnOlderStoreBecomesTerse(t *testing.T) {
+	d := found(t)
+	d.retain()
+	if _, err := storetest.Raw(t, d.place).Exec(`UPDATE store_meta SET min_server_schema = 24`); err != nil {
+		t.Fatal(err)
+	}
+	older := store.Server{Instance: "older", Name: "older", Schema: 25, StartedAt: d.now()}
+	d.write(func(tx *store.Tx) error { return tx.PutServer(t.Context(), older) })
+	terse := func() (is bool) {
+		t.Helper()
+		if _, err := d.Retain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err := d.db.Read(t.Context(), func(tx *store.Tx) (err error) { is, err = tx.IsTerse(t.Context()); return err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return is
+	}
+	if terse() {
+		t.Error("at once")
+	}
+	d.clock.turn(serverKnown - time.Minute)
+	d.write(func(tx *store.Tx) error { return tx.PutServer(t.Context(), older) })
+	d.clock.turn(2 * time.Minute)
+	if terse() {
+		t.Error("beside an older server")
+	}
+	d.write(func(tx *store.Tx) error { return tx.RemoveServer(t.Context(), "older") })
+	if !terse() {
+		t.Error("not once it is gone")
+	}
 }

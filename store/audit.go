@@ -37,9 +37,17 @@ var auditEntryTable = newTable("audit_entry", "id, content, leaf_hash", "text", 
 
 // AppendAuditEntries adds entries, pending.
 func (tx *Tx) AppendAuditEntries(ctx context.Context, entries ...NewAuditEntry) error {
+	dictionary, err := entryDictionary()
+	if err != nil {
+		return err
+	}
 	rows := make([][]any, len(entries))
 	for i := range entries {
-		rows[i] = []any{entries[i].ID, entries[i].Content, entries[i].LeafHash[:]}
+		content := entries[i].Content
+		if tx.session.terse {
+			content = dictionary.Pack(content, []byte(entries[i].ID))
+		}
+		rows[i] = []any{entries[i].ID, content, entries[i].LeafHash[:]}
 	}
 	return tx.insertAll(ctx, of("audit entry", "audit entries", entries, func(e NewAuditEntry) any { return e.ID }), auditEntryTable, rows)
 }

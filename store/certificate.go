@@ -70,8 +70,14 @@ var certificateTable = newTable("certificate", certificateColumns,
 // one already is a Conflict.
 func (tx *Tx) InsertCertificates(ctx context.Context, certificates ...Certificate) error {
 	rows := make([][]any, len(certificates))
-	for i := range certificates {
-		rows[i] = certificates[i].row()
+	for i, c := range certificates {
+		if tx.session.terse {
+			var err error
+			if c, err = tx.packed(ctx, c); err != nil {
+				return err
+			}
+		}
+		rows[i] = c.row()
 	}
 	return tx.insertAll(ctx, of("certificate", "certificates", certificates, Certificate.name), certificateTable, rows)
 }

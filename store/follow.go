@@ -199,7 +199,7 @@ func (e *postgres) wait(ctx context.Context, db *DB, conn *pgx.Conn, listens boo
 // of, and keeps the clocks' difference up to date.
 func (e *postgres) lookForCommits(ctx context.Context, db *DB, conn *pgx.Conn) (news bool, err error) {
 	asked := time.Now()
-	last, err := e.heed(asked, conn.QueryRow(ctx, ownRow))
+	last, _, err := e.heed(asked, conn.QueryRow(ctx, ownRow))
 	return err == nil && db.changes.committed(last), err
 }
 

@@ -62,6 +62,9 @@ func TestMigrateFromFirst(t *testing.T) {
 			return err
 		}
 		unplaced, err := tx.UnplacedTargets(t.Context())
+		if meta.MinServerSchema >= 26 {
+			t.Errorf("servers of the schema before are refused at once: %d", meta.MinServerSchema)
+		}
 		if meta.Schema != migrations.Schema || p.RenewThrough != 3 || p.LastGeneration != 4 || p.Cluster != "" || !p.RenewFrom.IsZero() ||
 			slot.State != store.SlotBegun || slot.Revision != 0 || !unplaced {
 			t.Errorf("schema %d, placement %+v, slot %+v, unplaced %v", meta.Schema, p, slot, unplaced)

@@ -72,7 +72,8 @@ func (e *postgres) begin(w *session) (time.Time, error) {
 	ctx, cancel := w.hurry()
 	defer cancel()
 	asked, row := time.Now(), prepared.QueryRowContext(ctx)
-	last, err := e.heed(asked, row)
+	last, minimum, err := e.heed(asked, row)
+	w.terse = minimum >= terseSchema
 	if err == nil {
 		err = e.inTime()
 	}
@@ -101,18 +102,19 @@ const ownRow = `SELECT last_commit, (EXTRACT(EPOCH FROM clock_timestamp()) * 100
 
 // heed takes what the store's own row says: how far the clocks are apart, and
 // whether the store was moved, or changed by a newer server beyond what this one
-// knows, while this one served it. It returns when the last commit was.
-func (e *postgres) heed(asked time.Time, row interface{ Scan(...any) error }) (time.Time, error) {
-	var last, theirs, schema, minimum int64
+// knows, while this one served it. It returns when the last commit was, and of which
+// schema servers are at least.
+func (e *postgres) heed(asked time.Time, row interface{ Scan(...any) error }) (commit time.Time, minimum int64, err error) {
+	var last, theirs, schema int64
 	if err := row.Scan(&last, &theirs, &schema, &minimum); err != nil {
-		return time.Time{}, err
+		return time.Time{}, 0, err
 	}
 	e.noteClock(asked, theirs)
 	if err := mayServe(e.shown, schema, minimum); err != nil {
 		e.retired.Store(&err)
-		return time.Time{}, err
+		return time.Time{}, 0, err
 	}
-	return time.UnixMicro(last).UTC(), nil
+	return time.UnixMicro(last).UTC(), minimum, nil
 }
 
 // noteClock keeps how far the clocks are apart. The database read its clock

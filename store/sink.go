@@ -66,11 +66,11 @@ func (tx *Tx) AuditEntriesBack(ctx context.Context, before uint64, size int) (ui
 	}
 	index, sum := before, 0
 	err := tx.scan(ctx, func(rows *sql.Rows) (bool, error) {
-		length := 0
-		err := rows.Scan(&index, &length)
-		sum += length
+		var entry AuditEntry
+		err := errors.Join(rows.Scan(entry.columns()...), entry.unpack(ctx, tx))
+		index, sum = entry.Index, sum+len(entry.Content)
 		return sum < size, err
-	}, `SELECT idx, LENGTH(content) FROM audit_entry WHERE idx < $1 ORDER BY idx DESC`, before)
+	}, `SELECT `+auditEntryColumns+` FROM audit_entry WHERE idx < $1 ORDER BY idx DESC`, before)
 	if err != nil && !errors.Is(err, errNoRow) {
 		return 0, thing{noun: "audit entries"}.wrap(err)
 	}

@@ -1,9 +1,14 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"database/sql"
+	"errors"
+	"fmt"
 	"time"
 
+	"github.com/rotunda-pki/rotunda/internal/terse"
 	"github.com/rotunda-pki/rotunda/pki"
 )
 
@@ -20,16 +25,39 @@ type NewestLeaf struct {
 	RevokedAt   time.Time
 }
 
-func (l *NewestLeaf) columns() []any {
-	return []any{&l.PlacementID, &l.Generation, &l.Names, &l.PolicyInput, fixed(l.SPKI[:]), moment{&l.RevokedAt}}
-}
-
 // NewestLeaves returns the newest certificate of each placement that has one.
 func (tx *Tx) NewestLeaves(ctx context.Context) ([]NewestLeaf, error) {
-	return list[NewestLeaf](ctx, tx, "newest certificates", `
-		SELECT c.placement_id, c.generation, c.names, c.policy_input, c.spki, c.revoked_at
-		FROM placement p JOIN certificate c ON c.placement_id = p.id
-			AND c.generation = (SELECT MAX(generation) FROM certificate WHERE placement_id = p.id)`)
+	authorities, err := tx.Authorities(ctx)
+	if err != nil {
+		return nil, err
+	}
+	by := map[string]*terse.Dictionary{} // while rows are read nothing else can be
+	for _, authority := range authorities {
+		if by[authority.ID], err = tx.signedBy(ctx, authority.ID); err != nil {
+			return nil, err
+		}
+	}
+	var leaves []NewestLeaf
+	err = tx.scan(ctx, func(rows *sql.Rows) (bool, error) {
+		var c Certificate
+		if err := rows.Scan(c.columns()...); err != nil {
+			return false, err
+		}
+		if terse.IsPacked(c.DER) {
+			if err := c.unpackBy(by[c.AuthorityID]); err != nil {
+				return false, thing{"certificate", c.Serial}.wrap(err)
+			}
+		}
+		input := bytes.Clone(c.PolicyInput) // without the DER, which may be behind it
+		leaves = append(leaves, NewestLeaf{c.PlacementID, c.Generation, c.Names, input, c.SPKI, c.RevokedAt})
+		return true, nil
+	}, `
+		SELECT `+certificateColumns+` FROM (SELECT id AS place FROM placement) p JOIN certificate c ON c.placement_id = p.place
+			AND c.generation = (SELECT MAX(n.generation) FROM certificate n WHERE n.placement_id = p.place)`)
+	if err != nil && !errors.Is(err, errNoRow) {
+		return nil, fmt.Errorf("list newest certificates: %w", err)
+	}
+	return leaves, nil
 }
 
 // LiveIdentity is an agent's own certificate.

@@ -49,12 +49,14 @@ func (e *sqliteFile) begin(w *session) (time.Time, error) {
 	if _, err := w.exec("BEGIN IMMEDIATE"); err != nil {
 		return time.Time{}, err
 	}
-	prepared, err := w.statement(`SELECT last_commit FROM store_meta`)
+	prepared, err := w.statement(`SELECT last_commit, min_server_schema FROM store_meta`)
 	if err != nil {
 		return time.Time{}, err
 	}
 	var last time.Time
-	err = prepared.QueryRowContext(context.Background()).Scan(moment{&last})
+	var minimum int64
+	err = prepared.QueryRowContext(context.Background()).Scan(moment{&last}, &minimum)
+	w.terse = minimum >= terseSchema
 	return last, err
 }
 

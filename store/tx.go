@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/internal/terse"
 )
 
 // Tx is a call's view of the store, good until the func that it was passed to
@@ -44,6 +45,10 @@ type session struct {
 	conn     *sql.Conn
 	prepared map[string]*sql.Stmt
 	far      bool // a database that servers share
+	terse    bool // what is written is packed: as the store said when the transaction began
+
+	room         []byte                       // for a record that is to be packed
+	dictionaries map[string]*terse.Dictionary // for what authorities signed, by their ids
 }
 
 // hurry is the context of a statement. It is never the caller's: SQLite ends the
@@ -62,7 +67,7 @@ func newSession(ctx context.Context, db *sql.DB) (*session, error) {
 		return nil, err
 	}
 	_, far := db.Driver().(*stdlib.Driver)
-	return &session{conn: conn, prepared: map[string]*sql.Stmt{}, far: far}, nil
+	return &session{conn: conn, prepared: map[string]*sql.Stmt{}, far: far, dictionaries: map[string]*terse.Dictionary{}}, nil
 }
 
 // statement prepares text once. The texts are constants of this package, but
@@ -190,6 +195,9 @@ func one[T any, R record[T]](ctx context.Context, tx *Tx, what thing, text strin
 	if errors.Is(err, errNoRow) {
 		return value, what.missing()
 	}
+	if packed, ok := any(&value).(packedRecord); ok && err == nil {
+		err = packed.unpack(ctx, tx)
+	}
 	return value, what.wrap(err)
 }
 
@@ -202,6 +210,9 @@ func list[T any, R record[T]](ctx context.Context, tx *Tx, what string, text str
 		values = append(values, value)
 		return true, err
 	}, text, args...)
+	if err == nil {
+		err = unpackAll(ctx, tx, values)
+	}
 	if err != nil && !errors.Is(err, errNoRow) {
 		return nil, fmt.Errorf("list %s: %w", what, err)
 	}

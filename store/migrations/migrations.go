@@ -11,7 +11,7 @@ import "embed"
 
 // Schema is the number of the newest migration: the schema that this binary
 // reads and writes.
-const Schema = 25
+const Schema = 26
 
 // Files are the migrations.
 //
