@@ -77,12 +77,22 @@ func (d *Dictionary) Pack(record []byte, beside ...[]byte) []byte {
 	if len(work.all) > len(record) {
 		return append([]byte{plain}, record...)
 	}
+	// It may be the only copy for years: what does not come out again goes in as it is.
+	if again, err := d.unpack(&work.again, work.all, beside); err != nil || !bytes.Equal(again, record) {
+		return append([]byte{plain}, record...)
+	}
 	return bytes.Clone(work.all)
 }
 
 // work is the room in which one record is packed: used again, it leaves nothing to
 // be collected.
-type work struct{ squeezed, all []byte }
+type work struct {
+	squeezed, all []byte
+	again         room
+}
+
+// room is that in which one record is unpacked.
+type room struct{ squeezed, record []byte }
 
 var works = sync.Pool{New: func() any { return &work{} }}
 
@@ -101,17 +111,27 @@ func (d *Dictionary) Unpack(stored []byte, beside ...[]byte) ([]byte, error) {
 	case len(stored) < headLength:
 		return nil, errDamaged
 	}
+	return d.unpack(&room{}, stored, beside)
+}
+
+// unpack unpacks what has a head in room, where the record is good until the next
+// one.
+func (d *Dictionary) unpack(in *room, stored []byte, beside [][]byte) ([]byte, error) {
 	if n, err := s2.DecodedLen(stored[headLength:]); err != nil || n > mostUnpacked {
 		return nil, errDamaged
 	}
-	squeezed, err := d.s2.Decode(nil, stored[headLength:])
+	squeezed, err := d.s2.Decode(in.squeezed, stored[headLength:])
 	if err != nil {
 		return nil, errDamaged
 	}
-	record, ok := expand(make([]byte, 0, 2*len(squeezed)), squeezed, beside)
+	if cap(in.record) < 2*len(squeezed) {
+		in.record = make([]byte, 0, 2*len(squeezed))
+	}
+	record, ok := expand(in.record[:0], squeezed, beside)
 	if !ok || crc32.Checksum(record, castagnoli) != binary.BigEndian.Uint32(stored[1:]) {
 		return nil, errDamaged
 	}
+	in.squeezed, in.record = squeezed[:cap(squeezed)], record
 	return record, nil
 }
 
