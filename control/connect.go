@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/api"
@@ -10,8 +11,12 @@ import (
 	"github.com/rotunda-pki/rotunda/store"
 )
 
-// presenceWriteEvery bounds how often a quiet agent's presence is written.
-const presenceWriteEvery = 10 * time.Minute
+// A quiet agent's presence is written this often at most, and that of so many in one
+// transaction.
+const (
+	presenceWriteEvery = 10 * time.Minute
+	presenceAtOnce     = 256
+)
 
 // Connection is an agent's stream that was admitted.
 type Connection struct {
@@ -76,7 +81,7 @@ func (c *Control) notePresence(caller Caller, report *api.AgentReport) {
 		offset = report.AgentTime.AsTime().Sub(c.now())
 	}
 	alarm := short(report.Alarm)
-	if before := c.presence.note(caller.ID, offset, alarm); alarm != "" && alarm != before {
+	if before := c.presence.note(caller.ID, offset, alarm, c.now()); alarm != "" && alarm != before {
 		c.log.Warn("agent raises an alarm", "agent", caller.ID, "alarm", alarm)
 	}
 }
@@ -103,25 +108,34 @@ func (c *Control) noteAnchors(ctx context.Context, caller Caller, text string) e
 	return err
 }
 
-// writePresence tells the store now and then that a quiet agent is there. In
-// between nothing is asked of it: a beat changes nothing, and whose identity has
-// ended hears of that with what is desired.
-func (c *Control) writePresence(ctx context.Context, caller Caller) error {
+// WritePresence tells the store of the quiet agents that are connected here and were
+// not written for long. In between nothing is asked of it: a beat changes nothing,
+// and whose identity has ended hears of that with what is desired.
+func (c *Control) WritePresence(ctx context.Context) error {
 	now := c.now()
-	if !c.presence.due(caller.ID, now) {
-		return nil
-	}
-	err := c.db.Write(ctx, func(tx *store.Tx) error {
-		tx.Quiet()
-		if _, err := activeAgent(ctx, tx, caller); err != nil {
+	for ids := range slices.Chunk(c.presence.due(now), presenceAtOnce) {
+		err := c.db.Write(ctx, func(tx *store.Tx) error {
+			tx.Quiet()
+			return tx.SetAgentsSeen(ctx, ids)
+		})
+		if err != nil {
 			return err
 		}
-		return tx.SetAgentSeen(ctx, caller.ID)
-	})
-	if err == nil {
-		c.presence.wrote(caller.ID, now)
+		c.presence.wrote(now, ids...)
 	}
-	return err
+	return nil
+}
+
+// beat takes a report that says no more than that its agent is there. Of one that is
+// not connected here nothing is known but what the store has.
+func (c *Control) beat(ctx context.Context, caller Caller) error {
+	if _, here := c.presence.of(caller.ID); here {
+		return nil
+	}
+	return c.db.Read(ctx, func(tx *store.Tx) error {
+		_, err := activeAgent(ctx, tx, caller)
+		return err
+	})
 }
 
 // connected says whether a stream of the agent is open, here or at another

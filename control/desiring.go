@@ -22,12 +22,12 @@ const (
 // desiring is who waits to be told what is desired.
 type desiring struct {
 	mu      sync.Mutex
-	waiting []*desire
+	waiting []*question
 	groups  int // that are under way
 }
 
-// desire is one agent's question, and the answer once it is done.
-type desire struct {
+// question is one agent's, and the answer once it is done.
+type question struct {
 	caller Caller
 	state  *api.DesiredState
 	err    error
@@ -41,7 +41,7 @@ func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState
 	if err := authorize(caller, "agent.connect"); err != nil {
 		return nil, err
 	}
-	one := &desire{caller: caller, done: make(chan struct{})}
+	one := &question{caller: caller, done: make(chan struct{})}
 	if c.desiring.add(one) {
 		go c.answerDesires()
 	}
@@ -54,7 +54,7 @@ func (c *Control) Desired(ctx context.Context, caller Caller) (*api.DesiredState
 }
 
 // add says whether another group may begin.
-func (d *desiring) add(one *desire) bool {
+func (d *desiring) add(one *question) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.waiting = append(d.waiting, one)
@@ -67,7 +67,7 @@ func (d *desiring) add(one *desire) bool {
 
 // take is the next group; where nobody waits any more it is empty, and counts as
 // ended.
-func (d *desiring) take() []*desire {
+func (d *desiring) take() []*question {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := min(len(d.waiting), mostDesiredAtOnce)
@@ -84,7 +84,7 @@ func (c *Control) answerDesires() {
 	for group := c.desiring.take(); len(group) > 0; group = c.desiring.take() {
 		if err := c.answerGroup(group); err != nil {
 			for _, one := range group { // what ails one of them harms no neighbour
-				if err := c.answerGroup([]*desire{one}); err != nil {
+				if err := c.answerGroup([]*question{one}); err != nil {
 					one.err = err
 				}
 			}
@@ -96,7 +96,7 @@ func (c *Control) answerDesires() {
 }
 
 // answerGroup gives each its answer. An error is of all: the store failed.
-func (c *Control) answerGroup(group []*desire) error {
+func (c *Control) answerGroup(group []*question) error {
 	ctx := context.Background() // who hangs up takes nobody along
 	ids, shown := make([]string, len(group)), []pki.Serial{}
 	for i, one := range group {

@@ -36,9 +36,9 @@ func TestDesiresOfAGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	callers := []Caller{hosts[0].caller, retired, stranger, clone, altered, hosts[1].caller, hosts[0].caller}
-	ask := func(of []Caller) (group []*desire) {
+	ask := func(of []Caller) (group []*question) {
 		for _, caller := range of {
-			group = append(group, &desire{caller: caller, done: make(chan struct{})})
+			group = append(group, &question{caller: caller, done: make(chan struct{})})
 		}
 		d.desiring.waiting, d.desiring.groups = group, 1
 		d.answerDesires()

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -59,7 +60,7 @@ func TestMovesAreWhatConcernsOthers(t *testing.T) {
 		{"a server is there", func() error { return d.SayHere(t.Context()) }, false},
 		{"a beat after long", func() error {
 			d.clock.turn(presenceWriteEvery)
-			return d.Report(t.Context(), h.caller, &api.AgentReport{})
+			return errors.Join(d.Report(t.Context(), h.caller, &api.AgentReport{}), d.WritePresence(t.Context()))
 		}, false},
 		{"a failure", func() error { return h.report(failed) }, true},
 		{"its end", func() error { return h.report(steady()) }, true},
@@ -120,7 +121,7 @@ func TestQuietAgentIsWrittenSeldom(t *testing.T) {
 		return at
 	}
 	beat := func() {
-		if err := d.Report(t.Context(), h.caller, &api.AgentReport{}); err != nil {
+		if err := errors.Join(d.Report(t.Context(), h.caller, &api.AgentReport{}), d.WritePresence(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -136,5 +137,10 @@ func TestQuietAgentIsWrittenSeldom(t *testing.T) {
 	beat()
 	if at := seen(); at.Sub(connected) < presenceWriteEvery {
 		t.Errorf("ten minutes later it was seen %s after the stream began", at.Sub(connected))
+	}
+	spoke := seen()
+	d.clock.turn(time.Hour)
+	if err := d.WritePresence(t.Context()); err != nil || !seen().Equal(spoke) {
+		t.Errorf("who is connected and silent is written as seen at %s (%v)", seen(), err)
 	}
 }

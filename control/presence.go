@@ -163,7 +163,9 @@ type present struct {
 	offset   time.Duration // agent's clock minus ours
 	alarm    string
 	serial   string    // of the certificate that the stream was opened with
-	written  time.Time // when the store was last told that the agent is there
+	heard    time.Time // when it said something last
+	written  time.Time // when the store was last told that it is there
+	said     uint64    // of the newest full report: see saidBefore
 }
 
 // join makes the stream with this boot counter the agent's, and ends an older
@@ -174,7 +176,7 @@ func (p *presence) join(id string, boot uint64, serial string, now time.Time) (r
 	if p.agents == nil {
 		p.agents = map[string]present{}
 	}
-	joined := present{boot: boot, serial: serial, written: now, replaced: make(chan struct{})}
+	joined := present{boot: boot, serial: serial, heard: now, written: now, replaced: make(chan struct{})}
 	before, connected := p.agents[id]
 	switch {
 	case connected && before.boot > boot:
@@ -198,33 +200,44 @@ func (p *presence) leave(id string, boot uint64) {
 }
 
 // note keeps what an agent says of itself, and returns what it said before.
-func (p *presence) note(id string, offset time.Duration, alarm string) (before string) {
+func (p *presence) note(id string, offset time.Duration, alarm string, now time.Time) (before string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	entry, connected := p.agents[id]
 	if connected {
 		before = entry.alarm
-		entry.offset, entry.alarm = offset, alarm
+		entry.offset, entry.alarm, entry.heard = offset, alarm, now
 		p.agents[id] = entry
 	}
 	return before
 }
 
-// due says whether the store should be told again that the agent is there: it
-// was not for long, or not that this process knows.
-func (p *presence) due(id string, now time.Time) bool {
-	entry, connected := p.of(id)
-	since := now.Sub(entry.written)
-	return !connected || since < 0 || since >= presenceWriteEvery
-}
-
-// wrote notes that the store was told.
-func (p *presence) wrote(id string, now time.Time) {
+// due are those who have said something since the store was told of them, long ago.
+func (p *presence) due(now time.Time) (ids []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if entry, connected := p.agents[id]; connected {
-		entry.written = now
-		p.agents[id] = entry
+	for id, entry := range p.agents {
+		if since := now.Sub(entry.written); entry.heard.After(entry.written) && (since < 0 || since >= presenceWriteEvery) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// wrote notes that the store was told of agents.
+func (p *presence) wrote(now time.Time, ids ...string) {
+	p.change(func(entry *present) { entry.written = now }, ids...)
+}
+
+// change changes what is known of agents, those that are connected here.
+func (p *presence) change(by func(*present), ids ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range ids {
+		if entry, connected := p.agents[id]; connected {
+			by(&entry)
+			p.agents[id] = entry
+		}
 	}
 }
 

@@ -37,8 +37,9 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 	if err := c.noteAnchors(ctx, caller, report.AnchorsDigest); err != nil {
 		return err
 	}
-	if len(report.Placements) == 0 {
-		return c.writePresence(ctx, caller)
+	said := saysOf(report)
+	if len(report.Placements) == 0 || c.saidBefore(caller, said) {
+		return c.beat(ctx, caller)
 	}
 	var told []news
 	var doubts []doubt
@@ -71,7 +72,8 @@ func (c *Control) Report(ctx context.Context, caller Caller, report *api.AgentRe
 	if err != nil {
 		return err
 	}
-	c.presence.wrote(caller.ID, c.now())
+	c.presence.wrote(c.now(), caller.ID)
+	c.keepSaid(caller, said, told, doubts)
 	c.spread(told)
 	woken := c.grantAll(ctx, clusters, caller.ID)
 	if slices.ContainsFunc(told, news.isNew) {

@@ -187,7 +187,7 @@ func TestAgentsAlarmsAreListed(t *testing.T) {
 		t.Errorf("none raises one: %q", got)
 	}
 	first := hosts[0]
-	d.presence.note(first.id, 0, "audit log: a fork")
+	d.presence.note(first.id, 0, "audit log: a fork", d.clock.now())
 	if got := raised(); len(got) != 1 || !strings.HasPrefix(got[0], "agent "+first.id+" on ") || !strings.HasSuffix(got[0], ": audit log: a fork") {
 		t.Errorf("one raises one: %q", got)
 	}
@@ -196,7 +196,7 @@ func TestAgentsAlarmsAreListed(t *testing.T) {
 		t.Errorf("it is a clone too: %q", got)
 	}
 	for _, h := range hosts {
-		d.presence.note(h.id, time.Hour, "clock")
+		d.presence.note(h.id, time.Hour, "clock", d.clock.now())
 	}
 	if got := raised(); len(got) != mostAgentAlarms+1 || got[mostAgentAlarms] != "2 agents more raise one: rotunda get agents" {
 		t.Errorf("all raise one: %q", got)

@@ -9,10 +9,12 @@ import (
 )
 
 // lookForMovesEvery bounds how late an agent hears of a change that nobody came
-// to tell of; showLogEvery, how often agents are shown a log that grows.
+// to tell of; showLogEvery, how often agents are shown a log that grows;
+// writePresenceEvery, how long who is to be recorded as there may wait for others.
 const (
-	lookForMovesEvery = 10 * time.Second
-	showLogEvery      = 500 * time.Millisecond
+	lookForMovesEvery  = 10 * time.Second
+	showLogEvery       = 500 * time.Millisecond
+	writePresenceEvery = time.Minute
 )
 
 // Moves follows what may change the desires of agents without anybody telling
@@ -26,6 +28,16 @@ func Moves(ctx context.Context, c *control.Control, log *slog.Logger) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// Presence tells the store which agents are there, until ctx ends.
+func Presence(ctx context.Context, c *control.Control, log *slog.Logger) error {
+	for sleep(ctx, nil, writePresenceEvery) {
+		if err := c.WritePresence(ctx); err != nil && ctx.Err() == nil {
+			log.Error("record which agents are there", "error", err)
+		}
+	}
+	return ctx.Err()
 }
 
 // ShowLog shows some agents the audit log as it grows, until ctx ends.

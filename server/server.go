@@ -100,6 +100,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	group.Go(func() error { return s.identity.run(ctx) })
 	group.Go(func() error { return reconcile.Servers(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.Moves(ctx, s.control, s.log) })
+	group.Go(func() error { return reconcile.Presence(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.ShowLog(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.Sequence(ctx, s.control, s.log) })
 	group.Go(func() error { return reconcile.CRLs(ctx, s.control, s.log) })

@@ -77,6 +77,14 @@ func (tx *Tx) SetAgentLabels(ctx context.Context, id string, l map[string]string
 	return tx.set(ctx, thing{"agent", id}, `UPDATE agent SET labels = $2 WHERE id = $1`, id, labels(l))
 }
 
+// SetAgentsSeen records that agents, some at least, are there now, those that are
+// active.
+func (tx *Tx) SetAgentsSeen(ctx context.Context, ids []string) error {
+	in, args := among(anys(ids), micros(tx.Now))
+	_, err := tx.exec(ctx, `UPDATE agent SET seen_at = $1 WHERE state = 'active' AND id IN `+in, args...)
+	return thing{noun: "agents"}.wrap(err)
+}
+
 // SetAgentSeen records that the agent is there now.
 func (tx *Tx) SetAgentSeen(ctx context.Context, id string) error {
 	return tx.set(ctx, thing{"agent", id}, `UPDATE agent SET seen_at = $2 WHERE id = $1`, id, micros(tx.Now))

@@ -11,25 +11,32 @@ import (
 )
 
 // scanAll hands on the rows that text, which ends with IN, finds for keys. It is
-// one statement, whatever their number. The texts of several numbers are the
-// same, so that few are prepared: the last key is asked for again.
+// one statement, whatever their number.
 func (tx *Tx) scanAll(ctx context.Context, row func(*sql.Rows) error, text string, keys []any, before ...any) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	places := 1
-	for places < len(keys) {
-		places *= 4
-	}
-	args := slices.Clone(before)
-	for i := range places {
-		args = append(args, keys[min(i, len(keys)-1)])
-	}
-	err := tx.scan(ctx, func(rows *sql.Rows) (bool, error) { return true, row(rows) }, text+placeholders(len(before)+1, places), args...)
+	in, args := among(keys, before...)
+	err := tx.scan(ctx, func(rows *sql.Rows) (bool, error) { return true, row(rows) }, text+in, args...)
 	if errors.Is(err, errNoRow) {
 		return nil
 	}
 	return err
+}
+
+// among is what follows IN for some keys, and all that the statement is given. The
+// texts of several numbers are the same, so that few are prepared: the last key is
+// named again.
+func among(keys []any, before ...any) (text string, args []any) {
+	places := 1
+	for places < len(keys) {
+		places *= 4
+	}
+	args = slices.Clone(before)
+	for i := range places {
+		args = append(args, keys[min(i, len(keys)-1)])
+	}
+	return placeholders(len(before)+1, places), args
 }
 
 // table is what rows are inserted into, many at once.

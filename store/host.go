@@ -54,7 +54,7 @@ func (tx *Tx) Hosts(ctx context.Context, ids []string) (map[string]Host, error) 
 	}
 	held, err := tx.heldBy(ctx, ids)
 	if err != nil {
-		return nil, err
+		return nil, thing{noun: "placements of agents"}.wrap(err)
 	}
 	for _, one := range held {
 		host := hosts[one.AgentID]
@@ -64,20 +64,33 @@ func (tx *Tx) Hosts(ctx context.Context, ids []string) (map[string]Host, error) 
 	return hosts, nil
 }
 
+// heldBy is what agents hold, in the order of intents and instances.
 func (tx *Tx) heldBy(ctx context.Context, agents []string) ([]*Held, error) {
 	var all []*Held
-	var ids []any
-	byID := map[string]*Held{}
 	err := tx.scanAll(ctx, func(rows *sql.Rows) error {
 		one := &Held{}
-		err := rows.Scan(one.columns()...)
-		all, ids, byID[one.ID] = append(all, one), append(ids, one.ID), one
-		return err
+		all = append(all, one)
+		return rows.Scan(one.columns()...)
 	}, `SELECT `+placementColumns+` FROM placement WHERE agent_id IN `, anys(agents))
 	if err != nil {
-		return nil, thing{noun: "placements of agents"}.wrap(err)
+		return nil, err
 	}
-	err = tx.scanAll(ctx, func(rows *sql.Rows) error {
+	if err := tx.addIssued(ctx, all); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b *Held) int {
+		return cmp.Or(strings.Compare(a.Intent, b.Intent), strings.Compare(a.Instance, b.Instance))
+	})
+	return all, nil
+}
+
+// addIssued adds to placements what was issued to them.
+func (tx *Tx) addIssued(ctx context.Context, all []*Held) error {
+	ids, byID := make([]any, len(all)), make(map[string]*Held, len(all))
+	for i, one := range all {
+		ids[i], byID[one.ID] = one.ID, one
+	}
+	err := tx.scanAll(ctx, func(rows *sql.Rows) error {
 		var id string
 		var newest Issued
 		err := rows.Scan(&id, fixed(newest.Serial[:]), &newest.Generation, moment{&newest.IssuedAt}, moment{&newest.NotAfter}, moment{&newest.RevokedAt})
@@ -89,7 +102,7 @@ func (tx *Tx) heldBy(ctx context.Context, agents []string) ([]*Held, error) {
 			AND c.generation = (SELECT MAX(generation) FROM certificate WHERE placement_id = p.id)
 		WHERE p.id IN `, ids)
 	if err != nil {
-		return nil, thing{noun: "certificates of placements"}.wrap(err)
+		return err
 	}
 	err = tx.scanAll(ctx, func(rows *sql.Rows) error {
 		var id string
@@ -103,8 +116,5 @@ func (tx *Tx) heldBy(ctx context.Context, agents []string) ([]*Held, error) {
 	for _, one := range all {
 		slices.Sort(one.Revoked)
 	}
-	slices.SortFunc(all, func(a, b *Held) int {
-		return cmp.Or(strings.Compare(a.Intent, b.Intent), strings.Compare(a.Instance, b.Instance))
-	})
-	return all, thing{noun: "revoked generations of placements"}.wrap(err)
+	return err
 }

@@ -147,6 +147,11 @@ func testAgent(_ *testing.T, b *bench) {
 	})
 	a.State, a.Labels, a.SeenAt = fleet.AgentRetired, map[string]string{"role": "cache"}, b.clock()
 	same(b, find(b, func(tx *store.Tx) (store.Agent, error) { return tx.Agent(b.ctx, "agent-1") }), a)
+	b.pass(time.Hour)
+	b.write(func(tx *store.Tx) error { return tx.SetAgentsSeen(b.ctx, []string{"nobody", "agent-1", "agent-0"}) })
+	seen := agent("agent-0")
+	seen.SeenAt = b.clock()
+	same(b, find(b, func(tx *store.Tx) ([]store.Agent, error) { return tx.Agents(b.ctx) }), []store.Agent{seen, a}) // the other is retired
 	b.refuse(fault.NotFound, func(tx *store.Tx) error { return tx.SetAgentSeen(b.ctx, "nobody") })
 	b.refuse(fault.NotFound, func(tx *store.Tx) error { return tx.SetAgentLabels(b.ctx, "nobody", nil) })
 	b.refuse(fault.Conflict, func(tx *store.Tx) error { return tx.InsertAgent(b.ctx, a) })
