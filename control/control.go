@@ -93,7 +93,7 @@ type Control struct {
 	retaining  retaining
 	heeded     heeded
 	moves      moves
-	shown      atomic.Uint64 // entries of the log, to some agents here
+	shown      atomic.Value // extent of the log, to some agents here
 }
 
 // Domain is the trust domain that this store belongs to.

@@ -45,16 +45,27 @@ func (c *Control) SequenceAudit(ctx context.Context) (int, error) {
 	return len(g.IDs), nil
 }
 
-// ShowLog shows a log that has grown, here or at another server, to a few of the
-// agents that are connected here. They are its witnesses: what they saw, a store
-// that is put back from a copy can't deny. The others see it at their next look.
+// extent is how far the log goes, and how much of it is published.
+type extent struct{ size, published uint64 }
+
+// ShowLog shows a log that has grown, or of which more was cosigned, here or at
+// another server, to a few of the agents that are connected here. They are its
+// witnesses: what they saw, a store that is put back from a copy can't deny. The
+// others see it at their next look.
 func (c *Control) ShowLog(ctx context.Context) error {
 	return c.db.Read(ctx, func(tx *store.Tx) error {
 		size, err := tx.TreeSize(ctx)
-		if err == nil && c.shown.Swap(size) != size {
+		if err != nil {
+			return err
+		}
+		published, err := tx.PublishedSize(ctx)
+		if err != nil {
+			return err
+		}
+		if now := (extent{size, published}); c.shown.Swap(now) != now {
 			c.watchers.wakeSome(shownAtOnce)
 		}
-		return err
+		return nil
 	})
 }
 
