@@ -28,17 +28,17 @@ type Figures []Figure
 var units = map[string]float64{"µs": 1e-6, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 
 // Measured are the figures that count unless a run of the operator's own says
-// otherwise. They are from two shared cores of an EPYC under a load of 5 to 14,
-// which makes them dearer than a quiet machine would.
+// otherwise. They are from two shared cores; certificates and rotations under a load
+// of 5 to 14, which makes them dearer than a quiet machine would.
 func Measured() Figures {
 	const file = "counted with dbstat, 62,836 certificates with their indexes, SQLite"
 	return Figures{
 		{"cpu.issue", "a certificate, in calls of 50", 488, "µs", "rotunda bench issue --batch 50"},
 		{"cpu.renew", "a rotation: asked, issued, reported", 2300, "µs", "rotunda bench renew --agents 200"},
-		{"cpu.connect", "an agent that connects, till it knows what is desired", 3370, "µs", "rotunda bench fleet --agents 1000"},
+		{"cpu.connect", "an agent that connects, till it knows what is desired", 1990, "µs", "rotunda bench fleet --agents 10000, all back after an outage"},
 		{"cpu.idle", "a connected agent, a second", 15.3, "µs", "rotunda bench fleet --agents 1000"},
-		{"memory.server", "a server to which nobody is connected", 38.5, "MiB", "rotunda bench fleet --agents 1000"},
-		{"memory.agent", "a connected agent", 96, "KiB", "rotunda bench fleet --agents 1000"},
+		{"memory.server", "a server to which nobody is connected", 24.1, "MiB", "rotunda bench fleet --agents 10000"},
+		{"memory.agent", "a connected agent", 73.6, "KiB", "rotunda bench fleet --agents 10000"},
 		{"store.certificate", "a certificate's record", 940, "B", file},
 		{"store.audit", "an audit entry", 415, "B", file},
 	}

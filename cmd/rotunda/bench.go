@@ -83,13 +83,13 @@ func newBenchPushCommand() *cobra.Command {
 
 func newBenchFleetCommand() *cobra.Command {
 	cmd, b := benchCommand("fleet", "A whole fleet: memory, idle CPU, a change to all, all back at once",
-		"  rotunda bench fleet --agents 10000 --rest 2m", 10_000)
+		"  rotunda bench fleet --agents 10000", 10_000)
 	o := fleetload.Standing{}
-	settle, rest := fleet.Duration(45*time.Second), fleet.Duration(60*time.Second)
+	settle, rest := fleet.Duration(45*time.Second), fleet.Duration(5*time.Minute) // as rare as a look at a silent agent
 	flags := cmd.Flags()
 	flags.IntVar(&o.Rounds, "rounds", 3, "how many changes")
 	flags.Var(&span{&settle}, "settle", "how `long` the server is left alone before its memory is looked at")
-	flags.Var(&span{&rest}, "rest", "how `long` its idle CPU time is summed up")
+	flags.Var(&span{&rest}, "rest", "how `long` its idle CPU time is summed up: some of what an idle agent costs is minutes apart")
 	b.check = func() error {
 		if settle < 0 || rest < fleet.Duration(time.Second) {
 			return usagef("--settle can't be negative, and --rest is a second at least")
