@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -13,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/gowebpki/jcs"
+
+	"github.com/rotunda-pki/rotunda/internal/moment"
 )
 
 // An entry is written for each certificate issued, so its canonical form is
@@ -38,7 +41,7 @@ func appendEntry(b []byte, e Entry) ([]byte, error) {
 	b = appendField(b, `,"object":`, e.Object)
 	b = appendField(b, `,"outcome":`, e.Outcome)
 	b = appendField(b, `,"reason":`, e.Reason)
-	b = appendTime(append(b, `,"time":`...), e.Time)
+	b = append(moment.Append(append(b, `,"time":"`...), e.Time), '"')
 	b = appendField(b, `,"verb":`, e.Verb)
 	return append(b, '}'), nil
 }
@@ -100,20 +103,9 @@ func appendValue(b []byte, value any) ([]byte, error) {
 	case map[string]string:
 		return appendObject(b, v)
 	case time.Time:
-		return appendTime(b, v), nil
+		return append(moment.Append(append(b, '"'), v), '"'), nil
 	}
 	return appendAny(b, value)
-}
-
-// appendTime writes a time as timeLayout has it: the time package knows RFC 3339
-// by heart, and has to read any other layout each time.
-func appendTime(b []byte, t time.Time) []byte {
-	b = t.UTC().AppendFormat(append(b, '"'), time.RFC3339)
-	micros := 1_000_000 + t.Nanosecond()/1000 // with a digit in front, which the point takes
-	from := len(b) - 1                        // of the Z
-	b = strconv.AppendInt(b[:from], int64(micros), 10)
-	b[from] = '.'
-	return append(b, 'Z', '"')
 }
 
 // appendAny takes the way through encoding/json for all other types.
@@ -212,8 +204,8 @@ func compareUTF16(x, y string) int {
 func appendText(b []byte, text string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
-	if isPlain(text) { // nearly all that is written
-		return append(append(b, text...), '"')
+	if plain := append(b, text...); isPlain(plain[len(b):]) { // nearly all that is written
+		return append(plain, '"')
 	}
 	for _, r := range text { // yields U+FFFD for a broken byte
 		switch {
@@ -238,10 +230,20 @@ func appendText(b []byte, text string) []byte {
 	return append(b, '"')
 }
 
-// isPlain says whether a text is ASCII and needs no escapes.
-func isPlain(text string) bool {
-	for i := range len(text) {
-		if c := text[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+// isPlain says whether a text is ASCII and needs no escapes. It looks at eight bytes
+// at once: where one is below what is taken from all of them, its highest bit gets
+// set, which no ASCII has.
+func isPlain(text []byte) bool {
+	const each, highest = 0x0101010101010101, 0x80 * 0x0101010101010101
+	for ; len(text) >= 8; text = text[8:] {
+		eight := binary.LittleEndian.Uint64(text)
+		quotes, slashes := eight^'"'*each, eight^'\\'*each // 0 where there is one
+		if (eight|(eight-' '*each)|(quotes-each)|(slashes-each))&highest != 0 {
+			return false
+		}
+	}
+	for _, c := range text {
+		if c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
 			return false
 		}
 	}

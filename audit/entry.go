@@ -19,14 +19,12 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/internal/moment"
 )
 
 // MaxEntry is the greatest size of an encoded entry in bytes: an entry bundle
 // has sixteen bits for it.
 const MaxEntry = math.MaxUint16
-
-// timeLayout is RFC 3339 in UTC with exactly six digits of a second.
-const timeLayout = "2006-01-02T15:04:05.000000Z"
 
 // The outcomes of a verb.
 const (
@@ -106,7 +104,7 @@ func Decode(content []byte) (Entry, error) {
 	if err := decoder.Decode(&w); err != nil {
 		return Entry{}, fault.Wrap(fault.Invalid, err, "audit entry")
 	}
-	at, err := time.Parse(timeLayout, w.Time)
+	at, err := time.Parse(moment.Layout, w.Time)
 	if err != nil {
 		return Entry{}, fault.Wrap(fault.Invalid, err, "audit entry: time")
 	}
@@ -131,7 +129,7 @@ const textOfUUID = 36
 func (e Entry) validate() error {
 	id, err := uuid.Parse(e.ID)
 	switch {
-	case err != nil || id.Version() != 7 || len(e.ID) != textOfUUID || strings.ToLower(e.ID) != e.ID:
+	case err != nil || id.Version() != 7 || len(e.ID) != textOfUUID || strings.ContainsAny(e.ID, "ABCDEF"):
 		return fault.New(fault.Invalid, "audit entry: id %q must be a UUIDv7", e.ID)
 	case e.Time.UTC().Year() < 1970 || e.Time.UTC().Year() > 9999:
 		return fault.New(fault.Invalid, "audit entry %s: time %v must be between 1970 and 9999", e.ID, e.Time)

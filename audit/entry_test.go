@@ -8,9 +8,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gowebpki/jcs"
 	"pgregory.net/rapid"
+
+	"github.com/rotunda-pki/rotunda/internal/moment"
 )
 
 func sample() Entry {
@@ -189,7 +192,11 @@ func drawValue(t *rapid.T, depth int) any {
 // Whatever the values are, the bytes are those of the reference
 // implementation.
 func TestEncodeAgreesWithReference(t *testing.T) {
-	agree := func(t interface{ Fatalf(string, ...any) }, detail map[string]any) {
+	agree := func(t interface {
+		Helper()
+		Fatalf(string, ...any)
+	}, detail map[string]any) {
+		t.Helper()
 		e := sample()
 		e.Detail = detail
 		got, err := e.Encode()
@@ -197,7 +204,7 @@ func TestEncodeAgreesWithReference(t *testing.T) {
 			t.Fatalf("%v: %v", detail, err)
 		}
 		plain, err := json.Marshal(map[string]any{
-			"id": e.ID, "time": e.Time.UTC().Format(timeLayout), "verb": e.Verb, "object": e.Object, "outcome": e.Outcome, "detail": detail,
+			"id": e.ID, "time": e.Time.UTC().Format(moment.Layout), "verb": e.Verb, "object": e.Object, "outcome": e.Outcome, "detail": detail,
 			"actor": map[string]any{"kind": e.Actor.Kind, "id": e.Actor.ID, "serial": e.Actor.Serial, "address": e.Actor.Address, "uid": 0},
 		})
 		if err != nil {
@@ -218,6 +225,14 @@ func TestEncodeAgreesWithReference(t *testing.T) {
 		}{1, []int{3, 2}},
 		"number": json.Number("1e3"), "exact": json.Number("42"),
 	})
+	// Texts are looked at several bytes at once.
+	for r := range rune(utf8.RuneSelf + 128) {
+		texts := make([]any, 19)
+		for i := range texts {
+			texts[i] = strings.Repeat("~", i) + string(r) + strings.Repeat("#", len(texts)-i)
+		}
+		agree(t, map[string]any{"texts": texts})
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		detail := drawObject(t, 3)
 		detail["float"] = rapid.Float64().Filter(func(f float64) bool { return !math.IsInf(f, 0) && !math.IsNaN(f) }).Draw(t, "float")

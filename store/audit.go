@@ -41,13 +41,14 @@ func (tx *Tx) AppendAuditEntries(ctx context.Context, entries ...NewAuditEntry) 
 	if err != nil {
 		return err
 	}
-	rows := make([][]any, len(entries))
+	rows, values := make([][]any, len(entries)), make([]any, 0, len(entries)*auditEntryTable.columns)
 	for i := range entries {
 		content := entries[i].Content
 		if tx.session.terse {
 			content = dictionary.Pack(content, []byte(entries[i].ID))
 		}
-		rows[i] = []any{entries[i].ID, content, entries[i].LeafHash[:]}
+		values = append(values, entries[i].ID, content, entries[i].LeafHash[:])
+		rows[i] = values[len(values)-auditEntryTable.columns:]
 	}
 	return tx.insertAll(ctx, of("audit entry", "audit entries", entries, func(e NewAuditEntry) any { return e.ID }), auditEntryTable, rows)
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/hex"
 	"time"
+
+	"github.com/rotunda-pki/rotunda/internal/moment"
 )
 
 // What a text spells out, as bytes: one that no JSON has, and DER seldom, says what
@@ -24,8 +26,8 @@ const (
 	mostHex     = 2 * 255
 	uuidChars   = 36
 
-	momentLayout = "2006-01-02T15:04:05.000000Z"
-	secondLayout = "2006-01-02T15:04:05Z"
+	momentChars = len(moment.Layout)
+	secondChars = len("2006-01-02T15:04:05Z")
 )
 
 // What a byte may begin.
@@ -138,13 +140,13 @@ func squeezeRun(into, rest []byte, digits int) ([]byte, int) {
 // squeezeTime appends the time that rest begins with; it takes nothing where
 // there is none.
 func squeezeTime(into, rest []byte) ([]byte, int) {
-	if n := len(momentLayout); len(rest) >= n && rest[n-1] == 'Z' {
-		if at, ok := readTime(momentLayout, rest[:n]); ok {
+	if n := momentChars; len(rest) >= n && rest[n-1] == 'Z' {
+		if at, ok := readTime(rest[:n], moment.Append); ok {
 			return appendNumber(append(into, isMoment), at.UnixMicro(), 8), n
 		}
 	}
-	if n := len(secondLayout); len(rest) >= n && rest[n-1] == 'Z' {
-		if at, ok := readTime(secondLayout, rest[:n]); ok && at.Unix() >= 0 {
+	if n := secondChars; len(rest) >= n && rest[n-1] == 'Z' {
+		if at, ok := readTime(rest[:n], appendSecond); ok && at.Unix() >= 0 {
 			return appendNumber(append(into, isSecond), at.Unix(), 5), n
 		}
 	}
@@ -152,20 +154,27 @@ func squeezeTime(into, rest []byte) ([]byte, int) {
 }
 
 // readTime takes a text for a time only where the time would be written so.
-func readTime(layout string, text []byte) (time.Time, bool) {
-	at, err := time.Parse(layout, string(text))
-	return at, err == nil && at.Format(layout) == string(text)
+func readTime(text []byte, written func([]byte, time.Time) []byte) (at time.Time, ok bool) {
+	var again [momentChars]byte
+	err := at.UnmarshalText(text)
+	return at, err == nil && bytes.Equal(written(again[:0], at), text)
 }
+
+func appendSecond(into []byte, at time.Time) []byte { return at.UTC().AppendFormat(into, time.RFC3339) }
 
 // expand appends the record that squeeze made squeezed of.
 func expand(into, squeezed []byte, beside [][]byte) (record []byte, ok bool) {
-	for len(squeezed) > 0 {
-		kind := squeezed[0]
-		squeezed = squeezed[1:]
-		if begins[kind] != sign {
-			into = append(into, kind)
-			continue
+	for {
+		plain := 0
+		for plain < len(squeezed) && begins[squeezed[plain]] != sign {
+			plain++
 		}
+		into = append(into, squeezed[:plain]...)
+		if plain == len(squeezed) {
+			return into, true
+		}
+		kind := squeezed[plain]
+		squeezed = squeezed[plain+1:]
 		length := lengths[kind]
 		if kind == isHex {
 			if len(squeezed) == 0 {
@@ -186,7 +195,6 @@ func expand(into, squeezed []byte, beside [][]byte) (record []byte, ok bool) {
 		}
 		squeezed = squeezed[length:]
 	}
-	return into, true
 }
 
 var lengths = [isEnd]int{isUUID: 16, isMoment: 8, isSecond: 5, isItself: 1, isKnown: 1}
@@ -196,9 +204,9 @@ func expandOne(into []byte, kind byte, value []byte) []byte {
 	case isHex:
 		return hex.AppendEncode(into, value)
 	case isMoment:
-		return time.UnixMicro(number(value)).UTC().AppendFormat(into, momentLayout)
+		return moment.Append(into, time.UnixMicro(number(value)))
 	case isSecond:
-		return time.Unix(number(value), 0).UTC().AppendFormat(into, secondLayout)
+		return appendSecond(into, time.Unix(number(value), 0))
 	case isUUID:
 		for i, group := range [][]byte{value[:4], value[4:6], value[6:8], value[8:10], value[10:]} {
 			if i > 0 {
