@@ -109,7 +109,7 @@ func (f *filler) addHosts(ctx context.Context, tx *store.Tx) error {
 // add adds the certificates of these numbers: of one host after the other.
 func (f *filler) add(ctx context.Context, tx *store.Tx, from, to int) error {
 	var certificates []store.Certificate
-	var entries []store.NewAuditEntry
+	var entries []store.PendingEntry
 	for i := from; i < to; i++ {
 		certificate, err := f.certificate(i)
 		if err != nil {
@@ -121,7 +121,7 @@ func (f *filler) add(ctx context.Context, tx *store.Tx, from, to int) error {
 			return err
 		}
 		certificates = append(certificates, certificate)
-		entries = append(entries, store.NewAuditEntry{ID: entry.ID, Content: content, LeafHash: audit.LeafHash(content)})
+		entries = append(entries, store.PendingEntry{ID: entry.ID, Content: content, LeafHash: audit.LeafHash(content)})
 	}
 	if err := tx.InsertCertificates(ctx, certificates...); err != nil {
 		return err

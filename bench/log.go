@@ -143,14 +143,14 @@ func enterEntries(ctx context.Context, db *store.DB, entries int) (each, floor f
 	before := measure.OwnCPU()
 	for from := 0; from < entries; from += group {
 		err := db.Write(ctx, func(tx *store.Tx) error {
-			records := make([]store.NewAuditEntry, 0, group)
+			records := make([]store.PendingEntry, 0, group)
 			for i := from; i < min(from+group, entries); i++ {
 				entry := issuanceEntry(i)
 				content, err := entry.Encode()
 				if err != nil {
 					return err
 				}
-				records = append(records, store.NewAuditEntry{ID: entry.ID, Content: content, LeafHash: audit.LeafHash(content)})
+				records = append(records, store.PendingEntry{ID: entry.ID, Content: content, LeafHash: audit.LeafHash(content)})
 			}
 			return tx.AppendAuditEntries(ctx, records...)
 		})

@@ -168,7 +168,7 @@ func (c *Control) readRestore(ctx context.Context, tx *store.Tx, read *common) e
 	if read.testify == "" {
 		read.testify = last.ID // who was away then has something to say yet
 	}
-	entry, err := tx.AuditEntry(ctx, last.EntryID)
+	entry, err := tx.AuditEntryByID(ctx, last.EntryID)
 	if err != nil || entry.Pending {
 		return err
 	}

@@ -29,13 +29,13 @@ func doneEntry(now time.Time, caller Caller, verb, object string, detail map[str
 }
 
 func appendEntries(ctx context.Context, tx *store.Tx, entries []audit.Entry) error {
-	records := make([]store.NewAuditEntry, len(entries))
+	records := make([]store.PendingEntry, len(entries))
 	for i, entry := range entries {
 		content, err := entry.Encode()
 		if err != nil {
 			return fault.Wrap(fault.Internal, err, "encode audit entry of %s", entry.Verb)
 		}
-		records[i] = store.NewAuditEntry{ID: entry.ID, Content: content, LeafHash: audit.LeafHash(content)}
+		records[i] = store.PendingEntry{ID: entry.ID, Content: content, LeafHash: audit.LeafHash(content)}
 	}
 	return tx.AppendAuditEntries(ctx, records...)
 }

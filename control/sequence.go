@@ -36,13 +36,13 @@ func (c *Control) SequenceAudit(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	g, err := c.growth(ctx)
-	if err != nil || len(g.IDs) == 0 {
+	if err != nil || len(g.Entries) == 0 {
 		return 0, err
 	}
 	if err := c.commitGrowth(ctx, g); err != nil {
 		return 0, err
 	}
-	return len(g.IDs), nil
+	return len(g.Entries), nil
 }
 
 // extent is how far the log goes, and how much of it is published.
@@ -81,7 +81,7 @@ func (c *Control) commitGrowth(ctx context.Context, g growth) error {
 }
 
 func (c *Control) signGrowth(g growth) ([]byte, error) {
-	return audit.Checkpoint{Origin: c.Origin(), Size: g.Size + uint64(len(g.IDs)), Root: g.root}.Sign(c.logSigner)
+	return audit.Checkpoint{Origin: c.Origin(), Size: g.Size + uint64(len(g.Entries)), Root: g.root}.Sign(c.logSigner)
 }
 
 func (c *Control) putGrowth(ctx context.Context, tx *store.Tx, g growth, checkpoint []byte) error {
@@ -93,7 +93,7 @@ func (c *Control) putGrowth(ctx context.Context, tx *store.Tx, g growth, checkpo
 	if err := tx.GrowLog(ctx, g.LogGrowth); err != nil {
 		return err
 	}
-	return tx.PutCheckpoint(ctx, g.Size+uint64(len(g.IDs)), checkpoint)
+	return tx.PutCheckpoint(ctx, g.Size+uint64(len(g.Entries)), checkpoint)
 }
 
 // sequenceAll gives all pending entries their place in the transaction that made
@@ -101,7 +101,7 @@ func (c *Control) putGrowth(ctx context.Context, tx *store.Tx, g growth, checkpo
 func (c *Control) sequenceAll(ctx context.Context, tx *store.Tx) error {
 	for {
 		g, err := c.growthIn(ctx, tx)
-		if err != nil || len(g.IDs) == 0 {
+		if err != nil || len(g.Entries) == 0 {
 			return err
 		}
 		checkpoint, err := c.signGrowth(g)
@@ -125,8 +125,8 @@ func (c *Control) growth(ctx context.Context) (g growth, err error) {
 // growthIn is what is to be added now: nothing when no entry is pending.
 func (c *Control) growthIn(ctx context.Context, tx *store.Tx) (growth, error) {
 	var g growth
-	pending, err := tx.PendingLeaves(ctx, sequenceSlice)
-	if err != nil || len(pending) == 0 {
+	var err error
+	if g.Entries, err = tx.PendingEntries(ctx, sequenceSlice); err != nil || len(g.Entries) == 0 {
 		return g, err
 	}
 	if err := c.mySequence(ctx, tx); err != nil {
@@ -135,10 +135,9 @@ func (c *Control) growthIn(ctx context.Context, tx *store.Tx) (growth, error) {
 	if g.Size, err = c.soundTree(ctx, tx); err != nil {
 		return g, err
 	}
-	leaves := make([]audit.Hash, len(pending))
-	g.IDs = make([]string, len(pending))
-	for i, leaf := range pending {
-		leaves[i], g.IDs[i] = leaf.Hash, leaf.ID
+	leaves := make([]audit.Hash, len(g.Entries))
+	for i, entry := range g.Entries {
+		leaves[i] = entry.LeafHash
 	}
 	g.Tiles, g.root, err = audit.Append(g.Size, leaves, tx.AuditTiles(ctx))
 	return g, err
@@ -151,18 +150,14 @@ const unplacedAfter = time.Minute
 // where that is long: why, such as a tree that somebody altered, only the logs of
 // servers say. In a store that is rolled back none gets one, which is said anyway.
 func unplacedWords(ctx context.Context, tx *store.Tx) (string, error) {
-	pending, err := tx.PendingLeaves(ctx, 1)
+	pending, err := tx.PendingEntries(ctx, 1)
 	if err != nil || len(pending) == 0 {
 		return "", err
 	}
 	if state, err := tx.RolledBack(ctx); err != nil || state != nil {
 		return "", err
 	}
-	record, err := tx.AuditEntryByID(ctx, pending[0].ID)
-	if err != nil {
-		return "", err
-	}
-	entry, err := audit.Decode(record.Content)
+	entry, err := audit.Decode(pending[0].Content)
 	if err != nil || tx.Now.Sub(entry.Time) <= unplacedAfter {
 		return "", err
 	}

@@ -134,10 +134,10 @@ func TestOvertakenSequencerCommitsNothing(t *testing.T) {
 	b := a.another()
 	a.token(nil)
 	stale, err := a.growth(t.Context())
-	if err != nil || len(stale.IDs) == 0 {
-		t.Fatalf("%d entries, %v", len(stale.IDs), err)
+	if err != nil || len(stale.Entries) == 0 {
+		t.Fatalf("%d entries, %v", len(stale.Entries), err)
 	}
-	if n, err := b.SequenceAudit(t.Context()); err != nil || n != len(stale.IDs) {
+	if n, err := b.SequenceAudit(t.Context()); err != nil || n != len(stale.Entries) {
 		t.Fatalf("%d taken, %v", n, err)
 	}
 	if err := a.commitGrowth(t.Context(), stale); fault.CodeOf(err) != fault.Conflict {

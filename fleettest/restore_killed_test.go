@@ -124,7 +124,7 @@ func (p *Plane) restored(revoked pki.Serial) bool {
 		last, err := tx.LastRestore(p.t.Context())
 		p.must(err)
 		if entered = last != nil; entered {
-			entry, err := tx.AuditEntry(p.t.Context(), last.EntryID)
+			entry, err := tx.AuditEntryByID(p.t.Context(), last.EntryID)
 			if err != nil || entry.Pending {
 				p.t.Errorf("the restore's entry: %v, pending %v", err, entry.Pending)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rotunda-pki/rotunda/audit"
@@ -20,37 +21,51 @@ type AuditEntry struct {
 	LeafHash audit.Hash
 }
 
-const auditEntryColumns = `id, idx IS NULL, COALESCE(idx, 0), content, leaf_hash`
+const (
+	auditEntryColumns = `id, idx IS NULL, COALESCE(idx, 0), content, leaf_hash`
+
+	// pendingEntries are those without an index: apart from the others, but for
+	// what servers of the schema before have written.
+	pendingEntries = `(
+		SELECT id, content, leaf_hash FROM audit_pending
+		UNION ALL SELECT id, content, leaf_hash FROM audit_entry WHERE idx IS NULL) AS pending`
+	pendingColumns = `id, content, leaf_hash`
+)
 
 func (e *AuditEntry) columns() []any {
 	return []any{&e.ID, &e.Pending, &e.Index, &e.Content, fixed(e.LeafHash[:])}
 }
 
-// NewAuditEntry is what is added to the log.
-type NewAuditEntry struct {
+// PendingEntry is an entry that has no index yet.
+type PendingEntry struct {
 	ID       string
 	Content  []byte // exact bytes
 	LeafHash audit.Hash
+
+	packed []byte // as it will stand in the log, so that no writer waits for that
 }
 
-var auditEntryTable = newTable("audit_entry", "id, content, leaf_hash", "text", "bytea", "bytea")
+func (e *PendingEntry) columns() []any { return []any{&e.ID, &e.Content, fixed(e.LeafHash[:])} }
+
+var (
+	auditPendingTable = newTable("audit_pending", pendingColumns, "text", "bytea", "bytea")
+	auditEntryTable   = newTable("audit_entry", pendingColumns, "text", "bytea", "bytea")
+	auditPlacedTable  = newTable("audit_entry", "id, idx, content, leaf_hash", "text", "bigint", "bytea", "bytea")
+)
 
 // AppendAuditEntries adds entries, pending.
-func (tx *Tx) AppendAuditEntries(ctx context.Context, entries ...NewAuditEntry) error {
-	dictionary, err := entryDictionary()
-	if err != nil {
-		return err
+func (tx *Tx) AppendAuditEntries(ctx context.Context, entries ...PendingEntry) error {
+	into := auditEntryTable
+	if tx.session.terse {
+		into = auditPendingTable
 	}
-	rows, values := make([][]any, len(entries)), make([]any, 0, len(entries)*auditEntryTable.columns)
-	for i := range entries {
-		content := entries[i].Content
-		if tx.session.terse {
-			content = dictionary.Pack(content, []byte(entries[i].ID))
-		}
-		values = append(values, entries[i].ID, content, entries[i].LeafHash[:])
-		rows[i] = values[len(values)-auditEntryTable.columns:]
-	}
-	return tx.insertAll(ctx, of("audit entry", "audit entries", entries, func(e NewAuditEntry) any { return e.ID }), auditEntryTable, rows)
+	return tx.insertAll(ctx, ofEntries(entries), into, rowsOf(entries, into, func(e *PendingEntry, row []any) []any {
+		return append(row, e.ID, e.Content, e.LeafHash[:])
+	}))
+}
+
+func ofEntries(entries []PendingEntry) thing {
+	return of("audit entry", "audit entries", entries, func(e PendingEntry) any { return e.ID })
 }
 
 // TreeSize is how many entries have an index.
@@ -58,31 +73,38 @@ func (tx *Tx) TreeSize(ctx context.Context) (uint64, error) {
 	return value[uint64](ctx, tx, theMeta, `SELECT tree_size FROM store_meta`)
 }
 
-// PendingLeaf is what the sequencer has to know of a pending entry.
-type PendingLeaf struct {
-	ID   string
-	Hash audit.Hash
-}
-
-// CountPendingAuditEntries is how many entries have no index.
+// CountPendingAuditEntries is how many entries have no index. It may be asked of a
+// store of a schema before this one.
 func (tx *Tx) CountPendingAuditEntries(ctx context.Context) (int, error) {
-	return value[int](ctx, tx, thing{noun: "pending audit entries"}, `SELECT COUNT(*) FROM audit_entry WHERE idx IS NULL`)
+	meta, err := tx.Meta(ctx)
+	if err != nil {
+		return 0, err
+	}
+	from := pendingEntries
+	if meta.Schema < terseSchema {
+		from = `audit_entry WHERE idx IS NULL`
+	}
+	return value[int](ctx, tx, thing{noun: "pending audit entries"}, `SELECT COUNT(*) FROM `+from)
 }
 
-func (l *PendingLeaf) columns() []any { return []any{&l.ID, fixed(l.Hash[:])} }
-
-// PendingLeaves returns the oldest entries without an index, by id, which is by
+// PendingEntries returns the oldest entries without an index, by id, which is by
 // time.
-func (tx *Tx) PendingLeaves(ctx context.Context, limit int) ([]PendingLeaf, error) {
-	return list[PendingLeaf](ctx, tx, "pending audit entries", `
-		SELECT id, leaf_hash FROM audit_entry WHERE idx IS NULL ORDER BY id LIMIT $1`, limit)
+func (tx *Tx) PendingEntries(ctx context.Context, limit int) ([]PendingEntry, error) {
+	entries, err := list[PendingEntry](ctx, tx, "pending audit entries", `
+		SELECT `+pendingColumns+` FROM `+pendingEntries+` ORDER BY id LIMIT $1`, limit)
+	for i := range entries {
+		if err == nil {
+			err = entries[i].pack()
+		}
+	}
+	return entries, err
 }
 
 // LogGrowth is what a sequencer adds to the log at once.
 type LogGrowth struct {
 	Size    uint64           // of the log that the sequencer saw
 	Fencing uint64           // of the lease that it works under
-	IDs     []string         // of all pending entries from the first to the last of these, ascending
+	Entries []PendingEntry   // all from the first to the last of these, by ascending ids, as PendingEntries has them
 	Tiles   []audit.HashTile // as audit.Append made them
 }
 
@@ -92,16 +114,17 @@ type LogGrowth struct {
 // and so does one whose lease went to another in the meantime, whatever it
 // believes.
 func (tx *Tx) GrowLog(ctx context.Context, g LogGrowth) error {
-	if len(g.IDs) == 0 || !slices.IsSorted(g.IDs) {
+	byID := func(a, b PendingEntry) int { return strings.Compare(a.ID, b.ID) }
+	if len(g.Entries) == 0 || !slices.IsSortedFunc(g.Entries, byID) {
 		return fault.New(fault.Internal, "audit log: entries to be indexed must be some, in the order of their ids")
 	}
 	err := tx.swap(ctx, thing{"the audit log of size", g.Size}, `
 		UPDATE store_meta SET tree_size = $2, log_fencing = $3 WHERE tree_size = $1 AND log_fencing <= $3`,
-		g.Size, g.Size+uint64(len(g.IDs)), g.Fencing)
+		g.Size, g.Size+uint64(len(g.Entries)), g.Fencing)
 	if err != nil {
 		return err
 	}
-	if err := tx.indexEntries(ctx, g); err != nil {
+	if err := tx.placeEntries(ctx, g); err != nil {
 		return err
 	}
 	for _, tile := range g.Tiles {
@@ -112,23 +135,34 @@ func (tx *Tx) GrowLog(ctx context.Context, g LogGrowth) error {
 	return nil
 }
 
-// indexEntries numbers all entries of a range of ids in one statement. Another
-// number of them than the sequencer saw means that the leaves it hashed are not
-// theirs.
-func (tx *Tx) indexEntries(ctx context.Context, g LogGrowth) error {
-	rows, err := tx.exec(ctx, `
-		UPDATE audit_entry SET idx = $1 + place.n FROM (
-			SELECT id AS entry, ROW_NUMBER() OVER (ORDER BY id) - 1 AS n FROM audit_entry
-			WHERE idx IS NULL AND id >= $2 AND id <= $3) AS place
-		WHERE id = place.entry`, g.Size, g.IDs[0], g.IDs[len(g.IDs)-1])
-	if err != nil {
-		return thing{noun: "pending audit entries"}.wrap(err)
+// placeEntries moves all entries of a range of ids to their places. Another number
+// of them than the sequencer saw means that the leaves it hashed are not theirs.
+func (tx *Tx) placeEntries(ctx context.Context, g LogGrowth) error {
+	first, last := g.Entries[0].ID, g.Entries[len(g.Entries)-1].ID
+	were := int64(0)
+	for _, from := range []string{
+		`DELETE FROM audit_pending WHERE id >= $1 AND id <= $2`,
+		`DELETE FROM audit_entry WHERE idx IS NULL AND id >= $1 AND id <= $2`,
+	} {
+		rows, err := tx.exec(ctx, from, first, last)
+		if err != nil {
+			return thing{noun: "pending audit entries"}.wrap(err)
+		}
+		were += rows
 	}
-	if rows != int64(len(g.IDs)) {
-		return fault.New(fault.Conflict, "audit log: %d entries were pending and are %d now", len(g.IDs), rows).
+	if were != int64(len(g.Entries)) {
+		return fault.New(fault.Conflict, "audit log: %d entries were pending and are %d now", len(g.Entries), were).
 			WithRemedy("look again and repeat what is still wanted")
 	}
-	return nil
+	index := g.Size
+	return tx.insertAll(ctx, ofEntries(g.Entries), auditPlacedTable, rowsOf(g.Entries, auditPlacedTable, func(e *PendingEntry, row []any) []any {
+		content := e.Content
+		if tx.session.terse {
+			content = e.packed
+		}
+		index++
+		return append(row, e.ID, index-1, content, e.LeafHash[:])
+	}))
 }
 
 func (tx *Tx) putTile(ctx context.Context, tile audit.HashTile) error {
@@ -154,24 +188,26 @@ func (tx *Tx) AuditEntries(ctx context.Context, from uint64, limit int) ([]Audit
 
 // AuditEntryByID returns an entry, pending or not.
 func (tx *Tx) AuditEntryByID(ctx context.Context, id string) (AuditEntry, error) {
-	return one[AuditEntry](ctx, tx, thing{"audit entry", id}, `SELECT `+auditEntryColumns+` FROM audit_entry WHERE id = $1`, id)
+	return one[AuditEntry](ctx, tx, thing{"audit entry", id}, `
+		SELECT `+auditEntryColumns+` FROM audit_entry WHERE id = $1
+		UNION ALL SELECT id, 0 = 0, 0, content, leaf_hash FROM audit_pending WHERE id = $1`, id)
 }
 
 // NewestAuditEntries returns the last entries, pending ones too, in the order
 // of the log and the pending ones at its end.
 func (tx *Tx) NewestAuditEntries(ctx context.Context, limit int) ([]AuditEntry, error) {
 	newest, err := list[AuditEntry](ctx, tx, "pending audit entries", `
-		SELECT `+auditEntryColumns+` FROM audit_entry WHERE idx IS NULL ORDER BY id DESC LIMIT $1`, limit)
+		SELECT id, 0 = 0, 0, content, leaf_hash FROM `+pendingEntries+` ORDER BY id DESC LIMIT $1`, limit)
 	if err != nil {
 		return nil, err
 	}
 	if rest := limit - len(newest); rest > 0 {
-		indexed, err := list[AuditEntry](ctx, tx, "audit entries", `
+		placed, err := list[AuditEntry](ctx, tx, "audit entries", `
 			SELECT `+auditEntryColumns+` FROM audit_entry WHERE idx IS NOT NULL ORDER BY idx DESC LIMIT $1`, rest)
 		if err != nil {
 			return nil, err
 		}
-		newest = append(newest, indexed...)
+		newest = append(newest, placed...)
 	}
 	slices.Reverse(newest)
 	return newest, nil

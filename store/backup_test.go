@@ -18,7 +18,7 @@ import (
 func pair(ctx context.Context, i int) func(*store.Tx) error {
 	return func(tx *store.Tx) error {
 		content := []byte(strings.Repeat("x", 1000))
-		if err := tx.AppendAuditEntries(ctx, store.NewAuditEntry{ID: fmt.Sprint(i), Content: content, LeafHash: audit.LeafHash(content)}); err != nil {
+		if err := tx.AppendAuditEntries(ctx, store.PendingEntry{ID: fmt.Sprint(i), Content: content, LeafHash: audit.LeafHash(content)}); err != nil {
 			return err
 		}
 		return tx.RaiseDocumentState(ctx)

@@ -83,7 +83,7 @@ func writeIssuance(ctx context.Context, db *store.DB, n uint64) error {
 		if err := tx.InsertCertificates(ctx, c); err != nil {
 			return err
 		}
-		return tx.AppendAuditEntries(ctx, store.NewAuditEntry{ID: serial.String(), Content: content, LeafHash: audit.LeafHash(content)})
+		return tx.AppendAuditEntries(ctx, store.PendingEntry{ID: serial.String(), Content: content, LeafHash: audit.LeafHash(content)})
 	})
 }
 

@@ -83,7 +83,7 @@ func verb(ctx context.Context, db *store.DB, name string) error {
 		if err := tx.InsertDecision(ctx, store.Decision{ID: name, Kind: "rotate", Intent: "i", At: tx.Now}); err != nil {
 			return err
 		}
-		return tx.AppendAuditEntries(ctx, store.NewAuditEntry{ID: name, Content: []byte(name), LeafHash: audit.LeafHash([]byte(name))})
+		return tx.AppendAuditEntries(ctx, store.PendingEntry{ID: name, Content: []byte(name), LeafHash: audit.LeafHash([]byte(name))})
 	})
 }
 
@@ -107,7 +107,7 @@ func verbs(t *testing.T, db *store.DB) map[string]bool {
 		for _, d := range decisions {
 			halves[d.ID]++
 		}
-		entries, err := tx.PendingLeaves(t.Context(), 1<<30)
+		entries, err := tx.PendingEntries(t.Context(), 1<<30)
 		for _, e := range entries {
 			halves[e.ID]++
 		}

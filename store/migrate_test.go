@@ -132,10 +132,11 @@ func TestQuestionsUseIndexes(t *testing.T) {
 		`SELECT serial FROM certificate WHERE fingerprint = 'f' ORDER BY not_after, serial`:                                 "certificate_fingerprint",
 		`SELECT serial FROM certificate WHERE authority_id = 'a' AND not_after > 1 AND revoked_at IS NULL`:                  "certificate_authority",
 		`SELECT serial FROM certificate WHERE revoked_at IS NULL AND serial IN ('a', 'b')`:                                  "sqlite_autoindex_certificate",
-		`SELECT id FROM audit_entry WHERE idx IS NULL ORDER BY id LIMIT 1`:                                                  "audit_entry_pending",
-		`SELECT id FROM audit_entry WHERE idx IS NOT NULL AND idx >= 1 ORDER BY idx LIMIT 1`:                                "audit_entry_index",
-		`SELECT COUNT(*) FROM (SELECT 1 FROM placement WHERE cluster IS NULL LIMIT 1) AS one`:                               "placement_unplaced",
-		`SELECT COUNT(*) FROM staple WHERE next_update <= 1`:                                                                "staple_next_update",
+		`SELECT id, content, leaf_hash FROM (SELECT id, content, leaf_hash FROM audit_pending
+			UNION ALL SELECT id, content, leaf_hash FROM audit_entry WHERE idx IS NULL) AS pending ORDER BY id LIMIT 1`: "audit_entry_pending",
+		`SELECT id FROM audit_entry WHERE idx IS NOT NULL AND idx >= 1 ORDER BY idx LIMIT 1`:  "audit_entry_index",
+		`SELECT COUNT(*) FROM (SELECT 1 FROM placement WHERE cluster IS NULL LIMIT 1) AS one`: "placement_unplaced",
+		`SELECT COUNT(*) FROM staple WHERE next_update <= 1`:                                  "staple_next_update",
 	} {
 		if plan := explain(t.Context(), t, db, "EXPLAIN QUERY PLAN "+question, 4); !strings.Contains(plan, index) {
 			t.Errorf("%s\n%s", question, plan)

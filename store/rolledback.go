@@ -105,11 +105,6 @@ func (tx *Tx) DropTestimonies(ctx context.Context) error {
 	return thing{noun: "testimonies"}.wrap(err)
 }
 
-// AuditEntry returns the entry of the id.
-func (tx *Tx) AuditEntry(ctx context.Context, id string) (AuditEntry, error) {
-	return one[AuditEntry](ctx, tx, thing{"audit entry", id}, `SELECT `+auditEntryColumns+` FROM audit_entry WHERE id = $1`, id)
-}
-
 // RaiseLastGeneration says that the numbers up to this one are used up at a
 // placement.
 func (tx *Tx) RaiseLastGeneration(ctx context.Context, placementID string, last uint64) error {

@@ -177,6 +177,15 @@ func (c *Certificate) unpackBy(d *terse.Dictionary) error {
 	return nil
 }
 
+// pack makes ready what the log will have of an entry.
+func (e *PendingEntry) pack() error {
+	d, err := entryDictionary()
+	if err == nil {
+		e.packed = d.Pack(e.Content, []byte(e.ID))
+	}
+	return err
+}
+
 // unpack leaves what is damaged as it is stored: then its hash is not the one in
 // the tree, and whoever verifies the log names it.
 func (e *AuditEntry) unpack(context.Context, *Tx) error {

@@ -46,8 +46,8 @@ func (tx *Tx) fillTiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	leaves, err := list[PendingLeaf](ctx, tx, "audit entries", `
-		SELECT id, leaf_hash FROM audit_entry WHERE idx >= $1 AND idx < $2 ORDER BY idx`, have, min(size, have+tilesAtOnce))
+	leaves, err := list[AuditEntry](ctx, tx, "audit entries", `
+		SELECT `+auditEntryColumns+` FROM audit_entry WHERE idx >= $1 AND idx < $2 ORDER BY idx`, have, min(size, have+tilesAtOnce))
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (tx *Tx) fillTiles(ctx context.Context) error {
 	}
 	hashes := make([]audit.Hash, len(leaves))
 	for i, leaf := range leaves {
-		hashes[i] = leaf.Hash
+		hashes[i] = leaf.LeafHash
 	}
 	tiles, _, err := audit.Append(have, hashes, tx.AuditTiles(ctx))
 	if err != nil {

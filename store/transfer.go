@@ -21,7 +21,7 @@ import (
 var tables = []string{
 	"store_meta", "authority", "authority_key", "secret", "certificate", "bundle_anchor", "bundle",
 	"document", "document_revision", "agent", "token", "target", "cluster", "placement", "slot", "adoption",
-	"evidence_latest", "evidence", "decision", "change", "lease", "audit_entry", "audit_tile", "checkpoint",
+	"evidence_latest", "evidence", "decision", "change", "lease", "audit_entry", "audit_pending", "audit_tile", "checkpoint",
 	"trust_change", "trust_decision", "rollout", "rollout_part", "rollout_decision", "rollout_answer", "rollout_turn",
 	"notice", "profile_override", "crl", "crl_entries", "crl_pending", "revocation", "revocation_part",
 	"audit_sink", "rolled_back", "testimony", "emergency_window", "emergency_credential", "staple", "compromise",

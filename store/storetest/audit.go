@@ -19,7 +19,7 @@ func (b *bench) append(from, to int) {
 	b.write(func(tx *store.Tx) error {
 		for n := to - 1; n >= from; n-- { // the order of ids counts, not that of writing
 			content := []byte(entryID(n))
-			if err := tx.AppendAuditEntries(b.ctx, store.NewAuditEntry{ID: entryID(n), Content: content, LeafHash: audit.LeafHash(content)}); err != nil {
+			if err := tx.AppendAuditEntries(b.ctx, store.PendingEntry{ID: entryID(n), Content: content, LeafHash: audit.LeafHash(content)}); err != nil {
 				return err
 			}
 		}
@@ -33,20 +33,19 @@ func (b *bench) sequence(tx *store.Tx, limit int) (audit.Hash, error) {
 	if err != nil {
 		return audit.Hash{}, err
 	}
-	pending, err := tx.PendingLeaves(b.ctx, limit)
+	pending, err := tx.PendingEntries(b.ctx, limit)
 	if err != nil {
 		return audit.Hash{}, err
 	}
-	var ids []string
 	var leaves []audit.Hash
-	for _, leaf := range pending {
-		ids, leaves = append(ids, leaf.ID), append(leaves, leaf.Hash)
+	for _, entry := range pending {
+		leaves = append(leaves, entry.LeafHash)
 	}
 	tiles, root, err := audit.Append(size, leaves, tx.AuditTiles(b.ctx))
 	if err != nil {
 		return root, err
 	}
-	return root, tx.GrowLog(b.ctx, store.LogGrowth{Size: size, IDs: ids, Tiles: tiles})
+	return root, tx.GrowLog(b.ctx, store.LogGrowth{Size: size, Entries: pending, Tiles: tiles})
 }
 
 // testAuditLog: entries get their indexes in the order of their ids, slice by
@@ -91,19 +90,32 @@ func testAuditLog(t *testing.T, b *bench) {
 		return err
 	})
 	absent(b, func(tx *store.Tx) ([]byte, error) { return tx.AuditTiles(b.ctx)(0, 2) })
-	b.refuse(fault.Conflict, func(tx *store.Tx) error {
-		return tx.AppendAuditEntries(b.ctx, store.NewAuditEntry{ID: entryID(0), Content: []byte("another"), LeafHash: audit.LeafHash([]byte("another"))})
-	})
+	b.append(total, total+1)
+	another := func(tx *store.Tx) error {
+		return tx.AppendAuditEntries(b.ctx, store.PendingEntry{ID: entryID(total), Content: []byte("another"), LeafHash: audit.LeafHash([]byte("another"))})
+	}
+	b.refuse(fault.Conflict, another)
+	b.write(func(tx *store.Tx) error { _, err := b.sequence(tx, 1); return err })
+	b.write(another)
+	b.refuse(fault.Conflict, func(tx *store.Tx) error { _, err := b.sequence(tx, 1); return err }) // no entry has two places
 }
 
 // testTwoSequencers: of two that saw one size, one grows the tree; and who was
 // overtaken by a later lease does not, whatever it saw.
 func testTwoSequencers(t *testing.T, b *bench) {
-	b.append(0, 3)
-	grow := func(size, fencing uint64, entries ...int) func(*store.Tx) error {
+	entries := map[int]store.PendingEntry{}
+	appendTo := func(to int) {
+		b.append(len(entries), to)
+		pending := find(b, func(tx *store.Tx) ([]store.PendingEntry, error) { return tx.PendingEntries(b.ctx, to) })
+		for _, entry := range pending[len(pending)-to+len(entries):] {
+			entries[len(entries)] = entry
+		}
+	}
+	appendTo(3)
+	grow := func(size, fencing uint64, which ...int) func(*store.Tx) error {
 		g := store.LogGrowth{Size: size, Fencing: fencing, Tiles: []audit.HashTile{{Hashes: make([]byte, audit.HashSize)}}}
-		for _, n := range entries {
-			g.IDs = append(g.IDs, entryID(n))
+		for _, n := range which {
+			g.Entries = append(g.Entries, entries[n])
 		}
 		return func(tx *store.Tx) error { return tx.GrowLog(b.ctx, g) }
 	}
@@ -132,7 +144,7 @@ func testTwoSequencers(t *testing.T, b *bench) {
 	b.refuse(fault.Conflict, grow(1, 1, left))    // the lease went to another since
 	b.refuse(fault.Internal, grow(1, 2))
 	b.refuse(fault.Internal, grow(1, 2, 2, 0))
-	b.append(3, 6)
+	appendTo(6)
 	b.refuse(fault.Conflict, grow(1, 2, 3, 5)) // one came in between that was not hashed
 	b.write(grow(1, 3, 3, 4, 5))
 	b.refuse(fault.Conflict, grow(4, 2, left))
