@@ -36,7 +36,7 @@ FAULTS  = TestFaults
 .PHONY: test
 test: ## the product's tests, with the race detector where goroutines meet
 	$(GO) test $$($(GO) list ./... | grep -vE '/(target|agent|store|server|fleettest)(/|$$)') ./target/targettest
-	$(GO) test -race -skip '$(KILLS)|$(FAULTS)' $(AT_ONCE)
+	$(GO) test -race -parallel 8 -skip '$(KILLS)|$(FAULTS)' $(AT_ONCE)
 	$(GO) test -parallel 8 -run '$(KILLS)' -skip '$(FAULTS)' $(AT_ONCE)
 	$(GO) test -race -run '$(CONTROL_AT_ONCE)' ./control
 	cd demo && $(GO) vet ./... && $(GO) test ./...
@@ -48,7 +48,7 @@ ON_STORE = ./control ./server ./reconcile ./fleettest
 
 .PHONY: test-postgres
 test-postgres: ## what rests on a store, on a real PostgreSQL
-	$(GO) run ./internal/postgrestest/with $(GO) test -timeout 20m -skip '$(FAULTS)|$(WALKS)' $(ON_STORE) $(ARGS)
+	$(GO) run ./internal/postgrestest/with $(GO) test -timeout 20m -parallel 8 -skip '$(FAULTS)|$(WALKS)' $(ON_STORE) $(ARGS)
 
 SCENARIO ?= list
 .PHONY: faults

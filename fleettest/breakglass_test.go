@@ -35,6 +35,7 @@ func documented(t *testing.T, words string) []string {
 // The control plane is off until all has expired. It is started, and one
 // documented command on its host brings the fleet back.
 func TestAllHasExpired(t *testing.T) {
+	t.Parallel()
 	binary := filepath.Join(t.TempDir(), "rotunda")
 	if output, err := exec.Command("go", "build", "-o", binary, "../cmd/rotunda").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, output)

@@ -10,6 +10,7 @@ import (
 // with a new key, the old certificates are on lists that every host has in use, and
 // both dates are set.
 func TestCompromiseGoesOnThroughRestarts(t *testing.T) {
+	t.Parallel()
 	p := NewPlane(t)
 	hosts := fleetOf(p, 3)
 	p.Await("first certificates", Steady(3, 1))

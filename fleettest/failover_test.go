@@ -12,6 +12,7 @@ import (
 // The server that agents talk to goes away, twice: they go on with the other, of
 // which agent.yaml knows nothing, and each rotation comes about once.
 func TestServerGoesAway(t *testing.T) {
+	t.Parallel()
 	first := NewPlaneAt(t, postgrestest.Run(t).Database(t))
 	second := first.Another()
 	hosts := fleetOf(first, 4)

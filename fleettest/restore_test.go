@@ -146,6 +146,7 @@ func (p *Plane) rejoin(host *Host, id string) {
 // A store is put back from a copy. In between all was rotated, one agent has
 // got another identity, one was retired, one is away when the store is restored.
 func TestRestoreOfAnOlderCopy(t *testing.T) {
+	t.Parallel()
 	p := NewPlane(t)
 	hosts := fleetOf(p, 4)
 	p.Await("first issuance", Steady(4, 1))

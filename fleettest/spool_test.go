@@ -187,6 +187,7 @@ func (r *region) record(leaf *x509.Certificate) (record store.Certificate, detai
 // between spooling and handing in, and again after it has handed in and before its
 // spool is empty, it loses and doubles nothing.
 func TestCutOffServerSpools(t *testing.T) {
+	t.Parallel()
 	const most = 4
 	r := newRegion(t, most)
 	old, fresh := r.host("old"), r.host("fresh")
@@ -350,6 +351,7 @@ func TestKilledWhileItSpools(t *testing.T) {
 // What was revoked or changed meanwhile at another server is revoked as it is
 // handed in, with its reason; what was not stands.
 func TestRevokedMeanwhile(t *testing.T) {
+	t.Parallel()
 	r := newRegion(t, 100)
 	names := []string{"stands", "retired", "placement", "renamed", "elsewhere"}
 	hosts := map[string]*asking{}
