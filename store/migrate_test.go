@@ -134,9 +134,10 @@ func TestQuestionsUseIndexes(t *testing.T) {
 		`SELECT serial FROM certificate WHERE revoked_at IS NULL AND serial IN ('a', 'b')`:                                  "sqlite_autoindex_certificate",
 		`SELECT id, content, leaf_hash FROM (SELECT id, content, leaf_hash FROM audit_pending
 			UNION ALL SELECT id, content, leaf_hash FROM audit_entry WHERE idx IS NULL) AS pending ORDER BY id LIMIT 1`: "audit_entry_pending",
-		`SELECT id FROM audit_entry WHERE idx IS NOT NULL AND idx >= 1 ORDER BY idx LIMIT 1`:  "audit_entry_index",
-		`SELECT COUNT(*) FROM (SELECT 1 FROM placement WHERE cluster IS NULL LIMIT 1) AS one`: "placement_unplaced",
-		`SELECT COUNT(*) FROM staple WHERE next_update <= 1`:                                  "staple_next_update",
+		`SELECT id FROM audit_entry WHERE idx IS NOT NULL AND idx >= 1 ORDER BY idx LIMIT 1`:               "audit_entry_index",
+		`SELECT COUNT(*) FROM (SELECT 1 FROM placement WHERE cluster IS NULL LIMIT 1) AS one`:              "placement_unplaced",
+		`SELECT idx * 256 + LENGTH(hashes) / 32 FROM audit_tile WHERE level = 0 ORDER BY idx DESC LIMIT 1`: "sqlite_autoindex_audit_tile",
+		`SELECT COUNT(*) FROM staple WHERE next_update <= 1`:                                               "staple_next_update",
 	} {
 		if plan := explain(t.Context(), t, db, "EXPLAIN QUERY PLAN "+question, 4); !strings.Contains(plan, index) {
 			t.Errorf("%s\n%s", question, plan)

@@ -31,13 +31,18 @@ func (db *DB) fillTiles(ctx context.Context) error {
 	}
 }
 
+// lastTile is of a log however long, at each start.
+const lastTile = `SELECT idx * 256 + LENGTH(hashes) / 32 FROM audit_tile WHERE level = 0 ORDER BY idx DESC LIMIT 1`
+
 // tiled is how many entries' hashes are in tiles, of how many that should be.
 func (tx *Tx) tiled(ctx context.Context) (have, size uint64, err error) {
 	if size, err = tx.TreeSize(ctx); err != nil {
 		return 0, 0, err
 	}
-	have, err = value[uint64](ctx, tx, thing{noun: "audit tiles"}, `
-		SELECT COALESCE(MAX(idx * 256 + LENGTH(hashes) / 32), 0) FROM audit_tile WHERE level = 0`)
+	have, err = value[uint64](ctx, tx, thing{noun: "audit tiles"}, lastTile)
+	if fault.CodeOf(err) == fault.NotFound {
+		return 0, size, nil
+	}
 	return have, size, err
 }
 
