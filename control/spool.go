@@ -56,6 +56,7 @@ type cutOff struct {
 	cut      atomic.Bool          // changes under mu
 	left     bool                 // a process before left records, which are to be handed in
 	kept     bool                 // the spool could not be emptied: it holds what the store has
+	failing  bool                 // the spool could not be written when that was tried last
 	handing  error                // why what is spooled is not handed in, though there is contact
 	given    map[string]*given    // by placement: what was spooled
 	trying   map[string]ca.Issued // by placement and generation: what may have been recorded
@@ -130,6 +131,7 @@ type Spooled struct {
 	Waiting int           // certificates that are not handed in
 	Contact time.Duration // since the last
 	Known   int           // placements that would be renewed without the store
+	Failing bool          // the spool can't be written, as on a full disk
 }
 
 // Spooled says how far this server is from its store, where it goes on without it.
@@ -143,7 +145,7 @@ func (c *Control) Spooled() (state Spooled, on bool) {
 	if s.snapshot != nil {
 		state.Known = len(s.snapshot.stood)
 	}
-	state.CutOff, state.Contact = s.cut.Load(), time.Since(s.contact)
+	state.CutOff, state.Contact, state.Failing = s.cut.Load(), time.Since(s.contact), s.failing
 	return state, s.On
 }
 
@@ -287,7 +289,7 @@ func (c *Control) emptySpool(ctx context.Context) error {
 	if err == nil {
 		err = c.cutOff.spool.Clear(owner)
 	}
-	c.cutOff.kept = err != nil
+	c.cutOff.kept, c.cutOff.failing = err != nil, err != nil
 	return err
 }
 

@@ -106,7 +106,8 @@ func (c *Control) IssueCutOff(caller Caller, req *api.IssueRequest) (*api.IssueR
 		}
 	}
 	if len(records) > 0 {
-		if err := s.spool.Append(records...); err != nil {
+		err := s.spool.Append(records...)
+		if s.failing = err != nil; err != nil {
 			return nil, err
 		}
 	}

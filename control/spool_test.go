@@ -310,6 +310,9 @@ func TestSpoolFails(t *testing.T) {
 	if got := h.renew(3, request); len(got.Chain) != 0 {
 		t.Error("asked again it is given all the same")
 	}
+	if state, _ := d.Spooled(); !state.Failing {
+		t.Error("it is not said to fail")
+	}
 	if err := d.comeBack(t.Context()); err == nil || !d.CutOff() {
 		t.Errorf("a spool that can't be read counts as handed in: %v", err)
 	}
@@ -354,10 +357,11 @@ func TestStartsWithoutRoomForTheSpool(t *testing.T) {
 		t.Fatalf("on a full disk it does not start: %v", err)
 	}
 	defer d.closeSpool()
-	if n := d.cutOff.spool.Len(); n != 1 {
-		t.Fatalf("%d certificates in the spool", n)
+	if state, _ := d.Spooled(); !state.Failing || d.cutOff.spool.Len() != 1 {
+		t.Fatalf("%d certificates in the spool: %+v", d.cutOff.spool.Len(), state)
 	}
-	if err := d.comeBack(t.Context()); err != nil || d.cutOff.spool.Len() != 0 {
+	err = d.comeBack(t.Context())
+	if state, _ := d.Spooled(); err != nil || state.Failing || d.cutOff.spool.Len() != 0 {
 		t.Errorf("with room again %d certificates are in the spool: %v", d.cutOff.spool.Len(), err)
 	}
 	if n := d.countIssued(); n != 2 {

@@ -78,12 +78,13 @@ var (
 	cutOffDesc  = describe("cut_off", "1 while this server renews without its store.")
 	spooledDesc = describe("spooled_certificates", "Certificates that wait to be handed in to the store.")
 	knownDesc   = describe("spool_placements", "Placements that this server would renew without its store.")
+	failingDesc = describe("spool_failing", "1 while the spool can't be written, so that nothing would be renewed without the store.")
 	contactDesc = describe("store_contact_age_seconds", "How long ago the store answered last, where this server renews without it.")
 )
 
 // Describe implements prometheus.Collector.
 func (s spoolCollector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{cutOffDesc, spooledDesc, knownDesc, contactDesc} {
+	for _, desc := range []*prometheus.Desc{cutOffDesc, spooledDesc, knownDesc, failingDesc, contactDesc} {
 		descs <- desc
 	}
 }
@@ -94,14 +95,18 @@ func (s spoolCollector) Collect(metrics chan<- prometheus.Metric) {
 	if !on {
 		return
 	}
-	cut := 0.0
-	if spooled.CutOff {
-		cut = 1
-	}
-	metrics <- prometheus.MustNewConstMetric(cutOffDesc, prometheus.GaugeValue, cut)
+	metrics <- prometheus.MustNewConstMetric(cutOffDesc, prometheus.GaugeValue, oneWhile(spooled.CutOff))
+	metrics <- prometheus.MustNewConstMetric(failingDesc, prometheus.GaugeValue, oneWhile(spooled.Failing))
 	metrics <- prometheus.MustNewConstMetric(spooledDesc, prometheus.GaugeValue, float64(spooled.Waiting))
 	metrics <- prometheus.MustNewConstMetric(knownDesc, prometheus.GaugeValue, float64(spooled.Known))
 	metrics <- prometheus.MustNewConstMetric(contactDesc, prometheus.GaugeValue, spooled.Contact.Seconds())
+}
+
+func oneWhile(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // storeCollector is one that asks the store. While there is none nobody waits for it.
