@@ -288,8 +288,9 @@ func (c *Control) emptySpool(ctx context.Context) error {
 	owner, err := c.spoolOwner(ctx)
 	if err == nil {
 		err = c.cutOff.spool.Clear(owner)
+		c.cutOff.failing = err != nil
 	}
-	c.cutOff.kept, c.cutOff.failing = err != nil, err != nil
+	c.cutOff.kept = err != nil
 	return err
 }
 

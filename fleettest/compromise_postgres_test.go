@@ -122,7 +122,10 @@ func TestThiefIsThrownOutOfPostgres(t *testing.T) {
 		t.Error("the thief's connection lives on")
 	}
 	again, err := login(t, database, loot)
-	for errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) { // before the alert was read that says why
+	for deadline := time.Now().Add(Patience); errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE); { // before the alert was read that says why
+		if time.Now().After(deadline) {
+			t.Fatalf("the thief is never told why: %v", err)
+		}
 		again, err = login(t, database, loot)
 	}
 	if err == nil {

@@ -78,7 +78,7 @@ var (
 	cutOffDesc  = describe("cut_off", "1 while this server renews without its store.")
 	spooledDesc = describe("spooled_certificates", "Certificates that wait to be handed in to the store.")
 	knownDesc   = describe("spool_placements", "Placements that this server would renew without its store.")
-	failingDesc = describe("spool_failing", "1 while the spool can't be written, so that nothing would be renewed without the store.")
+	failingDesc = describe("spool_failing", "1 while the spool can't be written, as on a full disk: without the store nothing may be renewed.")
 	contactDesc = describe("store_contact_age_seconds", "How long ago the store answered last, where this server renews without it.")
 )
 

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,7 +27,7 @@ const (
 	auditEntryColumns = `id, idx IS NULL, COALESCE(idx, 0), content, leaf_hash`
 
 	// pendingEntries are those without an index: apart from the others, but for
-	// what servers of the schema before have written.
+	// what was written before the store was terse.
 	pendingEntries = `(
 		SELECT id, content, leaf_hash FROM audit_pending
 		UNION ALL SELECT id, content, leaf_hash FROM audit_entry WHERE idx IS NULL) AS pending`
@@ -87,17 +89,25 @@ func (tx *Tx) CountPendingAuditEntries(ctx context.Context) (int, error) {
 	return value[int](ctx, tx, thing{noun: "pending audit entries"}, `SELECT COUNT(*) FROM `+from)
 }
 
+// mostPending is about how much content of pending entries is read at once, in bytes.
+const mostPending = 16 << 20
+
 // PendingEntries returns the oldest entries without an index, by id, which is by
-// time.
-func (tx *Tx) PendingEntries(ctx context.Context, limit int) ([]PendingEntry, error) {
-	entries, err := list[PendingEntry](ctx, tx, "pending audit entries", `
-		SELECT `+pendingColumns+` FROM `+pendingEntries+` ORDER BY id LIMIT $1`, limit)
-	for i := range entries {
-		if err == nil {
-			err = entries[i].pack()
+// time: at most limit, and fewer where they are long.
+func (tx *Tx) PendingEntries(ctx context.Context, limit int) (entries []PendingEntry, err error) {
+	size := 0
+	err = tx.scan(ctx, func(rows *sql.Rows) (bool, error) {
+		var entry PendingEntry
+		if err := errors.Join(rows.Scan(entry.columns()...), entry.pack()); err != nil {
+			return false, err
 		}
+		entries, size = append(entries, entry), size+len(entry.Content)
+		return size < mostPending, nil
+	}, `SELECT `+pendingColumns+` FROM `+pendingEntries+` ORDER BY id LIMIT $1`, limit)
+	if err != nil && !errors.Is(err, errNoRow) {
+		return nil, thing{noun: "pending audit entries"}.wrap(err)
 	}
-	return entries, err
+	return entries, nil
 }
 
 // LogGrowth is what a sequencer adds to the log at once.
@@ -155,7 +165,7 @@ func (tx *Tx) placeEntries(ctx context.Context, g LogGrowth) error {
 			WithRemedy("look again and repeat what is still wanted")
 	}
 	index := g.Size
-	return tx.insertAll(ctx, ofEntries(g.Entries), auditPlacedTable, rowsOf(g.Entries, auditPlacedTable, func(e *PendingEntry, row []any) []any {
+	err := tx.insertAll(ctx, ofEntries(g.Entries), auditPlacedTable, rowsOf(g.Entries, auditPlacedTable, func(e *PendingEntry, row []any) []any {
 		content := e.Content
 		if tx.session.terse {
 			content = e.packed
@@ -163,6 +173,11 @@ func (tx *Tx) placeEntries(ctx context.Context, g LogGrowth) error {
 		index++
 		return append(row, e.ID, index-1, content, e.LeafHash[:])
 	}))
+	if fault.CodeOf(err) == fault.Conflict { // nobody was faster: the tree had this size
+		return fault.Wrap(fault.Internal, err, "the audit log has an entry of these already, or a place of theirs is taken").
+			WithRemedy("keep the store as it is, and find what differs with rotunda audit verify")
+	}
+	return err
 }
 
 func (tx *Tx) putTile(ctx context.Context, tile audit.HashTile) error {
@@ -186,11 +201,15 @@ func (tx *Tx) AuditEntries(ctx context.Context, from uint64, limit int) ([]Audit
 		SELECT `+auditEntryColumns+` FROM audit_entry WHERE idx IS NOT NULL AND idx >= $1 ORDER BY idx LIMIT $2`, from, limit)
 }
 
-// AuditEntryByID returns an entry, pending or not.
+// AuditEntryByID returns an entry, pending or not. One that is there may be asked for
+// in a store of a schema before this one.
 func (tx *Tx) AuditEntryByID(ctx context.Context, id string) (AuditEntry, error) {
-	return one[AuditEntry](ctx, tx, thing{"audit entry", id}, `
-		SELECT `+auditEntryColumns+` FROM audit_entry WHERE id = $1
-		UNION ALL SELECT id, 0 = 0, 0, content, leaf_hash FROM audit_pending WHERE id = $1`, id)
+	what := thing{"audit entry", id}
+	entry, err := one[AuditEntry](ctx, tx, what, `SELECT `+auditEntryColumns+` FROM audit_entry WHERE id = $1`, id)
+	if fault.CodeOf(err) == fault.NotFound {
+		return one[AuditEntry](ctx, tx, what, `SELECT id, 0 = 0, 0, content, leaf_hash FROM audit_pending WHERE id = $1`, id)
+	}
+	return entry, err
 }
 
 // NewestAuditEntries returns the last entries, pending ones too, in the order

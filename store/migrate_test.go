@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -133,7 +134,7 @@ func TestQuestionsUseIndexes(t *testing.T) {
 		`SELECT serial FROM certificate WHERE authority_id = 'a' AND not_after > 1 AND revoked_at IS NULL`:                  "certificate_authority",
 		`SELECT serial FROM certificate WHERE revoked_at IS NULL AND serial IN ('a', 'b')`:                                  "sqlite_autoindex_certificate",
 		`SELECT id, content, leaf_hash FROM (SELECT id, content, leaf_hash FROM audit_pending
-			UNION ALL SELECT id, content, leaf_hash FROM audit_entry WHERE idx IS NULL) AS pending ORDER BY id LIMIT 1`: "audit_entry_pending",
+			UNION ALL SELECT id, content, leaf_hash FROM audit_entry WHERE idx IS NULL) AS pending ORDER BY id LIMIT 1`: "MERGE (UNION ALL)",
 		`SELECT id FROM audit_entry WHERE idx IS NOT NULL AND idx >= 1 ORDER BY idx LIMIT 1`:               "audit_entry_index",
 		`SELECT COUNT(*) FROM (SELECT 1 FROM placement WHERE cluster IS NULL LIMIT 1) AS one`:              "placement_unplaced",
 		`SELECT idx * 256 + LENGTH(hashes) / 32 FROM audit_tile WHERE level = 0 ORDER BY idx DESC LIMIT 1`: "sqlite_autoindex_audit_tile",
@@ -177,11 +178,17 @@ func explain(ctx context.Context, t *testing.T, db *sql.DB, question string, col
 // TestPendingOfAnOlderStore: a copy that was never migrated is looked through, too.
 func TestPendingOfAnOlderStore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rotunda.db")
-	first(t, path, `INSERT INTO audit_entry (id, content, leaf_hash) VALUES ('e1', x'00', x'00'), ('e2', x'00', x'00'); UPDATE audit_entry SET idx = 0 WHERE id = 'e1'`)
+	first(t, path, `INSERT INTO audit_entry (id, content, leaf_hash) VALUES ('e1', x'00', zeroblob(32)), ('e2', x'00', zeroblob(32)); UPDATE audit_entry SET idx = 0 WHERE id = 'e1'`)
 	err := store.ReadCopy(t.Context(), path, func(tx *store.Tx) error {
 		n, err := tx.CountPendingAuditEntries(t.Context())
 		if n != 1 {
 			t.Errorf("%d entries are pending, want 1", n)
+		}
+		for _, id := range []string{"e1", "e2"} {
+			entry, found := tx.AuditEntryByID(t.Context(), id)
+			if err = errors.Join(err, found); entry.Pending != (id == "e2") {
+				t.Errorf("%+v", entry)
+			}
 		}
 		return err
 	})

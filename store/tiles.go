@@ -46,13 +46,17 @@ func (tx *Tx) tiled(ctx context.Context) (have, size uint64, err error) {
 	return have, size, err
 }
 
+type leaf struct{ hash audit.Hash }
+
+func (l *leaf) columns() []any { return []any{fixed(l.hash[:])} }
+
 func (tx *Tx) fillTiles(ctx context.Context) error {
 	have, size, err := tx.tiled(ctx)
 	if err != nil {
 		return err
 	}
-	leaves, err := list[AuditEntry](ctx, tx, "audit entries", `
-		SELECT `+auditEntryColumns+` FROM audit_entry WHERE idx >= $1 AND idx < $2 ORDER BY idx`, have, min(size, have+tilesAtOnce))
+	leaves, err := list[leaf](ctx, tx, "audit entries", `
+		SELECT leaf_hash FROM audit_entry WHERE idx >= $1 AND idx < $2 ORDER BY idx`, have, min(size, have+tilesAtOnce))
 	if err != nil {
 		return err
 	}
@@ -61,7 +65,7 @@ func (tx *Tx) fillTiles(ctx context.Context) error {
 	}
 	hashes := make([]audit.Hash, len(leaves))
 	for i, leaf := range leaves {
-		hashes[i] = leaf.LeafHash
+		hashes[i] = leaf.hash
 	}
 	tiles, _, err := audit.Append(have, hashes, tx.AuditTiles(ctx))
 	if err != nil {

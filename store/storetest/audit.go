@@ -97,7 +97,7 @@ func testAuditLog(t *testing.T, b *bench) {
 	b.refuse(fault.Conflict, another)
 	b.write(func(tx *store.Tx) error { _, err := b.sequence(tx, 1); return err })
 	b.write(another)
-	b.refuse(fault.Conflict, func(tx *store.Tx) error { _, err := b.sequence(tx, 1); return err }) // no entry has two places
+	b.refuse(fault.Internal, func(tx *store.Tx) error { _, err := b.sequence(tx, 1); return err }) // no entry has two places
 }
 
 // testTwoSequencers: of two that saw one size, one grows the tree; and who was
