@@ -100,6 +100,32 @@ func testAuditLog(t *testing.T, b *bench) {
 	b.refuse(fault.Internal, func(tx *store.Tx) error { _, err := b.sequence(tx, 1); return err }) // no entry has two places
 }
 
+// testLongEntries: the longest that there may be are read fewer at once, and all get
+// their places.
+func testLongEntries(t *testing.T, b *bench) {
+	const many = 400
+	b.write(func(tx *store.Tx) error {
+		entries := make([]store.PendingEntry, many)
+		for i := range entries {
+			content := fmt.Appendf(nil, "%0*d", audit.MaxEntry, i)
+			entries[i] = store.PendingEntry{ID: entryID(i), Content: content, LeafHash: audit.LeafHash(content)}
+		}
+		return tx.AppendAuditEntries(b.ctx, entries...)
+	})
+	passes := 0
+	for size := uint64(0); size < many; passes++ {
+		b.write(func(tx *store.Tx) (err error) {
+			if _, err = b.sequence(tx, many); err == nil {
+				size, err = tx.TreeSize(b.ctx)
+			}
+			return err
+		})
+	}
+	if passes != 2 {
+		t.Errorf("%d entries of %d bytes were read in %d passes", many, audit.MaxEntry, passes)
+	}
+}
+
 // testTwoSequencers: of two that saw one size, one grows the tree; and who was
 // overtaken by a later lease does not, whatever it saw.
 func testTwoSequencers(t *testing.T, b *bench) {

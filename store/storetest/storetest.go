@@ -89,6 +89,7 @@ func Run(t *testing.T, place func(*testing.T) store.Options) {
 		"Records/RolloutTurn":        testRolloutTurn,
 		"Audit/Log":                  testAuditLog,
 		"Audit/TwoSequencers":        testTwoSequencers,
+		"Audit/Long":                 testLongEntries,
 		"Audit/Checkpoint":           testCheckpoint,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newBench(t, place(t))) })
