@@ -169,7 +169,12 @@ func etcdCluster(t *testing.T) *story.Subject {
 		}
 		return targettest.EtcdCluster(t, d, targettest.EtcdOptions{Control: true})
 	}, recruits...)
-	s.Links = func(t *testing.T, m *story.Member) { wellEtcd(t, s, m) }
+	s.Links = func(t *testing.T, m *story.Member) {
+		if err := wellEtcd(t.Context(), s, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Whole = func() error { return wellEtcd(t.Context(), s, s.Members[0]) }
 	s.Order = func(t *testing.T) []*story.Member { return leaderLast(t, s.Members) }
 	return s
 }
@@ -177,10 +182,9 @@ func etcdCluster(t *testing.T) *story.Subject {
 // wellEtcd waits until a write through this member alone succeeds, and every
 // member says that it has a leader and all its peers: only then may the next
 // one be restarted.
-func wellEtcd(t *testing.T, s *story.Subject, m *story.Member) {
-	t.Helper()
-	until(t, m.Name+" takes writes, and all are well", func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+func wellEtcd(ctx context.Context, s *story.Subject, m *story.Member) error {
+	return within(m.Name+" takes writes, and all are well", func() error {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		session, err := m.Dial(ctx, s.Load.Config())
 		if err != nil {
@@ -239,14 +243,21 @@ func masterLoad(s *story.Subject) load.Options {
 // until asks again until there is no error.
 func until(t *testing.T, what string, ask func() error) {
 	t.Helper()
+	if err := within(what, ask); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// within asks again until there is no error, for so long.
+func within(what string, ask func() error) error {
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		err := ask()
 		if err == nil {
-			return
+			return nil
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("never: %s: %v", what, err)
+			return fmt.Errorf("never: %s: %w", what, err)
 		}
 		time.Sleep(20 * time.Millisecond) // the pace of asking
 	}

@@ -53,7 +53,7 @@ func (s *Subject) frozen(t *testing.T, m *Member) {
 func (s *Subject) restarted(t *testing.T, m *Member, point string, restart func()) {
 	m.trouble("it is restarted")
 	m.once(point, func() error {
-		return s.Load.Away(func() error { restart(); return nil })
+		return s.held(restart)
 	})
 	from := m.renew(t)
 	m.await(t, "at an end", func(r *api.PlacementReport) bool {
@@ -109,7 +109,18 @@ func inTrouble(r *api.PlacementReport) bool {
 
 func (s *Subject) away(t *testing.T, outage func()) {
 	t.Helper()
-	if err := s.Load.Away(func() error { outage(); return nil }); err != nil {
+	if err := s.held(outage); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// held holds clients until an outage is over.
+func (s *Subject) held(outage func()) error {
+	return s.Load.Away(func() error {
+		outage()
+		if s.Whole == nil {
+			return nil
+		}
+		return s.Whole()
+	})
 }

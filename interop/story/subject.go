@@ -35,6 +35,9 @@ type Subject struct {
 	// Links proves that the members reach each other, by connections that are
 	// made anew, after the member changed. nil: they do not.
 	Links func(t *testing.T, m *Member)
+	// Whole waits until a cluster is itself again after a member was away, so that
+	// clients which were held are heard at once. Nil: nothing is to be awaited.
+	Whole func() error
 	// Order is whose turn comes when a bundle is given out. nil: as they joined.
 	Order func(t *testing.T) []*Member
 	// Second is a control path that leads to another server of the kind. nil:
