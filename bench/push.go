@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -45,8 +46,12 @@ func (b *bench) push(ctx context.Context) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := b.listen(ctx, load.Run, nil, func(_ *fleetload.Agent, desired *api.DesiredState, err error) {
-		news <- heard{at: time.Now(), anchors: len(desired.GetAnchors()), err: err}
+	var known sync.Map // how many anchors a listener has heard of: of other news nobody takes note
+	all, err := b.listen(ctx, load.Run, nil, func(one *fleetload.Agent, desired *api.DesiredState, err error) {
+		anchors := len(desired.GetAnchors())
+		if before, _ := known.Swap(one, anchors); err != nil || before != anchors {
+			news <- heard{at: time.Now(), anchors: anchors, err: err}
+		}
 	})
 	defer func() {
 		cancel() // so that nobody hears of it
