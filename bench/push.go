@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -23,13 +21,6 @@ const listeners = 1000
 
 var benchDomain = spiffeid.RequireTrustDomainFromString("bench.example")
 
-// heard is when a listener had a bundle of so many anchors.
-type heard struct {
-	at      time.Time
-	anchors int
-	err     error
-}
-
 // push measures how long a new anchor of the trust domain's bundle takes from
 // the operator's call to the last of a thousand connected agents, TLS and
 // store included; the agents are in this process, on the same cores.
@@ -41,18 +32,12 @@ func (b *bench) push(ctx context.Context) ([]Result, error) {
 	defer server.stop()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	news := make(chan heard, listeners)
+	ears := fleetload.NewEars(ctx, listeners)
 	load, err := b.load(ctx, server)
 	if err != nil {
 		return nil, err
 	}
-	var known sync.Map // how many anchors a listener has heard of: of other news nobody takes note
-	all, err := b.listen(ctx, load.Run, nil, func(one *fleetload.Agent, desired *api.DesiredState, err error) {
-		anchors := len(desired.GetAnchors())
-		if before, _ := known.Swap(one, anchors); err != nil || before != anchors {
-			news <- heard{at: time.Now(), anchors: anchors, err: err}
-		}
-	})
+	all, err := b.listen(ctx, load.Run, nil, ears.Told)
 	defer func() {
 		cancel() // so that nobody hears of it
 		fleetload.Disconnect(all)
@@ -60,20 +45,20 @@ func (b *bench) push(ctx context.Context) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := await(ctx, news, 1); err != nil {
+	if _, err := ears.Await(ctx, time.Now(), trusting(1), func(int) {}); err != nil {
 		return nil, err
 	}
 	var medians, tails, spent []float64
 	for round := range rounds {
-		var took []float64
+		var took *measure.Latencies
 		cpu, err := server.number().Spent(func() error {
-			took, err = b.pushOnce(ctx, news, round)
+			took, err = b.pushOnce(ctx, ears, round)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
-		medians, tails = append(medians, took[len(took)/2]), append(tails, took[len(took)*99/100])
+		medians, tails = append(medians, ms(took.Quantile(0.5))), append(tails, ms(took.Quantile(0.99)))
 		spent = append(spent, float64(cpu.Milliseconds())/listeners)
 	}
 	return []Result{
@@ -84,8 +69,8 @@ func (b *bench) push(ctx context.Context) ([]Result, error) {
 }
 
 // pushOnce makes one more root trusted, and returns how long each agent took to
-// hear of it, in ms, sorted.
-func (b *bench) pushOnce(ctx context.Context, news <-chan heard, round int) ([]float64, error) {
+// hear of it.
+func (b *bench) pushOnce(ctx context.Context, ears *fleetload.Ears, round int) (*measure.Latencies, error) {
 	root, _, err := ca.CreateRoot(time.Now(), ca.RootOrder{
 		TrustDomain: benchDomain, Name: fmt.Sprintf("pushed %d", round), Algorithm: pki.ECDSAP256, Lifetime: 365 * 24 * time.Hour,
 	})
@@ -99,33 +84,12 @@ func (b *bench) pushOnce(ctx context.Context, news <-chan heard, round int) ([]f
 	if err != nil {
 		return nil, err
 	}
-	times, err := await(ctx, news, round+2)
-	var took []float64
-	for _, at := range times {
-		took = append(took, float64(at.Sub(began).Microseconds())/1000)
-	}
-	slices.Sort(took)
-	return took, err
+	return ears.Await(ctx, began, trusting(round+2), func(int) {})
 }
 
-// await waits until each listener has heard of so many anchors.
-func await(ctx context.Context, news <-chan heard, anchors int) (times []time.Time, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for len(times) < listeners {
-		select {
-		case one := <-news:
-			if one.err != nil {
-				return times, one.err
-			}
-			if one.anchors == anchors {
-				times = append(times, one.at)
-			}
-		case <-ctx.Done():
-			return times, fmt.Errorf("%d of %d agents heard of %d anchors: %w", len(times), listeners, anchors, ctx.Err())
-		}
-	}
-	return times, nil
+// trusting says of a desired state whether it has so many anchors.
+func trusting(anchors int) func(*api.DesiredState) bool {
+	return func(d *api.DesiredState) bool { return len(d.GetAnchors()) == anchors }
 }
 
 // listen enrols agents with these labels and opens their streams.

@@ -42,6 +42,12 @@ func (b *bench) revoked(ctx context.Context) ([]Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	news := make(chan holding, listeners)
+	tell := func(one holding) {
+		select {
+		case news <- one:
+		case <-ctx.Done():
+		}
+	}
 	var digest sync.Map // of the lists that a listener holds
 	load, err := b.load(ctx, server)
 	if err != nil {
@@ -57,10 +63,10 @@ func (b *bench) revoked(ctx context.Context) ([]Result, error) {
 			}
 			var revoked map[string]bool
 			revoked, err = fetchLists(ctx, one, desired.Placements[0].CrlDigest)
-			news <- holding{time.Now(), revoked, err}
+			tell(holding{time.Now(), revoked, err})
 			return
 		}
-		news <- holding{err: err}
+		tell(holding{err: err})
 	})
 	defer func() {
 		cancel() // so that nobody hears of it

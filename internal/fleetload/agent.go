@@ -59,33 +59,34 @@ func (a *Agent) Connect(ctx context.Context, told Told) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("open the stream of agent %s: %w", a.ID, err), a.conn.Close())
 	}
-	a.take(desired, told)
+	a.keep(desired)
 	a.listening = make(chan struct{})
-	go a.listen(ctx, told)
+	go a.listen(ctx, desired, told) // told may wait for somebody who waits for this one
 	a.beating.Go(func() { a.beats(ctx) })
 	return nil
 }
 
-func (a *Agent) listen(ctx context.Context, told Told) {
+// listen hears of the first desired state, and of those that follow.
+func (a *Agent) listen(ctx context.Context, desired *api.DesiredState, told Told) {
 	defer close(a.listening)
 	for {
-		desired, err := a.stream.Recv()
-		if err != nil {
+		told(a, desired, nil)
+		var err error
+		if desired, err = a.stream.Recv(); err != nil {
 			if ctx.Err() == nil && !errors.Is(err, io.EOF) { // that is the answer to Hush
 				told(a, nil, err)
 			}
 			return
 		}
-		a.take(desired, told)
+		a.keep(desired)
 	}
 }
 
-func (a *Agent) take(desired *api.DesiredState, told Told) {
+func (a *Agent) keep(desired *api.DesiredState) {
 	if len(desired.Placements) > 0 {
 		a.placement.Store(&desired.Placements[0].PlacementId)
 	}
 	a.newest.Store(desired)
-	told(a, desired, nil)
 }
 
 // Disconnect ends the connection; whoever listens hears nothing of it if the

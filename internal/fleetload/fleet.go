@@ -33,7 +33,7 @@ func (l *Load) Fleet(ctx context.Context, o Standing) ([]measure.Result, error) 
 	if err != nil {
 		return nil, err
 	}
-	stood, err := l.stand(ctx, agents, func(ears *ears) ([]measure.Result, error) {
+	stood, err := l.stand(ctx, agents, func(ears *Ears) ([]measure.Result, error) {
 		all, err := l.storm(agents, ears, "connected", handshake/2)
 		if err != nil {
 			return all, err
@@ -49,43 +49,31 @@ func (l *Load) Fleet(ctx context.Context, o Standing) ([]measure.Result, error) 
 	if err != nil {
 		return results, err
 	}
-	back, err := l.stand(ctx, agents, func(ears *ears) ([]measure.Result, error) {
+	back, err := l.stand(ctx, agents, func(ears *Ears) ([]measure.Result, error) {
 		return l.storm(agents, ears, "back after an outage", handshake/2)
 	})
 	return append(results, back...), err
 }
 
 // stand does work with ears for what agents are told, and disconnects them.
-func (l *Load) stand(ctx context.Context, agents []*Agent, work func(*ears) ([]measure.Result, error)) ([]measure.Result, error) {
+func (l *Load) stand(ctx context.Context, agents []*Agent, work func(*Ears) ([]measure.Result, error)) ([]measure.Result, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer Disconnect(agents)
 	defer stop()
-	return work(newEars(ctx, len(agents)))
+	return work(NewEars(ctx, len(agents)))
 }
 
 // storm connects all agents as fast as this process can, and waits until each
 // knows what is desired.
-func (l *Load) storm(agents []*Agent, ears *ears, how string, floor float64) ([]measure.Result, error) {
+func (l *Load) storm(agents []*Agent, ears *Ears, how string, floor float64) ([]measure.Result, error) {
 	began := time.Now()
 	var took *measure.Latencies
 	spent, err := l.spent(func() error {
-		connected := make(chan error, 1)
-		go func() {
-			_, _, err := l.connect(ears.ctx, agents, ears.told)
-			connected <- err
-		}()
-		first := map[string]bool{}
-		var err error
-		took, err = ears.await(ears.ctx, began, func(d *api.DesiredState) bool {
-			known := len(d.Placements) == 1 && !first[d.Placements[0].PlacementId]
-			if known {
-				first[d.Placements[0].PlacementId] = true
-			}
-			return known
-		}, func(int) {})
-		if failed := <-connected; failed != nil {
-			return failed
+		_, _, err := l.connect(ears.ctx, agents, ears.Told)
+		if err != nil {
+			return err
 		}
+		took, err = ears.Await(ears.ctx, began, func(d *api.DesiredState) bool { return len(d.Placements) == 1 }, func(int) {})
 		return err
 	})
 	if err != nil {

@@ -15,47 +15,51 @@ const patience = 2 * time.Minute
 // heard is what an agent was told, and when.
 type heard struct {
 	at      time.Time
+	agent   *Agent
 	desired *api.DesiredState
 	err     error
 }
 
-// ears hear what the agents of a run are told, until their context ends: nobody
-// may wait for them then.
-type ears struct {
+// Ears hear what agents are told, until their context ends: nobody may wait for
+// them then.
+type Ears struct {
 	ctx  context.Context
 	news chan heard
 	of   int
 }
 
-func newEars(ctx context.Context, agents int) *ears {
-	return &ears{ctx, make(chan heard, agents), agents}
+// NewEars are for so many agents.
+func NewEars(ctx context.Context, agents int) *Ears {
+	return &Ears{ctx, make(chan heard, agents), agents}
 }
 
-func (e *ears) told(_ *Agent, desired *api.DesiredState, err error) {
+// Told is what to connect the agents with.
+func (e *Ears) Told(agent *Agent, desired *api.DesiredState, err error) {
 	select {
-	case e.news <- heard{time.Now(), desired, err}:
+	case e.news <- heard{time.Now(), agent, desired, err}:
 	case <-e.ctx.Done():
 	}
 }
 
-// await waits until each agent was told what is asked for, and says how long
-// after began each was.
-func (e *ears) await(ctx context.Context, began time.Time, is func(*api.DesiredState) bool, progress func(int)) (*measure.Latencies, error) {
+// Await waits until each agent was told what is asked for, and says how long
+// after began each was for the first time.
+func (e *Ears) Await(ctx context.Context, began time.Time, is func(*api.DesiredState) bool, progress func(int)) (*measure.Latencies, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	took := &measure.Latencies{}
-	for took.Count() < e.of {
+	took, has := &measure.Latencies{}, map[*Agent]bool{}
+	for len(has) < e.of {
 		select {
 		case one := <-e.news:
 			if one.err != nil {
 				return took, fmt.Errorf("a stream ended: %w", one.err)
 			}
-			if is(one.desired) {
+			if !has[one.agent] && is(one.desired) {
+				has[one.agent] = true
 				took.Add(one.at.Sub(began))
-				progress(took.Count())
+				progress(len(has))
 			}
 		case <-ctx.Done():
-			return took, fmt.Errorf("%d of %d agents were told of a change: %w", took.Count(), e.of, ctx.Err())
+			return took, fmt.Errorf("%d of %d agents were told of a change: %w", len(has), e.of, ctx.Err())
 		}
 	}
 	return took, nil
@@ -71,7 +75,7 @@ func (l *Load) Push(ctx context.Context, count, rounds int) ([]measure.Result, e
 	listening, stop := context.WithCancel(ctx)
 	defer Disconnect(agents)
 	defer stop()
-	ears := newEars(listening, count)
+	ears := NewEars(listening, count)
 	if _, err := l.storm(agents, ears, "connected", 0); err != nil {
 		return nil, err
 	}
@@ -79,7 +83,7 @@ func (l *Load) Push(ctx context.Context, count, rounds int) ([]measure.Result, e
 	return append(results, pushed...), err
 }
 
-func (l *Load) pushes(ctx context.Context, ears *ears, rounds int) ([]measure.Result, error) {
+func (l *Load) pushes(ctx context.Context, ears *Ears, rounds int) ([]measure.Result, error) {
 	all := &measure.Latencies{}
 	var total time.Duration
 	for round := 1; round <= rounds; round++ {
@@ -88,7 +92,7 @@ func (l *Load) pushes(ctx context.Context, ears *ears, rounds int) ([]measure.Re
 			if err := l.Change(ctx, round); err != nil {
 				return err
 			}
-			took, err := ears.await(ctx, began, func(d *api.DesiredState) bool { return Changed(d, round) }, func(done int) {
+			took, err := ears.Await(ctx, began, func(d *api.DesiredState) bool { return Changed(d, round) }, func(done int) {
 				l.Say(fmt.Sprintf("change %d of %d: at %d of %d agents", round, rounds, done, ears.of))
 			})
 			all.Join(took)
