@@ -11,7 +11,7 @@ const module = "github.com/rotunda-pki/rotunda"
 // floors is the house from the ground up. A package may import packages of
 // its own floor and of the floors below, never of one above.
 var floors = [][]string{
-	{"internal/fault", "internal/command", "internal/durable", "internal/socket", "internal/loopback", "internal/measure", "internal/retry", "internal/calmlog", "internal/moment", "internal/terse", "internal/postgrestest", "internal/postgrestest/with", "pki", "audit"},
+	{"internal/fault", "internal/command", "internal/durable", "internal/socket", "internal/loopback", "internal/measure", "internal/retry", "internal/calmlog", "internal/rfc3339", "internal/terse", "internal/postgrestest", "internal/postgrestest/with", "pki", "audit"},
 	{"archive", "spool", "capacity", "fleet", "ca", "ca/lint", "keys", "ocsp", "probe", "forward", "forensic", "witness"},
 	{"store", "store/migrations", "store/storetest", "policy", "admission", "rotation", "schedule", "rollout", "trust", "graph", "whatif", "simulate", "api", "api/apiconnect", "internal/fleetload", "target"},
 	{"control"},

@@ -15,7 +15,7 @@ import (
 
 	"github.com/gowebpki/jcs"
 
-	"github.com/rotunda-pki/rotunda/internal/moment"
+	"github.com/rotunda-pki/rotunda/internal/rfc3339"
 )
 
 // An entry is written for each certificate issued, so its canonical form is
@@ -41,7 +41,7 @@ func appendEntry(b []byte, e Entry) ([]byte, error) {
 	b = appendField(b, `,"object":`, e.Object)
 	b = appendField(b, `,"outcome":`, e.Outcome)
 	b = appendField(b, `,"reason":`, e.Reason)
-	b = append(moment.Append(append(b, `,"time":"`...), e.Time), '"')
+	b = append(rfc3339.AppendMicro(append(b, `,"time":"`...), e.Time), '"')
 	b = appendField(b, `,"verb":`, e.Verb)
 	return append(b, '}'), nil
 }
@@ -103,7 +103,7 @@ func appendValue(b []byte, value any) ([]byte, error) {
 	case map[string]string:
 		return appendObject(b, v)
 	case time.Time:
-		return append(moment.Append(append(b, '"'), v), '"'), nil
+		return append(rfc3339.AppendMicro(append(b, '"'), v), '"'), nil
 	}
 	return appendAny(b, value)
 }

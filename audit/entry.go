@@ -19,7 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rotunda-pki/rotunda/internal/fault"
-	"github.com/rotunda-pki/rotunda/internal/moment"
+	"github.com/rotunda-pki/rotunda/internal/rfc3339"
 )
 
 // MaxEntry is the greatest size of an encoded entry in bytes: an entry bundle
@@ -104,7 +104,7 @@ func Decode(content []byte) (Entry, error) {
 	if err := decoder.Decode(&w); err != nil {
 		return Entry{}, fault.Wrap(fault.Invalid, err, "audit entry")
 	}
-	at, err := time.Parse(moment.Layout, w.Time)
+	at, err := time.Parse(rfc3339.Micro, w.Time)
 	if err != nil {
 		return Entry{}, fault.Wrap(fault.Invalid, err, "audit entry: time")
 	}

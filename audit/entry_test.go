@@ -13,7 +13,7 @@ import (
 	"github.com/gowebpki/jcs"
 	"pgregory.net/rapid"
 
-	"github.com/rotunda-pki/rotunda/internal/moment"
+	"github.com/rotunda-pki/rotunda/internal/rfc3339"
 )
 
 func sample() Entry {
@@ -204,7 +204,7 @@ func TestEncodeAgreesWithReference(t *testing.T) {
 			t.Fatalf("%v: %v", detail, err)
 		}
 		plain, err := json.Marshal(map[string]any{
-			"id": e.ID, "time": e.Time.UTC().Format(moment.Layout), "verb": e.Verb, "object": e.Object, "outcome": e.Outcome, "detail": detail,
+			"id": e.ID, "time": e.Time.UTC().Format(rfc3339.Micro), "verb": e.Verb, "object": e.Object, "outcome": e.Outcome, "detail": detail,
 			"actor": map[string]any{"kind": e.Actor.Kind, "id": e.Actor.ID, "serial": e.Actor.Serial, "address": e.Actor.Address, "uid": 0},
 		})
 		if err != nil {

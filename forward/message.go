@@ -7,7 +7,7 @@ import (
 	"strconv"
 
 	"github.com/rotunda-pki/rotunda/audit"
-	"github.com/rotunda-pki/rotunda/internal/moment"
+	"github.com/rotunda-pki/rotunda/internal/rfc3339"
 )
 
 // Facility log audit (13), severity informational (6) or warning (4): RFC 5424
@@ -29,7 +29,7 @@ const longestHost = 255
 func (s *syslog) message(entry Entry) []byte {
 	priority, at := priorityDone, "-"
 	if decoded, err := audit.Decode(entry.Content); err == nil {
-		at = decoded.Time.UTC().Format(moment.Layout)
+		at = decoded.Time.UTC().Format(rfc3339.Micro)
 		if decoded.Outcome == audit.Refused {
 			priority = priorityRefused
 		}

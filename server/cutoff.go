@@ -102,13 +102,6 @@ func (s spoolCollector) Collect(metrics chan<- prometheus.Metric) {
 	metrics <- prometheus.MustNewConstMetric(contactDesc, prometheus.GaugeValue, spooled.Contact.Seconds())
 }
 
-func oneWhile(is bool) float64 {
-	if is {
-		return 1
-	}
-	return 0
-}
-
 // storeCollector is one that asks the store. While there is none nobody waits for it.
 type storeCollector struct {
 	prometheus.Collector

@@ -100,11 +100,7 @@ func (f fleetCollector) Collect(metrics chan<- prometheus.Metric) {
 	gauge(streamsDesc, float64(figures.Streams))
 	metrics <- prometheus.MustNewConstHistogram(tookDesc, figures.Took.Count, figures.Took.Sum.Seconds(), seconds(figures.Took.Buckets))
 	if words, err := f.control.RolledBack(ctx); err == nil {
-		back := 0.0
-		if words != "" {
-			back = 1
-		}
-		gauge(backDesc, back)
+		gauge(backDesc, oneWhile(words != ""))
 	}
 	for state, n := range figures.Fleet.ByState {
 		gauge(stateDesc, float64(n), stateLabel(state))
@@ -170,4 +166,12 @@ func stateLabel(state api.State) string {
 		return "orphan"
 	}
 	return "unreported"
+}
+
+// oneWhile is the value of a gauge that is 1 while something is so, and else 0.
+func oneWhile(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

@@ -39,12 +39,8 @@ func (r retentionCollector) Collect(metrics chan<- prometheus.Metric) {
 		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
 	}
 	if last, err := r.control.LastPass(); !last.At.IsZero() {
-		failed := 0.0
-		if err != nil {
-			failed = 1
-		}
 		gauge(passDesc, float64(last.At.UnixMilli())/1000)
-		gauge(passedDesc, failed)
+		gauge(passedDesc, oneWhile(err != nil))
 	}
 	totals, damaged, err := r.control.ArchiveFigures(ctx)
 	if err != nil {

@@ -32,6 +32,7 @@ const (
 		SELECT id, content, leaf_hash FROM audit_pending
 		UNION ALL SELECT id, content, leaf_hash FROM audit_entry WHERE idx IS NULL) AS pending`
 	pendingColumns = `id, content, leaf_hash`
+	pendingAsEntry = `id, 0 = 0, 0, content, leaf_hash` // of columns as auditEntryColumns has them
 )
 
 func (e *AuditEntry) columns() []any {
@@ -61,9 +62,12 @@ func (tx *Tx) AppendAuditEntries(ctx context.Context, entries ...PendingEntry) e
 	if tx.session.terse {
 		into = auditPendingTable
 	}
-	return tx.insertAll(ctx, ofEntries(entries), into, rowsOf(entries, into, func(e *PendingEntry, row []any) []any {
-		return append(row, e.ID, e.Content, e.LeafHash[:])
-	}))
+	rows := make([][]any, len(entries))
+	for i := range entries {
+		e := &entries[i]
+		rows[i] = []any{e.ID, e.Content, e.LeafHash[:]}
+	}
+	return tx.insertAll(ctx, ofEntries(entries), into, rows)
 }
 
 func ofEntries(entries []PendingEntry) thing {
@@ -148,36 +152,44 @@ func (tx *Tx) GrowLog(ctx context.Context, g LogGrowth) error {
 // placeEntries moves all entries of a range of ids to their places. Another number
 // of them than the sequencer saw means that the leaves it hashed are not theirs.
 func (tx *Tx) placeEntries(ctx context.Context, g LogGrowth) error {
-	first, last := g.Entries[0].ID, g.Entries[len(g.Entries)-1].ID
-	were := int64(0)
+	taken, err := tx.takePending(ctx, g.Entries[0].ID, g.Entries[len(g.Entries)-1].ID)
+	if err != nil {
+		return err
+	}
+	if taken != int64(len(g.Entries)) {
+		return fault.New(fault.Conflict, "audit log: %d entries were pending and are %d now", len(g.Entries), taken).
+			WithRemedy("look again and repeat what is still wanted")
+	}
+	rows := make([][]any, len(g.Entries))
+	for i := range g.Entries {
+		e := &g.Entries[i]
+		content := e.Content
+		if tx.session.terse {
+			content = e.packed
+		}
+		rows[i] = []any{e.ID, g.Size + uint64(i), content, e.LeafHash[:]}
+	}
+	err = tx.insertAll(ctx, ofEntries(g.Entries), auditPlacedTable, rows)
+	if fault.CodeOf(err) == fault.Conflict { // nobody was faster: the tree had this size
+		return fault.Wrap(fault.Internal, err, "the audit log has an entry of these already, or a place of theirs is taken").
+			WithRemedy("keep the store as it is, and find what differs with rotunda audit verify")
+	}
+	return err
+}
+
+// takePending removes the pending entries of a range of ids, and says how many.
+func (tx *Tx) takePending(ctx context.Context, first, last string) (taken int64, err error) {
 	for _, from := range []string{
 		`DELETE FROM audit_pending WHERE id >= $1 AND id <= $2`,
 		`DELETE FROM audit_entry WHERE idx IS NULL AND id >= $1 AND id <= $2`,
 	} {
 		rows, err := tx.exec(ctx, from, first, last)
 		if err != nil {
-			return thing{noun: "pending audit entries"}.wrap(err)
+			return 0, thing{noun: "pending audit entries"}.wrap(err)
 		}
-		were += rows
+		taken += rows
 	}
-	if were != int64(len(g.Entries)) {
-		return fault.New(fault.Conflict, "audit log: %d entries were pending and are %d now", len(g.Entries), were).
-			WithRemedy("look again and repeat what is still wanted")
-	}
-	index := g.Size
-	err := tx.insertAll(ctx, ofEntries(g.Entries), auditPlacedTable, rowsOf(g.Entries, auditPlacedTable, func(e *PendingEntry, row []any) []any {
-		content := e.Content
-		if tx.session.terse {
-			content = e.packed
-		}
-		index++
-		return append(row, e.ID, index-1, content, e.LeafHash[:])
-	}))
-	if fault.CodeOf(err) == fault.Conflict { // nobody was faster: the tree had this size
-		return fault.Wrap(fault.Internal, err, "the audit log has an entry of these already, or a place of theirs is taken").
-			WithRemedy("keep the store as it is, and find what differs with rotunda audit verify")
-	}
-	return err
+	return taken, nil
 }
 
 func (tx *Tx) putTile(ctx context.Context, tile audit.HashTile) error {
@@ -207,7 +219,7 @@ func (tx *Tx) AuditEntryByID(ctx context.Context, id string) (AuditEntry, error)
 	what := thing{"audit entry", id}
 	entry, err := one[AuditEntry](ctx, tx, what, `SELECT `+auditEntryColumns+` FROM audit_entry WHERE id = $1`, id)
 	if fault.CodeOf(err) == fault.NotFound {
-		return one[AuditEntry](ctx, tx, what, `SELECT id, 0 = 0, 0, content, leaf_hash FROM audit_pending WHERE id = $1`, id)
+		return one[AuditEntry](ctx, tx, what, `SELECT `+pendingAsEntry+` FROM audit_pending WHERE id = $1`, id)
 	}
 	return entry, err
 }
@@ -216,7 +228,7 @@ func (tx *Tx) AuditEntryByID(ctx context.Context, id string) (AuditEntry, error)
 // of the log and the pending ones at its end.
 func (tx *Tx) NewestAuditEntries(ctx context.Context, limit int) ([]AuditEntry, error) {
 	newest, err := list[AuditEntry](ctx, tx, "pending audit entries", `
-		SELECT id, 0 = 0, 0, content, leaf_hash FROM `+pendingEntries+` ORDER BY id DESC LIMIT $1`, limit)
+		SELECT `+pendingAsEntry+` FROM `+pendingEntries+` ORDER BY id DESC LIMIT $1`, limit)
 	if err != nil {
 		return nil, err
 	}

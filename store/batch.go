@@ -96,17 +96,6 @@ func (tx *Tx) insertAll(ctx context.Context, what thing, into table, rows [][]an
 	return nil
 }
 
-// rowsOf are the rows of values, to each of which one appends its columns.
-func rowsOf[T any](values []T, of table, columns func(*T, []any) []any) [][]any {
-	rows, room := make([][]any, len(values)), make([]any, 0, len(values)*of.columns)
-	for i := range values {
-		from := len(room)
-		room = columns(&values[i], room)
-		rows[i] = room[from:]
-	}
-	return rows
-}
-
 func byColumn(rows [][]any) []any {
 	columns := make([]any, len(rows[0]))
 	for i := range columns {

@@ -21,6 +21,12 @@ import (
 // first makes a store of the first schema, with content.
 func first(t *testing.T, path, content string) {
 	t.Helper()
+	migrated(t, path, 1, content)
+}
+
+// migrated makes a store of a schema, with that content.
+func migrated(t *testing.T, path string, schema int64, content string) {
+	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)")
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +37,7 @@ func first(t *testing.T, path, content string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := provider.UpTo(t.Context(), 1); err != nil {
+	if _, err := provider.UpTo(t.Context(), schema); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.Exec(content); err != nil {
@@ -191,6 +197,29 @@ func TestPendingOfAnOlderStore(t *testing.T) {
 			}
 		}
 		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMigrateReferences: what refers to entries is there after its table was made anew.
+func TestMigrateReferences(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rotunda.db")
+	migrated(t, path, 25, `
+		INSERT INTO audit_entry (id, idx, content, leaf_hash) VALUES ('e1', 0, x'7b7d', zeroblob(32)), ('e2', NULL, x'7b7d', zeroblob(32));
+		INSERT INTO archive VALUES ('a.jsonl.zst', 'e1', 10, 2, zeroblob(16), zeroblob(16), zeroblob(32), 1, 2, 3);
+		INSERT INTO rolled_back VALUES ('r1', 1, 'agent-1', x'00', 9, 8, 2, 1, 'e2');`)
+	err := open(t, path).Read(t.Context(), func(tx *store.Tx) error {
+		archives, err := tx.Archives(t.Context())
+		if len(archives) != 1 || archives[0].EntryID != "e1" || archives[0].Bytes != 10 {
+			t.Errorf("archives %+v", archives)
+		}
+		last, found := tx.LastRestore(t.Context())
+		if last == nil || last.EntryID != "e2" || last.SeenSize != 9 {
+			t.Errorf("the restore %+v", last)
+		}
+		return errors.Join(err, found)
 	})
 	if err != nil {
 		t.Fatal(err)

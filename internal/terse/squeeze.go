@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 	"time"
 
-	"github.com/rotunda-pki/rotunda/internal/moment"
+	"github.com/rotunda-pki/rotunda/internal/rfc3339"
 )
 
 // What a text spells out, as bytes: one that no JSON has, and DER seldom, says what
@@ -26,7 +26,7 @@ const (
 	mostHex     = 2 * 255
 	uuidChars   = 36
 
-	momentChars = len(moment.Layout)
+	momentChars = len(rfc3339.Micro)
 	secondChars = len("2006-01-02T15:04:05Z")
 )
 
@@ -141,7 +141,7 @@ func squeezeRun(into, rest []byte, digits int) ([]byte, int) {
 // there is none.
 func squeezeTime(into, rest []byte) ([]byte, int) {
 	if n := momentChars; len(rest) >= n && rest[n-1] == 'Z' {
-		if at, ok := readTime(rest[:n], moment.Append); ok {
+		if at, ok := readTime(rest[:n], rfc3339.AppendMicro); ok {
 			return appendNumber(append(into, isMoment), at.UnixMicro(), 8), n
 		}
 	}
@@ -204,7 +204,7 @@ func expandOne(into []byte, kind byte, value []byte) []byte {
 	case isHex:
 		return hex.AppendEncode(into, value)
 	case isMoment:
-		return moment.Append(into, time.UnixMicro(number(value)))
+		return rfc3339.AppendMicro(into, time.UnixMicro(number(value)))
 	case isSecond:
 		return appendSecond(into, time.Unix(number(value), 0))
 	case isUUID:

@@ -9,7 +9,7 @@ CREATE TABLE audit_pending (
 );
 
 -- These referred to entries by a foreign key, which those that are pending can't
--- satisfy.
+-- satisfy. SQLite drops no constraint, so both tables are made anew.
 CREATE TABLE archive_moved (
     file            TEXT   PRIMARY KEY,
     entry_id        TEXT   NOT NULL,
