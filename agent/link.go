@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"github.com/rotunda-pki/rotunda/api"
@@ -27,11 +26,7 @@ import (
 	"github.com/rotunda-pki/rotunda/pki"
 )
 
-// The buffers are small because the agent idles on every host and its messages
-// are few.
 const (
-	linkBuffer     = 4 << 10
-	linkWindow     = 64 << 10
 	maxMessage     = 64 << 20
 	dialTimeout    = 10 * time.Second
 	callTimeout    = 30 * time.Second
@@ -135,16 +130,12 @@ func dial(server string, t trust, identity *Identity, version string) (*link, er
 			return identity.certificate(), nil
 		}
 	}
-	conn, err := grpc.NewClient("passthrough:///"+server,
+	conn, err := grpc.NewClient("passthrough:///"+server, append(api.Link(),
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
 		grpc.WithContextDialer(dialTCP),
-		grpc.WithReadBufferSize(linkBuffer), grpc.WithWriteBufferSize(linkBuffer),
-		grpc.WithInitialWindowSize(linkWindow), grpc.WithInitialConnWindowSize(linkWindow),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: api.PingAfter, Timeout: api.PingTimeout}),
-		grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
 		grpc.WithUserAgent("rotunda-agent/"+version),
-	)
+	)...)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "server %s", server)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/internal/fault"
@@ -59,15 +58,13 @@ func (p Plane) Enrol(ctx context.Context, token string) (*Agent, error) {
 	}
 }
 
-// dial prepares a connection with small buffers: there are many.
+// dial prepares a connection like an agent's.
 func (p Plane) dial(own *tls.Certificate) (*grpc.ClientConn, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: p.Anchors.Pool(), ServerName: p.ServerName}
 	if own != nil {
 		config.Certificates = []tls.Certificate{*own}
 	}
-	return grpc.NewClient("passthrough:///"+p.Address, grpc.WithTransportCredentials(credentials.NewTLS(config)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: api.PingAfter, Timeout: api.PingTimeout}),
-		grpc.WithReadBufferSize(0), grpc.WithWriteBufferSize(4<<10), grpc.WithDisableServiceConfig())
+	return grpc.NewClient("passthrough:///"+p.Address, append(api.Link(), grpc.WithTransportCredentials(credentials.NewTLS(config)))...)
 }
 
 func newCSR() (crypto.PrivateKey, []byte, error) {
