@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/rotunda-pki/rotunda/api"
@@ -19,10 +21,13 @@ const (
 	mostDesiredAtOnce = 64
 )
 
-// desiring is who waits to be told what is desired.
+// desiring is who waits to be told what is desired. Whoever came while others were
+// answered waits for the next round. A round is in the order of ids, since the
+// rows of agents that enrolled one after the other lie side by side.
 type desiring struct {
 	mu      sync.Mutex
 	waiting []*question
+	round   []*question
 	groups  int // that are under way
 }
 
@@ -70,11 +75,14 @@ func (d *desiring) add(one *question) bool {
 func (d *desiring) take() []*question {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n := min(len(d.waiting), mostDesiredAtOnce)
-	group := d.waiting[:n:n]
-	if d.waiting = d.waiting[n:]; n == 0 {
+	if len(d.round) == 0 {
+		d.round, d.waiting = d.waiting, nil
+		slices.SortFunc(d.round, func(a, b *question) int { return strings.Compare(a.caller.ID, b.caller.ID) })
+	}
+	n := min(len(d.round), mostDesiredAtOnce)
+	group := d.round[:n:n]
+	if d.round = d.round[n:]; n == 0 {
 		d.groups--
-		d.waiting = nil // what it had grown to
 	}
 	return group
 }

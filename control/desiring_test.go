@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,7 +41,7 @@ func TestDesiresOfAGroup(t *testing.T) {
 		for _, caller := range of {
 			group = append(group, &question{caller: caller, done: make(chan struct{})})
 		}
-		d.desiring.waiting, d.desiring.groups = group, 1
+		d.desiring.waiting, d.desiring.groups = slices.Clone(group), 1
 		d.answerDesires()
 		return group
 	}
@@ -66,7 +67,35 @@ func TestDesiresOfAGroup(t *testing.T) {
 			t.Errorf("caller %d: together %v, alone %v", i, got.state, alone.state)
 		}
 	}
-	if d.desiring.groups != 0 || d.desiring.waiting != nil {
-		t.Errorf("%d groups are under way, %d wait", d.desiring.groups, len(d.desiring.waiting))
+	if d.desiring.groups != 0 || d.desiring.waiting != nil || len(d.desiring.round) != 0 {
+		t.Errorf("%d groups are under way, %d and %d wait", d.desiring.groups, len(d.desiring.waiting), len(d.desiring.round))
+	}
+}
+
+// TestRoundsOfDesires: a round is answered in the order of ids, and whoever comes
+// meanwhile goes before nobody who waits.
+func TestRoundsOfDesires(t *testing.T) {
+	var d desiring
+	ask := func(from, to int) {
+		for i := to - 1; i >= from; i-- {
+			d.add(&question{caller: Caller{ID: fmt.Sprintf("%04d", i)}})
+		}
+	}
+	var order []string
+	take := func() (n int) {
+		group := d.take()
+		for _, one := range group {
+			order = append(order, one.caller.ID)
+		}
+		return len(group)
+	}
+	ask(200, 300)
+	taken := take()
+	ask(0, 200)
+	for n := taken; n > 0; taken += n {
+		n = take()
+	}
+	if taken != 300 || !slices.IsSorted(order[:100]) || order[0] != "0200" || order[99] != "0299" || !slices.IsSorted(order[100:]) {
+		t.Errorf("%d of 300 were taken, in this order: %v", taken, order)
 	}
 }

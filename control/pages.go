@@ -28,18 +28,32 @@ func pagesOfAgents(ctx context.Context, tx *store.Tx, look func([]store.Agent) e
 	return pages(ctx, tx.AgentsAfter, func(a store.Agent) string { return a.ID }, look)
 }
 
+// pagesOfActive is pagesOfAgents without those that are retired.
+func pagesOfActive(ctx context.Context, tx *store.Tx, look func([]store.Agent) error) error {
+	return pages(ctx, tx.ActiveAgentsAfter, func(a store.Agent) string { return a.ID }, look)
+}
+
 func pagesOfPlacements(ctx context.Context, tx *store.Tx, look func([]store.Placement) error) error {
 	return pages(ctx, tx.PlacementsAfter, func(p store.Placement) string { return p.ID }, look)
 }
 
 // eachAgent is pagesOfAgents, one after the other.
 func eachAgent(ctx context.Context, tx *store.Tx, look func(store.Agent) error) error {
-	return pagesOfAgents(ctx, tx, func(page []store.Agent) error {
-		for _, agent := range page {
-			if err := look(agent); err != nil {
+	return pagesOfAgents(ctx, tx, oneByOne(look))
+}
+
+// eachActive is pagesOfActive, one after the other.
+func eachActive(ctx context.Context, tx *store.Tx, look func(store.Agent) error) error {
+	return pagesOfActive(ctx, tx, oneByOne(look))
+}
+
+func oneByOne[T any](look func(T) error) func([]T) error {
+	return func(page []T) error {
+		for _, one := range page {
+			if err := look(one); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
+	}
 }

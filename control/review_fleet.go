@@ -76,7 +76,7 @@ func (c *Control) reviewFleet(ctx context.Context, tx *store.Tx, r *review) erro
 	}
 	h := &hosts{r, map[string]*signer{}, map[fleet.Name]*effect{}, map[fleet.Name][]seat{}, map[fleet.Name]bool{}}
 	if r.concern.about() {
-		err := eachAgent(ctx, tx, func(agent store.Agent) error { return c.reviewHost(ctx, tx, h, agent) })
+		err := eachActive(ctx, tx, func(agent store.Agent) error { return c.reviewHost(ctx, tx, h, agent) })
 		if err != nil {
 			return err
 		}

@@ -57,6 +57,12 @@ func (tx *Tx) AgentsAfter(ctx context.Context, id string, limit int) ([]Agent, e
 	return list[Agent](ctx, tx, "agents", `SELECT `+agentColumns+` FROM agent WHERE id > $1 ORDER BY id LIMIT $2`, id, limit)
 }
 
+// ActiveAgentsAfter is AgentsAfter without those that are retired.
+func (tx *Tx) ActiveAgentsAfter(ctx context.Context, id string, limit int) ([]Agent, error) {
+	return list[Agent](ctx, tx, "agents", `
+		SELECT `+agentColumns+` FROM agent WHERE id > $1 AND state = 'active' ORDER BY id LIMIT $2`, id, limit)
+}
+
 // SetAgentState moves an agent from one state to the next. The caller asks the
 // state itself whether that is legal.
 func (tx *Tx) SetAgentState(ctx context.Context, id string, from, next fleet.AgentState) error {

@@ -3,7 +3,9 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // How Go values stand in columns. A func makes the value for a statement, the
@@ -124,6 +126,35 @@ func (l labelMap) Scan(column any) error {
 	if !ok {
 		return fmt.Errorf("a map is stored as %T", column)
 	}
+	if *l.into, ok = plainMap(text); ok {
+		return nil
+	}
 	*l.into = map[string]string{}
 	return json.Unmarshal([]byte(text), l.into)
+}
+
+// plainMap reads a map as labels writes most of them: nothing in it is escaped, so
+// a quotation mark is a bound of a text. Whatever else it may be is not ok.
+func plainMap(text string) (m map[string]string, ok bool) {
+	if text == "{}" {
+		return map[string]string{}, true
+	}
+	text, opened := strings.CutPrefix(text, `{"`)
+	text, closed := strings.CutSuffix(text, `"}`)
+	special := func(r rune) bool { return r < ' ' || r == '\\' || r == utf8.RuneError }
+	if !opened || !closed || strings.ContainsFunc(text, special) {
+		return nil, false
+	}
+	m = map[string]string{}
+	pairs := 0
+	for pair := range strings.SplitSeq(text, `","`) {
+		key, value, found := strings.Cut(pair, `":"`)
+		if !found {
+			return nil, false
+		}
+		m[key] = value
+		pairs++
+	}
+	bounds := 4*pairs - 2 // but the first and the last
+	return m, strings.Count(text, `"`) == bounds
 }

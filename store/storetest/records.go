@@ -145,6 +145,7 @@ func testAgent(_ *testing.T, b *bench) {
 	b.write(func(tx *store.Tx) error {
 		return errors.Join(tx.SetAgentLabels(b.ctx, "agent-1", map[string]string{"role": "cache"}), tx.SetAgentSeen(b.ctx, "agent-1"))
 	})
+	same(b, find(b, func(tx *store.Tx) ([]store.Agent, error) { return tx.ActiveAgentsAfter(b.ctx, "", 5) }), []store.Agent{agent("agent-0")})
 	a.State, a.Labels, a.SeenAt = fleet.AgentRetired, map[string]string{"role": "cache"}, b.clock()
 	same(b, find(b, func(tx *store.Tx) (store.Agent, error) { return tx.Agent(b.ctx, "agent-1") }), a)
 	b.pass(time.Hour)
