@@ -27,6 +27,10 @@ import (
 // Result is one line of the report.
 type Result = measure.Result
 
+// allParts are measured unless others are asked for; fleet, ten minutes of ten
+// thousand agents, is not among them.
+const allParts = "ready,issuance,growth,push,revoked,plan,ocsp,revocation,log,rotations,idle"
+
 // options are what the bench was asked for.
 type options struct {
 	binary       string
@@ -44,8 +48,8 @@ func main() {
 	output := flags.String("output", "table", "table or json")
 	flags.IntVar(&o.certificates, "certificates", 1500, "certificates for each round of issuance")
 	flags.IntVar(&o.starts, "starts", 11, "starts of the server for the time to ready")
-	only := flags.String("only", "ready,issuance,growth,push,revoked,plan,ocsp,revocation,log,rotations,idle", "what to measure")
-	docs := flags.String("docs", "", "write the report into this directory, too, as JSON and as a page")
+	only := flags.String("only", allParts, "what to measure; fleet is ten thousand agents, which takes ten minutes")
+	docs := flags.String("docs", "", "write the report into this directory, too, as JSON and as a page; of parts alone by their names")
 	kinds := flags.String("kinds", "", "whose rotations to measure, such as redis,nginx; empty: all kinds")
 	stored := flags.String("stored", "10000,1000000", "how many certificates the store holds where growth is measured, such as 10000,10000000: that takes half an hour and 20 GB")
 	_ = flags.Parse(os.Args[1:]) // ends the process where it fails
@@ -60,12 +64,16 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	report := &measure.Report{Title: "make bench", At: time.Now(), Host: measure.ThisHost(os.TempDir()), Versions: versions(ctx, o.binary)}
+	name, title := "bench", "make bench"
+	if *only != allParts {
+		name, title = strings.ReplaceAll(*only, ",", "-"), "make bench ARGS='--only "+*only+"'"
+	}
+	report := &measure.Report{Title: title, At: time.Now(), Host: measure.ThisHost(os.TempDir()), Versions: versions(ctx, o.binary)}
 	var err error
 	report.Results, err = run(ctx, o)
 	report.Took, report.Host.LoadAfter = time.Since(report.At).Round(time.Second).String(), measure.Load()
 	if err == nil {
-		err = show(report, *output, *docs)
+		err = show(report, *output, *docs, name)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -77,8 +85,8 @@ func words(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
 }
 
-// show prints the report, and writes it where it is kept.
-func show(report *measure.Report, output, docs string) error {
+// show prints the report, and writes it where it is kept, by that name.
+func show(report *measure.Report, output, docs, name string) error {
 	write := report.WriteTable
 	if output == "json" {
 		write = report.WriteJSON
@@ -86,12 +94,12 @@ func show(report *measure.Report, output, docs string) error {
 	if err := write(os.Stdout); err != nil || docs == "" {
 		return err
 	}
-	for name, write := range map[string]func(io.Writer) error{"bench.json": report.WriteJSON, "bench.md": report.WriteMarkdown} {
+	for kind, write := range map[string]func(io.Writer) error{".json": report.WriteJSON, ".md": report.WriteMarkdown} {
 		var content bytes.Buffer
 		if err := write(&content); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(docs, name), content.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(docs, name+kind), content.Bytes(), 0o644); err != nil {
 			return err
 		}
 	}
@@ -118,6 +126,7 @@ func run(ctx context.Context, o options) ([]Result, error) {
 		{"issuance", func(b *bench, ctx context.Context) ([]Result, error) { return b.issuance(ctx, o.certificates) }},
 		{"growth", func(b *bench, ctx context.Context) ([]Result, error) { return b.growth(ctx, o.stored) }},
 		{"push", (*bench).push},
+		{"fleet", (*bench).fleet},
 		{"revoked", (*bench).revoked},
 		{"plan", (*bench).plan},
 		{"revocation", (*bench).revocation},

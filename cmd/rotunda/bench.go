@@ -82,12 +82,12 @@ func newBenchPushCommand() *cobra.Command {
 }
 
 func newBenchFleetCommand() *cobra.Command {
+	o := fleetload.Usual(10_000)
 	cmd, b := benchCommand("fleet", "A whole fleet: memory, idle CPU, a change to all, all back at once",
-		"  rotunda bench fleet --agents 10000", 10_000)
-	o := fleetload.Standing{}
-	settle, rest := fleet.Duration(45*time.Second), fleet.Duration(5*time.Minute) // as rare as a look at a silent agent
+		"  rotunda bench fleet --agents 10000", o.Agents)
+	settle, rest := fleet.Duration(o.Settle), fleet.Duration(o.Rest)
 	flags := cmd.Flags()
-	flags.IntVar(&o.Rounds, "rounds", 3, "how many changes")
+	flags.IntVar(&o.Rounds, "rounds", o.Rounds, "how many changes")
 	flags.Var(&span{&settle}, "settle", "how `long` the server is left alone before its memory is looked at")
 	flags.Var(&span{&rest}, "rest", "how `long` its idle CPU time is summed up: some of what an idle agent costs is minutes apart")
 	b.check = func() error {

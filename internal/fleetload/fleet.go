@@ -17,6 +17,12 @@ type Standing struct {
 	Rest           time.Duration // over which idle CPU time is summed up
 }
 
+// Usual is how a fleet of that size is measured unless something else is asked
+// for. The rest is as long as a silent agent is left alone at most.
+func Usual(agents int) Standing {
+	return Standing{Agents: agents, Rounds: 3, Settle: 45 * time.Second, Rest: 5 * time.Minute}
+}
+
 // Fleet connects a whole fleet and measures what it costs the server to have it:
 // memory for each agent, CPU time while nothing happens, a change to all, and
 // that all come back at once.
