@@ -387,7 +387,8 @@ func TestStoppedServerHoldsNobodyUpForLong(t *testing.T) {
 // A standby is refused, and named with its primary the primary is found; when
 // that is gone the standby, once promoted, is gone on with.
 func TestFailover(t *testing.T) {
-	primary := postgrestest.Run(t, "synchronous_standby_names=*")
+	// What the primary has answered, the database too, is there at the standby for who looks.
+	primary := postgrestest.Run(t, "synchronous_standby_names=*", "synchronous_commit=remote_apply")
 	standby := postgrestest.RunStandby(t, primary)
 	url := makeShared(t, primary)
 	at := func(server *postgrestest.Server) string {
