@@ -35,10 +35,10 @@ func Measured() Figures {
 	return Figures{
 		{"cpu.issue", "a certificate, in calls of 50", 488, "µs", "rotunda bench issue --batch 50"},
 		{"cpu.renew", "a rotation: asked, issued, reported", 2300, "µs", "rotunda bench renew --agents 200"},
-		{"cpu.connect", "an agent that connects, till it knows what is desired", 1990, "µs", "rotunda bench fleet --agents 10000, all back after an outage"},
-		{"cpu.idle", "a connected agent, a second", 5.7, "µs", "rotunda bench fleet --agents 2500"},
-		{"memory.server", "a server to which nobody is connected", 24.1, "MiB", "rotunda bench fleet --agents 10000"},
-		{"memory.agent", "a connected agent", 73.6, "KiB", "rotunda bench fleet --agents 10000"},
+		{"cpu.connect", "an agent that connects, till it knows what is desired", 1278, "µs", "rotunda bench fleet --agents 10000, all back after an outage"},
+		{"cpu.idle", "a connected agent, a second", 3.5, "µs", "rotunda bench fleet --agents 10000"},
+		{"memory.server", "a server to which nobody is connected", 24.7, "MiB", "rotunda bench fleet --agents 10000"},
+		{"memory.agent", "a connected agent", 73.7, "KiB", "rotunda bench fleet --agents 10000"},
 		{"store.certificate", "a certificate's record", 940, "B", file},
 		{"store.audit", "an audit entry", 415, "B", file},
 	}

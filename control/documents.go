@@ -121,8 +121,8 @@ func (c *Control) storeChange(ctx context.Context, tx *store.Tx, caller Caller, 
 }
 
 // replaceAll raises the state of the documents and makes every agent's
-// placements agree with them. Only intents that change place anybody elsewhere;
-// what a retired agent held is orphaned since then.
+// placements agree with them. Only intents that change place anybody elsewhere.
+// What a retired agent held is an orphan, and stays at its target, until it rejoins.
 func (c *Control) replaceAll(ctx context.Context, tx *store.Tx, r *review) error {
 	if err := tx.RaiseDocumentState(ctx); err != nil {
 		return err
@@ -137,7 +137,7 @@ func (c *Control) replaceAll(ctx context.Context, tx *store.Tx, r *review) error
 		return nil
 	}
 	return pagesOfActive(ctx, tx, func(page []store.Agent) error {
-		have, err := tx.PlacementsOfAgents(ctx, page[0].ID, page[len(page)-1].ID)
+		have, err := tx.PlacementsOfActive(ctx, page[0].ID, page[len(page)-1].ID)
 		if err != nil {
 			return err
 		}

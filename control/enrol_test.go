@@ -13,6 +13,7 @@ import (
 	"github.com/rotunda-pki/rotunda/api"
 	"github.com/rotunda-pki/rotunda/audit"
 	"github.com/rotunda-pki/rotunda/internal/fault"
+	"github.com/rotunda-pki/rotunda/store"
 )
 
 func TestEnrolmentIsRepeatableByItsFirstUserOnly(t *testing.T) {
@@ -271,6 +272,50 @@ func TestIdentityExpires(t *testing.T) {
 	d.clock.turn(identityLife + time.Minute)
 	_, err = d.Identify(t.Context(), cert, "")
 	wantCode(t, err, fault.Forbidden)
+}
+
+// Documents that change leave alone what a retired agent held; when it is back it
+// holds what an agent does that was there all along.
+func TestRetiredAndDocuments(t *testing.T) {
+	d := found(t)
+	d.apply(documents)
+	gone, stayed := d.enrolHost(map[string]string{"role": "orders", "host": "a"}), d.enrolHost(map[string]string{"role": "orders", "host": "b"})
+	held := func(h *host) (all []store.Placement) {
+		err := d.db.Read(t.Context(), func(tx *store.Tx) (err error) {
+			all, err = tx.AgentPlacements(t.Context(), h.id)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	if _, err := d.RetireAgent(t.Context(), operator, &api.RetireAgentRequest{AgentId: gone.id}); err != nil {
+		t.Fatal(err)
+	}
+	before := held(gone)
+	d.apply(strings.Replace(documents, "  files: {directory: /srv/orders/tls}", "  files: {directory: '/srv/orders/{{ instance }}'}\n  instances: [main, second]\n  target: {kind: files, name: 'moved-{{ instance }}'}", 1))
+	if after := held(gone); len(after) != 1 || !after[0].Orphan || after[0].Target != before[0].Target {
+		t.Errorf("a retired agent holds %+v, held %+v", after, before)
+	}
+	created, err := d.CreateToken(t.Context(), operator, &api.CreateTokenRequest{RejoinAgentId: gone.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.SplitN(created.Token, ".", 6)
+	_, request := csr(t)
+	if _, err := d.enrolWith(fields[1], fields[2], request); err != nil {
+		t.Fatal(err)
+	}
+	was, is := held(stayed), held(gone)
+	if len(was) != 2 || len(is) != 2 {
+		t.Fatalf("%d and %d placements, want 2 each", len(was), len(is))
+	}
+	for i := range was {
+		if is[i].Orphan || is[i].Instance != was[i].Instance || is[i].Target != was[i].Target || !strings.HasPrefix(is[i].Target, "moved-") {
+			t.Errorf("who came back holds %+v, who stayed %+v", is[i], was[i])
+		}
+	}
 }
 
 // A retired agent comes back by a rejoin token, under its own id, and what it

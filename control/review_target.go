@@ -20,8 +20,11 @@ type seat struct {
 	kind        fleet.TargetKind // as agent.yaml has it; empty: it names no control path
 }
 
+// targetSeat keeps nothing of the facts but what it needs: they are parts of one
+// text, which is kept with any of them.
 func targetSeat(agent store.Agent, target string) seat {
-	return seat{agent.ID, agent.Facts["hostname"], target, reachable(agent)[target]}
+	kind := strings.Clone(string(reachable(agent)[target]))
+	return seat{agent.ID, strings.Clone(agent.Facts["hostname"]), target, fleet.TargetKind(kind)}
 }
 
 // targetReview is one intent beside the row of its kind in the table of what

@@ -134,7 +134,8 @@ func (l labelMap) Scan(column any) error {
 }
 
 // plainMap reads a map as labels writes most of them: nothing in it is escaped, so
-// a quotation mark is a bound of a text. Whatever else it may be is not ok.
+// a quotation mark is a bound of a text. Whatever else it may be is not ok. What is
+// in the map are parts of the text, and keep it.
 func plainMap(text string) (m map[string]string, ok bool) {
 	if text == "{}" {
 		return map[string]string{}, true

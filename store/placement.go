@@ -127,11 +127,12 @@ func (tx *Tx) AgentPlacements(ctx context.Context, agentID string) ([]Placement,
 		SELECT `+placementColumns+` FROM placement WHERE agent_id = $1 ORDER BY intent, agent_id, instance`, agentID)
 }
 
-// PlacementsOfAgents returns the placements of the agents whose ids are not before
-// the first and not after the last, those of an agent together.
-func (tx *Tx) PlacementsOfAgents(ctx context.Context, first, last string) ([]Placement, error) {
+// PlacementsOfActive returns the placements of the active agents whose ids are not
+// before the first and not after the last, those of an agent together.
+func (tx *Tx) PlacementsOfActive(ctx context.Context, first, last string) ([]Placement, error) {
 	return list[Placement](ctx, tx, "placements of agents", `
-		SELECT `+placementColumns+` FROM placement WHERE agent_id BETWEEN $1 AND $2 ORDER BY agent_id, id`, first, last)
+		SELECT `+placementColumns+` FROM placement
+		WHERE agent_id IN (SELECT id FROM agent WHERE id BETWEEN $1 AND $2 AND state = 'active') ORDER BY agent_id, id`, first, last)
 }
 
 // IntentPlacements returns the placements of an intent, in the order of

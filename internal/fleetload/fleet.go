@@ -18,7 +18,8 @@ type Standing struct {
 }
 
 // Usual is how a fleet of that size is measured unless something else is asked
-// for. The rest is as long as a silent agent is left alone at most.
+// for. The rest is as long as the server goes at most without a look at what is
+// desired of an agent, so that each has one in it.
 func Usual(agents int) Standing {
 	return Standing{Agents: agents, Rounds: 3, Settle: 45 * time.Second, Rest: 5 * time.Minute}
 }

@@ -123,7 +123,7 @@ func testPlacement(_ *testing.T, b *bench) {
 			return tx.IntentPlacementsBeyond(b.ctx, fleet.PlacementKey{Intent: "orders-db"}, 2)
 		},
 		func(tx *store.Tx) ([]store.Placement, error) {
-			return tx.PlacementsOfAgents(b.ctx, "agent-1", "agent-2")
+			return tx.PlacementsOfActive(b.ctx, "agent-1", "agent-2")
 		},
 	} {
 		same(b, find(b, all), []store.Placement{want, other})
@@ -146,6 +146,12 @@ func testPlacement(_ *testing.T, b *bench) {
 		return tx.InsertPlacement(b.ctx, store.Placement{ID: "c", Intent: "orders-db", AgentID: "agent-1", Instance: "a"})
 	})
 	b.refuse(fault.NotFound, func(tx *store.Tx) error { return tx.SetPlacementOrphan(b.ctx, "c", true) })
+	b.write(func(tx *store.Tx) error {
+		return tx.SetAgentState(b.ctx, "agent-1", fleet.AgentActive, fleet.AgentRetired)
+	})
+	same(b, len(find(b, func(tx *store.Tx) ([]store.Placement, error) {
+		return tx.PlacementsOfActive(b.ctx, "agent-1", "agent-2")
+	})), 0)
 }
 
 // testRotation: demands for a new generation add up; an open one is not
