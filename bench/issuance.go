@@ -42,6 +42,15 @@ const rounds = 5
 // several depths, one at a time and in batches, beside what its parts alone cost
 // here and now.
 func (b *bench) issuance(ctx context.Context, count int) ([]Result, error) {
+	return b.loaded(ctx, func(load *fleetload.Load) ([]Result, error) {
+		return load.Issue(ctx, fleetload.Issuing{
+			Agents: 64, Certificates: count, Rounds: rounds, Calls: []fleetload.Calls{{InFlight: 1, Batch: 1}, {InFlight: 16, Batch: 1}, {InFlight: 64, Batch: 1}, {InFlight: 2, Batch: 50}},
+		})
+	})
+}
+
+// loaded measures a server of its own under a load.
+func (b *bench) loaded(ctx context.Context, measured func(*fleetload.Load) ([]Result, error)) ([]Result, error) {
 	server, err := b.server(ctx)
 	if err != nil {
 		return nil, err
@@ -51,9 +60,7 @@ func (b *bench) issuance(ctx context.Context, count int) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return load.Issue(ctx, fleetload.Issuing{
-		Agents: 64, Certificates: count, Rounds: rounds, Calls: []fleetload.Calls{{InFlight: 1, Batch: 1}, {InFlight: 16, Batch: 1}, {InFlight: 64, Batch: 1}, {InFlight: 2, Batch: 50}},
-	})
+	return measured(load)
 }
 
 // load is a load of simulated agents on the server.

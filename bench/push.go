@@ -71,16 +71,7 @@ func (b *bench) push(ctx context.Context) ([]Result, error) {
 // fleet measures what ten thousand agents cost that only are there, a change to all
 // of them, and all of them back at once.
 func (b *bench) fleet(ctx context.Context) ([]Result, error) {
-	server, err := b.server(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer server.stop()
-	load, err := b.load(ctx, server)
-	if err != nil {
-		return nil, err
-	}
-	return load.Fleet(ctx, fleetload.Usual(10_000))
+	return b.loaded(ctx, func(load *fleetload.Load) ([]Result, error) { return load.Fleet(ctx, fleetload.Usual(10_000)) })
 }
 
 // pushOnce makes one more root trusted, and returns how long each agent took to

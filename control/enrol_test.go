@@ -194,15 +194,7 @@ func TestCloneIsRefused(t *testing.T) {
 	if !strings.Contains(alarm(), "runs twice") {
 		t.Errorf("operators see no alarm of the copy: %q", alarm())
 	}
-	created, err := d.CreateToken(t.Context(), operator, &api.CreateTokenRequest{RejoinAgentId: h.id})
-	if err != nil {
-		t.Fatal(err)
-	}
-	fields := strings.SplitN(created.Token, ".", 6)
-	_, request := csr(t)
-	if _, err := d.enrolWith(fields[1], fields[2], request); err != nil {
-		t.Fatal(err)
-	}
+	d.rejoin(h.id)
 	if alarm() != "" {
 		t.Errorf("the alarm outlives the rejoin: %q", alarm())
 	}
@@ -298,15 +290,7 @@ func TestRetiredAndDocuments(t *testing.T) {
 	if after := held(gone); len(after) != 1 || !after[0].Orphan || after[0].Target != before[0].Target {
 		t.Errorf("a retired agent holds %+v, held %+v", after, before)
 	}
-	created, err := d.CreateToken(t.Context(), operator, &api.CreateTokenRequest{RejoinAgentId: gone.id})
-	if err != nil {
-		t.Fatal(err)
-	}
-	fields := strings.SplitN(created.Token, ".", 6)
-	_, request := csr(t)
-	if _, err := d.enrolWith(fields[1], fields[2], request); err != nil {
-		t.Fatal(err)
-	}
+	d.rejoin(gone.id)
 	was, is := held(stayed), held(gone)
 	if len(was) != 2 || len(is) != 2 {
 		t.Fatalf("%d and %d placements, want 2 each", len(was), len(is))
@@ -328,16 +312,7 @@ func TestRejoin(t *testing.T) {
 	if _, err := d.RetireAgent(t.Context(), operator, &api.RetireAgentRequest{AgentId: h.id}); err != nil {
 		t.Fatal(err)
 	}
-	created, err := d.CreateToken(t.Context(), operator, &api.CreateTokenRequest{RejoinAgentId: h.id})
-	if err != nil {
-		t.Fatal(err)
-	}
-	fields := strings.SplitN(created.Token, ".", 6)
-	_, request := csr(t)
-	back, err := d.enrolWith(fields[1], fields[2], request)
-	if err != nil {
-		t.Fatal(err)
-	}
+	back := d.rejoin(h.id)
 	if back.AgentId != h.id {
 		t.Errorf("came back as %s, was %s", back.AgentId, h.id)
 	}

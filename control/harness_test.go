@@ -252,6 +252,22 @@ func (h *host) identity() store.Certificate {
 }
 
 // placement is the id of the host's only placement.
+// rejoin gives an agent its identity back, with a new key.
+func (d *domain) rejoin(id string) *api.EnrolResponse {
+	d.t.Helper()
+	created, err := d.CreateToken(d.t.Context(), operator, &api.CreateTokenRequest{RejoinAgentId: id})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	fields := strings.SplitN(created.Token, ".", 6)
+	_, request := csr(d.t)
+	back, err := d.enrolWith(fields[1], fields[2], request)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return back
+}
+
 func (h *host) placement() string {
 	h.domain.t.Helper()
 	desired, err := h.domain.Desired(context.Background(), h.caller)

@@ -269,15 +269,8 @@ func TestOpenStreamsEndWithTheIdentity(t *testing.T) {
 	}
 	h := &host{d, enrolled.AgentId, key, caller}
 	placement := h.placement()
-	created, err := d.CreateToken(t.Context(), operator, &api.CreateTokenRequest{RejoinAgentId: h.id})
-	if err != nil {
-		t.Fatal(err)
-	}
-	fields := strings.SplitN(created.Token, ".", 6)
+	d.rejoin(h.id)
 	_, again := csr(t)
-	if _, err := d.enrolWith(fields[1], fields[2], again); err != nil {
-		t.Fatal(err)
-	}
 	_, err = d.Desired(t.Context(), caller)
 	wantCode(t, err, fault.Forbidden)
 	wantCode(t, d.Report(t.Context(), caller, &api.AgentReport{}), fault.Forbidden)
